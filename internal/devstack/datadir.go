@@ -1,0 +1,121 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package devstack
+
+import (
+	"crypto/rand"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// prepareDataDir makes the data directory, readable by its owner alone, and
+// takes it: two stacks on one directory would ruin each other's data.
+func (s *Stack) prepareDataDir() error {
+	dir := s.opts.DataDir
+	if dir == "" {
+		temp, err := os.MkdirTemp("", "dek-devstack-")
+		if err != nil {
+			return err
+		}
+		dir, s.tempDir = temp, true
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	// Vault wants its plugin directory without symbolic links in it.
+	if s.opts.DataDir, err = filepath.EvalSymlinks(dir); err != nil {
+		return err
+	}
+	if err := s.lockDataDir(); err != nil {
+		return err
+	}
+	if s.opts.Storage == Inmem && !s.tempDir {
+		return s.clearDataDir()
+	}
+	return nil
+}
+
+// lockDataDir holds a lock that ends with this process, however it ends.
+func (s *Stack) lockDataDir() error {
+	f, err := os.OpenFile(s.path("lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil { // #nosec G115 -- a file descriptor
+		_ = f.Close()
+		return fmt.Errorf("%s is in use by another stack: %w", s.opts.DataDir, err)
+	}
+	s.lock = f
+	return nil
+}
+
+// clearDataDir removes what an earlier run in memory left: its logs.
+func (s *Stack) clearDataDir() error {
+	entries, err := os.ReadDir(s.opts.DataDir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if s.path(e.Name()) == s.lock.Name() {
+			continue
+		}
+		if err := os.RemoveAll(s.path(e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// WriteFile writes a file that only its owner reads, and puts it in place with
+// a rename, so that whoever waits for it never sees half of it.
+func WriteFile(path string, data []byte) error {
+	temp := path + "." + rand.Text()[:8] + ".tmp"
+	if err := os.WriteFile(temp, data, 0o600); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		_ = os.Remove(temp)
+		return err
+	}
+	return nil
+}
+
+// installPlugin copies the plugin to the plugin directory, with a rename too: a
+// running program cannot be written over.
+func (s *Stack) installPlugin() error {
+	if err := os.MkdirAll(s.path("plugins"), 0o700); err != nil {
+		return err
+	}
+	temp := s.pluginPath() + ".tmp"
+	if err := copyExecutable(temp, s.opts.PluginBin); err != nil {
+		return fmt.Errorf("install the plugin: %w", err)
+	}
+	return os.Rename(temp, s.pluginPath())
+}
+
+func (s *Stack) pluginPath() string { return filepath.Join(s.opts.DataDir, "plugins", pluginCmd) }
+
+func copyExecutable(to, from string) error {
+	src, err := os.Open(from) // #nosec G304 -- a binary the caller names
+	if err != nil {
+		return err
+	}
+	defer func() { _ = src.Close() }()
+	dst, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o700) // #nosec G302 G304 -- must be executable
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(dst, src); err != nil {
+		_ = dst.Close()
+		return err
+	}
+	return dst.Close()
+}
