@@ -37,8 +37,10 @@ func (s *Stack) prepareDataDir() error {
 	if err := s.lockDataDir(); err != nil {
 		return err
 	}
-	if s.opts.Storage == Inmem && !s.tempDir {
-		return s.clearDataDir()
+	for _, old := range []string{s.EnvPath(), s.LogPath("vault"), s.LogPath("proxy"), s.LogPath("bootstrap")} {
+		if err := os.RemoveAll(old); err != nil {
+			return fmt.Errorf("remove what an earlier run left: %w", err)
+		}
 	}
 	return nil
 }
@@ -54,23 +56,6 @@ func (s *Stack) lockDataDir() error {
 		return fmt.Errorf("%s is in use by another stack: %w", s.opts.DataDir, err)
 	}
 	s.lock = f
-	return nil
-}
-
-// clearDataDir removes what an earlier run in memory left: its logs.
-func (s *Stack) clearDataDir() error {
-	entries, err := os.ReadDir(s.opts.DataDir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if s.path(e.Name()) == s.lock.Name() {
-			continue
-		}
-		if err := os.RemoveAll(s.path(e.Name())); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 

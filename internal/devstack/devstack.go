@@ -47,9 +47,10 @@ const (
 // ports, with the binaries in the repository's bin/.
 type Options struct {
 	Storage Storage
-	// DataDir holds configuration, logs, the plugin directory and, with Raft,
-	// Vault's data, its unseal key and root token. A stack started again on it
-	// goes on with them. Empty means a temporary directory that Stop removes.
+	// DataDir holds configuration, logs, the plugin directory, the key pair for
+	// JWTs and, with Raft, Vault's data, its unseal key and root token. A stack
+	// started again on it goes on with them. Empty means a temporary directory
+	// that Stop removes.
 	DataDir string
 	// VaultPort and ProxyPort are TCP ports on 127.0.0.1; 0 takes a free one.
 	VaultPort, ProxyPort int
@@ -100,7 +101,7 @@ func (s *Stack) start(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if s.guard, err = startGuard(s.removable()); err != nil {
+	if s.guard, err = startGuard(s.ephemeral()); err != nil {
 		return err
 	}
 	if s.signer, err = loadSigner(s.path("jwt-key.pem")); err != nil {
@@ -131,19 +132,32 @@ func (s *Stack) start(ctx context.Context) error {
 func (s *Stack) Stop() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var err error
+	if s.lock != nil { // else the directory is someone else's
+		err = os.RemoveAll(s.EnvPath())
+	}
 	s.proxy.terminate()
 	s.vault.terminate()
 	s.guard.release()
 	s.vault, s.proxy, s.guard = nil, nil, nil
-	var err error
-	if dir := s.removable(); dir != "" {
-		err = os.RemoveAll(dir)
-	}
 	if s.lock != nil {
-		err = errors.Join(err, s.lock.Close())
+		err = errors.Join(err, os.RemoveAll(s.ephemeral()), s.lock.Close())
 		s.lock = nil
 	}
 	return err
+}
+
+// Alive is nil while Vault and the proxy run, and else says which has ended by
+// itself, with the end of its log.
+func (s *Stack) Alive() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range []*process{s.vault, s.proxy} {
+		if p != nil && !p.running() {
+			return p.failure(errors.New(p.name + " has stopped"))
+		}
+	}
+	return nil
 }
 
 // DataDir is where configuration, logs and data are.
@@ -155,12 +169,17 @@ func (s *Stack) LogPath(process string) string { return s.path(process + ".log")
 
 func (s *Stack) path(name string) string { return filepath.Join(s.opts.DataDir, name) }
 
-// removable is the data directory if it is the stack's to remove.
-func (s *Stack) removable() string {
+// EnvPath is where a command that leaves the stack running may write how to
+// reach it. Start and Stop remove the file: while it is there, so is the stack.
+func (s *Stack) EnvPath() string { return s.path("env") }
+
+// ephemeral is what must not outlive the stack: a temporary data directory, or
+// the file that says the stack is there.
+func (s *Stack) ephemeral() string {
 	if s.tempDir {
 		return s.opts.DataDir
 	}
-	return ""
+	return s.EnvPath()
 }
 
 func (s *Stack) logf(format string, args ...any) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 )
@@ -37,8 +38,10 @@ func (o *Options) findBinaries() error {
 	if err != nil {
 		return err
 	}
-	if o.VaultBin == "" {
-		o.VaultBin = os.Getenv("VAULT_BIN")
+	if o.VaultBin == "" && os.Getenv("VAULT_BIN") != "" {
+		if o.VaultBin, err = exec.LookPath(os.Getenv("VAULT_BIN")); err != nil {
+			return fmt.Errorf("VAULT_BIN: %w", err)
+		}
 	}
 	needed := []struct {
 		path       *string

@@ -1,0 +1,58 @@
+# vault-plugin-dek. `make` alone lists what there is.
+
+.POSIX:
+.SUFFIXES:
+
+GO ?= go
+FUZZTIME ?= 10s
+CHAOS_ROUNDS ?= 20
+
+export GO VAULT_BIN DEV_STORAGE DEV_PORT DEV_PROXY_PORT FUZZTIME CHAOS_ROUNDS
+
+help: ## list what there is (the default)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+build: ## build bin/vault-plugin-dek and bin/dek-proxy
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -o bin/ ./cmd/...
+
+vault: ## leave a Vault server at bin/vault: VAULT_BIN, the PATH, or built from source
+	@scripts/build-vault.sh
+
+stack: build vault
+	@$(GO) build -buildvcs=false -o bin/devstack ./internal/devstack/cmd/devstack
+
+dev: stack ## run Vault, plugin and proxy until Ctrl-C (DEV_STORAGE=raft keeps the data; DEV_PORT, DEV_PROXY_PORT)
+	@exec bin/devstack -stop-with-parent dev
+
+demo: stack ## show a rotation from beginning to end, and check that nothing is lost
+	@exec bin/devstack -stop-with-parent demo
+
+test: build vault ## run the unit tests, with the race detector, and the acceptance tests on a real Vault
+	@scripts/test.sh
+
+bench: build vault ## run the benchmarks (15 minutes at most): lines of name, value, unit
+	@$(GO) run ./internal/bench
+
+lint: ## run golangci-lint, pinned in scripts/lint
+	@scripts/lint.sh run
+
+fmt: ## format the Go code
+	@scripts/lint.sh fmt
+
+fuzz: ## run every fuzz target for FUZZTIME (10s)
+	@scripts/fuzz.sh
+
+chaos: build vault ## kill and restart everything during rotations, CHAOS_ROUNDS (20) times
+	$(GO) test -tags acceptance -count=1 -timeout 2h -run '^TestChaos$$' -v ./test/acceptance/...
+
+vulncheck: ## look for known vulnerabilities in what is used (needs the network)
+	@scripts/vulncheck.sh
+
+release: ## build static, reproducible binaries for Linux and macOS into dist/
+	@scripts/release.sh
+
+clean: ## remove what was built and .dev/, but not the Vault server and the linter
+	rm -rf bin/vault-plugin-dek bin/dek-proxy bin/devstack dist .dev
+
+.PHONY: help build vault stack dev demo test bench lint fmt fuzz chaos vulncheck release clean

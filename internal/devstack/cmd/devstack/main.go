@@ -1,0 +1,81 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+// Command devstack runs the development stack: `devstack dev` leaves it running
+// until it is interrupted, `devstack demo` shows a rotation on it and checks
+// the result. `make dev` and `make demo` build what it needs first.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// tenantID is the tenant of the documents' examples.
+const tenantID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
+
+func main() {
+	withParent := flag.Bool("stop-with-parent", false, "stop when the process that started this one is gone")
+	flag.Usage = func() {
+		fmt.Fprintln(os.Stderr, "usage: devstack [-stop-with-parent] dev|demo")
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+
+	commands := map[string]func(context.Context) error{"dev": dev, "demo": demo}
+	command, known := commands[flag.Arg(0)]
+	if !known || flag.NArg() != 1 {
+		flag.Usage()
+		os.Exit(2)
+	}
+	ctx, stop := interruptible(*withParent)
+	err := command(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "devstack:", err)
+		os.Exit(1)
+	}
+}
+
+// errInterrupted ends a command that was asked to stop before it was done.
+var errInterrupted = errors.New("interrupted")
+
+// interruptible is a context that ends with the first signal to stop. A second
+// signal ends the program at once; its processes go with it all the same.
+func interruptible(withParent bool) (context.Context, context.CancelFunc) {
+	signals := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
+	context.AfterFunc(ctx, stop)
+	if withParent {
+		go stopWithParent(ctx, stop)
+	}
+	return ctx, stop
+}
+
+// stopWithParent notices that the parent is gone by getting another one: make
+// can be killed in ways that it cannot pass on.
+func stopWithParent(ctx context.Context, stop context.CancelFunc) {
+	parent := os.Getppid()
+	ticker := time.NewTicker(500 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if os.Getppid() != parent {
+				stop()
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,31 @@
+#!/bin/sh
+# Copyright (c) The vault-plugin-dek authors
+# SPDX-License-Identifier: MPL-2.0
+#
+# Builds the plugin and the proxy for every platform into dist/, with their
+# SHA-256 in dist/SHA256SUMS. The same commit and Go version give the same bytes
+# on every machine: no cgo, no paths, nothing from the version control system.
+set -eu
+
+cd "$(dirname -- "$0")/.."
+GO=${GO:-go}
+
+rm -rf dist
+mkdir dist
+for platform in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64; do
+	os=${platform%/*}
+	arch=${platform#*/}
+	for command in vault-plugin-dek dek-proxy; do
+		echo "release: $command for $platform"
+		CGO_ENABLED=0 GOOS=$os GOARCH=$arch $GO build -trimpath -buildvcs=false -ldflags '-s -w -buildid=' \
+			-o "dist/${command}_${os}_$arch" "./cmd/$command"
+	done
+done
+
+cd dist
+if command -v sha256sum >/dev/null; then
+	sha256sum -- *_* >SHA256SUMS
+else
+	shasum -a 256 -- *_* >SHA256SUMS
+fi
+cat SHA256SUMS
