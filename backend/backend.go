@@ -1,0 +1,125 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+// Package backend is the secrets engine as Vault sees it: paths, policies'
+// operations, the write-ahead log, and the goroutines that carry rotations out.
+// What the engine is about lies in the packages below internal, which know
+// nothing of Vault's framework.
+package backend
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+// Version is what the plugin tells Vault, and the commands tell people.
+var Version = "v0.1.0"
+
+type backend struct {
+	*framework.Backend
+
+	storage logical.Storage
+	store   *store.Store
+	engine  *rotation.Engine
+	workers *workers
+	now     func() time.Time
+}
+
+// Factory makes the engine for one mount. It writes nothing: Vault refuses
+// writes until the mount is set up.
+func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
+	return newBackend(ctx, conf, time.Now)
+}
+
+func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() time.Time) (*backend, error) {
+	if conf == nil || conf.StorageView == nil {
+		return nil, errors.New("the backend needs a configuration with a storage")
+	}
+	b := &backend{
+		storage: conf.StorageView,
+		store:   store.New(conf.StorageView, conf.BackendUUID),
+		now:     func() time.Time { return clock().UTC() },
+	}
+	b.engine = rotation.NewEngine(b.store, intentLog{b.storage}, b.now)
+	b.Backend = &framework.Backend{
+		BackendType:    logical.TypeLogical,
+		RunningVersion: Version,
+		Help:           strings.TrimSpace(backendHelp),
+		PathsSpecial: &logical.Paths{
+			SealWrapStorage: store.SealWrapped(),
+		},
+		Paths: framework.PathAppend(
+			b.configPaths(),
+			b.rotationSettingsPaths(),
+			b.itemPaths(),
+			b.dekPaths(),
+			b.rotationPaths(),
+			b.tenantPaths(),
+		),
+		InitializeFunc: b.initialize,
+		PeriodicFunc:   b.periodic,
+		WALRollback:    b.walRollback,
+		Invalidate:     b.store.Invalidate,
+		Clean:          func(context.Context) { b.workers.stop() },
+	}
+	if err := b.Setup(ctx, conf); err != nil {
+		return nil, err
+	}
+	b.workers = newWorkers(b.engine, b.parallelism, b.Logger())
+	return b, nil
+}
+
+// initialize takes up the rotations that were unfinished when the engine last
+// stopped. Unsealing waits for it, so it only starts what does that.
+func (b *backend) initialize(context.Context, *logical.InitializationRequest) error {
+	b.takeUp()
+	return nil
+}
+
+// periodic is called every minute, holds Vault's state lock and has 90 seconds:
+// it only makes sure that every unfinished rotation is being worked on.
+func (b *backend) periodic(context.Context, *logical.Request) error {
+	b.takeUp()
+	return nil
+}
+
+// takeUp starts, in the background, a worker for every unfinished rotation.
+func (b *backend) takeUp() {
+	if !b.WriteSafeReplicationState() {
+		return // a standby or secondary: its leader does it
+	}
+	b.workers.background(func(ctx context.Context) error {
+		intents, err := b.intents(ctx)
+		if err != nil {
+			return err
+		}
+		for _, i := range intents {
+			b.workers.carryOut(i)
+		}
+		return nil
+	})
+}
+
+// parallelism is how many pages may be in flight now.
+func (b *backend) parallelism() int {
+	c, err := b.store.Config(context.Background())
+	if err != nil {
+		return 1 // storage has trouble: go gently until it is read
+	}
+	return c.RotationParallelism
+}
+
+const backendHelp = `
+Keeps the secrets of a service's tenants, each tenant's under a data-encryption
+key (DEK) of its own, and rotates those keys: a rotation re-encrypts everything
+that the tenant has here, in the background and without downtime, and destroys
+the old key when nothing depends on it any more.
+`

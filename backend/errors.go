@@ -1,0 +1,83 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+// refusal is an answer that the caller can do something about.
+type refusal struct {
+	status  int
+	message string
+}
+
+func (r *refusal) Error() string { return r.message }
+
+// invalid refuses a request that names a field and breaks its rule.
+func invalid(format string, args ...any) error {
+	return &refusal{http.StatusBadRequest, fmt.Sprintf(format, args...)}
+}
+
+// statuses is the one table from what the engine reports to what HTTP says. A
+// message that is empty is the error's own.
+var statuses = []struct {
+	err     error
+	status  int
+	message string
+}{
+	{store.ErrTenantNotFound, http.StatusNotFound, "tenant not found"},
+	{store.ErrItemNotFound, http.StatusNotFound, "item not found"},
+	{rotation.ErrNotFound, http.StatusNotFound, "rotation not found"},
+	{store.ErrItemTooLarge, http.StatusRequestEntityTooLarge, ""},
+	{store.ErrRevision, http.StatusConflict, ""},
+	{keyring.ErrKeyType, http.StatusBadRequest, ""},
+	{store.ErrContended, http.StatusServiceUnavailable, ""},
+}
+
+// answer turns an error into what Vault is to answer. Over gRPC an error keeps
+// its status only as a bare coded error, so nothing is wrapped here.
+func answer(err error) (*logical.Response, error) {
+	var refused *refusal
+	if errors.As(err, &refused) {
+		return nil, logical.CodedError(refused.status, refused.message)
+	}
+	var running *rotation.RunningError
+	if errors.As(err, &running) {
+		return conflictBody(map[string]any{"rotation_id": running.RotationID}),
+			logical.CodedError(http.StatusConflict, running.Error())
+	}
+	for _, s := range statuses {
+		if errors.Is(err, s.err) {
+			return nil, logical.CodedError(s.status, messageOr(s.message, err))
+		}
+	}
+	return nil, err // a fault: Vault answers 500
+}
+
+// entryMessage is what answer says of one entry of a bulk request.
+func entryMessage(err error) string {
+	_, err = answer(err)
+	return err.Error()
+}
+
+func messageOr(message string, err error) string {
+	if message != "" {
+		return message
+	}
+	return err.Error()
+}
+
+// conflictBody is a body that Vault sends with a coded error.
+func conflictBody(data map[string]any) *logical.Response {
+	return &logical.Response{Data: map[string]any{"data": data}}
+}

@@ -1,0 +1,169 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package keyring
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// State is where a version stands in its life, after NIST SP 800-57.
+type State string
+
+// The states of a version.
+const (
+	Pending     State = "pending"     // named, not yet written with
+	Active      State = "active"      // seals and opens
+	Deactivated State = "deactivated" // opens only
+	Destroyed   State = "destroyed"   // its key is gone
+)
+
+// keepDestroyed is how many destroyed versions stay in a ring, so that a
+// record does not grow for ever. History keeps what is known of the others.
+const keepDestroyed = 100
+
+var (
+	// ErrNoVersion reports a version that the ring does not know.
+	ErrNoVersion = errors.New("key version unknown")
+	// ErrVersionDestroyed reports a version whose key is gone.
+	ErrVersionDestroyed = errors.New("key version destroyed")
+)
+
+// Version is what is known of one version of a tenant's DEK. It holds no key.
+type Version struct {
+	Number  int     `json:"version"`
+	KeyID   string  `json:"key_id"`
+	KeyType KeyType `json:"key_type"`
+	State   State   `json:"state"`
+
+	CreatedAt     time.Time `json:"created_at,omitzero"`
+	ActivatedAt   time.Time `json:"activated_at,omitzero"`
+	DeactivatedAt time.Time `json:"deactivated_at,omitzero"`
+	DestroyedAt   time.Time `json:"destroyed_at,omitzero"`
+
+	// RotationID and IdempotencyKey are of the rotation that made this version,
+	// empty for the first: a repeated request is told by them.
+	RotationID     string `json:"rotation_id,omitempty"`
+	IdempotencyKey string `json:"idempotency_key,omitempty"`
+}
+
+// Ring lists the versions of a tenant's DEK, oldest first. A ring changes in
+// memory only; what holds is the record that is stored.
+type Ring struct {
+	// Next is the number that the next version gets. A number is taken when the
+	// record that names it is stored, and never given again.
+	Next     int       `json:"next_version"`
+	Versions []Version `json:"versions"`
+}
+
+// NewRing returns a ring whose only version, 1, is active.
+func NewRing(keyID string, t KeyType, now time.Time) Ring {
+	r := Ring{Next: 1}
+	r.Add(Version{KeyID: keyID, KeyType: t, CreatedAt: now})
+	r.Activate(1, now)
+	return r
+}
+
+// Clone returns a copy that shares nothing with r.
+func (r Ring) Clone() Ring {
+	r.Versions = slices.Clone(r.Versions)
+	return r
+}
+
+// Add names v, pending, under the next number, which it returns.
+func (r *Ring) Add(v Version) int {
+	v.Number, v.State = r.Next, Pending
+	r.Next++
+	r.Versions = append(r.Versions, v)
+	return v.Number
+}
+
+// Find returns the version of that number, or nil.
+func (r *Ring) Find(number int) *Version {
+	for i := len(r.Versions) - 1; i >= 0; i-- {
+		if r.Versions[i].Number == number {
+			return &r.Versions[i]
+		}
+	}
+	return nil
+}
+
+// Usable returns the version of that number if its key is there to open with.
+// It fails with [ErrNoVersion] or [ErrVersionDestroyed].
+func (r *Ring) Usable(number int) (*Version, error) {
+	v := r.Find(number)
+	switch {
+	case v == nil:
+		return nil, fmt.Errorf("version %d: %w", number, ErrNoVersion)
+	case v.State == Destroyed:
+		return nil, fmt.Errorf("version %d: %w", number, ErrVersionDestroyed)
+	}
+	return v, nil
+}
+
+// Active returns the version that seals. There is always one.
+func (r *Ring) Active() *Version {
+	for i := len(r.Versions) - 1; i >= 0; i-- {
+		if r.Versions[i].State == Active {
+			return &r.Versions[i]
+		}
+	}
+	panic("keyring: a ring without an active version")
+}
+
+// Match returns the first version for which ok holds, or nil.
+func (r *Ring) Match(ok func(*Version) bool) *Version {
+	for i := range r.Versions {
+		if ok(&r.Versions[i]) {
+			return &r.Versions[i]
+		}
+	}
+	return nil
+}
+
+// Activate makes the version of that number the active one and deactivates the
+// one that was. A number that is unknown or destroyed is a mistake of the
+// program, and panics.
+func (r *Ring) Activate(number int, now time.Time) {
+	next, err := r.Usable(number)
+	if err != nil {
+		panic("keyring: activate: " + err.Error())
+	}
+	for i := range r.Versions {
+		if v := &r.Versions[i]; v.State == Active {
+			v.State, v.DeactivatedAt = Deactivated, now
+		}
+	}
+	next.State, next.ActivatedAt, next.DeactivatedAt = Active, now, time.Time{}
+}
+
+// Destroy marks the version of that number destroyed; its key must be gone. Of
+// the destroyed versions, the newest 100 stay in the ring. The active version
+// is never destroyed: to ask for it is a mistake of the program, and panics.
+func (r *Ring) Destroy(number int, now time.Time) {
+	v := r.Find(number)
+	if v == nil || v.State == Active {
+		panic(fmt.Sprintf("keyring: destroy version %d", number))
+	}
+	v.State, v.DestroyedAt = Destroyed, now
+	r.forget()
+}
+
+func (r *Ring) forget() {
+	destroyed := 0
+	for i := range r.Versions {
+		if r.Versions[i].State == Destroyed {
+			destroyed++
+		}
+	}
+	r.Versions = slices.DeleteFunc(r.Versions, func(v Version) bool {
+		if v.State != Destroyed || destroyed <= keepDestroyed {
+			return false
+		}
+		destroyed--
+		return true
+	})
+}

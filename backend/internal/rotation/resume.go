@@ -1,0 +1,70 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+// Resume finds out from an intent what is to be done: it returns the run to go
+// on with, or nil once there is nothing left to do. The tenant's record alone
+// decides:
+//
+//   - Its unfinished rotation is this one: go on by its phase.
+//   - A version has the intent's key: the rotation is over. File its history,
+//     which may have been missed, and delete the intent.
+//   - Neither: it was never committed. But a Put of the record that failed may
+//     have taken effect behind a stale cache, so the record is first put again
+//     exactly as read; only then its key goes, then the intent.
+//
+// All under the tenant's exclusive lock: the intent may belong to a start that
+// has not yet written the record.
+func (e *Engine) Resume(ctx context.Context, intent Intent) (*Run, error) {
+	defer e.store.Exclusive(intent.TenantID)()
+	e.forget(intent.RotationID)
+	t, err := e.store.Tenant(ctx, intent.TenantID)
+	if err != nil && !errors.Is(err, store.ErrTenantNotFound) {
+		return nil, err
+	}
+	if t != nil && t.Incarnation == intent.Incarnation {
+		if t.Rotation != nil && t.Rotation.ID == intent.RotationID {
+			return e.newRun(t, intent), nil
+		}
+		if t.Keys.Match(func(v *keyring.Version) bool { return v.KeyID == intent.KeyID }) != nil {
+			return nil, e.close(ctx, t, intent)
+		}
+	}
+	return nil, e.undo(ctx, t, intent)
+}
+
+// close files the history of an ended rotation and deletes its intent.
+func (e *Engine) close(ctx context.Context, t *store.Tenant, intent Intent) error {
+	if t.Last != nil && t.Last.ID == intent.RotationID {
+		if err := e.store.PutHistory(ctx, t, t.Last); err != nil {
+			return err
+		}
+	}
+	return e.intents.Delete(ctx, intent.ID)
+}
+
+// undo removes what a start that was never committed has left. t is nil if
+// there is no such tenant.
+func (e *Engine) undo(ctx context.Context, t *store.Tenant, intent Intent) error {
+	fence := func() error { return e.store.ForgetTenant(ctx, intent.TenantID) }
+	if t != nil {
+		fence = func() error { return e.store.PutTenant(ctx, t) }
+	}
+	if err := fence(); err != nil {
+		return fmt.Errorf("making sure that the rotation did not start: %w", err)
+	}
+	if err := e.store.DestroyKey(ctx, intent.Incarnation, intent.KeyID); err != nil {
+		return err
+	}
+	return e.intents.Delete(ctx, intent.ID)
+}

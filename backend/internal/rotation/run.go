@@ -1,0 +1,173 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package rotation
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+// Run carries out one rotation in its present phase. Its methods are safe for
+// concurrent use, Move in particular.
+type Run struct {
+	e      *Engine
+	intent Intent
+	phase  store.Phase
+	target int // the version that pages move to
+
+	began     time.Time
+	begunWith store.Counts // what had been rotated by then
+
+	mu sync.Mutex
+	// seen are the pages that this run has found, or after a cancel put, on the
+	// target version. They cannot leave it: every write since the phase began
+	// uses that version.
+	seen     map[store.Place]bool
+	failures map[store.Place]store.Failure
+	failed   int // items on those pages
+	moved    time.Time
+	noted    time.Time
+}
+
+// newRun returns a run for t's unfinished rotation.
+func (e *Engine) newRun(t *store.Tenant, intent Intent) *Run {
+	now := e.now()
+	r := &Run{
+		e: e, intent: intent, phase: t.Rotation.Phase, target: target(t.Rotation),
+		began: now, begunWith: e.rotated(t, t.Rotation), moved: now, noted: now,
+		seen: map[store.Place]bool{}, failures: map[store.Place]store.Failure{},
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.live[intent.RotationID] = r
+	return r
+}
+
+// target is the version that a rotation moves pages to.
+func target(r *store.Rotation) int {
+	if r.Phase == store.RollingBack {
+		return r.From
+	}
+	return r.To
+}
+
+// Overtaken reports whether err says that the rotation is not what the run
+// works for any more; then Resume tells how to go on.
+func Overtaken(err error) bool { return errors.Is(err, errOvertaken) }
+
+// tenant reads the record and makes sure that it still says what the run works
+// for. The caller holds the tenant's lock.
+func (r *Run) tenant(ctx context.Context) (*store.Tenant, error) {
+	t, err := r.e.store.Tenant(ctx, r.intent.TenantID)
+	if errors.Is(err, store.ErrTenantNotFound) {
+		return nil, errOvertaken
+	}
+	if err != nil {
+		return nil, err
+	}
+	if t.Incarnation != r.intent.Incarnation || t.Rotation == nil ||
+		t.Rotation.ID != r.intent.RotationID || t.Rotation.Phase != r.phase {
+		return nil, errOvertaken
+	}
+	return t, nil
+}
+
+// Pending lists the pages afresh and returns those that the run has not seen on
+// the target version. With none left, the run is to Finish.
+func (r *Run) Pending(ctx context.Context) ([]store.PageRef, error) {
+	t, err := func() (*store.Tenant, error) {
+		defer r.e.store.Shared(r.intent.TenantID)()
+		return r.tenant(ctx)
+	}()
+	if err != nil {
+		return nil, err
+	}
+	return r.unseen(ctx, t)
+}
+
+func (r *Run) unseen(ctx context.Context, t *store.Tenant) ([]store.PageRef, error) {
+	refs, err := r.e.store.ListPages(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var pending []store.PageRef
+	for _, ref := range refs {
+		_, failed := r.failures[ref.Place]
+		if ref.Leftover || !failed && !r.seen[ref.Place] {
+			pending = append(pending, ref)
+		}
+	}
+	return pending, nil
+}
+
+// Move moves one page. It holds the tenant's lock shared from reading the
+// record until the page is written, so that no change of phase comes between. A
+// page that does not open is noted as a failure, and is no error.
+func (r *Run) Move(ctx context.Context, ref store.PageRef) error {
+	defer r.e.store.Shared(r.intent.TenantID)()
+	t, err := r.tenant(ctx)
+	if err != nil {
+		return err
+	}
+	back := r.phase == store.RollingBack
+	moved, err := r.e.store.Move(ctx, t, ref, r.target, back)
+	if errors.Is(err, store.ErrPageDamaged) {
+		r.fail(ref.Place, err, r.e.store.PageItems(ctx, t, ref.Place))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	r.note(ref, moved, back)
+	return nil
+}
+
+// note keeps what a move showed. Forward, a page that was rewritten is read once
+// more before it counts: that is the verifying pass. Back, only a write that
+// succeeded after the cancel counts.
+func (r *Run) note(ref store.PageRef, moved store.Moved, back bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.moved = r.e.now()
+	if !ref.Leftover && back == (moved == store.Rewrote) {
+		r.seen[ref.Place] = true
+	}
+}
+
+func (r *Run) fail(p store.Place, err error, items int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failures[p] = store.Failure{Page: p.String(), Reason: err.Error()}
+	r.failed += items
+}
+
+// NoteProgress stores how far the rotation is, at most once a second.
+func (r *Run) NoteProgress(ctx context.Context) error {
+	now := r.e.now()
+	r.mu.Lock()
+	due := now.Sub(r.noted) >= time.Second
+	if due {
+		r.noted = now
+	}
+	r.mu.Unlock()
+	if !due {
+		return nil
+	}
+	t, err := func() (*store.Tenant, error) {
+		defer r.e.store.Shared(r.intent.TenantID)()
+		return r.tenant(ctx)
+	}()
+	if err != nil {
+		return err
+	}
+	return r.e.store.PutProgress(ctx, t, store.Progress{
+		RotationID: r.intent.RotationID, Rotated: r.e.rotated(t, t.Rotation), At: now,
+	})
+}

@@ -1,0 +1,224 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+// What callers tell apart.
+var (
+	ErrNotFound = errors.New("rotation not found")
+
+	// errOvertaken reports that the record no longer says what a run works for:
+	// it is cancelled, or over. Resume tells what holds now.
+	errOvertaken = errors.New("the rotation has changed")
+)
+
+// RunningError reports that a rotation of the tenant is unfinished.
+type RunningError struct{ RotationID string }
+
+func (e *RunningError) Error() string {
+	return fmt.Sprintf("rotation %s of this tenant is in progress", e.RotationID)
+}
+
+// Intent is what the write-ahead log holds of a rotation: immutable, and never
+// key material. It is there from before the new key is until after the end.
+type Intent struct {
+	ID          string `json:"-" mapstructure:"-"` // given by the log
+	TenantID    string `json:"tenant_id" mapstructure:"tenant_id"`
+	Incarnation string `json:"incarnation" mapstructure:"incarnation"`
+	RotationID  string `json:"rotation_id" mapstructure:"rotation_id"`
+	KeyID       string `json:"key_id" mapstructure:"key_id"`
+}
+
+// Intents is the write-ahead log.
+type Intents interface {
+	// Put adds an entry and returns its ID.
+	Put(context.Context, Intent) (id string, err error)
+	// Delete removes an entry; one that is not there is no error.
+	Delete(ctx context.Context, id string) error
+}
+
+// Engine rotates tenants' keys.
+type Engine struct {
+	store   *store.Store
+	intents Intents
+	now     func() time.Time
+
+	mu   sync.Mutex
+	live map[string]*Run // unfinished rotations worked on here, by ID
+	rate float64         // items a second that the latest rotation here made
+}
+
+// NewEngine returns an Engine over s that takes its time from now.
+func NewEngine(s *store.Store, intents Intents, now func() time.Time) *Engine {
+	return &Engine{store: s, intents: intents, now: now, live: map[string]*Run{}}
+}
+
+// Request asks for a rotation.
+type Request struct {
+	Reason  string
+	KeyType keyring.KeyType // empty: as the active version's
+	// IdempotencyKey tells a repeated request: it gets the rotation that the
+	// first one started.
+	IdempotencyKey string
+	InitiatedBy    store.Initiator
+	Trigger        string
+}
+
+// startTries is how often the Put that commits a rotation is tried. If it fails
+// at each, the rotation may all the same have started; recovery tells.
+const startTries = 3
+
+// Start starts a rotation of a tenant and returns it together with its intent,
+// which is to be carried out. It fails with [store.ErrTenantNotFound] or a
+// [RunningError]. A request with the key of an earlier one gets that rotation
+// back, with a nil intent if it is over.
+//
+// If Start fails after it has written the intent, it returns the intent too,
+// which Resume then undoes.
+func (e *Engine) Start(ctx context.Context, tenantID string, req Request) (*store.Rotation, *Intent, error) {
+	// Counting reads every page the first time: before the lock, not under it.
+	t, err := e.store.Tenant(ctx, tenantID)
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := e.store.Usage(ctx, t); err != nil {
+		return nil, nil, err
+	}
+	defer e.store.Exclusive(tenantID)()
+	if t, err = e.store.Tenant(ctx, tenantID); err != nil {
+		return nil, nil, err
+	}
+	if r, err := e.repeated(ctx, t, req.IdempotencyKey); r != nil || err != nil {
+		return r, nil, err
+	}
+	if t.Rotation != nil {
+		return nil, nil, &RunningError{RotationID: t.Rotation.ID}
+	}
+	usage, err := e.store.Usage(ctx, t)
+	if err != nil {
+		return nil, nil, err
+	}
+	return e.commit(ctx, t, req, usage.Items())
+}
+
+// commit makes the three writes of a start.
+func (e *Engine) commit(ctx context.Context, t *store.Tenant, req Request, items store.Counts) (*store.Rotation, *Intent, error) {
+	next, intent, err := e.plan(t, req, items)
+	if err != nil {
+		return nil, nil, err
+	}
+	if intent.ID, err = e.intents.Put(ctx, *intent); err != nil {
+		return nil, nil, fmt.Errorf("writing the intent: %w", err)
+	}
+	next.Rotation.IntentID = intent.ID
+	v := next.Keys.Active()
+	if err := e.store.CreateKey(ctx, t.Binding(v.KeyID, v.KeyType, keyring.PageKey)); err != nil {
+		return nil, intent, err
+	}
+	for range startTries {
+		if err = e.store.PutTenant(ctx, next); err == nil {
+			return next.Rotation, intent, nil
+		}
+	}
+	return nil, intent, err
+}
+
+// plan returns the record that t becomes, and the intent.
+func (e *Engine) plan(t *store.Tenant, req Request, items store.Counts) (*store.Tenant, *Intent, error) {
+	rotationID, err := store.NewID("rot-")
+	if err != nil {
+		return nil, nil, err
+	}
+	keyID, err := store.NewID("dek-")
+	if err != nil {
+		return nil, nil, err
+	}
+	now := e.now()
+	next := t.Clone()
+	from := *next.Keys.Active()
+	keyType := req.KeyType
+	if keyType == "" {
+		keyType = from.KeyType
+	}
+	to := next.Keys.Add(keyring.Version{
+		KeyID: keyID, KeyType: keyType, CreatedAt: now,
+		RotationID: rotationID, IdempotencyKey: req.IdempotencyKey,
+	})
+	next.Keys.Activate(to, now)
+	next.Rotation = &store.Rotation{
+		ID: rotationID, TenantID: t.ID, IdempotencyKey: req.IdempotencyKey,
+		From: from.Number, To: to, FromKeyID: from.KeyID, ToKeyID: keyID,
+		Phase: store.Sweeping, Reason: req.Reason, Trigger: req.Trigger,
+		InitiatedBy: req.InitiatedBy, StartedAt: now, UpdatedAt: now, ToRotate: items,
+	}
+	return next, &Intent{TenantID: t.ID, Incarnation: t.Incarnation, RotationID: rotationID, KeyID: keyID}, nil
+}
+
+// repeated returns the rotation that an earlier request with the same key
+// started, or nil.
+func (e *Engine) repeated(ctx context.Context, t *store.Tenant, key string) (*store.Rotation, error) {
+	if key == "" {
+		return nil, nil
+	}
+	v := t.Keys.Match(func(v *keyring.Version) bool { return v.IdempotencyKey == key })
+	if v == nil {
+		return nil, nil
+	}
+	return e.find(ctx, t, v)
+}
+
+// Find returns a rotation of t by its ID. It fails with [ErrNotFound].
+func (e *Engine) Find(ctx context.Context, t *store.Tenant, rotationID string) (*store.Rotation, error) {
+	v := t.Keys.Match(func(v *keyring.Version) bool { return v.RotationID == rotationID })
+	if v == nil {
+		return nil, ErrNotFound
+	}
+	return e.find(ctx, t, v)
+}
+
+func (e *Engine) find(ctx context.Context, t *store.Tenant, v *keyring.Version) (*store.Rotation, error) {
+	for _, r := range []*store.Rotation{t.Rotation, t.Last} {
+		if r != nil && r.To == v.Number {
+			return r, nil
+		}
+	}
+	r, err := e.store.History(ctx, t, v.Number)
+	if err != nil {
+		return nil, err
+	}
+	if r == nil {
+		return nil, ErrNotFound
+	}
+	return r, nil
+}
+
+// All returns the rotations of t that are known, newest first.
+func (e *Engine) All(ctx context.Context, t *store.Tenant) ([]*store.Rotation, error) {
+	filed, err := e.store.AllHistory(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	var all []*store.Rotation
+	for _, r := range []*store.Rotation{t.Rotation, t.Last} {
+		if r != nil {
+			all = append(all, r)
+		}
+	}
+	for _, r := range filed {
+		if len(all) == 0 || r.To < all[len(all)-1].To {
+			all = append(all, r)
+		}
+	}
+	return all, nil
+}

@@ -1,0 +1,141 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package rotation
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+// defaultRate is the items a second assumed until a rotation has been measured.
+const defaultRate = 10_000
+
+// The status of a rotation, as callers see it.
+const (
+	StatusInProgress  = "in_progress"
+	StatusRollingBack = "rolling_back"
+	StatusCompleted   = "completed"
+	StatusRolledBack  = "rolled_back"
+	StatusFailed      = "failed"
+)
+
+// View is a rotation as callers see it.
+type View struct {
+	*store.Rotation
+	Status         string
+	Rotated        store.Counts
+	Percent        float64 // of the items to rotate, 0 to 100
+	ItemsPerSecond float64
+	UpdatedAt      time.Time
+	// EstimatedCompletion is zero once the rotation is over.
+	EstimatedCompletion time.Time
+}
+
+var statusOf = map[store.Phase]string{
+	store.Sweeping:    StatusInProgress,
+	store.Retiring:    StatusInProgress,
+	store.RollingBack: StatusRollingBack,
+	store.Completed:   StatusCompleted,
+	store.RolledBack:  StatusRolledBack,
+	store.Failed:      StatusFailed,
+}
+
+// View describes a rotation of t as it stands.
+func (e *Engine) View(ctx context.Context, t *store.Tenant, r *store.Rotation) (View, error) {
+	v := View{Rotation: r, Status: statusOf[r.Phase], Rotated: r.Rotated, UpdatedAt: r.UpdatedAt}
+	if !r.EndedAt.IsZero() {
+		v.ItemsPerSecond = perSecond(r.Rotated.Total(), r.EndedAt.Sub(r.StartedAt))
+		v.Percent = percent(r.Rotated, r.ToRotate, r.Phase == store.Completed)
+		return v, nil
+	}
+	if err := e.viewUnfinished(ctx, t, &v); err != nil {
+		return View{}, err
+	}
+	v.Percent = percent(v.Rotated, r.ToRotate, false)
+	return v, nil
+}
+
+// viewUnfinished fills in what changes while a rotation runs: from memory where
+// it runs, else from what was last noted.
+func (e *Engine) viewUnfinished(ctx context.Context, t *store.Tenant, v *View) error {
+	e.mu.Lock()
+	run, rate := e.live[v.ID], e.rate
+	e.mu.Unlock()
+	if _, known := e.store.KnownUsage(t); known {
+		v.Rotated = e.rotated(t, v.Rotation)
+	} else {
+		p, err := e.store.Progress(ctx, t, v.ID)
+		if err != nil {
+			return err
+		}
+		if p != nil {
+			v.Rotated, v.UpdatedAt = p.Rotated, p.At
+		}
+	}
+	if rate == 0 {
+		rate = defaultRate
+	}
+	if run != nil {
+		run.mu.Lock()
+		v.UpdatedAt = run.moved
+		run.mu.Unlock()
+		v.ItemsPerSecond = perSecond(v.Rotated.Total()-run.begunWith.Total(), e.now().Sub(run.began))
+		if v.ItemsPerSecond > 0 {
+			rate = v.ItemsPerSecond
+		}
+	}
+	left := v.ToRotate.Total() - v.Rotated.Total()
+	if v.Phase == store.RollingBack {
+		left = v.ToRotate.Total()
+	}
+	seconds := float64(max(left, 0)) / rate
+	v.EstimatedCompletion = e.now().Add(time.Duration(seconds * float64(time.Second)))
+	return nil
+}
+
+// rotated is how many of the items to rotate are off the old versions: what
+// there was to rotate less what is still there.
+func (e *Engine) rotated(t *store.Tenant, r *store.Rotation) store.Counts {
+	usage, known := e.store.KnownUsage(t)
+	if !known {
+		return store.Counts{}
+	}
+	return r.ToRotate.Less(usage.Beside(r.To))
+}
+
+func (e *Engine) forget(rotationID string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.live, rotationID)
+}
+
+// ended forgets a run and keeps its rate for estimates.
+func (e *Engine) ended(r *Run, rotation *store.Rotation) {
+	e.forget(rotation.ID)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if rate := perSecond(rotation.Rotated.Total()-r.begunWith.Total(), rotation.EndedAt.Sub(r.began)); rate > 0 {
+		e.rate = rate
+	}
+}
+
+func perSecond(items int, d time.Duration) float64 {
+	if d <= 0 || items <= 0 {
+		return 0
+	}
+	return math.Round(float64(items)/d.Seconds()*10) / 10
+}
+
+func percent(done, all store.Counts, completed bool) float64 {
+	switch {
+	case completed:
+		return 100
+	case all.Total() == 0:
+		return 0
+	}
+	return math.Floor(float64(done.Total())/float64(all.Total())*1000) / 10
+}

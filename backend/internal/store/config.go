@@ -1,0 +1,120 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// Limits of the settings.
+const (
+	MaxParallelism  = 32     // pages in flight; beyond it raft gains nothing
+	MaxItemBytes    = 393216 // what still leaves a page entry below 512 KiB
+	defaultMaxBytes = 262144
+
+	DefaultRotationInterval = "365_DAYS"
+)
+
+// Config is the mount's configuration.
+type Config struct {
+	OrgID string `json:"org_id"`
+	// RotationParallelism is how many pages are in flight over all tenants.
+	RotationParallelism int `json:"rotation_parallelism"`
+	// MaxItemBytes bounds an encoded item, data and metadata together.
+	MaxItemBytes int `json:"max_item_bytes"`
+}
+
+// RotationSettings are the organization's.
+type RotationSettings struct {
+	RotationInterval string `json:"rotation_interval"`
+}
+
+// Config returns the configuration in force.
+func (s *Store) Config(ctx context.Context) (Config, error) {
+	c, generation := s.config.get()
+	if c != nil {
+		return *c, nil
+	}
+	read := Config{
+		OrgID:               s.orgID,
+		RotationParallelism: MaxParallelism,
+		MaxItemBytes:        defaultMaxBytes,
+	}
+	if _, err := s.getJSON(ctx, configKey, &read); err != nil {
+		return Config{}, err
+	}
+	s.config.keep(&read, generation)
+	return read, nil
+}
+
+// UpdateConfig changes the configuration by change, which may refuse with an
+// error of its own, and returns what is in force then.
+func (s *Store) UpdateConfig(ctx context.Context, change func(*Config) error) (Config, error) {
+	s.configLock.Lock()
+	defer s.configLock.Unlock()
+	c, err := s.Config(ctx)
+	if err != nil {
+		return Config{}, err
+	}
+	if err := change(&c); err != nil {
+		return Config{}, err
+	}
+	defer s.config.drop() // after the write, and after a failed one too
+	if err := s.putJSON(ctx, configKey, c); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+// RotationSettings returns the organization's rotation settings.
+func (s *Store) RotationSettings(ctx context.Context) (RotationSettings, error) {
+	r := RotationSettings{RotationInterval: DefaultRotationInterval}
+	_, err := s.getJSON(ctx, settingsKey, &r)
+	return r, err
+}
+
+// PutRotationSettings stores the organization's rotation settings.
+func (s *Store) PutRotationSettings(ctx context.Context, r RotationSettings) error {
+	s.configLock.Lock()
+	defer s.configLock.Unlock()
+	return s.putJSON(ctx, settingsKey, r)
+}
+
+// getJSON decodes the entry at key into v, and reports whether there is one.
+func (s *Store) getJSON(ctx context.Context, key string, v any) (found bool, err error) {
+	entry, err := s.storage.Get(ctx, key)
+	if err != nil {
+		return false, fmt.Errorf("reading %s: %w", key, err)
+	}
+	if entry == nil {
+		return false, nil
+	}
+	if err := entry.DecodeJSON(v); err != nil {
+		return false, fmt.Errorf("decoding %s: %w", key, err)
+	}
+	return true, nil
+}
+
+// putJSON stores v at key. A write goes on when its request is given up: what
+// it changed must not stay unknown without need.
+func (s *Store) putJSON(ctx context.Context, key string, v any) error {
+	entry, err := logical.StorageEntryJSON(key, v)
+	if err != nil {
+		return fmt.Errorf("encoding %s: %w", key, err)
+	}
+	if err := s.storage.Put(context.WithoutCancel(ctx), entry); err != nil {
+		return fmt.Errorf("writing %s: %w", key, err)
+	}
+	return nil
+}
+
+func (s *Store) delete(ctx context.Context, key string) error {
+	if err := s.storage.Delete(context.WithoutCancel(ctx), key); err != nil {
+		return fmt.Errorf("deleting %s: %w", key, err)
+	}
+	return nil
+}

@@ -1,0 +1,192 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package store
+
+import "sync"
+
+// directory caches which pages a tenant has, and of each what its header says.
+// It holds the pages that count; those left over from an unfinished split show
+// only in a fresh List.
+//
+// It is a cache that is easily wrong, so its rules are strict. It is dropped on
+// any error of a write. A List begun before a drop, or before a split that the
+// directory was told of, is never installed: each of both starts a new
+// generation. And whoever uses it to find a page looks again under the page's
+// lock.
+type directory struct {
+	mu         sync.Mutex
+	generation uint64
+	pages      map[Place]entry // nil while not loaded
+	sums       map[int]tally   // of the pages whose header is known, by version
+	unknown    int             // how many headers are not known
+}
+
+type entry struct {
+	Header
+	known bool
+}
+
+// tally sums up the pages of one key version.
+type tally struct {
+	pages int
+	items Counts
+}
+
+// started returns the generation to install a List under that begins now.
+func (d *directory) started() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.generation
+}
+
+// install takes a List made since generation was current. It reports whether
+// the directory is loaded now.
+func (d *directory) install(generation uint64, listed map[Place]bool) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.pages == nil && d.generation == generation {
+		d.pages = make(map[Place]entry, len(listed))
+		d.sums = map[int]tally{}
+		d.unknown = 0
+		for p := range listed {
+			if _, leftover := p.coveredBy(listed); !leftover {
+				d.pages[p] = entry{}
+				d.unknown++
+			}
+		}
+	}
+	return d.pages != nil
+}
+
+func (d *directory) drop() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.generation++
+	d.pages, d.sums, d.unknown = nil, nil, 0
+}
+
+// route returns the page that covers hash h. Without one, the tenant has no
+// page yet if empty is true, and a page is missing if it is false.
+func (d *directory) route(h Hash) (p Place, found, empty, loaded bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.pages == nil {
+		return "", false, false, false
+	}
+	bits := h.bits()
+	for i := range maxDepth + 1 {
+		p := Place(bits[:i])
+		if _, ok := d.pages[p]; ok {
+			return p, true, false, true
+		}
+	}
+	return "", false, len(d.pages) == 0, true
+}
+
+// saw notes the header of a page that was written, or read under its lock.
+func (d *directory) saw(p Place, h Header) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, ok := d.pages[p]; ok {
+		d.set(p, h)
+	}
+}
+
+// learn notes the header of a page that was read without its lock, which may
+// have been written since: then what is known already stands.
+func (d *directory) learn(generation uint64, p Place, h Header) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if e, ok := d.pages[p]; ok && !e.known && d.generation == generation {
+		d.set(p, h)
+	}
+}
+
+// change notes that the page gone was replaced by others: a split, or, with
+// none gone, a new root. It comes after the writes.
+func (d *directory) change(gone *Place, added map[Place]Header) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.generation++
+	if d.pages == nil {
+		return
+	}
+	if gone != nil {
+		d.remove(*gone)
+	}
+	for p, h := range added {
+		if _, ok := d.pages[p]; !ok {
+			d.pages[p] = entry{}
+			d.unknown++
+		}
+		d.set(p, h)
+	}
+}
+
+// set and remove keep the sums; the page is in the directory and d.mu is held.
+func (d *directory) set(p Place, h Header) {
+	d.remove(p)
+	d.pages[p] = entry{Header: h, known: true}
+	t := d.sums[h.Version]
+	d.sums[h.Version] = tally{t.pages + 1, t.items.Add(h.Counts)}
+}
+
+func (d *directory) remove(p Place) {
+	e, ok := d.pages[p]
+	if !ok {
+		return
+	}
+	delete(d.pages, p)
+	if !e.known {
+		d.unknown--
+		return
+	}
+	t := d.sums[e.Version]
+	d.sums[e.Version] = tally{t.pages - 1, t.items.Less(e.Counts)}
+}
+
+// headersToRead returns the pages whose header is not known.
+func (d *directory) headersToRead() (generation uint64, places []Place, loaded bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.unknown > 0 {
+		places = make([]Place, 0, d.unknown)
+		for p, e := range d.pages {
+			if !e.known {
+				places = append(places, p)
+			}
+		}
+	}
+	return d.generation, places, d.pages != nil
+}
+
+// tallies returns the sums by version, once every header is known.
+func (d *directory) tallies() (sums map[int]tally, complete bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.pages == nil || d.unknown > 0 {
+		return nil, false
+	}
+	sums = make(map[int]tally, len(d.sums))
+	for v, t := range d.sums {
+		if t.pages > 0 {
+			sums[v] = t
+		}
+	}
+	return sums, true
+}
+
+// leaves returns the pages that count, with what is known of them.
+func (d *directory) leaves() (pages map[Place]entry, loaded bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.pages == nil {
+		return nil, false
+	}
+	pages = make(map[Place]entry, len(d.pages))
+	for p, e := range d.pages {
+		pages[p] = e
+	}
+	return pages, true
+}

@@ -1,0 +1,92 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package store
+
+import (
+	"fmt"
+	"slices"
+)
+
+// edit is the content of a page while changes are made to it in memory.
+type edit struct {
+	slots   slots
+	bytes   int // what the slots take, encoded
+	maxItem int // bytes that an encoded item may have
+
+	done    []*Op // changes that the slots hold
+	changed bool
+	full    bool // a change did not fit: the page must split first
+}
+
+// apply makes one change. It returns false if the change has to wait until the
+// page has split, because the page would pass what an entry may hold.
+func (e *edit) apply(op *Op) bool {
+	if op.settled {
+		return true
+	}
+	i, cur, err := e.slots.find(op.hash, op.Kind, op.Name)
+	if err != nil {
+		op.settle(err)
+		return true
+	}
+	next, err := op.Change(cur)
+	switch {
+	case err != nil:
+		op.settle(err)
+		return true
+	case next == cur: // nothing to change
+		op.Item = cur
+		e.done = append(e.done, op)
+		return true
+	case next == nil:
+		e.remove(i)
+		op.Item = nil
+	default:
+		if fits, err := e.put(i, cur != nil, op, next); err != nil {
+			op.settle(err)
+			return true
+		} else if !fits {
+			e.full = true
+			return false
+		}
+		op.Item = next
+	}
+	e.done = append(e.done, op)
+	e.changed = true
+	return true
+}
+
+func (e *edit) remove(i int) {
+	e.bytes -= e.slots[i].size()
+	e.slots = slices.Delete(e.slots, i, i+1)
+}
+
+// put places an item at index i.
+func (e *edit) put(i int, replace bool, op *Op, it *Item) (fits bool, err error) {
+	encoded, err := it.encode()
+	if err != nil {
+		return false, fmt.Errorf("encoding an item: %w", err)
+	}
+	if len(encoded) > e.maxItem {
+		return false, fmt.Errorf("%w: it has %d bytes encoded, of at most %d (max_item_bytes)",
+			ErrItemTooLarge, len(encoded), e.maxItem)
+	}
+	sl := slot{Hash: op.hash, Kind: op.Kind, Item: encoded}
+	bytes := e.bytes + sl.size()
+	if replace {
+		bytes -= e.slots[i].size()
+	}
+	// Alone an item always fits: the configuration's bound on an item is far
+	// enough below that of a page.
+	if bytes > maxPageBytes && len(e.slots) > 0 && (!replace || len(e.slots) > 1) {
+		return false, nil
+	}
+	if replace {
+		e.slots[i] = sl
+	} else {
+		e.slots = slices.Insert(e.slots, i, sl)
+	}
+	e.bytes = bytes
+	return true, nil
+}

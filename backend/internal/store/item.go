@@ -1,0 +1,87 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package store
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// Kind is a kind of item.
+type Kind uint8
+
+// The kinds of items.
+const (
+	Credentials Kind = iota
+	APIKeys
+	Secrets
+)
+
+// kinds names them, in paths and in maps of counts.
+var kinds = [...]struct{ pathName, countName string }{
+	Credentials: {"credentials", "credentials"},
+	APIKeys:     {"apiKeys", "api_keys"},
+	Secrets:     {"secrets", "secrets"},
+}
+
+// ParseKind returns the kind that a path names.
+func ParseKind(s string) (Kind, bool) {
+	for k := range kinds {
+		if kinds[k].pathName == s {
+			return Kind(k), true // #nosec G115 -- three kinds
+		}
+	}
+	return 0, false
+}
+
+// String returns the kind's name in paths.
+func (k Kind) String() string { return kinds[k].pathName }
+
+// Item is one item of a tenant.
+type Item struct {
+	Name     string
+	Data     []byte // a JSON object, the secret
+	Metadata map[string]string
+
+	Revision  uint64 // from 1
+	CreatedAt time.Time
+	UpdatedAt time.Time
+	// RequestID is of the request that wrote the item last: Vault repeats a
+	// request after a crash of the plugin, and a repeated one is told by it.
+	RequestID string
+}
+
+// itemRecord is an item as a page holds it. Fields are only ever appended.
+type itemRecord struct {
+	_         struct{} `cbor:",toarray"`
+	Name      string
+	Data      []byte
+	Metadata  map[string]string
+	Revision  uint64
+	CreatedAt int64 // nanoseconds since 1970, UTC
+	UpdatedAt int64
+	RequestID string
+}
+
+func (it *Item) encode() ([]byte, error) {
+	return cbor.Marshal(itemRecord{
+		Name: it.Name, Data: it.Data, Metadata: it.Metadata, Revision: it.Revision,
+		CreatedAt: it.CreatedAt.UnixNano(), UpdatedAt: it.UpdatedAt.UnixNano(),
+		RequestID: it.RequestID,
+	})
+}
+
+func decodeItem(b []byte) (*Item, error) {
+	var r itemRecord
+	if err := cbor.Unmarshal(b, &r); err != nil {
+		return nil, fmt.Errorf("decoding an item: %w", err)
+	}
+	return &Item{
+		Name: r.Name, Data: r.Data, Metadata: r.Metadata, Revision: r.Revision,
+		CreatedAt: time.Unix(0, r.CreatedAt).UTC(), UpdatedAt: time.Unix(0, r.UpdatedAt).UTC(),
+		RequestID: r.RequestID,
+	}, nil
+}

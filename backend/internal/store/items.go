@@ -1,0 +1,160 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package store
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Read returns an item of t and the key version that its page is on. It fails
+// with [ErrItemNotFound].
+func (s *Store) Read(ctx context.Context, t *Tenant, k Kind, name string) (*Item, int, error) {
+	w, release := s.tenants.use(t.Incarnation)
+	defer release()
+	h, err := s.hash(ctx, t, w, k, name)
+	if err != nil {
+		return nil, 0, err
+	}
+	c, err := s.read(ctx, t, w, h)
+	if err != nil {
+		return nil, 0, err
+	}
+	if c == nil {
+		return nil, 0, ErrItemNotFound
+	}
+	_, it, err := c.slots.find(h, k, name)
+	if err != nil {
+		return nil, 0, err
+	}
+	if it == nil {
+		return nil, 0, ErrItemNotFound
+	}
+	return it, c.version, nil
+}
+
+// Names lists the items of one kind, sorted by name.
+func (s *Store) Names(ctx context.Context, t *Tenant, k Kind) ([]string, error) {
+	w, release := s.tenants.use(t.Incarnation)
+	defer release()
+	if err := s.loadDirectory(ctx, w); err != nil {
+		return nil, err
+	}
+	leaves, _ := w.dir.leaves()
+	var (
+		mu    sync.Mutex
+		names []string
+	)
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(pagesInFlight)
+	for p, e := range leaves {
+		if e.known && e.Counts[k] == 0 {
+			continue // as it was when the list began
+		}
+		g.Go(func() error {
+			sc := scan{kind: k, from: p.first(), to: p.last()}
+			if err := s.scan(ctx, t, w, &sc); err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			names = append(names, sc.names...)
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// NamesAfter lists at most limit items of one kind, in the order in which they
+// are stored, from the one after the item of that name, which need not exist;
+// the empty name stands for the beginning. The order stays the same while pages
+// split, so a list taken page by page shows every item that was there
+// throughout, once.
+func (s *Store) NamesAfter(ctx context.Context, t *Tenant, k Kind, after string, limit int) ([]string, error) {
+	w, release := s.tenants.use(t.Incarnation)
+	defer release()
+	sc := scan{kind: k, to: Place("").last(), limit: limit, after: after}
+	if after != "" {
+		h, err := s.hash(ctx, t, w, k, after)
+		if err != nil {
+			return nil, err
+		}
+		sc.from, sc.afterHash = h, h
+	}
+	err := s.scan(ctx, t, w, &sc)
+	return sc.names, err
+}
+
+// scan collects the names of one kind whose hashes lie from one to another,
+// both included.
+type scan struct {
+	kind     Kind
+	from, to Hash
+	limit    int // 0: no limit
+
+	after     string // skip items up to this one, at afterHash
+	afterHash Hash
+
+	names []string
+}
+
+func (s *Store) scan(ctx context.Context, t *Tenant, w *working, sc *scan) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		c, err := s.read(ctx, t, w, sc.from)
+		if err != nil || c == nil {
+			return err
+		}
+		done, err := sc.take(c)
+		if err != nil || done {
+			return err
+		}
+		sc.from = c.place.last() + 1
+	}
+}
+
+// take collects from one page; done says that the scan ends with it.
+func (sc *scan) take(c *content) (done bool, err error) {
+	type named struct {
+		hash Hash
+		name string
+	}
+	var found []named
+	for _, sl := range c.slots[c.slots.from(sc.from):] {
+		if sl.Hash > sc.to {
+			break
+		}
+		if sl.Kind != sc.kind {
+			continue
+		}
+		it, err := decodeItem(sl.Item)
+		if err != nil {
+			return false, err
+		}
+		if sc.after != "" && sl.Hash == sc.afterHash && it.Name <= sc.after {
+			continue
+		}
+		found = append(found, named{sl.Hash, it.Name})
+	}
+	slices.SortFunc(found, func(a, b named) int {
+		return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.name, b.name))
+	})
+	for _, n := range found {
+		sc.names = append(sc.names, n.name)
+		if sc.limit > 0 && len(sc.names) == sc.limit {
+			return true, nil
+		}
+	}
+	return c.place.last() >= sc.to, nil
+}

@@ -1,0 +1,167 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"sync"
+
+	"github.com/fxamacker/cbor/v2"
+	"github.com/hashicorp/go-uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+)
+
+// openKeys bounds the opened keys held in memory; vault#5746 tells what an
+// unbounded cache of keys does.
+const openKeys = 8192
+
+// wrappedKey is a key as it is stored. An entry is written once, under a random
+// ID of its own: transit keeps all versions in one entry and meets the limit of
+// an entry's size (vault#26309).
+type wrappedKey struct {
+	Format  uint8           `cbor:"1,keyasint"` // 1
+	KEKID   string          `cbor:"2,keyasint"`
+	KeyType keyring.KeyType `cbor:"3,keyasint"`
+	Wrapped []byte          `cbor:"4,keyasint"`
+}
+
+const wrappedKeyFormat = 1
+
+// keyCache holds opened keys by key ID. Its lock is held shared while a key is
+// loaded and exclusively while one is destroyed, so that a destroyed key cannot
+// come back into the cache from a read that began before.
+type keyCache struct {
+	loading sync.RWMutex
+	opened  *lru.Cache[string, keyring.AEAD]
+}
+
+func newKeyCache() *keyCache {
+	opened, err := lru.New[string, keyring.AEAD](openKeys)
+	if err != nil {
+		panic(err) // only for a size that is not positive
+	}
+	return &keyCache{opened: opened}
+}
+
+func (c *keyCache) drop() {
+	c.loading.Lock()
+	defer c.loading.Unlock()
+	c.opened.Purge()
+}
+
+// NewID returns a random ID: the prefix and a UUID.
+func NewID(prefix string) (string, error) {
+	id, err := uuid.GenerateUUID()
+	if err != nil {
+		return "", fmt.Errorf("making an ID: %w", err)
+	}
+	return prefix + id, nil
+}
+
+// NewIncarnation returns a random incarnation.
+func NewIncarnation() string {
+	b := make([]byte, 16)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}
+
+// Binding is where a key of t belongs.
+func (t *Tenant) Binding(keyID string, kt keyring.KeyType, p keyring.Purpose) keyring.Binding {
+	return keyring.Binding{Tenant: t.ID, Incarnation: t.Incarnation, KeyID: keyID, KeyType: kt, Purpose: p}
+}
+
+// CreateKey makes a random key for the place that b names, wraps it under the
+// mount's KEK and stores it. The ID must be a fresh one: entries of keys are
+// written once.
+func (s *Store) CreateKey(ctx context.Context, b keyring.Binding) error {
+	key := keyring.NewMaterial()
+	defer clear(key)
+	kek, release, err := s.currentKEK(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	wrapped, err := kek.Wrap(ctx, key, b)
+	if err != nil {
+		return err
+	}
+	value, err := cbor.Marshal(wrappedKey{wrappedKeyFormat, kek.ID, b.KeyType, wrapped})
+	if err != nil {
+		return fmt.Errorf("encoding a key entry: %w", err)
+	}
+	return s.putSealWrapped(ctx, wrappedKeyKey(b.Incarnation, b.KeyID), value)
+}
+
+// DestroyKey deletes the entry of a key and forgets the opened key. The caller
+// holds the tenant's lock exclusively and repeats it until it succeeds.
+func (s *Store) DestroyKey(ctx context.Context, incarnation, keyID string) error {
+	s.keys.loading.Lock()
+	defer s.keys.loading.Unlock()
+	s.keys.opened.Remove(keyID)
+	return s.delete(ctx, wrappedKeyKey(incarnation, keyID))
+}
+
+// HasKey reports whether the entry of a key is in storage.
+func (s *Store) HasKey(ctx context.Context, incarnation, keyID string) (bool, error) {
+	entry, err := s.storage.Get(ctx, wrappedKeyKey(incarnation, keyID))
+	return entry != nil, err
+}
+
+// pageAEAD opens the page key of a version. It fails with [ErrKeyGone].
+func (s *Store) pageAEAD(ctx context.Context, t *Tenant, v *keyring.Version) (keyring.AEAD, error) {
+	if a, ok := s.keys.opened.Get(v.KeyID); ok {
+		return a, nil
+	}
+	s.keys.loading.RLock()
+	defer s.keys.loading.RUnlock()
+	key, err := s.openKey(ctx, t.Binding(v.KeyID, v.KeyType, keyring.PageKey))
+	if err != nil {
+		return nil, err
+	}
+	defer clear(key)
+	a, err := keyring.NewAEAD(v.KeyType, key)
+	if err != nil {
+		return nil, err
+	}
+	s.keys.opened.Add(v.KeyID, a)
+	return a, nil
+}
+
+// openKey reads and unwraps a key. The caller clears it after use.
+func (s *Store) openKey(ctx context.Context, b keyring.Binding) ([]byte, error) {
+	entry, err := s.storage.Get(ctx, wrappedKeyKey(b.Incarnation, b.KeyID))
+	if err != nil {
+		return nil, fmt.Errorf("reading key %s: %w", b.KeyID, err)
+	}
+	if entry == nil {
+		return nil, fmt.Errorf("%s: %w", b.KeyID, ErrKeyGone)
+	}
+	var w wrappedKey
+	if err := cbor.Unmarshal(entry.Value, &w); err != nil || w.Format != wrappedKeyFormat {
+		return nil, fmt.Errorf("key entry %s is malformed", b.KeyID)
+	}
+	kek, err := s.kek(ctx, w.KEKID)
+	if err != nil {
+		return nil, err
+	}
+	key, err := kek.Unwrap(ctx, w.Wrapped, b)
+	if err != nil {
+		return nil, fmt.Errorf("key %s: %w", b.KeyID, err)
+	}
+	return key, nil
+}
+
+func (s *Store) putSealWrapped(ctx context.Context, key string, value []byte) error {
+	entry := &logical.StorageEntry{Key: key, Value: value, SealWrap: true}
+	if err := s.storage.Put(context.WithoutCancel(ctx), entry); err != nil {
+		return fmt.Errorf("writing %s: %w", key, err)
+	}
+	return nil
+}

@@ -1,0 +1,58 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package store
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+)
+
+// Storage prefixes and keys; doc.go has the whole picture.
+const (
+	configKey   = "config"
+	settingsKey = "settings"
+	kekCurrent  = "kek/current"
+
+	kekPrefix      = "kek/keys/"
+	tenantPrefix   = "tenants/"
+	keyPrefix      = "keys/"
+	pagePrefix     = "pages/"
+	historyPrefix  = "history/"
+	progressPrefix = "progress/"
+)
+
+// SealWrapped lists the prefixes of entries that hold keys: Vault Enterprise
+// wraps them with its seal on top of the barrier.
+func SealWrapped() []string { return []string{kekPrefix, keyPrefix} }
+
+// shard is the part of a tenant's path that spreads a million tenants over 256
+// prefixes. It is of a hash since UUIDs of version 7 begin alike.
+func shard(tenantID string) string {
+	sum := sha256.Sum256([]byte(tenantID))
+	return hex.EncodeToString(sum[:1])
+}
+
+func tenantKey(tenantID string) string {
+	return tenantPrefix + shard(tenantID) + "/" + tenantID
+}
+
+func wrappedKeyKey(incarnation, keyID string) string {
+	return keyPrefix + incarnation + "/" + keyID
+}
+
+func pagesOf(incarnation string) string { return pagePrefix + incarnation + "/" }
+
+func pageKey(incarnation string, p Place) string {
+	return pagesOf(incarnation) + "p" + string(p)
+}
+
+func historyOf(incarnation string) string { return historyPrefix + incarnation + "/" }
+
+// historyKey sorts as versions do.
+func historyKey(incarnation string, version int) string {
+	return fmt.Sprintf("%s%010d", historyOf(incarnation), version)
+}
+
+func progressKey(incarnation string) string { return progressPrefix + incarnation }

@@ -1,0 +1,183 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+)
+
+const (
+	// pageBytes is the size above which a page of several items splits. A write
+	// to storage costs nearly the same for 400 bytes as for 16 KiB, and twice as
+	// much for 32 KiB: see docs/benchmarks.md.
+	pageBytes = 32 << 10
+	// maxPageBytes bounds what is ever written to one page, on the way of a split
+	// too: with its overhead an entry stays below Consul's limit of 512 KiB.
+	maxPageBytes = 480 << 10
+	// slotOverhead is what a slot's framing adds to its item at most.
+	slotOverhead = 20
+)
+
+// pageFormat is the first byte of a page.
+const pageFormat = 1
+
+// headerSize is the length of the clear header: format, key version, and the
+// number of items of each kind, the numbers as four bytes each, most
+// significant first. The sealed slots follow. The whole header is part of the
+// associated data, so a page that opens had the header it was sealed with.
+const headerSize = 1 + 4 + 4*len(kinds)
+
+// Header is what a page says of itself without being opened.
+type Header struct {
+	Version int
+	Counts  Counts
+}
+
+var errHeader = errors.New("page header is malformed")
+
+func (h Header) encode() []byte {
+	b := make([]byte, 0, headerSize)
+	b = append(b, pageFormat)
+	b = binary.BigEndian.AppendUint32(b, uint32(h.Version)) // #nosec G115 -- a version a minute for 8,000 years
+	for _, n := range h.Counts {
+		b = binary.BigEndian.AppendUint32(b, n)
+	}
+	return b
+}
+
+// parseHeader returns the header of a page and the sealed rest.
+func parseHeader(page []byte) (h Header, sealed []byte, err error) {
+	if len(page) < headerSize || page[0] != pageFormat {
+		return Header{}, nil, errHeader
+	}
+	h.Version = int(binary.BigEndian.Uint32(page[1:]))
+	for i := range h.Counts {
+		h.Counts[i] = binary.BigEndian.Uint32(page[5+4*i:])
+	}
+	return h, page[headerSize:], nil
+}
+
+// pageAD binds a page to its tenant, its place and its header.
+func pageAD(t *Tenant, p Place, header []byte) []byte {
+	return keyring.AssociatedData("vault-plugin-dek/page/v1", t.ID, t.Incarnation, string(p), string(header))
+}
+
+// sealPage seals encoded slots.
+func sealPage(t *Tenant, p Place, h Header, a keyring.AEAD, slots []byte) ([]byte, error) {
+	header := h.encode()
+	sealed, err := a.Seal(slots, pageAD(t, p, header))
+	if err != nil {
+		return nil, fmt.Errorf("sealing page %s: %w", p, err)
+	}
+	return append(header, sealed...), nil
+}
+
+// openPage returns the encoded slots of a page. It fails with [ErrPageDamaged].
+func openPage(t *Tenant, p Place, a keyring.AEAD, page []byte) ([]byte, error) {
+	_, sealed, err := parseHeader(page)
+	if err != nil {
+		return nil, fmt.Errorf("page %s: %w: %w", p, ErrPageDamaged, err)
+	}
+	slots, err := a.Open(sealed, pageAD(t, p, page[:headerSize]))
+	if err != nil {
+		return nil, fmt.Errorf("page %s: %w", p, ErrPageDamaged)
+	}
+	return slots, nil
+}
+
+// slot holds one item. Its item stays encoded until it is wanted.
+type slot struct {
+	_    struct{} `cbor:",toarray"`
+	Hash Hash
+	Kind Kind
+	Item cbor.RawMessage
+}
+
+func (s slot) size() int { return len(s.Item) + slotOverhead }
+
+// slots are the items of a page, in the order of their hashes.
+type slots []slot
+
+func decodeSlots(b []byte) (slots, error) {
+	var s slots
+	if err := cbor.Unmarshal(b, &s); err != nil {
+		return nil, fmt.Errorf("%w: decoding its items", ErrPageDamaged)
+	}
+	for i := range s {
+		if int(s[i].Kind) >= len(kinds) {
+			return nil, fmt.Errorf("%w: an item is of an unknown kind", ErrPageDamaged)
+		}
+	}
+	return s, nil
+}
+
+func (s slots) encode() ([]byte, error) {
+	if s == nil {
+		s = slots{}
+	}
+	return cbor.Marshal(s)
+}
+
+func (s slots) size() int {
+	n := 0
+	for i := range s {
+		n += s[i].size()
+	}
+	return n
+}
+
+func (s slots) counts() (c Counts) {
+	for i := range s {
+		c[s[i].Kind]++
+	}
+	return c
+}
+
+// from returns the index of the first slot whose hash is h or greater.
+func (s slots) from(h Hash) int {
+	i, _ := slices.BinarySearchFunc(s, h, func(sl slot, h Hash) int {
+		switch {
+		case sl.Hash < h:
+			return -1
+		case sl.Hash > h:
+			return 1
+		}
+		return 0
+	})
+	return i
+}
+
+// find returns the index at which the item is, or at which it belongs. Items
+// whose hashes are the same are told apart by kind and name.
+func (s slots) find(h Hash, k Kind, name string) (i int, it *Item, err error) {
+	for i = s.from(h); i < len(s) && s[i].Hash == h; i++ {
+		if s[i].Kind != k {
+			continue
+		}
+		it, err := decodeItem(s[i].Item)
+		if err != nil {
+			return 0, nil, fmt.Errorf("%w: %w", ErrPageDamaged, err)
+		}
+		if it.Name == name {
+			return i, it, nil
+		}
+	}
+	return i, nil, nil
+}
+
+// split parts the slots between the two children of p.
+func (s slots) split(p Place) (children [2]slots) {
+	for i := range s {
+		c := p.side(s[i].Hash)
+		children[c] = append(children[c], s[i])
+	}
+	return children
+}

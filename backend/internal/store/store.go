@@ -1,0 +1,105 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package store
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/hashicorp/vault/sdk/helper/locksutil"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+)
+
+// What callers tell apart. Everything else that a method returns is a fault of
+// storage or of what lies in it.
+var (
+	ErrTenantNotFound = errors.New("tenant not found")
+	ErrItemNotFound   = errors.New("item not found")
+	ErrItemTooLarge   = errors.New("item too large")
+	ErrRevision       = errors.New("item has another revision")
+
+	// ErrPageDamaged reports a page that does not open.
+	ErrPageDamaged = errors.New("page does not open")
+	// ErrKeyGone reports that an entry's key is not in storage.
+	ErrKeyGone = errors.New("key is not in storage")
+	// ErrContended reports an operation that met a change at every try.
+	ErrContended = errors.New("too many concurrent changes, try again")
+)
+
+// maxTries bounds the loops that look again after something changed under them.
+// Each turn means that another operation got on, so few are ever needed.
+const maxTries = 32
+
+// Store keeps tenants, keys, pages and settings in one mount's storage.
+type Store struct {
+	storage logical.Storage
+	orgID   string // what org_id is while nothing else is configured
+
+	tenantLocks []*locksutil.LockEntry
+	pageLocks   []*locksutil.LockEntry
+	kekLock     sync.RWMutex // see keks.go
+	configLock  sync.Mutex   // covers read-modify-write of the two settings entries
+
+	config  cached[Config]
+	keys    *keyCache
+	tenants *registry
+	batches batches
+}
+
+// New returns a Store over storage. defaultOrgID is the organization's ID until
+// one is configured.
+func New(storage logical.Storage, defaultOrgID string) *Store {
+	return &Store{
+		storage:     storage,
+		orgID:       defaultOrgID,
+		tenantLocks: locksutil.CreateLocks(),
+		pageLocks:   locksutil.CreateLocks(),
+		keys:        newKeyCache(),
+		tenants:     newRegistry(),
+	}
+}
+
+// Shared takes the tenant's lock shared and returns what releases it. Other
+// tenants may share the same lock: hold one at a time.
+func (s *Store) Shared(tenantID string) (release func()) {
+	l := locksutil.LockForKey(s.tenantLocks, tenantID)
+	l.RLock()
+	return l.RUnlock
+}
+
+// Exclusive takes the tenant's lock exclusively and returns what releases it.
+func (s *Store) Exclusive(tenantID string) (release func()) {
+	l := locksutil.LockForKey(s.tenantLocks, tenantID)
+	l.Lock()
+	return l.Unlock
+}
+
+func (s *Store) lockPage(incarnation string, p Place) (release func()) {
+	l := locksutil.LockForKey(s.pageLocks, pageKey(incarnation, p))
+	l.Lock()
+	return l.Unlock
+}
+
+// Invalidate forgets what is cached of the storage entry key, which another
+// node has changed.
+func (s *Store) Invalidate(_ context.Context, key string) {
+	switch {
+	case key == configKey:
+		s.config.drop()
+	case hasPrefix(key, pagePrefix):
+		s.tenants.drop(incarnationIn(key, pagePrefix))
+	case hasPrefix(key, keyPrefix):
+		s.keys.drop()
+	}
+}
+
+// activeAEAD returns the version that seals pages of t now, and its key.
+func (s *Store) activeAEAD(ctx context.Context, t *Tenant) (*keyring.Version, keyring.AEAD, error) {
+	v := t.Keys.Active()
+	a, err := s.pageAEAD(ctx, t, v)
+	return v, a, err
+}

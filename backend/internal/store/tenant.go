@@ -1,0 +1,165 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package store
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+)
+
+// TenantState is where a tenant stands in its life.
+type TenantState string
+
+// TenantActive is the state of a tenant that can be used.
+const TenantActive TenantState = "active"
+
+// Tenant is a tenant's record: the one entry that decides. Every change of its
+// state is one Put of it, under the tenant's exclusive lock. History, progress
+// and indexes are derived from it and decide nothing.
+type Tenant struct {
+	ID string `json:"tenant_id"`
+	// Incarnation is random and part of every path and associated data of the
+	// tenant's entries.
+	Incarnation string      `json:"incarnation"`
+	State       TenantState `json:"state"`
+	CreatedAt   time.Time   `json:"created_at"`
+
+	DisplayName      string `json:"display_name,omitempty"`
+	RotationInterval string `json:"rotation_interval,omitempty"` // empty: the organization's
+	RotationPaused   bool   `json:"rotation_paused,omitempty"`
+
+	PlacementKeyID string       `json:"placement_key_id"`
+	Keys           keyring.Ring `json:"keys"`
+
+	// Rotation is the unfinished rotation, Last the latest that has ended: from
+	// it the history entry is written, again if need be.
+	Rotation *Rotation `json:"rotation,omitempty"`
+	Last     *Rotation `json:"last_rotation,omitempty"`
+}
+
+// Clone returns a copy of t to change: what was read stays as it is until the
+// copy is stored.
+func (t *Tenant) Clone() *Tenant {
+	c := *t
+	c.Keys = t.Keys.Clone()
+	if t.Rotation != nil {
+		r := *t.Rotation
+		c.Rotation = &r
+	}
+	return &c
+}
+
+// LastRotatedAt is when the tenant's key last changed by a rotation, or when
+// the tenant was created.
+func (t *Tenant) LastRotatedAt() time.Time { return t.Keys.Active().ActivatedAt }
+
+// Phase is where an unfinished rotation stands; once it has ended, how.
+type Phase string
+
+// The phases of a rotation.
+const (
+	Sweeping    Phase = "sweeping"     // pages move to the new version
+	RollingBack Phase = "rolling_back" // pages move back to the old version
+	Retiring    Phase = "retiring"     // no page is on the old version: its key goes
+
+	Completed  Phase = "completed"
+	RolledBack Phase = "rolled_back"
+	Failed     Phase = "failed" // some pages did not open
+)
+
+// Rotation describes one rotation. In a tenant's record it is part of what
+// decides; as a history entry it is a description.
+type Rotation struct {
+	ID       string `json:"rotation_id"`
+	TenantID string `json:"tenant_id"`
+	// IntentID names the entry of the write-ahead log.
+	IntentID       string `json:"intent_id"`
+	IdempotencyKey string `json:"idempotency_key,omitempty"`
+
+	From      int    `json:"from"`
+	To        int    `json:"to"`
+	FromKeyID string `json:"from_key_id"`
+	ToKeyID   string `json:"to_key_id"`
+	Phase     Phase  `json:"phase"`
+
+	Reason      string    `json:"reason,omitempty"`
+	Trigger     string    `json:"trigger"`
+	InitiatedBy Initiator `json:"initiated_by"`
+
+	StartedAt time.Time `json:"started_at"`
+	UpdatedAt time.Time `json:"updated_at"`
+	EndedAt   time.Time `json:"ended_at,omitzero"`
+
+	ToRotate Counts    `json:"to_rotate"`
+	Rotated  Counts    `json:"rotated"`
+	Failed   int       `json:"failed,omitempty"` // items on pages that did not open
+	Failures []Failure `json:"failures,omitempty"`
+}
+
+// Initiator is who asked for a rotation.
+type Initiator struct {
+	ID    string `json:"id"`
+	Name  string `json:"name"`
+	Email string `json:"email"`
+}
+
+// Failure is a page that did not open, and why. It names no item.
+type Failure struct {
+	Page   string `json:"page"`
+	Reason string `json:"reason"`
+}
+
+// Counts are numbers of items by kind.
+type Counts [len(kinds)]uint32
+
+// Total is the number of items of all kinds.
+func (c Counts) Total() int {
+	n := 0
+	for _, k := range c {
+		n += int(k)
+	}
+	return n
+}
+
+// Add returns the sums, kind by kind.
+func (c Counts) Add(d Counts) Counts {
+	for i := range c {
+		c[i] += d[i]
+	}
+	return c
+}
+
+// Less returns the differences, kind by kind, and 0 where d is the greater.
+func (c Counts) Less(d Counts) Counts {
+	for i := range c {
+		c[i] -= min(c[i], d[i])
+	}
+	return c
+}
+
+// Map returns the counts under the names that responses use.
+func (c Counts) Map() map[string]int {
+	m := make(map[string]int, len(c))
+	for i, k := range kinds {
+		m[k.countName] = int(c[i])
+	}
+	return m
+}
+
+// MarshalJSON encodes the counts under the names that responses use.
+func (c Counts) MarshalJSON() ([]byte, error) { return json.Marshal(c.Map()) }
+
+// UnmarshalJSON is the reverse of MarshalJSON.
+func (c *Counts) UnmarshalJSON(b []byte) error {
+	var m map[string]uint32
+	if err := json.Unmarshal(b, &m); err != nil {
+		return err
+	}
+	for i, k := range kinds {
+		c[i] = m[k.countName]
+	}
+	return nil
+}

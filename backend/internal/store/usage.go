@@ -1,0 +1,110 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// headersInFlight bounds the pages read at once to learn their headers.
+const headersInFlight = 32
+
+// Usage says what each key version of a tenant holds.
+type Usage map[int]tally
+
+// Items is the number of items on all versions.
+func (u Usage) Items() (c Counts) {
+	for _, t := range u {
+		c = c.Add(t.items)
+	}
+	return c
+}
+
+// Beside is the number of items on versions other than the given one.
+func (u Usage) Beside(version int) (c Counts) {
+	for v, t := range u {
+		if v != version {
+			c = c.Add(t.items)
+		}
+	}
+	return c
+}
+
+// Pages is the number of pages on a version.
+func (u Usage) Pages(version int) int { return u[version].pages }
+
+// Usage counts the pages and items of t by key version. The first time it reads
+// every page; then it knows.
+func (s *Store) Usage(ctx context.Context, t *Tenant) (Usage, error) {
+	w, release := s.tenants.use(t.Incarnation)
+	defer release()
+	for range maxTries {
+		if sums, complete := w.dir.tallies(); complete {
+			return sums, nil
+		}
+		if err := s.loadDirectory(ctx, w); err != nil {
+			return nil, err
+		}
+		if err := s.readHeaders(ctx, w); err != nil {
+			return nil, err
+		}
+	}
+	return nil, ErrContended
+}
+
+// KnownUsage returns what Usage would, if it is known without reading.
+func (s *Store) KnownUsage(t *Tenant) (Usage, bool) {
+	w, release := s.tenants.use(t.Incarnation)
+	defer release()
+	sums, complete := w.dir.tallies()
+	return sums, complete
+}
+
+// readHeaders learns the headers that are not known yet.
+func (s *Store) readHeaders(ctx context.Context, w *working) error {
+	generation, places, _ := w.dir.headersToRead()
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(headersInFlight)
+	for _, p := range places {
+		g.Go(func() error { return s.readHeader(ctx, w, generation, p) })
+	}
+	return g.Wait()
+}
+
+func (s *Store) readHeader(ctx context.Context, w *working, generation uint64, p Place) error {
+	raw, err := s.getPage(ctx, w.incarnation, p)
+	if err != nil {
+		return err
+	}
+	if raw == nil {
+		return s.headerOfHidden(ctx, w, p)
+	}
+	h, _, err := parseHeader(raw)
+	if err != nil {
+		// A damaged page must not keep the rest from being counted. The sweep
+		// of a rotation reports it.
+		h = Header{}
+	}
+	w.dir.learn(generation, p, h)
+	return nil
+}
+
+// headerOfHidden settles a page that the directory lists and Get does not show.
+func (s *Store) headerOfHidden(ctx context.Context, w *working, p Place) error {
+	if q, found, _, _ := w.dir.route(p.first()); found && q != p {
+		return nil // it split, and the directory knows
+	}
+	defer s.lockPage(w.incarnation, p)()
+	isEmpty, err := s.hidden(ctx, w, p)
+	if err != nil {
+		return fmt.Errorf("counting: %w", err)
+	}
+	if isEmpty {
+		w.dir.saw(p, Header{})
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package store
+
+import (
+	"context"
+	"sync"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+)
+
+// openTenants bounds how many tenants' directories are held in memory while
+// nobody uses them. A directory takes some 150 bytes a page.
+const openTenants = 1024
+
+// working is what is held in memory of a tenant's incarnation.
+type working struct {
+	incarnation string
+	dir         directory
+
+	loading sync.Mutex // one List at a time loads the directory
+
+	mu        sync.Mutex
+	placement []byte // the placement key, once read
+
+	users int    // guarded by the registry's lock
+	used  uint64 // when it was last released, in the registry's own count
+}
+
+// registry holds what is in memory of the tenants in use and, bounded, of those
+// used lately. One in use is never dropped: two directories of one tenant would
+// each miss what the other is told.
+type registry struct {
+	mu    sync.Mutex
+	open  map[string]*working
+	clock uint64
+}
+
+func newRegistry() *registry { return &registry{open: map[string]*working{}} }
+
+// use returns what is in memory of an incarnation, and what releases it.
+func (r *registry) use(incarnation string) (w *working, release func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w = r.open[incarnation]
+	if w == nil {
+		w = &working{incarnation: incarnation}
+		r.open[incarnation] = w
+	}
+	w.users++
+	return w, func() { r.release(w) }
+}
+
+func (r *registry) release(w *working) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w.users--
+	r.clock++
+	w.used = r.clock
+	if len(r.open) > openTenants {
+		r.evict()
+	}
+}
+
+// evict drops the tenth of the entries that were not used for longest. It scans
+// them all, but only once in so many releases.
+func (r *registry) evict() {
+	const tenth = openTenants / 10
+	for inc, w := range r.open {
+		if w.users == 0 && w.used+openTenants-tenth < r.clock {
+			delete(r.open, inc)
+		}
+	}
+}
+
+// drop forgets the directory of an incarnation.
+func (r *registry) drop(incarnation string) {
+	r.mu.Lock()
+	w := r.open[incarnation]
+	r.mu.Unlock()
+	if w != nil {
+		w.dir.drop()
+	}
+}
+
+// hash places an item of t.
+func (s *Store) hash(ctx context.Context, t *Tenant, w *working, k Kind, name string) (Hash, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.placement == nil {
+		key, err := s.openKey(ctx, t.Binding(t.PlacementKeyID, "", keyring.PlacementKey))
+		if err != nil {
+			return 0, err
+		}
+		w.placement = key
+	}
+	return hashOf(w.placement, k, name), nil
+}

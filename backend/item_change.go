@@ -1,0 +1,257 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+
+	jsonpatch "github.com/evanphx/json-patch/v5"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+// expected is the revision that an item must have to be changed: cas.
+type expected struct {
+	named    bool
+	revision uint64 // 0: it must not exist
+}
+
+func casField(raw map[string]any) (expected, error) {
+	value, named := raw["cas"]
+	if !named || value == nil {
+		return expected{}, nil
+	}
+	n, whole := wholeNumber(value)
+	if !whole || n < 0 {
+		return expected{}, invalid("cas must be a whole number, 0 or more")
+	}
+	return expected{named: true, revision: uint64(n)}, nil
+}
+
+// check compares with the item as it is, nil if there is none.
+func (e expected) check(cur *store.Item) error {
+	var has uint64
+	if cur != nil {
+		has = cur.Revision
+	}
+	switch {
+	case !e.named || has == e.revision:
+		return nil
+	case has == 0:
+		return fmt.Errorf("%w: cas is %d, but there is no such item", store.ErrRevision, e.revision)
+	default:
+		return fmt.Errorf("%w: cas is %d, but the item has revision %d", store.ErrRevision, e.revision, has)
+	}
+}
+
+// change is what writes and patches have in common.
+type change struct {
+	cas       expected
+	requestID string
+	now       func() time.Time
+}
+
+// isRepeat tells a request that has been carried out: Vault sends one again,
+// with the same ID, after the plugin has crashed.
+func (c change) isRepeat(cur *store.Item) bool {
+	return cur != nil && c.requestID != "" && cur.RequestID == c.requestID
+}
+
+// next returns the item that follows cur.
+func (c change) next(name string, cur *store.Item) *store.Item {
+	now := c.now()
+	it := &store.Item{Name: name, Revision: 1, CreatedAt: now, UpdatedAt: now, RequestID: c.requestID}
+	if cur != nil {
+		it.Revision, it.CreatedAt = cur.Revision+1, cur.CreatedAt
+	}
+	return it
+}
+
+// write replaces data and metadata.
+type write struct {
+	change
+	data     []byte
+	metadata map[string]string
+}
+
+func parseWrite(raw map[string]any, requestID string, now func() time.Time) (w write, err error) {
+	w.change = change{requestID: requestID, now: now}
+	if w.cas, err = casField(raw); err != nil {
+		return write{}, err
+	}
+	data, ok := raw["data"].(map[string]any)
+	if !ok {
+		return write{}, invalid("data must be given, as an object")
+	}
+	if w.data, err = encodeData(data); err != nil {
+		return write{}, err
+	}
+	w.metadata, err = parseMetadata(raw["metadata"])
+	return w, err
+}
+
+func (w write) replace(name string) func(*store.Item) (*store.Item, error) {
+	return func(cur *store.Item) (*store.Item, error) {
+		if w.isRepeat(cur) {
+			return cur, nil
+		}
+		if err := w.cas.check(cur); err != nil {
+			return nil, err
+		}
+		next := w.next(name, cur)
+		next.Data, next.Metadata = w.data, w.metadata
+		return next, nil
+	}
+}
+
+// patch merges into data and metadata, as RFC 7396 has it.
+type patch struct {
+	change
+	data, metadata []byte // nil: not named
+}
+
+func parsePatch(raw map[string]any, requestID string, now func() time.Time) (p patch, err error) {
+	p.change = change{requestID: requestID, now: now}
+	if p.cas, err = casField(raw); err != nil {
+		return patch{}, err
+	}
+	if value, named := raw["data"]; named {
+		data, ok := value.(map[string]any)
+		if !ok {
+			return patch{}, invalid("data must be an object")
+		}
+		if p.data, err = encodeData(data); err != nil {
+			return patch{}, err
+		}
+	}
+	if value, named := raw["metadata"]; named {
+		metadata, ok := value.(map[string]any)
+		if !ok {
+			return patch{}, invalid("metadata must be an object of strings")
+		}
+		if p.metadata, err = json.Marshal(metadata); err != nil {
+			return patch{}, errMetadata
+		}
+	}
+	if p.data == nil && p.metadata == nil {
+		return patch{}, invalid("a patch must have data or metadata")
+	}
+	return p, nil
+}
+
+func (p patch) merge(cur *store.Item) (*store.Item, error) {
+	if cur == nil {
+		return nil, store.ErrItemNotFound
+	}
+	if p.isRepeat(cur) {
+		return cur, nil
+	}
+	if err := p.cas.check(cur); err != nil {
+		return nil, err
+	}
+	next := p.next(cur.Name, cur)
+	var err error
+	if next.Data, err = mergeInto(cur.Data, p.data); err != nil {
+		return nil, err
+	}
+	next.Metadata, err = p.mergeMetadata(cur.Metadata)
+	return next, err
+}
+
+func (p patch) mergeMetadata(cur map[string]string) (map[string]string, error) {
+	if p.metadata == nil {
+		return cur, nil
+	}
+	if cur == nil {
+		cur = map[string]string{}
+	}
+	encoded, err := json.Marshal(cur)
+	if err != nil {
+		return nil, errMetadata
+	}
+	merged, err := mergeInto(encoded, p.metadata)
+	if err != nil {
+		return nil, err
+	}
+	var metadata map[string]string
+	if err := json.Unmarshal(merged, &metadata); err != nil {
+		return nil, errMetadata
+	}
+	return metadata, nil
+}
+
+func mergeInto(doc, patch []byte) ([]byte, error) {
+	if patch == nil {
+		return doc, nil
+	}
+	merged, err := jsonpatch.MergePatch(doc, patch)
+	if err != nil {
+		return nil, invalid("the patch cannot be merged") // the library's text may quote the data
+	}
+	return merged, nil
+}
+
+var errMetadata = invalid("metadata must be an object of strings")
+
+func parseMetadata(value any) (map[string]string, error) {
+	if value == nil {
+		return nil, nil
+	}
+	object, ok := value.(map[string]any)
+	if !ok {
+		return nil, errMetadata
+	}
+	metadata := make(map[string]string, len(object))
+	for k, v := range object {
+		text, ok := v.(string)
+		if !ok {
+			return nil, errMetadata
+		}
+		metadata[k] = text
+	}
+	return metadata, nil
+}
+
+// encodeData encodes the secret of an item. It refuses numbers that Vault may
+// already have changed on their way here. No message names what is in it.
+func encodeData(data map[string]any) ([]byte, error) {
+	if !exactNumbers(data) {
+		return nil, invalid("data must not have a number of magnitude 2^53 or more, which would arrive changed: send it as a string")
+	}
+	encoded, err := json.Marshal(data)
+	if err != nil {
+		return nil, invalid("data must be an object of JSON values")
+	}
+	return encoded, nil
+}
+
+func exactNumbers(value any) bool {
+	switch v := value.(type) {
+	case map[string]any:
+		for _, member := range v {
+			if !exactNumbers(member) {
+				return false
+			}
+		}
+	case []any:
+		for _, element := range v {
+			if !exactNumbers(element) {
+				return false
+			}
+		}
+	case float64:
+		return math.Abs(v) < maxExactNumber
+	case json.Number:
+		f, err := v.Float64()
+		return err == nil && math.Abs(f) < maxExactNumber
+	case int:
+		return v > -maxExactNumber && v < maxExactNumber
+	case int64:
+		return v > -maxExactNumber && v < maxExactNumber
+	}
+	return true
+}

@@ -1,0 +1,122 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+// maxBulkItems is how many items a bulk write may have.
+const maxBulkItems = 10_000
+
+func (b *backend) bulkPath() *framework.Path {
+	answer := ok("One result for each item, in order.", map[string]*framework.FieldSchema{
+		"results": described(framework.TypeSlice, "Each the item's revision, or an error."),
+	})
+	return &framework.Path{
+		Pattern: tenantPattern + "/items$",
+		Fields: map[string]*framework.FieldSchema{
+			"tenant_id": tenantIDField,
+			"items": {
+				Type:        framework.TypeSlice,
+				Description: "Up to 10,000 objects with kind, name, data, metadata and cas.",
+			},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: b.on(b.writeItems, "Create or replace many items.", answer),
+		},
+		HelpSynopsis:    "Write many items of a tenant at once.",
+		HelpDescription: "Each item is written or refused by itself, and has its own result.",
+	}
+}
+
+func (b *backend) writeItems(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	id, err := tenantID(d)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := bulkEntries(d.Raw["items"])
+	if err != nil {
+		return nil, err
+	}
+	ops := make([]*store.Op, len(entries))
+	var sent []*store.Op
+	for i, entry := range entries {
+		op, err := b.bulkOp(entry, entryRequestID(req.ID, i))
+		if err != nil {
+			ops[i] = &store.Op{Err: err}
+			continue
+		}
+		ops[i] = op
+		sent = append(sent, op)
+	}
+	if err := b.apply(ctx, id, sent...); err != nil {
+		return nil, err
+	}
+	results := make([]map[string]any, len(ops))
+	for i, op := range ops {
+		results[i] = b.bulkResult(op)
+	}
+	return &logical.Response{Data: map[string]any{"results": results}}, nil
+}
+
+// bulkEntries checks the request as a whole.
+func bulkEntries(raw any) ([]map[string]any, error) {
+	list, ok := raw.([]any)
+	if !ok || len(list) == 0 {
+		return nil, invalid("items must be a list of 1 to %d objects", maxBulkItems)
+	}
+	if len(list) > maxBulkItems {
+		return nil, invalid("items must be a list of 1 to %d objects, not of %d", maxBulkItems, len(list))
+	}
+	entries := make([]map[string]any, len(list))
+	for i, e := range list {
+		entry, ok := e.(map[string]any)
+		if !ok {
+			return nil, invalid("items must be a list of objects; element %d is none", i)
+		}
+		entries[i] = entry
+	}
+	return entries, nil
+}
+
+// entryRequestID is what one entry of a request is known by: the request may
+// write the same item twice.
+func entryRequestID(requestID string, entry int) string {
+	if requestID == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s#%d", requestID, entry)
+}
+
+// bulkOp makes the change that one entry asks for.
+func (b *backend) bulkOp(entry map[string]any, requestID string) (*store.Op, error) {
+	kindName, _ := entry["kind"].(string)
+	kind, err := parseKind(kindName)
+	if err != nil {
+		return nil, err
+	}
+	name, _ := entry["name"].(string)
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	w, err := parseWrite(entry, requestID, b.now)
+	if err != nil {
+		return nil, err
+	}
+	return &store.Op{Kind: kind, Name: name, Change: w.replace(name)}, nil
+}
+
+func (b *backend) bulkResult(op *store.Op) map[string]any {
+	if op.Err == nil {
+		return map[string]any{"revision": op.Item.Revision}
+	}
+	return map[string]any{"error": entryMessage(op.Err)}
+}

@@ -1,0 +1,228 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+func (b *backend) itemPaths() []*framework.Path {
+	written := ok("The item's new revision.", map[string]*framework.FieldSchema{
+		"revision": described(framework.TypeInt, "The item's revision, from 1."),
+	})
+	answer := ok("The item.", map[string]*framework.FieldSchema{
+		"data":        described(framework.TypeMap, "The secret."),
+		"metadata":    described(framework.TypeMap, "What is not secret."),
+		"revision":    described(framework.TypeInt, "The item's revision, from 1."),
+		"key_version": described(framework.TypeInt, "The version of the tenant's key that it is encrypted under."),
+		"created_at":  described(framework.TypeTime, "When it was created."),
+		"updated_at":  described(framework.TypeTime, "When it was written last."),
+	})
+	return []*framework.Path{
+		b.bulkPath(),
+		{
+			Pattern: tenantPattern + "/" + kindPattern + "/?$",
+			Fields: map[string]*framework.FieldSchema{
+				"tenant_id": tenantIDField, "kind": kindField, "after": afterField, "limit": limitField,
+			},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ListOperation: b.on(b.listItems, "List a tenant's items of one kind.", listed),
+			},
+			HelpSynopsis: "List a tenant's items of one kind.",
+			HelpDescription: "Names are flat: a name with slashes is listed whole. All of them come sorted; " +
+				"with limit they come in the order of storage, which stays the same while pages split.",
+		},
+		{
+			Pattern: tenantPattern + "/" + kindPattern + "/(?P<name>.+)$",
+			Fields: map[string]*framework.FieldSchema{
+				"tenant_id": tenantIDField, "kind": kindField,
+				"name": {
+					Type:        framework.TypeString,
+					Description: "The item's name: 1 to 256 characters of A-Z a-z 0-9 . _ @ : - with / between parts.",
+				},
+				"data": {
+					Type:        framework.TypeMap,
+					Description: "The secret: an object.",
+				},
+				"metadata": {
+					Type:        framework.TypeMap,
+					Description: "What is not secret: an object of strings.",
+				},
+				"cas": {
+					Type:        framework.TypeInt,
+					Query:       true,
+					Description: "The revision that the item must have; 0: it must not exist.",
+				},
+			},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ReadOperation:   b.on(b.readItem, "Read an item.", answer),
+				logical.UpdateOperation: b.on(b.writeItem, "Create or replace an item.", written),
+				logical.PatchOperation:  b.on(b.patchItem, "Change parts of an item by a JSON merge patch.", written),
+				logical.DeleteOperation: b.on(b.deleteItem, "Delete an item.", deleted),
+			},
+			HelpSynopsis: "An item of a tenant.",
+			HelpDescription: "A write replaces data and metadata; a patch changes them as RFC 7396 has it. " +
+				"With cas, only if the item has that revision.",
+		},
+	}
+}
+
+var deleted = map[int][]framework.Response{204: {{Description: "The item is deleted."}}}
+
+// itemName returns which item the path names.
+func itemName(d *framework.FieldData) (tenant string, kind store.Kind, name string, err error) {
+	if tenant, kind, err = tenantAndKind(d); err != nil {
+		return "", 0, "", err
+	}
+	name, _ = d.Get("name").(string)
+	return tenant, kind, name, checkName(name)
+}
+
+func tenantAndKind(d *framework.FieldData) (tenant string, kind store.Kind, err error) {
+	if tenant, err = tenantID(d); err != nil {
+		return "", 0, err
+	}
+	text, _ := d.Get("kind").(string)
+	kind, err = parseKind(text)
+	return tenant, kind, err
+}
+
+func parseKind(text string) (store.Kind, error) {
+	kind, known := store.ParseKind(text)
+	if !known {
+		return 0, invalid("kind must be credentials, apiKeys or secrets")
+	}
+	return kind, nil
+}
+
+// apply makes changes under the tenant's shared lock, held from reading the
+// record until they are stored.
+func (b *backend) apply(ctx context.Context, tenant string, ops ...*store.Op) error {
+	defer b.store.Shared(tenant)()
+	t, err := b.store.Tenant(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	b.store.Apply(ctx, t, ops...)
+	return nil
+}
+
+// applyOne makes one change and answers with the new revision.
+func (b *backend) applyOne(ctx context.Context, tenant string, op *store.Op) (*logical.Response, error) {
+	if err := b.apply(ctx, tenant, op); err != nil {
+		return nil, err
+	}
+	if op.Err != nil || op.Item == nil {
+		return nil, op.Err
+	}
+	return &logical.Response{Data: map[string]any{"revision": op.Item.Revision}}, nil
+}
+
+func (b *backend) listItems(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	tenant, kind, err := tenantAndKind(d)
+	if err != nil {
+		return nil, err
+	}
+	p, err := pageField(d)
+	if err != nil {
+		return nil, err
+	}
+	if p.after != "" {
+		if err := checkName(p.after); err != nil {
+			return nil, invalid("after must be the name of an item")
+		}
+	}
+	t, err := b.store.Tenant(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	if p.limit == 0 && p.after == "" {
+		names, err = b.store.Names(ctx, t, kind)
+	} else {
+		names, err = b.store.NamesAfter(ctx, t, kind, p.after, p.limit)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return logical.ListResponse(names), nil
+}
+
+func (b *backend) readItem(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	tenant, kind, name, err := itemName(d)
+	if err != nil {
+		return nil, err
+	}
+	t, err := b.store.Tenant(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	it, version, err := b.store.Read(ctx, t, kind, name)
+	if err != nil {
+		return nil, err
+	}
+	var data map[string]any
+	if err := json.Unmarshal(it.Data, &data); err != nil {
+		return nil, store.ErrPageDamaged // the parser's text may quote the data
+	}
+	metadata := it.Metadata
+	if metadata == nil {
+		metadata = map[string]string{}
+	}
+	return &logical.Response{Data: map[string]any{
+		"data":        data,
+		"metadata":    metadata,
+		"revision":    it.Revision,
+		"key_version": version,
+		"created_at":  timeValue(it.CreatedAt),
+		"updated_at":  timeValue(it.UpdatedAt),
+	}}, nil
+}
+
+func (b *backend) writeItem(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	tenant, kind, name, err := itemName(d)
+	if err != nil {
+		return nil, err
+	}
+	w, err := parseWrite(d.Raw, req.ID, b.now)
+	if err != nil {
+		return nil, err
+	}
+	return b.applyOne(ctx, tenant, &store.Op{Kind: kind, Name: name, Change: w.replace(name)})
+}
+
+func (b *backend) patchItem(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	tenant, kind, name, err := itemName(d)
+	if err != nil {
+		return nil, err
+	}
+	p, err := parsePatch(d.Raw, req.ID, b.now)
+	if err != nil {
+		return nil, err
+	}
+	return b.applyOne(ctx, tenant, &store.Op{Kind: kind, Name: name, Change: p.merge})
+}
+
+func (b *backend) deleteItem(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	tenant, kind, name, err := itemName(d)
+	if err != nil {
+		return nil, err
+	}
+	cas, err := casField(d.Raw)
+	if err != nil {
+		return nil, err
+	}
+	return b.applyOne(ctx, tenant, &store.Op{Kind: kind, Name: name, Change: func(cur *store.Item) (*store.Item, error) {
+		if cur == nil {
+			return nil, store.ErrItemNotFound
+		}
+		return nil, cas.check(cur)
+	}})
+}

@@ -1,0 +1,95 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+// rotationIntervals are the intervals that an organization or a tenant may have.
+var rotationIntervals = []string{"90_DAYS", "120_DAYS", "180_DAYS", "365_DAYS"}
+
+func checkInterval(s string) error {
+	if !slices.Contains(rotationIntervals, s) {
+		return invalid("rotation_interval must be one of %s", strings.Join(rotationIntervals, ", "))
+	}
+	return nil
+}
+
+// intervalLength is how long an interval is.
+func intervalLength(s string) time.Duration {
+	days, err := strconv.Atoi(strings.TrimSuffix(s, "_DAYS"))
+	if err != nil {
+		return 0
+	}
+	return time.Duration(days) * 24 * time.Hour
+}
+
+func (b *backend) rotationSettingsPaths() []*framework.Path {
+	answer := ok("The settings.", map[string]*framework.FieldSchema{
+		"org_id":                   described(framework.TypeString, "The organization's ID."),
+		"valid_rotation_intervals": described(framework.TypeStringSlice, "What rotation_interval may be."),
+		"rotation_interval":        described(framework.TypeString, "How old a tenant's key may get."),
+	})
+	return []*framework.Path{{
+		Pattern: "key/rotationSettings$",
+		Fields: map[string]*framework.FieldSchema{
+			"rotation_interval": {
+				Type:        framework.TypeString,
+				Description: "How old a tenant's key may get: 90_DAYS, 120_DAYS, 180_DAYS or 365_DAYS. Default: 365_DAYS.",
+			},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation:   b.on(b.readRotationSettings, "Read the rotation settings.", answer),
+			logical.UpdateOperation: b.on(b.updateRotationSettings, "Change the rotation interval.", answer),
+			logical.PatchOperation:  b.on(b.updateRotationSettings, "Change the rotation interval.", answer),
+		},
+		HelpSynopsis:    "The organization's rotation settings.",
+		HelpDescription: "The interval holds for every tenant of this mount that has none of its own.",
+	}}
+}
+
+func (b *backend) readRotationSettings(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	s, err := b.store.RotationSettings(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return b.settingsResponse(ctx, s)
+}
+
+func (b *backend) updateRotationSettings(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	interval, _, err := textField(d, "rotation_interval")
+	if err != nil {
+		return nil, err
+	}
+	if err := checkInterval(interval); err != nil {
+		return nil, err
+	}
+	s := store.RotationSettings{RotationInterval: interval}
+	if err := b.store.PutRotationSettings(ctx, s); err != nil {
+		return nil, err
+	}
+	return b.settingsResponse(ctx, s)
+}
+
+func (b *backend) settingsResponse(ctx context.Context, s store.RotationSettings) (*logical.Response, error) {
+	c, err := b.store.Config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &logical.Response{Data: map[string]any{
+		"org_id":                   c.OrgID,
+		"valid_rotation_intervals": rotationIntervals,
+		"rotation_interval":        s.RotationInterval,
+	}}, nil
+}

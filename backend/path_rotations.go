@@ -1,0 +1,221 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+const triggerManual = "manual"
+
+func (b *backend) rotationPaths() []*framework.Path {
+	rotationFields := ok("The rotation.", rotationAnswer)
+	return []*framework.Path{
+		{
+			Pattern: tenantPattern + "/dek/rotate$",
+			Fields: map[string]*framework.FieldSchema{
+				"tenant_id": tenantIDField,
+				"reason": {
+					Type:        framework.TypeString,
+					Description: "Why, for the history.",
+				},
+				"key_type": {
+					Type:        framework.TypeString,
+					Description: "The type of the new key: xaes256-gcm or aes256-gcm. Default: as the active one.",
+				},
+				"idempotency_key": {
+					Type:        framework.TypeString,
+					Description: "A request with the same key gets the same rotation back. Default: Vault's request ID.",
+				},
+			},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: b.on(b.rotate, "Start a rotation of a tenant's key.", rotationFields),
+			},
+			HelpSynopsis: "Start a rotation of a tenant's key.",
+			HelpDescription: "Answers at once; everything that the tenant has is then re-encrypted in the background, " +
+				"while reads and writes go on, and the old key is destroyed. One rotation at a time per tenant: " +
+				"while one is unfinished the answer is 409 and names it.",
+		},
+		{
+			Pattern: tenantPattern + "/dek/rotations/?$",
+			Fields:  map[string]*framework.FieldSchema{"tenant_id": tenantIDField, "after": afterField, "limit": limitField},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ListOperation: b.on(b.listRotations, "List a tenant's rotations.", listed),
+			},
+			HelpSynopsis:    "List a tenant's rotations.",
+			HelpDescription: "Newest first. The last 100 are kept.",
+		},
+		{
+			Pattern: tenantPattern + "/dek/rotations/(?P<rotation_id>[^/]+)$",
+			Fields: map[string]*framework.FieldSchema{
+				"tenant_id":   tenantIDField,
+				"rotation_id": {Type: framework.TypeString, Description: "The rotation: rot- and a UUID."},
+			},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ReadOperation: b.on(b.readRotation, "Read how far a rotation is, or how it ended.", rotationFields),
+			},
+			HelpSynopsis:    "A rotation.",
+			HelpDescription: "How far it is and when it may end; once it is over, how it ended and what it did.",
+		},
+		{
+			Pattern: "rotations/?$",
+			Fields:  map[string]*framework.FieldSchema{"after": afterField, "limit": limitField},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ListOperation: b.on(b.listUnfinished, "List the unfinished rotations of all tenants.", listed),
+			},
+			HelpSynopsis:    "List the unfinished rotations of all tenants.",
+			HelpDescription: "The keys are <tenant_id>/<rotation_id>.",
+		},
+	}
+}
+
+func (b *backend) rotate(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	id, err := tenantID(d)
+	if err != nil {
+		return nil, err
+	}
+	want, err := b.rotationRequest(req, d)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := b.store.Tenant(ctx, id); err != nil {
+		return nil, err
+	}
+	want.InitiatedBy = b.initiator(req)
+	r, intent, err := b.engine.Start(ctx, id, want)
+	if intent != nil {
+		// Even if Start failed: then this undoes what it had begun.
+		b.workers.carryOut(*intent)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if intent != nil {
+		b.Logger().Info("rotation started", "tenant_id", id, "rotation_id", r.ID, "request_id", req.ID)
+	}
+	t, err := b.store.Tenant(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return b.rotationResponse(ctx, t, r)
+}
+
+func (b *backend) rotationRequest(req *logical.Request, d *framework.FieldData) (want rotation.Request, err error) {
+	want.Trigger = triggerManual
+	if want.Reason, _, err = textField(d, "reason"); err != nil {
+		return want, err
+	}
+	keyType, named, err := textField(d, "key_type")
+	if err != nil {
+		return want, err
+	}
+	if named && keyType != "" {
+		if want.KeyType, err = keyring.ParseKeyType(keyType); err != nil {
+			return want, err
+		}
+	}
+	if want.IdempotencyKey, _, err = textField(d, "idempotency_key"); err != nil {
+		return want, err
+	}
+	if want.IdempotencyKey == "" {
+		want.IdempotencyKey = req.ID
+	}
+	return want, nil
+}
+
+func (b *backend) listRotations(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	id, err := tenantID(d)
+	if err != nil {
+		return nil, err
+	}
+	p, err := pageField(d)
+	if err != nil {
+		return nil, err
+	}
+	t, err := b.store.Tenant(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	all, err := b.engine.All(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]string, 0, len(all))
+	for _, r := range all {
+		keys = append(keys, r.ID)
+	}
+	if p.after != "" {
+		i := slices.Index(keys, p.after)
+		if i < 0 {
+			return nil, invalid("after must be a rotation of this tenant")
+		}
+		keys = keys[i+1:]
+	}
+	return logical.ListResponse(p.first(keys)), nil
+}
+
+// readRotation holds the tenant's lock shared: a rotation ends under the
+// exclusive one, so who reads that it has ended finds nothing of it unfinished.
+func (b *backend) readRotation(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	id, err := tenantID(d)
+	if err != nil {
+		return nil, err
+	}
+	rotationID, _ := d.Get("rotation_id").(string)
+	defer b.store.Shared(id)()
+	t, err := b.store.Tenant(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	r, err := b.engine.Find(ctx, t, rotationID)
+	if err != nil {
+		return nil, err
+	}
+	return b.rotationResponse(ctx, t, r)
+}
+
+func (b *backend) listUnfinished(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	p, err := pageField(d)
+	if err != nil {
+		return nil, err
+	}
+	intents, err := b.intents(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var keys []string
+	for _, i := range intents {
+		unfinished, err := b.isUnfinished(ctx, i)
+		if err != nil {
+			return nil, err
+		}
+		if unfinished {
+			keys = append(keys, i.TenantID+"/"+i.RotationID)
+		}
+	}
+	slices.Sort(keys)
+	return logical.ListResponse(p.ofSorted(keys)), nil
+}
+
+// isUnfinished leaves out the entries of rotations that are about to start, or
+// that never did.
+func (b *backend) isUnfinished(ctx context.Context, i rotation.Intent) (bool, error) {
+	t, err := b.store.Tenant(ctx, i.TenantID)
+	if errors.Is(err, store.ErrTenantNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return t.Rotation != nil && t.Rotation.ID == i.RotationID, nil
+}

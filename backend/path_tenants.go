@@ -1,0 +1,249 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+func (b *backend) tenantPaths() []*framework.Path {
+	answer := ok("The tenant.", map[string]*framework.FieldSchema{
+		"tenant_id":         described(framework.TypeString, "The tenant's ID."),
+		"display_name":      described(framework.TypeString, "A name for people."),
+		"key_type":          described(framework.TypeString, "The type of the active key."),
+		"rotation_interval": described(framework.TypeString, "The tenant's own interval; empty: the organization's."),
+		"rotation_paused":   described(framework.TypeBool, "Whether the schedule passes the tenant over."),
+		"created_at":        described(framework.TypeTime, "When the tenant was created."),
+		"state":             described(framework.TypeString, "active or deleting."),
+		"item_counts":       described(framework.TypeMap, "How many items the tenant has, by kind."),
+		"current_key_id":    described(framework.TypeString, "The ID of the active key."),
+		"last_rotated_at":   described(framework.TypeTime, "When the active key took over from another; null: never."),
+		"next_rotation_at":  described(framework.TypeTime, "When the next rotation is due; null: rotation is paused."),
+	})
+	return []*framework.Path{
+		{
+			Pattern: "tenants/?$",
+			Fields:  map[string]*framework.FieldSchema{"after": afterField, "limit": limitField},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ListOperation: b.on(b.listTenants, "List the tenants.", listed),
+			},
+			HelpSynopsis:    "List the tenants.",
+			HelpDescription: "Sorted. With limit, in parts: after is the last key of the part before.",
+		},
+		{
+			Pattern: tenantPattern + "$",
+			Fields: map[string]*framework.FieldSchema{
+				"tenant_id": tenantIDField,
+				"display_name": {
+					Type:        framework.TypeString,
+					Description: "A name for people.",
+				},
+				"key_type": {
+					Type:        framework.TypeString,
+					Description: "xaes256-gcm (default) or aes256-gcm. On a tenant that exists it changes by a rotation only.",
+				},
+				"rotation_interval": {
+					Type:        framework.TypeString,
+					Description: "How old the tenant's key may get: 90_DAYS, 120_DAYS, 180_DAYS or 365_DAYS; empty: as the organization's.",
+				},
+				"rotation_paused": {
+					Type:        framework.TypeBool,
+					Description: "Whether the schedule passes the tenant over.",
+				},
+			},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ReadOperation:   b.on(b.readTenant, "Read a tenant.", answer),
+				logical.UpdateOperation: b.on(b.writeTenant, "Create a tenant, or change its settings.", answer),
+			},
+			HelpSynopsis:    "A tenant.",
+			HelpDescription: "Writing creates the tenant with version 1 of its key, or changes the settings that are named.",
+		},
+	}
+}
+
+func (b *backend) listTenants(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	p, err := pageField(d)
+	if err != nil {
+		return nil, err
+	}
+	ids, err := b.store.TenantIDs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return logical.ListResponse(p.ofSorted(ids)), nil
+}
+
+func (b *backend) readTenant(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	id, err := tenantID(d)
+	if err != nil {
+		return nil, err
+	}
+	t, err := b.store.Tenant(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return b.tenantResponse(ctx, t)
+}
+
+// tenantChange is what a write of a tenant names.
+type tenantChange struct {
+	displayName, interval, keyType *string
+	paused                         *bool
+}
+
+func parseTenantChange(d *framework.FieldData) (c tenantChange, err error) {
+	for field, to := range map[string]**string{
+		"display_name": &c.displayName, "rotation_interval": &c.interval, "key_type": &c.keyType,
+	} {
+		text, named, err := textField(d, field)
+		if err != nil {
+			return tenantChange{}, err
+		}
+		if named {
+			*to = &text
+		}
+	}
+	if c.interval != nil && *c.interval != "" {
+		if err := checkInterval(*c.interval); err != nil {
+			return tenantChange{}, err
+		}
+	}
+	if c.keyType != nil {
+		t, err := keyring.ParseKeyType(*c.keyType)
+		if err != nil {
+			return tenantChange{}, err
+		}
+		name := string(t)
+		c.keyType = &name
+	}
+	if paused, named := d.GetOk("rotation_paused"); named {
+		value, _ := paused.(bool)
+		c.paused = &value
+	}
+	return c, nil
+}
+
+func (c tenantChange) apply(t *store.Tenant) {
+	if c.displayName != nil {
+		t.DisplayName = *c.displayName
+	}
+	if c.interval != nil {
+		t.RotationInterval = *c.interval
+	}
+	if c.paused != nil {
+		t.RotationPaused = *c.paused
+	}
+}
+
+func (b *backend) writeTenant(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	id, err := tenantID(d)
+	if err != nil {
+		return nil, err
+	}
+	change, err := parseTenantChange(d)
+	if err != nil {
+		return nil, err
+	}
+	t, err := b.putTenant(ctx, id, change)
+	if err != nil {
+		return nil, err
+	}
+	return b.tenantResponse(ctx, t)
+}
+
+func (b *backend) putTenant(ctx context.Context, id string, change tenantChange) (*store.Tenant, error) {
+	defer b.store.Exclusive(id)()
+	t, err := b.store.Tenant(ctx, id)
+	if errors.Is(err, store.ErrTenantNotFound) {
+		return b.createTenant(ctx, id, change)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if change.keyType != nil && *change.keyType != string(t.Keys.Active().KeyType) {
+		return nil, invalid("key_type of an existing tenant changes by a rotation: write it to dek/rotate")
+	}
+	t = t.Clone()
+	change.apply(t)
+	return t, b.store.PutTenant(ctx, t)
+}
+
+// createTenant writes the tenant's keys under a new incarnation and then the
+// record, which makes it exist. Keys without a record are never used.
+func (b *backend) createTenant(ctx context.Context, id string, change tenantChange) (*store.Tenant, error) {
+	keyType := keyring.DefaultKeyType
+	if change.keyType != nil {
+		keyType = keyring.KeyType(*change.keyType)
+	}
+	placementID, err := store.NewID("plc-")
+	if err != nil {
+		return nil, err
+	}
+	keyID, err := store.NewID("dek-")
+	if err != nil {
+		return nil, err
+	}
+	now := b.now()
+	t := &store.Tenant{
+		ID: id, Incarnation: store.NewIncarnation(), State: store.TenantActive, CreatedAt: now,
+		PlacementKeyID: placementID, Keys: keyring.NewRing(keyID, keyType, now),
+	}
+	change.apply(t)
+	if err := b.store.CreateKey(ctx, t.Binding(placementID, "", keyring.PlacementKey)); err != nil {
+		return nil, err
+	}
+	if err := b.store.CreateKey(ctx, t.Binding(keyID, keyType, keyring.PageKey)); err != nil {
+		return nil, err
+	}
+	return t, b.store.PutTenant(ctx, t)
+}
+
+func (b *backend) tenantResponse(ctx context.Context, t *store.Tenant) (*logical.Response, error) {
+	usage, err := b.store.Usage(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	settings, err := b.store.RotationSettings(ctx)
+	if err != nil {
+		return nil, err
+	}
+	active := t.Keys.Active()
+	var rotated time.Time
+	if active.RotationID != "" {
+		rotated = active.ActivatedAt
+	}
+	return &logical.Response{Data: map[string]any{
+		"tenant_id":         t.ID,
+		"display_name":      t.DisplayName,
+		"key_type":          string(active.KeyType),
+		"rotation_interval": t.RotationInterval,
+		"rotation_paused":   t.RotationPaused,
+		"created_at":        timeValue(t.CreatedAt),
+		"state":             string(t.State),
+		"item_counts":       usage.Items().Map(),
+		"current_key_id":    active.KeyID,
+		"last_rotated_at":   timeValue(rotated),
+		"next_rotation_at":  timeValue(nextRotation(t, settings)),
+	}}, nil
+}
+
+// nextRotation is when t is due, zero if the schedule passes it over.
+func nextRotation(t *store.Tenant, s store.RotationSettings) time.Time {
+	if t.RotationPaused {
+		return time.Time{}
+	}
+	interval := t.RotationInterval
+	if interval == "" {
+		interval = s.RotationInterval
+	}
+	return t.LastRotatedAt().Add(intervalLength(interval))
+}

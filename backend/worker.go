@@ -1,0 +1,209 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+const (
+	firstBackoff = 250 * time.Millisecond
+	maxBackoff   = 30 * time.Second
+
+	// stopWithin bounds how long stopping waits for writes in flight. Vault
+	// holds a lock of the whole plugin process meanwhile.
+	stopWithin = 5 * time.Second
+)
+
+// workers carry rotations out, each in a goroutine of its own, their pages in
+// one pool over all tenants.
+type workers struct {
+	engine *rotation.Engine
+	pool   *pool
+	log    hclog.Logger
+
+	ctx    context.Context // ends when the engine stops; not a request's
+	cancel context.CancelFunc
+
+	mu      sync.Mutex
+	stopped bool
+	running map[string]bool // by rotation ID
+	wg      sync.WaitGroup
+}
+
+func newWorkers(e *rotation.Engine, limit func() int, log hclog.Logger) *workers {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &workers{
+		engine: e, pool: newPool(limit), log: log.Named("rotation"),
+		ctx: ctx, cancel: cancel, running: map[string]bool{},
+	}
+}
+
+// background runs f outside of any request, again and again with growing pauses
+// until it succeeds or the engine stops.
+func (w *workers) background(f func(context.Context) error) {
+	if !w.enter("") {
+		return
+	}
+	go func() {
+		defer w.leave("")
+		for pause := firstBackoff; ; pause = min(2*pause, maxBackoff) {
+			err := f(w.ctx)
+			if err == nil || w.ctx.Err() != nil {
+				return
+			}
+			w.log.Warn("trouble with storage, trying again", "error", err, "pause", pause)
+			if !w.wait(pause) {
+				return
+			}
+		}
+	}()
+}
+
+// carryOut works on a rotation until it has ended, unless that is done already.
+func (w *workers) carryOut(i rotation.Intent) {
+	if !w.enter(i.RotationID) {
+		return
+	}
+	go func() {
+		defer w.leave(i.RotationID)
+		w.run(i)
+	}()
+}
+
+// enter notes that work on id begins; false if it must not. The empty id stands
+// for taking up what is unfinished.
+func (w *workers) enter(id string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stopped || w.running[id] {
+		return false
+	}
+	w.running[id] = true
+	w.wg.Add(1)
+	return true
+}
+
+func (w *workers) leave(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.running, id)
+	w.wg.Done()
+}
+
+// run resumes a rotation as often as it takes to end it.
+func (w *workers) run(i rotation.Intent) {
+	log := w.log.With("tenant_id", i.TenantID, "rotation_id", i.RotationID)
+	for pause := firstBackoff; ; pause = min(2*pause, maxBackoff) {
+		over, err := w.resume(i, log)
+		if over || w.ctx.Err() != nil {
+			return
+		}
+		if rotation.Overtaken(err) {
+			pause = firstBackoff
+			continue // not a fault: it was cancelled, say
+		}
+		log.Warn("rotation met trouble, trying again", "error", err, "pause", pause)
+		if !w.wait(pause) {
+			return
+		}
+	}
+}
+
+// resume goes on with a rotation; over says that nothing is left of it.
+func (w *workers) resume(i rotation.Intent, log hclog.Logger) (over bool, err error) {
+	run, err := w.engine.Resume(w.ctx, i)
+	if err != nil {
+		return false, err
+	}
+	if run == nil {
+		log.Debug("rotation is over, or never started")
+		return true, nil
+	}
+	log.Info("rotation in progress")
+	for {
+		pending, err := run.Pending(w.ctx)
+		if err != nil {
+			return false, err
+		}
+		if len(pending) == 0 {
+			done, err := run.Finish(w.ctx)
+			if err != nil {
+				return false, err
+			}
+			if done {
+				log.Info("rotation ended")
+				return true, nil
+			}
+			continue
+		}
+		if err := w.move(run, pending); err != nil {
+			return false, err
+		}
+	}
+}
+
+// move moves pages, many in flight. It asks for one place in the pool at a time
+// and the pool serves in turn: so a tenant with many pages does not hold up one
+// with few. It returns when every page that it began has been written.
+func (w *workers) move(run *rotation.Run, pages []store.PageRef) error {
+	ctx, cancel := context.WithCancelCause(w.ctx)
+	defer cancel(nil)
+	var inFlight sync.WaitGroup
+	defer inFlight.Wait()
+	for _, ref := range pages {
+		if err := w.pool.acquire(ctx); err != nil {
+			break
+		}
+		inFlight.Go(func() {
+			defer w.pool.release()
+			if err := run.Move(ctx, ref); err != nil {
+				cancel(err)
+			}
+		})
+		if err := run.NoteProgress(ctx); err != nil {
+			cancel(err)
+		}
+	}
+	inFlight.Wait()
+	return context.Cause(ctx)
+}
+
+// wait pauses; false if the engine stops meanwhile.
+func (w *workers) wait(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-w.ctx.Done():
+		return false
+	}
+}
+
+// stop takes no new pages and lets the writes in flight finish, within a bound:
+// cancelling a write does not undo it.
+func (w *workers) stop() {
+	w.mu.Lock()
+	w.stopped = true
+	w.mu.Unlock()
+	w.cancel()
+	done := make(chan struct{})
+	go func() {
+		w.wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(stopWithin):
+		w.log.Warn("stopping without waiting any longer for writes in flight")
+	}
+}
