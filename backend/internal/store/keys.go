@@ -11,7 +11,7 @@ import (
 	"sync"
 
 	"github.com/fxamacker/cbor/v2"
-	"github.com/hashicorp/go-uuid"
+	"github.com/google/uuid"
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -58,11 +58,11 @@ func (c *keyCache) drop() {
 
 // NewID returns a random ID: the prefix and a UUID.
 func NewID(prefix string) (string, error) {
-	id, err := uuid.GenerateUUID()
+	id, err := uuid.NewRandom()
 	if err != nil {
 		return "", fmt.Errorf("making an ID: %w", err)
 	}
-	return prefix + id, nil
+	return prefix + id.String(), nil
 }
 
 // NewIncarnation returns a random incarnation.

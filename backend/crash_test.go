@@ -1,0 +1,416 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+// absent stands for an item that does not exist.
+const absent = ""
+
+// witness makes requests and keeps what may be read afterwards: what was
+// acknowledged last, or, while a write is under way or has failed, that or the
+// new value.
+type witness struct {
+	*mount
+	allowed   map[string][]string // by item
+	created   bool                // the tenant's creation was acknowledged
+	rotations []string            // those acknowledged
+}
+
+func newWitness(m *mount) *witness {
+	return &witness{mount: m, allowed: map[string][]string{}}
+}
+
+func (w *witness) create() {
+	if _, err := w.call(logical.UpdateOperation, tenantPath(""), nil); err == nil {
+		w.created = true
+	}
+}
+
+func (w *witness) begin(item, value string) {
+	if len(w.allowed[item]) == 0 {
+		w.allowed[item] = []string{absent}
+	}
+	w.allowed[item] = append(w.allowed[item], value)
+}
+
+func (w *witness) put(item, value string) {
+	w.begin(item, value)
+	if _, err := w.call(logical.UpdateOperation, itemPath(item), secret(value)); err == nil {
+		w.allowed[item] = []string{value}
+	}
+}
+
+func (w *witness) remove(item string) {
+	w.begin(item, absent)
+	if _, err := w.call(logical.DeleteOperation, itemPath(item), nil); err == nil {
+		w.allowed[item] = []string{absent}
+	}
+}
+
+func (w *witness) bulk(n, size int) {
+	var items []any
+	for i := range n {
+		name := fmt.Sprintf("bulk/%d", i)
+		w.begin(name, filler(name, size))
+		items = append(items, map[string]any{
+			"kind": "secrets", "name": name, "data": map[string]any{"value": filler(name, size)},
+		})
+	}
+	resp, err := w.call(logical.UpdateOperation, tenantPath("/items"), map[string]any{"items": items})
+	if err != nil {
+		return
+	}
+	for i, r := range resp.Data["results"].([]map[string]any) {
+		if r["error"] == nil {
+			name := fmt.Sprintf("bulk/%d", i)
+			w.allowed[name] = []string{filler(name, size)}
+		}
+	}
+}
+
+func (w *witness) rotate() {
+	resp, err := w.call(logical.UpdateOperation, tenantPath("/dek/rotate"), nil)
+	if err == nil {
+		w.rotations = append(w.rotations, resp.Data["rotation_id"].(string))
+	}
+}
+
+// filler is a value of a given size that names its item.
+func filler(item string, size int) string {
+	return item + "|" + strings.Repeat("x", size)
+}
+
+// advance lets fake time pass, and with it everything that waits.
+func advance(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+// scenarios are run with a fault at every operation in turn. Their values are
+// large, so that a few items fill pages and split them.
+var scenarios = []struct {
+	name string
+	// before prepares the disk, act is where the fault strikes.
+	before, act func(*witness)
+}{
+	{
+		name:   "create a tenant and write",
+		before: func(*witness) {},
+		act: func(w *witness) {
+			w.create()
+			w.put("a", "1")
+			w.put("a", "2")
+			w.remove("a")
+			w.put("b", "1")
+		},
+	},
+	{
+		name:   "write across splits",
+		before: (*witness).create,
+		act: func(w *witness) {
+			for i := range 14 {
+				w.put(fmt.Sprintf("item/%d", i), filler("split", 7000))
+			}
+			w.put("item/0", "small")
+			w.remove("item/1")
+		},
+	},
+	{
+		name:   "large items",
+		before: (*witness).create,
+		act: func(w *witness) {
+			for i := range 3 {
+				w.put(fmt.Sprintf("small/%d", i), "small")
+				w.put(fmt.Sprintf("large/%d", i), filler("large", 240_000))
+			}
+			w.put("large/0", "small now")
+		},
+	},
+	{
+		name:   "write in bulk",
+		before: (*witness).create,
+		act:    func(w *witness) { w.bulk(60, 3000) },
+	},
+	{
+		name: "rotate",
+		before: func(w *witness) {
+			w.create()
+			w.bulk(40, 3000)
+		},
+		act: func(w *witness) {
+			w.rotate()
+			advance(time.Second)
+		},
+	},
+	{
+		name: "rotate while writing",
+		before: func(w *witness) {
+			w.create()
+			w.bulk(20, 3000)
+		},
+		act: func(w *witness) {
+			w.rotate()
+			for i := range 6 {
+				w.put(fmt.Sprintf("bulk/%d", i), "written during the rotation")
+				w.put(fmt.Sprintf("new/%d", i), filler("new", 6000))
+				synctest.Wait()
+			}
+			w.remove("bulk/7")
+			advance(time.Second)
+		},
+	},
+	{
+		name: "two rotations in a row",
+		before: func(w *witness) {
+			w.create()
+			w.bulk(25, 3000)
+		},
+		act: func(w *witness) {
+			w.rotate()
+			advance(time.Second)
+			w.put("bulk/1", "between")
+			w.rotate()
+			advance(time.Second)
+		},
+	},
+}
+
+// TestEveryCrashPoint runs each scenario once for every storage operation that
+// it makes and every way in which that can fail, opens what is left with a new
+// engine, lets it rest, and checks the invariants of docs/how-it-works.md.
+func TestEveryCrashPoint(t *testing.T) {
+	total := 0
+	for _, sc := range scenarios {
+		t.Run(sc.name, func(t *testing.T) {
+			prepared, ops := rehearse(t, sc.before, sc.act)
+			points := 0
+			for n, op := range ops {
+				for _, fault := range faultsOf(op) {
+					points++
+					ok := t.Run(fmt.Sprintf("%d %s, %s", n+1, strings.Fields(op)[0], fault), func(t *testing.T) {
+						synctest.Test(t, func(t *testing.T) { crashAt(t, prepared, sc.act, n+1, fault) })
+					})
+					if !ok {
+						t.FailNow()
+					}
+				}
+			}
+			total += points
+			t.Logf("%d crash points", points)
+		})
+	}
+	t.Logf("%d crash points in %d scenarios, no violation", total, len(scenarios))
+}
+
+func faultsOf(op string) []faulty.Fault {
+	if strings.HasPrefix(op, "put ") || strings.HasPrefix(op, "delete ") {
+		return []faulty.Fault{faulty.Before, faulty.After, faulty.AfterStale, faulty.Gone}
+	}
+	return []faulty.Fault{faulty.Before, faulty.Gone}
+}
+
+// rehearse runs a scenario without a fault. It returns the disk before act, what
+// was acknowledged by then, and act's operations.
+func rehearse(t *testing.T, before, act func(*witness)) (prepared func() *witness, ops []string) {
+	t.Helper()
+	var disk *faulty.Disk
+	var known *witness
+	synctest.Test(t, func(t *testing.T) {
+		m := newMount(t)
+		slowly(m)
+		known = newWitness(m)
+		before(known)
+		advance(time.Second)
+		m.close()
+		disk = m.disk.Clone()
+
+		m = openMount(t, m.disk, 0, faulty.None)
+		w := known.on(m)
+		synctest.Wait() // what the start reads is not act's
+		start := m.storage.Ops()
+		act(w)
+		advance(time.Minute)
+		ops = m.storage.Log()[start:]
+		m.close()
+	})
+	return func() *witness { return known.on(&mount{disk: disk.Clone()}) }, ops
+}
+
+// on returns a witness of the same acknowledgements, of another mount.
+func (w *witness) on(m *mount) *witness {
+	c := newWitness(m)
+	c.created = w.created
+	c.rotations = slices.Clone(w.rotations)
+	for item, values := range w.allowed {
+		c.allowed[item] = slices.Clone(values)
+	}
+	return c
+}
+
+// slowly lets one page at a time move, so that operations come in one order.
+func slowly(m *mount) {
+	m.must(logical.UpdateOperation, "config", map[string]any{"rotation_parallelism": 1})
+}
+
+// crashAt runs act with a fault at its nth operation, and checks what is left:
+// twice, since Vault's cache may survive the plugin and then go.
+func crashAt(t *testing.T, prepared func() *witness, act func(*witness), n int, fault faulty.Fault) {
+	before := prepared()
+	m := openMount(t, before.disk, 0, faulty.None)
+	synctest.Wait()
+	m.storage.FailNext(n, fault)
+	w := before.on(m)
+	act(w)
+	m.crash()
+
+	w = w.on(openMount(t, m.disk, 0, faulty.None))
+	w.rest()
+	w.readsBack()
+	w.close()
+
+	m.disk.RestartVault()
+	w = w.on(openMount(t, m.disk, 0, faulty.None))
+	w.rest()
+	w.readsBack()
+	w.atRest()
+	w.works()
+	w.close()
+}
+
+// rest lets time pass and Vault's rollback manager do its rounds.
+func (w *witness) rest() {
+	for range 2 {
+		advance(15 * time.Minute)
+		for _, data := range []map[string]any{nil, {"immediate": true}} {
+			// It reports entries that it keeps; atRest tells whether any stay.
+			_, _ = w.call(logical.RollbackOperation, "", data)
+		}
+	}
+	advance(time.Minute)
+}
+
+// readsBack checks that every item has an acknowledged value.
+func (w *witness) readsBack() {
+	w.t.Helper()
+	var present []string
+	for item, allowed := range w.allowed {
+		resp, err := w.call(logical.ReadOperation, itemPath(item), nil)
+		value := absent
+		if err == nil {
+			value = resp.Data["data"].(map[string]any)["value"].(string)
+			present = append(present, item)
+		} else {
+			require.Equal(w.t, 404, code(resp, err), "reading %s: %v", item, err)
+		}
+		// What is read does not narrow what is allowed: behind Vault's cache a
+		// write whose error said that it failed may still come to light.
+		if !slices.Contains(allowed, value) {
+			require.Fail(w.t, "lost", "item %s reads %.30q of %d bytes", item, value, len(value))
+		}
+	}
+	if !w.exists() {
+		require.Empty(w.t, present)
+		return
+	}
+	slices.Sort(present)
+	keys, _ := w.must(logical.ListOperation, tenantPath("/secrets/"), nil)["keys"].([]string)
+	require.Equal(w.t, present, append([]string(nil), keys...), "the list of items")
+	counts := w.must(logical.ReadOperation, tenantPath(""), nil)["item_counts"].(map[string]int)
+	require.Equal(w.t, len(present), counts["secrets"], "item_counts")
+}
+
+func (w *witness) exists() bool {
+	_, err := w.call(logical.ReadOperation, tenantPath(""), nil)
+	if w.created {
+		require.NoError(w.t, err, "an acknowledged tenant is gone")
+	}
+	return err == nil
+}
+
+// atRest checks what has to hold once everything has come to an end.
+func (w *witness) atRest() {
+	w.t.Helper()
+	require.Empty(w.t, w.disk.Keys(framework.WALPrefix), "the write-ahead log")
+	if !w.exists() {
+		return
+	}
+	rec := w.record()
+	require.Nil(w.t, rec.Rotation, "unfinished rotation")
+	w.versions(rec)
+	for _, key := range w.disk.Keys("pages/") {
+		page := w.disk.Value(key)
+		version := int(page[1])<<24 | int(page[2])<<16 | int(page[3])<<8 | int(page[4])
+		require.Equal(w.t, rec.Keys.Active().Number, version, "%s is on another version", key)
+	}
+	for _, id := range w.rotations {
+		st := w.status(id)
+		require.Equal(w.t, "completed", st["status"])
+		require.Equal(w.t, st["items_to_rotate"], st["items_rotated"], "accounts")
+	}
+}
+
+// versions checks the ring, and that the keys in storage are those it names.
+func (w *witness) versions(rec *store.Tenant) {
+	w.t.Helper()
+	active, last := 0, 0
+	keys := []string{"keys/" + rec.Incarnation + "/" + rec.PlacementKeyID}
+	for _, v := range rec.Keys.Versions {
+		require.Greater(w.t, v.Number, last, "version numbers")
+		last = v.Number
+		if v.State == keyring.Active {
+			active++
+		}
+		if v.State != keyring.Destroyed {
+			keys = append(keys, "keys/"+rec.Incarnation+"/"+v.KeyID)
+		}
+	}
+	require.Equal(w.t, 1, active, "active versions")
+	slices.Sort(keys)
+	require.Equal(w.t, keys, w.disk.Keys("keys/"+rec.Incarnation+"/"), "keys in storage")
+}
+
+// record reads the tenant's record from disk.
+func (w *witness) record() *store.Tenant {
+	w.t.Helper()
+	for _, key := range w.disk.Keys("tenants/") {
+		if strings.HasSuffix(key, testTenant) {
+			rec := new(store.Tenant)
+			require.NoError(w.t, json.Unmarshal(w.disk.Value(key), rec))
+			return rec
+		}
+	}
+	require.Fail(w.t, "no tenant record")
+	return nil
+}
+
+// works checks that the tenant can go on: be written, and be rotated.
+func (w *witness) works() {
+	w.t.Helper()
+	w.must(logical.UpdateOperation, tenantPath(""), nil)
+	w.must(logical.UpdateOperation, itemPath("after"), secret("after"))
+	w.allowed["after"] = []string{"after"}
+	id := w.must(logical.UpdateOperation, tenantPath("/dek/rotate"), nil)["rotation_id"].(string)
+	advance(time.Minute)
+	assert.Equal(w.t, "completed", w.status(id)["status"])
+	w.readsBack()
+	w.atRest()
+}

@@ -1,0 +1,280 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+// Package faulty is a storage for tests that fails where a test wants it to, in
+// the ways in which Vault's storage fails.
+package faulty
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// ErrInjected is what a failing operation returns.
+var ErrInjected = errors.New("injected storage fault")
+
+// Fault is a way of failing.
+type Fault int
+
+// The faults.
+const (
+	// None fails nothing.
+	None Fault = iota
+	// Before fails an operation that takes no effect.
+	Before
+	// AfterStale fails a write that has taken effect, while Vault's cache goes on
+	// showing the old value: Get does, List does not.
+	AfterStale
+	// After fails a write that has taken effect, with no cache in the way.
+	After
+	// Gone fails this operation without effect, and every later one: the process
+	// has died.
+	Gone
+)
+
+// String names the fault.
+func (f Fault) String() string {
+	return [...]string{"none", "error before the effect", "error after it, stale cache", "error after it", "process gone"}[f]
+}
+
+// Disk is what survives a crash.
+type Disk struct {
+	mu      sync.Mutex
+	entries map[string]logical.StorageEntry
+	stale   map[string]*logical.StorageEntry // what Vault's cache wrongly shows
+}
+
+// NewDisk returns an empty disk.
+func NewDisk() *Disk {
+	return &Disk{entries: map[string]logical.StorageEntry{}, stale: map[string]*logical.StorageEntry{}}
+}
+
+// Clone returns a copy of the disk.
+func (d *Disk) Clone() *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return &Disk{entries: maps.Clone(d.entries), stale: maps.Clone(d.stale)}
+}
+
+// RestartVault drops Vault's cache.
+func (d *Disk) RestartVault() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	clear(d.stale)
+}
+
+// Keys returns the keys of the entries on disk that have a prefix, sorted.
+func (d *Disk) Keys(prefix string) []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var keys []string
+	for k := range d.entries {
+		if strings.HasPrefix(k, prefix) {
+			keys = append(keys, k)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// Value returns the value on disk, nil if there is none.
+func (d *Disk) Value(key string) []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.entries[key].Value)
+}
+
+// Set changes the value on disk behind everyone's back; nil removes it.
+func (d *Disk) Set(key string, value []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.stale, key)
+	if value == nil {
+		delete(d.entries, key)
+		return
+	}
+	d.entries[key] = logical.StorageEntry{Key: key, Value: slices.Clone(value)}
+}
+
+// Storage is a disk as one plugin process sees it. It is safe for concurrent
+// use.
+type Storage struct {
+	disk *Disk
+
+	mu     sync.Mutex
+	ops    int
+	at     int // the operation that fails, from 1
+	fault  Fault
+	gone   bool
+	log    []string
+	before func(op, key string)
+}
+
+var _ logical.Storage = (*Storage)(nil)
+
+// Open returns a storage over disk that fails its nth operation, counted from 1.
+func Open(disk *Disk, n int, fault Fault) *Storage {
+	return &Storage{disk: disk, at: n, fault: fault}
+}
+
+// Ops is how many operations there have been.
+func (s *Storage) Ops() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ops
+}
+
+// Struck reports whether the fault has happened.
+func (s *Storage) Struck() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fault != None && s.ops >= s.at
+}
+
+// Kill lets every later operation fail: the process has died.
+func (s *Storage) Kill() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gone = true
+}
+
+// FailNext lets the nth operation from now fail.
+func (s *Storage) FailNext(n int, fault Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at, s.fault = s.ops+n, fault
+}
+
+// Hook calls f before every operation with its name (get, put, delete, list)
+// and key; nil ends that. It may block.
+func (s *Storage) Hook(f func(op, key string)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.before = f
+}
+
+// Log returns all operations, such as "put key", in their order.
+func (s *Storage) Log() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.log)
+}
+
+// next counts an operation and says how it fails.
+func (s *Storage) next(op, key string) Fault {
+	s.mu.Lock()
+	hook := s.before
+	s.mu.Unlock()
+	if hook != nil {
+		hook(op, key)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		return Gone
+	}
+	s.ops++
+	s.log = append(s.log, op+" "+key)
+	if s.fault == None || s.ops != s.at {
+		return None
+	}
+	s.gone = s.fault == Gone
+	return s.fault
+}
+
+// List lists the children of a prefix, folders with a slash at the end.
+func (s *Storage) List(ctx context.Context, prefix string) ([]string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if s.next("list", prefix) != None {
+		return nil, ErrInjected
+	}
+	var children []string
+	for _, k := range s.disk.Keys(prefix) {
+		rest := strings.TrimPrefix(k, prefix)
+		if folder, _, below := strings.Cut(rest, "/"); below {
+			rest = folder + "/"
+		}
+		if n := len(children); n == 0 || children[n-1] != rest {
+			children = append(children, rest)
+		}
+	}
+	return children, nil
+}
+
+// Get reads an entry, as Vault's cache shows it.
+func (s *Storage) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if s.next("get", key) != None {
+		return nil, ErrInjected
+	}
+	s.disk.mu.Lock()
+	defer s.disk.mu.Unlock()
+	if old, stale := s.disk.stale[key]; stale {
+		return clone(old), nil
+	}
+	if e, found := s.disk.entries[key]; found {
+		return clone(&e), nil
+	}
+	return nil, nil
+}
+
+// Put stores an entry.
+func (s *Storage) Put(ctx context.Context, e *logical.StorageEntry) error {
+	return s.write(ctx, "put", e.Key, func() { s.disk.entries[e.Key] = *clone(e) })
+}
+
+// Delete removes an entry.
+func (s *Storage) Delete(ctx context.Context, key string) error {
+	return s.write(ctx, "delete", key, func() { delete(s.disk.entries, key) })
+}
+
+func (s *Storage) write(ctx context.Context, op, key string, effect func()) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	fault := s.next(op, key)
+	if fault == Before || fault == Gone {
+		return ErrInjected
+	}
+	s.disk.mu.Lock()
+	defer s.disk.mu.Unlock()
+	if fault == AfterStale {
+		s.disk.keepStale(key)
+	} else {
+		delete(s.disk.stale, key) // a write that succeeds sets the cache right
+	}
+	effect()
+	if fault != None {
+		return ErrInjected
+	}
+	return nil
+}
+
+// keepStale lets Get go on showing what it shows now. The caller holds d.mu.
+func (d *Disk) keepStale(key string) {
+	if _, already := d.stale[key]; already {
+		return
+	}
+	if e, found := d.entries[key]; found {
+		d.stale[key] = clone(&e)
+	} else {
+		d.stale[key] = nil
+	}
+}
+
+func clone(e *logical.StorageEntry) *logical.StorageEntry {
+	if e == nil {
+		return nil
+	}
+	return &logical.StorageEntry{Key: e.Key, Value: slices.Clone(e.Value), SealWrap: e.SealWrap}
+}

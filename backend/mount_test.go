@@ -1,0 +1,120 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+)
+
+const testTenant = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
+
+// mount is an engine on a disk that outlives it.
+type mount struct {
+	t       testing.TB
+	disk    *faulty.Disk
+	storage *faulty.Storage
+	b       *backend
+	calls   int
+}
+
+// newMount starts an engine on an empty disk.
+func newMount(t testing.TB) *mount {
+	t.Helper()
+	return openMount(t, faulty.NewDisk(), 0, faulty.None)
+}
+
+// openMount starts an engine on what is on disk, with a storage that fails its
+// nth operation.
+func openMount(t testing.TB, disk *faulty.Disk, n int, fault faulty.Fault) *mount {
+	t.Helper()
+	m := &mount{t: t, disk: disk, storage: faulty.Open(disk, n, fault)}
+	b, err := newBackend(context.Background(), &logical.BackendConfig{
+		StorageView: m.storage,
+		BackendUUID: "6f2b1a6e-0000-4000-8000-000000000000",
+		Logger:      hclog.NewNullLogger(),
+		System:      logical.StaticSystemView{},
+	}, time.Now)
+	require.NoError(t, err)
+	m.b = b
+	require.NoError(t, b.Initialize(context.Background(), &logical.InitializationRequest{Storage: m.storage}))
+	return m
+}
+
+// close stops the engine as Vault does.
+func (m *mount) close() { m.b.Cleanup(context.Background()) }
+
+// crash stops the engine as SIGKILL does: nothing that it does later has effect.
+func (m *mount) crash() {
+	m.storage.Kill()
+	m.close()
+}
+
+// call makes a request with an ID of its own.
+func (m *mount) call(op logical.Operation, path string, data map[string]any) (*logical.Response, error) {
+	m.calls++
+	return m.callAs(fmt.Sprintf("req-%p-%d", m, m.calls), op, path, data)
+}
+
+// callAs makes a request with a given ID. As over gRPC, what it carries goes
+// through JSON.
+func (m *mount) callAs(id string, op logical.Operation, path string, data map[string]any) (*logical.Response, error) {
+	encoded, err := json.Marshal(data)
+	require.NoError(m.t, err)
+	var arrived map[string]any
+	require.NoError(m.t, json.Unmarshal(encoded, &arrived))
+	return m.b.HandleRequest(context.Background(), &logical.Request{
+		ID: id, Operation: op, Path: path, Data: arrived, Storage: m.storage, DisplayName: "root",
+	})
+}
+
+// must makes a request that has to succeed and returns the answer's data.
+func (m *mount) must(op logical.Operation, path string, data map[string]any) map[string]any {
+	m.t.Helper()
+	resp, err := m.call(op, path, data)
+	require.NoError(m.t, err, "%s %s", op, path)
+	if resp == nil {
+		return nil
+	}
+	require.NoError(m.t, resp.Error(), "%s %s", op, path)
+	return resp.Data
+}
+
+func tenantPath(rest string) string { return "tenants/" + testTenant + rest }
+
+func itemPath(name string) string { return tenantPath("/secrets/" + name) }
+
+// secret is the body of a write of an item.
+func secret(value string) map[string]any {
+	return map[string]any{"data": map[string]any{"value": value}}
+}
+
+// status reads how a rotation stands.
+func (m *mount) status(rotationID string) map[string]any {
+	m.t.Helper()
+	return m.must(logical.ReadOperation, tenantPath("/dek/rotations/"+rotationID), nil)
+}
+
+// code is the HTTP status that Vault would answer an error with.
+func code(resp *logical.Response, err error) int {
+	if err == nil {
+		if resp != nil && resp.IsError() {
+			return 400
+		}
+		return 200
+	}
+	if coded, ok := err.(logical.HTTPCodedError); ok { //nolint:errorlint // only a bare one survives gRPC
+		return coded.Code()
+	}
+	return 500
+}
