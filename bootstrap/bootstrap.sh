@@ -68,6 +68,15 @@ plugin_sha256() {
 	fi
 }
 
+# catalog_entry SHA256 prints "version:V" of the plugin registered under that
+# hash, V empty if it has none, and nothing if it is not registered. A plugin
+# tells Vault its version when it is registered, so there may be several.
+catalog_entry() {
+	read_field detailed sys/plugins/catalog | tr '[' '\n' |
+		grep " name:$PLUGIN_NAME .*sha256:$1 .*type:secret" |
+		sed -n 's/.* \(version:[^] ]*\).*/\1/p' | tail -n 1
+}
+
 # The engine: what runs is what the catalog says, so the new hash is registered
 # before anything is reloaded, and the hash that runs (not the catalog's)
 # decides whether to reload: a run that stopped in between is made good.
@@ -76,24 +85,41 @@ setup_engine() {
 	command=$PLUGIN_NAME
 	[ -z "$PLUGIN_FILE" ] || command=$(basename -- "$PLUGIN_FILE")
 
-	registered=$(read_field sha256 "sys/plugins/catalog/secret/$PLUGIN_NAME")
-	if [ "$registered" != "$sha" ]; then
+	entry=$(catalog_entry "$sha")
+	if [ -z "$entry" ]; then
 		vault_do plugin register -sha256="$sha" -command="$command" secret "$PLUGIN_NAME"
-		say "registered $PLUGIN_NAME, SHA-256 $sha"
+		entry=$(catalog_entry "$sha")
+		[ -n "$entry" ] || die "registered $PLUGIN_NAME, but Vault's catalog does not show it"
+		say "registered $PLUGIN_NAME ${entry#version:}, SHA-256 $sha"
 	fi
+	version=${entry#version:}
 
 	type=$(read_field type "sys/mounts/$DEK_MOUNT")
 	if [ -z "$type" ]; then
-		vault_do secrets enable -path="$DEK_MOUNT" -description="$DEK_DESCRIPTION" "$PLUGIN_NAME"
+		vault_do secrets enable -path="$DEK_MOUNT" -description="$DEK_DESCRIPTION" \
+			-plugin-version="$version" "$PLUGIN_NAME"
 		say "mounted $DEK_MOUNT/"
 	elif [ "$type" != "$PLUGIN_NAME" ]; then
 		die "$DEK_MOUNT/ is a mount of $type: choose another DEK_MOUNT"
 	else
-		running=$(read_field running_sha256 "sys/mounts/$DEK_MOUNT")
-		if [ "$running" != "$sha" ]; then
-			vault_do plugin reload -plugin "$PLUGIN_NAME"
-			say "reloaded $PLUGIN_NAME"
-		fi
+		upgrade_mount
+	fi
+}
+
+# upgrade_mount has the mount run the version and the binary registered.
+upgrade_mount() {
+	mounted=$(read_field plugin_version "sys/mounts/$DEK_MOUNT")
+	[ "$mounted" != n/a ] || mounted=
+	if [ "$mounted" != "$version" ]; then
+		[ -n "$version" ] || die "$DEK_MOUNT/ runs $mounted, but $PLUGIN_NAME with SHA-256 $sha reports no version"
+		vault_do secrets tune -plugin-version="$version" "$DEK_MOUNT"
+		say "moved $DEK_MOUNT/ to version $version"
+	fi
+	running=$(read_field running_sha256 "sys/mounts/$DEK_MOUNT")
+	if [ "$mounted" != "$version" ] || [ "$running" != "$sha" ]; then
+		# Not `vault plugin reload -mounts`: 1.21's sends it where no server listens.
+		vault_do write sys/plugins/reload/backend mounts="$DEK_MOUNT/"
+		say "reloaded $DEK_MOUNT/"
 	fi
 }
 

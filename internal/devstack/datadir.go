@@ -53,7 +53,7 @@ func (s *Stack) lockDataDir() error {
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil { // #nosec G115 -- a file descriptor
 		_ = f.Close()
-		return fmt.Errorf("%s is in use by another stack: %w", s.opts.DataDir, err)
+		return fmt.Errorf("%s is in use by another stack (%w)", s.opts.DataDir, err)
 	}
 	s.lock = f
 	return nil

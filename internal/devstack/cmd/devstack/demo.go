@@ -127,7 +127,7 @@ func (d *demonstration) rotate(ctx context.Context) (rotation, error) {
 		if i > 0 {
 			fmt.Print(" \\\n    ")
 		}
-		fmt.Printf(" %s %s", args[i], strings.ReplaceAll(shown(args[i+1], d.jwt), "\n", "\n    "))
+		fmt.Printf(" %s %s", args[i], strings.ReplaceAll(shown(args[i+1], d.jwt), "\n", "\n   "))
 	}
 	fmt.Print("\n\n")
 

@@ -8,8 +8,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -24,7 +26,8 @@ func (d *demonstration) follow(ctx context.Context, rotationID string) error {
 	ctx, cancel := context.WithTimeout(ctx, followLimit)
 	defer cancel()
 	began := time.Now()
-	bar := newBar(len(d.items))
+	terminal := term.IsTerminal(int(os.Stdout.Fd())) // #nosec G115 -- a file descriptor
+	bar := newBar(len(d.items), terminal)
 	for {
 		r, err := d.status(ctx, rotationID)
 		if err != nil {
@@ -38,6 +41,9 @@ func (d *demonstration) follow(ctx context.Context, rotationID string) error {
 		case "completed":
 			if err := bar.Finish(); err != nil {
 				return err
+			}
+			if !terminal {
+				fmt.Println("   " + strings.TrimSpace(bar.String()))
 			}
 			if r.ItemsFailed != 0 {
 				return fmt.Errorf("the rotation completed with %d items failed", r.ItemsFailed)
@@ -55,22 +61,22 @@ func (d *demonstration) follow(ctx context.Context, rotationID string) error {
 	}
 }
 
-// newBar is a progress bar on a terminal. Elsewhere it prints its last state
-// alone, as a line.
-func newBar(items int) *progressbar.ProgressBar {
-	options := []progressbar.Option{
-		progressbar.OptionSetWriter(os.Stdout),
+// newBar is a progress bar that is drawn on a terminal alone: elsewhere drawing
+// it again and again would fill the log.
+func newBar(items int, terminal bool) *progressbar.ProgressBar {
+	var out io.Writer = os.Stdout
+	if !terminal {
+		out = io.Discard
+	}
+	return progressbar.NewOptions(items,
+		progressbar.OptionSetWriter(out),
 		progressbar.OptionSetDescription("   re-encrypting"),
 		progressbar.OptionShowCount(),
 		progressbar.OptionSetElapsedTime(false),
 		progressbar.OptionSetPredictTime(false),
 		progressbar.OptionSetWidth(40),
-		progressbar.OptionOnCompletion(func() { fmt.Println() }),
-	}
-	if !term.IsTerminal(int(os.Stdout.Fd())) { // #nosec G115 -- a file descriptor
-		options = append(options, progressbar.OptionThrottle(followLimit))
-	}
-	return progressbar.NewOptions(items, options...)
+		progressbar.OptionOnCompletion(func() { _, _ = fmt.Fprintln(out) }),
+	)
 }
 
 // status is the documented call: "use the rotation ID to check status".
