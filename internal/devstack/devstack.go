@@ -15,8 +15,6 @@ package devstack
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -61,8 +59,6 @@ type Options struct {
 	NoProxy bool
 	// LogLevel is Vault's, the plugin's and the proxy's; empty means info.
 	LogLevel string
-	// Log gets a line for every step. Nil discards them.
-	Log io.Writer
 }
 
 // Stack is a running Vault with plugin and proxy. Its methods may be called
@@ -160,12 +156,31 @@ func (s *Stack) Alive() error {
 	return nil
 }
 
+// PIDs are the processes that the stack runs: Vault, the plugin and the proxy.
+func (s *Stack) PIDs() ([]int, error) {
+	pids, err := s.PluginPIDs()
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range []*process{s.vault, s.proxy} {
+		if p.running() {
+			pids = append(pids, p.pid())
+		}
+	}
+	return pids, nil
+}
+
 // DataDir is where configuration, logs and data are.
 func (s *Stack) DataDir() string { return s.opts.DataDir }
 
 // LogPath is the log file of "vault" (which has the plugin's lines too),
 // "proxy" or "bootstrap".
 func (s *Stack) LogPath(process string) string { return s.path(process + ".log") }
+
+// LogTail is the end of that log, to be shown when something failed.
+func (s *Stack) LogTail(process string) string { return logTail(s.LogPath(process)) }
 
 func (s *Stack) path(name string) string { return filepath.Join(s.opts.DataDir, name) }
 
@@ -180,8 +195,4 @@ func (s *Stack) ephemeral() string {
 		return s.opts.DataDir
 	}
 	return s.EnvPath()
-}
-
-func (s *Stack) logf(format string, args ...any) {
-	_, _ = fmt.Fprintf(s.opts.Log, format+"\n", args...)
 }

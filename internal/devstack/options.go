@@ -6,7 +6,6 @@ package devstack
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,9 +22,6 @@ func (o *Options) complete() error {
 	}
 	if o.Storage != Inmem && o.Storage != Raft {
 		return fmt.Errorf("storage %q: must be %q or %q", o.Storage, Inmem, Raft)
-	}
-	if o.Log == nil {
-		o.Log = io.Discard
 	}
 	if o.LogLevel == "" {
 		o.LogLevel = "info"

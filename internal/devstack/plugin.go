@@ -18,7 +18,8 @@ import (
 )
 
 // KillPlugin ends the plugin's process with SIGKILL, as a crash would. Vault
-// starts it again with the next request to the mount.
+// starts it again with the next request to the mount; one that comes before
+// Vault has noticed, within milliseconds, is answered with 500.
 func (s *Stack) KillPlugin() error {
 	pids, err := s.PluginPIDs()
 	if err != nil {

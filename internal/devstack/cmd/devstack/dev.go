@@ -16,23 +16,30 @@ import (
 )
 
 // dev runs the stack until it is interrupted, which is how it is meant to end.
-func dev(ctx context.Context) error {
-	root, err := devstack.RepoRoot()
-	if err != nil {
-		return err
+func dev(ctx context.Context, dir string) error {
+	if dir == "" {
+		root, err := devstack.RepoRoot()
+		if err != nil {
+			return err
+		}
+		dir = filepath.Join(root, ".dev")
 	}
 	opts := devstack.Options{
 		Storage: devstack.Storage(os.Getenv("DEV_STORAGE")),
-		DataDir: filepath.Join(root, ".dev"),
-		Log:     os.Stdout,
+		DataDir: dir,
 	}
+	var err error
 	if opts.VaultPort, err = portFromEnv("DEV_PORT"); err != nil {
 		return err
 	}
 	if opts.ProxyPort, err = portFromEnv("DEV_PROXY_PORT"); err != nil {
 		return err
 	}
+	fmt.Println("Starting Vault with the plugin, and the proxy.")
 	stack, err := devstack.Start(ctx, opts)
+	if err != nil && ctx.Err() != nil {
+		return nil // stopped while starting
+	}
 	if err != nil {
 		return err
 	}

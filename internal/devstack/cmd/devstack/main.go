@@ -22,20 +22,28 @@ const tenantID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
 
 func main() {
 	withParent := flag.Bool("stop-with-parent", false, "stop when the process that started this one is gone")
+	dir := flag.String("dir", "", "where dev keeps its files (default .dev in the repository)")
 	flag.Usage = func() {
-		fmt.Fprintln(os.Stderr, "usage: devstack [-stop-with-parent] dev|demo")
+		fmt.Fprintln(os.Stderr, "usage: devstack [flags] dev|demo")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
 
-	commands := map[string]func(context.Context) error{"dev": dev, "demo": demo}
-	command, known := commands[flag.Arg(0)]
-	if !known || flag.NArg() != 1 {
+	if flag.NArg() != 1 {
 		flag.Usage()
 		os.Exit(2)
 	}
 	ctx, stop := interruptible(*withParent)
-	err := command(ctx)
+	var err error
+	switch flag.Arg(0) {
+	case "dev":
+		err = dev(ctx, *dir)
+	case "demo":
+		err = demo(ctx)
+	default:
+		flag.Usage()
+		os.Exit(2)
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "devstack:", err)

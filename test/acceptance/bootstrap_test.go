@@ -1,0 +1,114 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+//go:build acceptance
+
+package acceptance
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
+)
+
+// settings is what bootstrap.sh is responsible for, as Vault shows it. Groups
+// and aliases carry the time and number of their last change.
+func settings(t *testing.T, s *devstack.Stack) map[string]any {
+	t.Helper()
+	found := map[string]any{}
+	show := func(name, path string) {
+		a := callRoot(t, s, http.MethodGet, path, nil)
+		require.Equal(t, http.StatusOK, a.Status, path)
+		found[name] = a.data()
+	}
+	show("mount", "sys/mounts/dek")
+	version, _ := found["mount"].(map[string]any)["plugin_version"].(string)
+	show("catalog", "sys/plugins/catalog/secret/vault-plugin-dek?version="+version)
+	for _, path := range []string{"sys/auth/jwt", "auth/jwt/config", "auth/jwt/role/dek"} {
+		show(path, path)
+	}
+	for _, role := range []string{"security_admin", "super_admin", "key_admin"} {
+		show("policy "+role, "sys/policy/"+role)
+		show("group "+role, "identity/group/name/"+role)
+	}
+	return found
+}
+
+func TestBootstrapTwiceChangesNothing(t *testing.T) {
+	s := start(t, devstack.Options{NoProxy: true})
+	before := settings(t, s)
+	plugin, err := s.PluginPIDs()
+	require.NoError(t, err)
+
+	require.NoError(t, s.Bootstrap(t.Context()))
+	assert.Equal(t, before, settings(t, s))
+	same, err := s.PluginPIDs()
+	require.NoError(t, err)
+	assert.Equal(t, plugin, same, "the plugin goes on running")
+}
+
+// TestBootstrapRepairs takes something away, or adds to it, and runs the script.
+func TestBootstrapRepairs(t *testing.T) {
+	s := start(t, devstack.Options{NoProxy: true})
+	group := "identity/group/name/key_admin"
+	for _, change := range []struct{ method, path string }{
+		{http.MethodDelete, "sys/policy/super_admin"},
+		{http.MethodDelete, "identity/group/name/security_admin"},
+		{http.MethodDelete, "sys/auth/jwt"},
+	} {
+		a := callRoot(t, s, change.method, change.path, nil)
+		require.Equal(t, http.StatusNoContent, a.Status, change.path)
+	}
+	a := callRoot(t, s, http.MethodPost, group, map[string]any{"policies": []string{"key_admin", "of-the-operator"}})
+	require.Less(t, a.Status, 300, a.errors())
+
+	require.NoError(t, s.Bootstrap(t.Context()))
+	tenant := newTenant(t, s)
+	for _, role := range []string{"security_admin", "super_admin"} {
+		a := call(t, s, http.MethodGet, "dek/tenants/"+tenant, login(t, s, tenant, role), nil)
+		assert.Equal(t, http.StatusOK, a.Status, role)
+	}
+	a = callRoot(t, s, http.MethodGet, group, nil)
+	assert.ElementsMatch(t, []any{"key_admin", "of-the-operator"}, a.data()["policies"], "what the operator gave stays")
+}
+
+// TestUpgrade puts another binary in place, as an operator does, and runs the
+// script: the new one is registered and runs, and what was written is there.
+func TestUpgrade(t *testing.T) {
+	root, err := devstack.RepoRoot()
+	require.NoError(t, err)
+	bin := filepath.Join(t.TempDir(), "vault-plugin-dek")
+	code, err := os.ReadFile(filepath.Join(root, "bin", "vault-plugin-dek"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(bin, code, 0o700))
+
+	s := start(t, devstack.Options{NoProxy: true, PluginBin: bin})
+	tenant := newTenant(t, s)
+	before := settings(t, s)
+
+	// Bytes after its end do not change what a program does, only its hash.
+	require.NoError(t, os.WriteFile(bin, append(code, "next"...), 0o700))
+	require.NoError(t, s.Bootstrap(t.Context()))
+	after := settings(t, s)
+	for _, name := range []string{"mount", "catalog"} {
+		assert.NotEqual(t, before[name], after[name], name)
+		before[name] = after[name]
+	}
+	assert.Equal(t, before, after, "nothing else")
+	a := callRoot(t, s, http.MethodGet, "dek/tenants/"+tenant, nil)
+	assert.Equal(t, http.StatusOK, a.Status, a.errors())
+}
+
+func TestBootstrapSaysWhatIsWrong(t *testing.T) {
+	s := start(t, devstack.Options{NoProxy: true})
+	require.NoError(t, s.Seal(t.Context()))
+	err := s.Bootstrap(t.Context())
+	require.ErrorContains(t, err, "bootstrap.sh")
+	assert.ErrorContains(t, err, "Vault is sealed")
+}
