@@ -1,0 +1,149 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// credential is what a caller presents: a JWT to exchange, or a Vault token.
+type credential struct {
+	jwt   string
+	token string
+}
+
+// bearer reads the first family's header: a JWT, nothing else.
+func bearer(h http.Header) (credential, *problem) {
+	values := h.Values("Authorization")
+	if len(values) != 1 {
+		return credential{}, unauthorized("an Authorization header with a bearer token is required, once")
+	}
+	scheme, jwt, _ := strings.Cut(values[0], " ")
+	if jwt = strings.TrimSpace(jwt); !strings.EqualFold(scheme, "Bearer") || jwt == "" {
+		return credential{}, unauthorized("the Authorization header must be: Bearer <JWT>")
+	}
+	return credential{jwt: jwt}, nil
+}
+
+// sessionID reads the second family's header: a JWT or a Vault token.
+func sessionID(h http.Header) (credential, *problem) {
+	values := h.Values("INFA-SESSION-ID")
+	if len(values) != 1 || values[0] == "" {
+		return credential{}, unauthorized("an INFA-SESSION-ID header is required, once")
+	}
+	id := values[0]
+	switch {
+	case jwtForm.MatchString(id) && !vaultToken.MatchString(id):
+		return credential{jwt: id}, nil
+	case len(id) <= maxToken && tokenForm.MatchString(id):
+		return credential{token: id}, nil
+	default:
+		return credential{}, unauthorized("the INFA-SESSION-ID header is neither a JWT nor a Vault token")
+	}
+}
+
+// session is a caller whose login, if one was needed, has succeeded.
+type session struct {
+	token string
+	// The rest is there for JWTs, to log in again.
+	jwt   string
+	realm string
+	claim claims
+}
+
+// authenticate finds out who is asking. A JWT is exchanged before anything else
+// of the request is looked at; a Vault token shows itself in the call it is for.
+func (p *Proxy) authenticate(r *http.Request) (*session, error) {
+	realm, prob := p.realmOf(r.Header)
+	if prob != nil {
+		return nil, prob
+	}
+	cred, prob := familyOf(r.URL.Path).credential(r.Header)
+	if prob != nil {
+		return nil, prob
+	}
+	if cred.jwt == "" {
+		return &session{token: cred.token}, nil
+	}
+	claim, prob := parseJWT(cred.jwt, p.now())
+	if prob != nil {
+		return nil, prob
+	}
+	s := &session{jwt: cred.jwt, realm: realm, claim: claim}
+	return s, p.login(r.Context(), s)
+}
+
+// realmOf reads the realmname header; absent or empty is the default realm.
+func (p *Proxy) realmOf(h http.Header) (string, *problem) {
+	values := h.Values("realmname")
+	realm := DefaultRealm
+	if len(values) > 0 && values[0] != "" {
+		realm = values[0]
+	}
+	if _, known := p.realms[realm]; !known || len(values) > 1 {
+		return "", unauthorized("the realm is not known")
+	}
+	return realm, nil
+}
+
+// login fills in the session's token, from the cache where it has one.
+func (p *Proxy) login(ctx context.Context, s *session) error {
+	token, err := p.tokens.get(ctx, s.realm, s.jwt, s.claim.expiry, func(ctx context.Context) (Token, error) {
+		start := p.now()
+		token, err := p.vault.Login(ctx, p.realms[s.realm], s.jwt)
+		p.metrics.login(err, p.now().Sub(start))
+		return token, err
+	})
+	if err != nil {
+		return loginProblem(err)
+	}
+	s.token = token
+	return nil
+}
+
+// call makes a call with the session's token. Where Vault no longer knows a
+// token that a JWT was exchanged for (it was revoked, or Vault lost its memory),
+// it logs in once more; Vault has not run a request that it refused that way.
+func (p *Proxy) call(ctx context.Context, s *session, do func(ctx context.Context, token string) error) error {
+	err := do(ctx, s.token)
+	if !isInvalidToken(err) || s.jwt == "" {
+		return err
+	}
+	p.tokens.drop(s.realm, s.jwt, s.token)
+	if err := p.login(ctx, s); err != nil {
+		return err
+	}
+	return do(ctx, s.token)
+}
+
+// refuse returns the problem of a malformed request, or a 401 where it came with
+// a Vault token that Vault does not know: who is asking is settled first. Asking
+// only here spares a well-formed request the extra call.
+func (p *Proxy) refuse(ctx context.Context, s *session, prob *problem) error {
+	if s.jwt != "" {
+		return prob
+	}
+	err := p.vault.CheckToken(ctx, s.token)
+	var ve *VaultError
+	if err == nil || (errors.As(err, &ve) && ve.Status < 500 && !ve.InvalidToken()) {
+		return prob
+	}
+	return err
+}
+
+// wait pauses before a repeated call, or not at all once the caller is gone.
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}

@@ -1,0 +1,92 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package proxy
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+)
+
+const (
+	// healthAge is how long an answer of Vault's is good for: whoever asks the
+	// proxy without a token must not be able to make it hammer Vault.
+	healthAge = time.Second
+	// healthTimeout is shorter than a call's: a prober does not wait long.
+	healthTimeout = 2 * time.Second
+)
+
+// healthProbe asks Vault for its health, once for all who ask at the same time.
+type healthProbe struct {
+	ask func(context.Context) (Health, error)
+	now func() time.Time
+
+	mu     sync.Mutex
+	at     time.Time
+	health Health
+	err    error
+}
+
+// get returns what Vault said at most healthAge ago. Callers queue behind the
+// one that asks, and then share its answer.
+func (h *healthProbe) get(ctx context.Context) (Health, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if age := h.now().Sub(h.at); !h.at.IsZero() && age >= 0 && age < healthAge {
+		return h.health, h.err
+	}
+	// The one who asks may leave; the others still want to know.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healthTimeout)
+	defer cancel()
+	h.health, h.err = h.ask(ctx)
+	h.at = h.now()
+	return h.health, h.err
+}
+
+// healthy reports whether Vault can serve requests. A standby forwards them.
+func healthy(h Health, err error) bool {
+	return err == nil && h.Initialized && !h.Sealed && !h.DRSecondary
+}
+
+type healthAnswer struct {
+	Status    string       `json:"status"` // "healthy" or "unhealthy"
+	Vault     *vaultHealth `json:"vault,omitempty"`
+	Timestamp stamp        `json:"timestamp"`
+}
+
+// vaultHealth is what the admin route adds. The state is null while Vault is
+// out of reach and cannot be asked.
+type vaultHealth struct {
+	Reachable   bool    `json:"reachable"`
+	Initialized *bool   `json:"initialized"`
+	Sealed      *bool   `json:"sealed"`
+	Standby     *bool   `json:"standby"`
+	Version     *string `json:"version"`
+}
+
+// getHealth is GET /health and /api/v1/health.
+func (p *Proxy) getHealth(w http.ResponseWriter, r *http.Request) error {
+	h, err := p.health.get(r.Context())
+	return p.answerHealth(w, healthy(h, err), nil)
+}
+
+// getAdminHealth is GET /api/v1/admin/health.
+func (p *Proxy) getAdminHealth(w http.ResponseWriter, r *http.Request) error {
+	h, err := p.health.get(r.Context())
+	state := &vaultHealth{Reachable: err == nil}
+	if err == nil {
+		state.Initialized, state.Sealed, state.Standby, state.Version = &h.Initialized, &h.Sealed, &h.Standby, &h.Version
+	}
+	return p.answerHealth(w, healthy(h, err), state)
+}
+
+func (p *Proxy) answerHealth(w http.ResponseWriter, ok bool, state *vaultHealth) error {
+	answer := healthAnswer{Status: "healthy", Vault: state, Timestamp: stamp(p.now())}
+	status := http.StatusOK
+	if !ok {
+		answer.Status, status = "unhealthy", http.StatusServiceUnavailable
+	}
+	return writeJSON(w, status, answer)
+}

@@ -1,0 +1,122 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package proxy
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+var healthRoutes = []string{"/health", "/api/v1/health", "/api/v1/admin/health"}
+
+func TestHealth(t *testing.T) {
+	up := `{"initialized": true, "sealed": false, "standby": %s, "version": "1.21.1"}`
+	for _, tc := range []struct {
+		name   string
+		answer http.HandlerFunc
+		status int
+	}{
+		{"active", reply(200, strings.ReplaceAll(up, "%s", "false")), 200},
+		{"standby", reply(299, strings.ReplaceAll(up, "%s", "true")), 200},
+		{"sealed", reply(299, `{"initialized": true, "sealed": true, "standby": true, "version": "1.21.1"}`), 503},
+		{"not initialized", reply(299, `{"initialized": false, "sealed": true}`), 503},
+		{"disaster replica", reply(299, `{"initialized": true, "replication_dr_mode": "secondary"}`), 503},
+		{"fault", reply(500, `{"errors":["x"]}`), 503},
+		{"gateway's page", reply(200, "<html>"), 503},
+		{"hang up", hangUp, 503},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := newStand(t)
+			s.vault.on(atHealth, tc.answer)
+			for _, route := range healthRoutes {
+				w := s.do("GET", route)
+				require.Equal(t, tc.status, w.Code, w.Body.String())
+				require.Equal(t, tc.status == 200, decode(t, w)["status"] == "healthy")
+			}
+			require.Len(t, s.vault.seen(atHealth), 1)
+		})
+	}
+}
+
+func TestAdminHealthNamesVaultsState(t *testing.T) {
+	s := newStand(t)
+	s.vault.on(atHealth, reply(299, `{"initialized": true, "sealed": true, "standby": true, "version": "1.21.1"}`))
+	require.Equal(t, map[string]any{
+		"reachable": true, "initialized": true, "sealed": true, "standby": true, "version": "1.21.1",
+	}, decode(t, s.do("GET", "/api/v1/admin/health"))["vault"])
+	require.NotContains(t, decode(t, s.do("GET", "/health")), "vault")
+
+	s.vault.Close()
+	s.clock.advance(healthAge)
+	require.Equal(t, map[string]any{
+		"reachable": false, "initialized": nil, "sealed": nil, "standby": nil, "version": nil,
+	}, decode(t, s.do("GET", "/api/v1/admin/health"))["vault"])
+}
+
+func TestHealthDoesNotHammerVault(t *testing.T) {
+	s := newStand(t)
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() { s.do("GET", "/health") })
+	}
+	wg.Wait()
+	require.Len(t, s.vault.seen(atHealth), 1)
+	s.clock.advance(healthAge - time.Millisecond)
+	s.do("GET", "/health")
+	require.Len(t, s.vault.seen(atHealth), 1)
+	s.clock.advance(time.Millisecond)
+	s.do("GET", "/health")
+	require.Len(t, s.vault.seen(atHealth), 2)
+	s.clock.advance(-time.Hour)
+	s.do("GET", "/health")
+	require.Len(t, s.vault.seen(atHealth), 3, "a clock set back does not freeze the answer")
+}
+
+func TestMetrics(t *testing.T) {
+	s := newStand(t)
+	s.rotate()
+	s.rotate()
+	s.vault.on(atLogin, reply(400, `{"errors":["x"]}`))
+	s.rotate(header("Authorization", "Bearer "+jwt(map[string]any{"sub": "other"})))
+	s.do("GET", rotatePath+"/user-secret")
+	s.do("BREW", "/user-secret")
+	w := s.do("GET", "/metrics")
+	require.Equal(t, 200, w.Code)
+	require.Contains(t, w.Header().Get("Content-Type"), "text/plain")
+	text := w.Body.String()
+	for _, line := range []string{
+		`dek_proxy_requests_total{code="200",method="POST",route="/api/v1/admin/dek/rotate"} 2`,
+		`dek_proxy_requests_total{code="401",method="POST",route="/api/v1/admin/dek/rotate"} 1`,
+		`dek_proxy_requests_total{code="401",method="GET",route="/api/v1/admin/dek/rotate/{rotationId}"} 1`,
+		`dek_proxy_requests_total{code="404",method="other",route="unmatched"} 1`,
+		`dek_proxy_request_duration_seconds_count{method="POST",route="/api/v1/admin/dek/rotate"} 3`,
+		`dek_proxy_logins_total{result="ok"} 1`,
+		`dek_proxy_logins_total{result="refused"} 1`,
+		`dek_proxy_logins_total{result="unavailable"} 0`,
+		`dek_proxy_token_cache_lookups_total{result="hit"} 1`,
+		`dek_proxy_token_cache_lookups_total{result="miss"} 2`,
+	} {
+		require.Contains(t, text, line)
+	}
+	require.NotContains(t, text, "user-secret")
+}
+
+func TestLoginResults(t *testing.T) {
+	for want, err := range map[string]error{
+		loginOK:          nil,
+		loginRefused:     &VaultError{Status: 400},
+		loginRateLimited: &VaultError{Status: 429},
+		loginUnavailable: ErrTimeout,
+	} {
+		require.Equal(t, want, loginResult(err))
+	}
+	require.Equal(t, loginUnavailable, loginResult(&VaultError{Status: 503}))
+	require.Equal(t, loginUnavailable, loginResult(errors.New("odd")))
+}

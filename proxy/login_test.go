@@ -1,0 +1,111 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package proxy
+
+import (
+	"crypto/tls"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	loginPath   = "/saas/public/core/v3/login"
+	atUserLogin = "PUT /v1/auth/userpass/login/alice"
+)
+
+func userStand(t *testing.T, change ...func(*Config)) *stand {
+	t.Helper()
+	s := newStand(t, change...)
+	s.vault.on(atUserLogin, reply(200, `{"auth": {"client_token": "hvs.user", "lease_duration": 60,
+		"entity_id": "entity-1", "metadata": {"username": "alice"}}}`))
+	return s
+}
+
+func (s *stand) userLogin(edits ...edit) *httptest.ResponseRecorder {
+	return s.do("POST", loginPath, append([]edit{
+		header("Content-Type", "application/json"), body(`{"username": "alice", "password": "s3cret"}`),
+	}, edits...)...)
+}
+
+func TestUserLogin(t *testing.T) {
+	s := userStand(t)
+	w := s.userLogin()
+	require.Equal(t, 200, w.Code, w.Body.String())
+	require.Equal(t, map[string]any{
+		"products": []any{map[string]any{"name": "Vault DEK", "baseApiUrl": "http://example.com/saas"}},
+		"userInfo": map[string]any{
+			"sessionId": "hvs.user", "id": "entity-1", "name": "alice", "parentOrgId": "org-1", "orgId": "org-1",
+			"orgName": "org-1", "groups": []any{}, "status": "Active",
+		},
+	}, decode(t, w))
+	require.Equal(t, "no-store", w.Header().Get("Cache-Control"))
+	require.Equal(t, map[string]any{"password": "s3cret"}, s.vault.seen(atUserLogin)[0].body)
+	require.Equal(t, "hvs.user", s.vault.seen(atSettings)[0].token)
+	require.Equal(t, 200, s.do("POST", "/public/core/v3/login", header("Content-Type", "application/json"),
+		body(`{"username": "alice", "password": "s3cret"}`)).Code)
+}
+
+func TestUserLoginWithoutTheSettings(t *testing.T) {
+	s := userStand(t)
+	s.vault.on(atSettings, reply(403, `{"errors":["permission denied"]}`))
+	info, _ := decode(t, s.userLogin())["userInfo"].(map[string]any)
+	for _, field := range []string{"parentOrgId", "orgId", "orgName"} {
+		require.Empty(t, info[field])
+		require.Contains(t, info, field)
+	}
+}
+
+func TestUserLoginBaseURL(t *testing.T) {
+	url := func(s *stand, edits ...edit) any {
+		products, _ := decode(t, s.userLogin(edits...))["products"].([]any)
+		product, _ := products[0].(map[string]any)
+		return product["baseApiUrl"]
+	}
+	s := userStand(t)
+	require.Equal(t, "https://dek.example/saas", url(s, func(r *http.Request) {
+		r.TLS, r.Host = &tls.ConnectionState{}, "dek.example"
+	}))
+	require.Equal(t, "http://example.com/saas", url(s, header("X-Forwarded-Proto", "https"), header("X-Forwarded-Host", "evil")))
+	s = userStand(t, func(c *Config) { c.PublicURL = "https://public.example:8443/" })
+	require.Equal(t, "https://public.example:8443/saas", url(s))
+}
+
+func TestUserLoginRefusals(t *testing.T) {
+	s := userStand(t)
+	for name, edits := range map[string][]edit{
+		"no content type": {header("Content-Type")},
+		"no username":     {body(`{"password": "x"}`)},
+		"no password":     {body(`{"username": "alice"}`)},
+		"empty password":  {body(`{"username": "alice", "password": ""}`)},
+		"number":          {body(`{"username": "alice", "password": 5}`)},
+		"no JSON":         {body(`username=alice`)},
+	} {
+		t.Run(name, func(t *testing.T) { requirePublicError(t, s.userLogin(edits...), 400, "INVALID_REQUEST") })
+	}
+	requirePublicError(t, s.userLogin(body(`{"x": "`+strings.Repeat("x", maxBody)+`"}`)), 413, "PAYLOAD_TOO_LARGE")
+	for _, username := range []string{"../../sys/seal", "al/ice", "alice?x", ".alice", "al ice", "alice%2f", strings.Repeat("a", 300)} {
+		requirePublicError(t, s.userLogin(body(`{"username": "`+username+`", "password": "x"}`)), 401, "UNAUTHORIZED")
+	}
+	require.Empty(t, s.vault.calls)
+
+	for _, tc := range []struct {
+		answer http.HandlerFunc
+		status int
+		code   string
+	}{
+		{reply(400, `{"errors":["invalid username or password"]}`), 401, "UNAUTHORIZED"},
+		{reply(403, `{"errors":["permission denied"]}`), 401, "UNAUTHORIZED"},
+		{reply(429, `{"errors":[]}`), 429, "RATE_LIMITED"},
+		{reply(503, `{"errors":["Vault is sealed"]}`), 503, "SERVICE_UNAVAILABLE"},
+		{hangUp, 503, "SERVICE_UNAVAILABLE"},
+		{reply(200, `{"auth": {"mfa_requirement": {}}}`), 500, "INTERNAL_ERROR"},
+	} {
+		s.vault.on(atUserLogin, tc.answer)
+		requirePublicError(t, s.userLogin(), tc.status, tc.code)
+	}
+}

@@ -1,0 +1,107 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package proxy
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// metrics is a registry of the proxy's own, so that two proxies in one process
+// do not share figures. No label is a caller's to choose.
+type metrics struct {
+	handler   http.Handler
+	requests  *prometheus.CounterVec
+	durations *prometheus.HistogramVec
+	logins    *prometheus.CounterVec
+	loginTime prometheus.Histogram
+	cache     *prometheus.CounterVec
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "dek_proxy_requests_total", Help: "Requests answered, by route pattern, method and status code.",
+		}, []string{"route", "method", "code"}),
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "dek_proxy_request_duration_seconds", Help: "Time to answer a request, by route pattern and method.",
+			Buckets: prometheus.DefBuckets,
+		}, []string{"route", "method"}),
+		logins: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "dek_proxy_logins_total", Help: "Logins at Vault, by result.",
+		}, []string{"result"}),
+		loginTime: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "dek_proxy_login_duration_seconds", Help: "Time that Vault took for a login.",
+			Buckets: prometheus.DefBuckets,
+		}),
+		cache: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "dek_proxy_token_cache_lookups_total", Help: "Lookups of a Vault token for a JWT, by result.",
+		}, []string{"result"}),
+	}
+	// A result that has not happened yet is a zero, not a gap in a graph.
+	for _, result := range []string{loginOK, loginRefused, loginRateLimited, loginUnavailable} {
+		m.logins.WithLabelValues(result)
+	}
+	for _, result := range []string{cacheHit, cacheMiss} {
+		m.cache.WithLabelValues(result)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(m.requests, m.durations, m.logins, m.loginTime, m.cache,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	return m
+}
+
+const (
+	loginOK          = "ok"
+	loginRefused     = "refused"
+	loginRateLimited = "rate_limited"
+	loginUnavailable = "unavailable"
+	cacheHit         = "hit"
+	cacheMiss        = "miss"
+)
+
+func (m *metrics) request(route, method string, code int, took time.Duration) {
+	m.requests.WithLabelValues(route, method, strconv.Itoa(code)).Inc()
+	m.durations.WithLabelValues(route, method).Observe(took.Seconds())
+}
+
+func (m *metrics) login(err error, took time.Duration) {
+	m.loginTime.Observe(took.Seconds())
+	m.logins.WithLabelValues(loginResult(err)).Inc()
+}
+
+// loginResult sorts logins as the callers see them.
+func loginResult(err error) string {
+	if err == nil {
+		return loginOK
+	}
+	switch loginProblem(err).status {
+	case http.StatusUnauthorized:
+		return loginRefused
+	case http.StatusTooManyRequests:
+		return loginRateLimited
+	default:
+		return loginUnavailable
+	}
+}
+
+func (m *metrics) cacheLookup(hit bool) {
+	if hit {
+		m.cache.WithLabelValues(cacheHit).Inc()
+		return
+	}
+	m.cache.WithLabelValues(cacheMiss).Inc()
+}
+
+// getMetrics is GET /metrics, in the Prometheus text format.
+func (p *Proxy) getMetrics(w http.ResponseWriter, r *http.Request) error {
+	p.metrics.handler.ServeHTTP(w, r)
+	return nil
+}

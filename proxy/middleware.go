@@ -1,0 +1,118 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"runtime"
+	"runtime/debug"
+)
+
+var requestIDForm = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
+
+// ServeHTTP implements http.Handler: request ID, deadline, routing, recovery
+// from a panic, then metrics and one line in the log.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := p.now()
+	ex := &exchange{id: r.Header.Get("X-Request-Id")}
+	if !requestIDForm.MatchString(ex.id) {
+		ex.id = newID()
+	}
+	w.Header().Set("X-Request-Id", ex.id)
+	ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), exchangeKey{}, ex), p.timeout)
+	defer cancel()
+	r = r.WithContext(ctx)
+	rec := &recorder{ResponseWriter: w}
+
+	defer func() {
+		panicked := recover()
+		if panicked != nil {
+			p.recovered(rec, r, panicked)
+		}
+		duration := p.now().Sub(start)
+		route, method := routeLabel(r), methodLabel(r.Method)
+		p.metrics.request(route, method, rec.statusCode(), duration)
+		p.log.Info("request", "method", method, "route", route, "status", rec.statusCode(),
+			"duration_ms", duration.Milliseconds(), "request_id", ex.id, "tenant_id", ex.tenant)
+		if err, ok := panicked.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+			panic(panicked)
+		}
+	}()
+	p.route(rec, r)
+}
+
+// recovered answers for a handler that panicked, unless it had begun to.
+func (p *Proxy) recovered(rec *recorder, r *http.Request, panicked any) {
+	err, ok := panicked.(error)
+	if ok && errors.Is(err, http.ErrAbortHandler) {
+		return
+	}
+	// What was panicked with may hold anything; only the runtime's own texts
+	// are known to be harmless.
+	cause := fmt.Sprintf("%T", panicked)
+	var fault runtime.Error
+	if ok && errors.As(err, &fault) {
+		cause = fault.Error()
+	}
+	p.log.Error("panic", "request_id", exchangeOf(r.Context()).id, "cause", cause, "stack", string(debug.Stack()))
+	if rec.status == 0 {
+		p.fail(rec, r, internal(nil))
+	}
+}
+
+// recorder remembers the status for the log.
+type recorder struct {
+	http.ResponseWriter
+	status int
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *recorder) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (w *recorder) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap serves http.ResponseController.
+func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *recorder) statusCode() int {
+	if w.status == 0 {
+		return http.StatusOK
+	}
+	return w.status
+}
+
+// routeLabel is the pattern that matched: never the path, which is the caller's
+// to choose and may be anything.
+func routeLabel(r *http.Request) string {
+	if r.Pattern == "" || r.Pattern == "/" {
+		return "unmatched"
+	}
+	return r.Pattern
+}
+
+// methodLabel keeps invented methods from becoming labels.
+func methodLabel(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
+		http.MethodDelete, http.MethodOptions, http.MethodConnect, http.MethodTrace:
+		return method
+	default:
+		return "other"
+	}
+}

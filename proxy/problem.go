@@ -1,0 +1,180 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// The codes of both families' error objects.
+const (
+	codeInvalid      = "INVALID_REQUEST"
+	codeUnauthorized = "UNAUTHORIZED"
+	codeForbidden    = "FORBIDDEN"
+	codeNotFound     = "NOT_FOUND"
+	codeNoTenant     = "TENANT_NOT_FOUND"
+	codeNoRotation   = "ROTATION_NOT_FOUND"
+	codeMethod       = "METHOD_NOT_ALLOWED"
+	codeConflict     = "ROTATION_IN_PROGRESS"
+	codeTooLarge     = "PAYLOAD_TOO_LARGE"
+	codeRateLimited  = "RATE_LIMITED"
+	codeInternal     = "INTERNAL_ERROR"
+	codeUnavailable  = "SERVICE_UNAVAILABLE"
+)
+
+// problem is an error as a caller sees it, before a family's envelope is put
+// around it. It is safe to show in full except for cause.
+type problem struct {
+	status     int
+	code       string
+	message    string // one of the documented texts where one fits
+	reason     string // what exactly, for details
+	rotationID string // the running rotation, of a conflict
+	retryAfter string
+	cause      error // for the log
+}
+
+func (p *problem) Error() string {
+	return fmt.Sprintf("%d %s: %s", p.status, p.code, p.reason)
+}
+
+func (p *problem) Unwrap() error { return p.cause }
+
+func invalid(format string, args ...any) *problem {
+	return &problem{
+		status: http.StatusBadRequest, code: codeInvalid,
+		message: "Invalid request body", reason: fmt.Sprintf(format, args...),
+	}
+}
+
+func unauthorized(reason string) *problem {
+	return &problem{
+		status: http.StatusUnauthorized, code: codeUnauthorized,
+		message: "Authentication failed", reason: reason,
+	}
+}
+
+func tooLarge() *problem {
+	return &problem{
+		status: http.StatusRequestEntityTooLarge, code: codeTooLarge,
+		message: "Request body too large", reason: fmt.Sprintf("the body must not exceed %d bytes", maxBody),
+	}
+}
+
+func internal(cause error) *problem {
+	return &problem{
+		status: http.StatusInternalServerError, code: codeInternal,
+		message: "Server error", reason: "Unexpected server-side error", cause: cause,
+	}
+}
+
+func unavailable(cause error) *problem {
+	return &problem{
+		status: http.StatusServiceUnavailable, code: codeUnavailable,
+		message: "Service unavailable", reason: "Vault is sealed or out of reach; try again later", cause: cause,
+	}
+}
+
+// missing says what a 404 of Vault means on a route. The zero value means that
+// nothing on the route can be missing, so that a 404 is a fault.
+type missing struct{ code, message, reason string }
+
+var (
+	noTenant   = missing{codeNoTenant, "Tenant not found", "No tenant exists with the specified ID"}
+	noRotation = missing{codeNoRotation, "Rotation not found", "The tenant has no rotation with the specified ID"}
+)
+
+// asProblem is the one place where errors of a call become answers.
+func asProblem(err error, absent missing) *problem {
+	var p *problem
+	if errors.As(err, &p) {
+		return p
+	}
+	var ve *VaultError
+	switch {
+	case errors.As(err, &ve):
+		return vaultProblem(ve, absent)
+	case errors.Is(err, ErrUnreachable), errors.Is(err, ErrTimeout),
+		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return unavailable(err)
+	default:
+		return internal(err)
+	}
+}
+
+// vaultProblem is the table of Vault's answers to a call of the engine.
+// Vault's own texts stay inside, except the engine's word on a malformed request.
+func vaultProblem(ve *VaultError, absent missing) *problem {
+	p := &problem{status: ve.Status, cause: ve}
+	switch {
+	case ve.InvalidToken():
+		p = unauthorized("Vault does not know the token")
+	case ve.Status == http.StatusBadRequest:
+		p.code, p.message, p.reason = codeInvalid, "Invalid request body", bounded(ve.Text())
+	case ve.Status == http.StatusForbidden:
+		p.code, p.message, p.reason = codeForbidden, "Insufficient permissions", "Vault's policies do not allow this request"
+	case ve.Status == http.StatusNotFound && !ve.NotMounted() && absent != missing{}:
+		p.code, p.message, p.reason = absent.code, absent.message, absent.reason
+	case ve.Status == http.StatusConflict:
+		p.code, p.message, p.reason = codeConflict, "Rotation in progress", "A DEK rotation is already in progress"
+		p.rotationID = ve.RotationID
+	case ve.Status == http.StatusRequestEntityTooLarge:
+		p.code, p.message, p.reason = codeTooLarge, "Request body too large", "Vault refused the request as too large"
+	case ve.Status == http.StatusTooManyRequests:
+		p.code, p.message, p.reason = codeRateLimited, "Too many requests", "try again later"
+		p.retryAfter = ve.RetryAfter
+	case isUnavailable(ve.Status):
+		return unavailable(ve)
+	default:
+		return internal(ve)
+	}
+	p.cause = ve
+	return p
+}
+
+// loginProblem is the table of Vault's answers to a login. Vault answers 400 to
+// a failed one whatever the cause, 403 or 404 where the method is not mounted
+// or the user is locked out. A 5xx is Vault, or the keys it verifies with, out of reach.
+func loginProblem(err error) *problem {
+	var ve *VaultError
+	if !errors.As(err, &ve) {
+		return asProblem(err, missing{})
+	}
+	switch {
+	case ve.Status == http.StatusTooManyRequests:
+		return vaultProblem(ve, missing{})
+	case ve.Status >= 500 || isUnavailable(ve.Status):
+		return unavailable(ve)
+	default:
+		p := unauthorized("Vault refused the login")
+		p.cause = ve
+		return p
+	}
+}
+
+// isUnavailable lists the answers of a Vault that cannot serve now: 412 (a
+// replica behind), 472 and 473 (replicas that do not serve), 501 (not
+// initialized), 503 (sealed), and a load balancer's 502 and 504.
+func isUnavailable(status int) bool {
+	switch status {
+	case http.StatusPreconditionFailed, 472, 473, http.StatusNotImplemented,
+		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	default:
+		return false
+	}
+}
+
+// bounded keeps an upstream text from filling an answer.
+func bounded(s string) string {
+	const most = 500
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}

@@ -1,0 +1,333 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package proxy
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+)
+
+// documentedRotate is the success example of the first document.
+const documentedRotate = `{
+  "success": true,
+  "message": "DEK rotation initiated successfully",
+  "data": {
+    "rotationId": "rot-550e8400-e29b-41d4-a716-446655440001",
+    "tenantId": "3fa85f64-5717-4562-b3fc-2c963f66afa6",
+    "status": "in_progress",
+    "previousKeyId": "dek-old-key-12345",
+    "newKeyId": "dek-new-key-67890",
+    "startedAt": "2025-07-10T14:35:00.000Z",
+    "estimatedCompletion": "2025-07-10T14:45:00.000Z",
+    "itemsToRotate": {"credentials": 25, "apiKeys": 10, "secrets": 50},
+    "initiatedBy": {"id": "1876278a-3634-4833-b73e-1536d806e117", "name": "A person", "email": "a.person@example.com"}
+  },
+  "timestamp": "2025-07-10T14:35:00.000Z"
+}`
+
+// requireShape compares keys and types, at every depth.
+func requireShape(t testing.TB, where string, want, got any) {
+	t.Helper()
+	require.IsType(t, want, got, where)
+	wanted, ok := want.(map[string]any)
+	if !ok {
+		return
+	}
+	have, _ := got.(map[string]any)
+	keys := make([]string, 0, len(wanted))
+	for key := range wanted {
+		keys = append(keys, key)
+	}
+	requireKeys(t, have, keys...)
+	for key := range wanted {
+		requireShape(t, where+"."+key, wanted[key], have[key])
+	}
+}
+
+func documented(t testing.TB, example string) map[string]any {
+	t.Helper()
+	var out map[string]any
+	require.NoError(t, json.Unmarshal([]byte(example), &out))
+	return out
+}
+
+func TestRotateAnswersAsDocumented(t *testing.T) {
+	s := newStand(t)
+	w := s.rotate()
+	require.Equal(t, http.StatusOK, w.Code, w.Body.String())
+	got := decode(t, w)
+	requireShape(t, "$", documented(t, documentedRotate), got)
+	require.Equal(t, map[string]any{
+		"success": true, "message": "DEK rotation initiated successfully", "timestamp": "2025-07-10T12:35:00.007Z",
+		"data": map[string]any{
+			"rotationId": rotationID, "tenantId": tenantID, "status": "in_progress",
+			"previousKeyId": "dek-old", "newKeyId": "dek-new",
+			"startedAt": "2025-07-10T14:35:00.123Z", "estimatedCompletion": "2025-07-10T14:45:00.000Z",
+			"itemsToRotate": map[string]any{"credentials": 25.0, "apiKeys": 10.0, "secrets": 50.0},
+			"initiatedBy":   map[string]any{"id": "user-1", "name": "Ada", "email": "ada@example.com"},
+		},
+	}, got)
+
+	calls := s.vault.seen(atRotate)
+	require.Len(t, calls, 1)
+	require.Equal(t, "hvs.login-1", calls[0].token)
+	key, _ := calls[0].body["idempotency_key"].(string)
+	require.NoError(t, uuid.Validate(key))
+	require.Equal(t, map[string]any{"role": "dek", "jwt": s.goodJWT()}, s.vault.seen(atLogin)[0].body)
+	require.Empty(t, s.vault.seen(atLogin)[0].token, "a login carries no token")
+}
+
+func TestRotateUsesANewKeyForEachRequest(t *testing.T) {
+	s := newStand(t)
+	s.rotate()
+	s.rotate()
+	calls := s.vault.seen(atRotate)
+	require.Len(t, calls, 2)
+	require.NotEqual(t, calls[0].body["idempotency_key"], calls[1].body["idempotency_key"])
+}
+
+func TestRotateOfAnEndedRotationHasNoEstimate(t *testing.T) {
+	s := newStand(t)
+	s.vault.on(atRotate, reply(200, `{"data": {"rotation_id": "`+rotationID+`", "status": "completed",
+		"started_at": "2025-07-10T14:35:00Z", "estimated_completion": null, "initiated_by": null}}`))
+	data, _ := decode(t, s.rotate())["data"].(map[string]any)
+	require.Contains(t, data, "estimatedCompletion")
+	require.Nil(t, data["estimatedCompletion"])
+	require.Equal(t, map[string]any{"id": "", "name": "", "email": ""}, data["initiatedBy"])
+}
+
+func TestRotateAcceptsOtherSpellings(t *testing.T) {
+	upper := strings.ToUpper(tenantID)
+	for name, edits := range map[string][]edit{
+		"upper-case body":     {body(`{"tenantId": "` + upper + `"}`)},
+		"upper-case header":   {header("x-tenantid", upper)},
+		"unknown fields":      {body(`{"x": [1], "tenantId": "` + tenantID + `", "TenantID": 5}`)},
+		"space around":        {body("\n {\"tenantId\": \"" + tenantID + "\"}\r\n\t ")},
+		"charset":             {header("Content-Type", "application/json; charset=utf-8")},
+		"content type's case": {header("Content-Type", "Application/JSON")},
+		"accept is ignored":   {header("Accept", "text/html")},
+		"default realm":       {header("realmname", "default")},
+		"empty realm":         {header("realmname", "")},
+		"lower-case scheme":   {func(r *http.Request) { header("Authorization", "b"+r.Header.Get("Authorization")[1:])(r) }},
+		"other family's":      {header("INFA-SESSION-ID", "nonsense")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStand(t)
+			w := s.rotate(edits...)
+			require.Equal(t, http.StatusOK, w.Code, w.Body.String())
+			require.Len(t, s.vault.seen(atRotate), 1)
+		})
+	}
+}
+
+func TestRotateRefusesMalformedRequests(t *testing.T) {
+	other := "00000000-0000-0000-0000-000000000001"
+	for name, edits := range map[string][]edit{
+		"no content type":        {header("Content-Type")},
+		"form":                   {header("Content-Type", "application/x-www-form-urlencoded")},
+		"nearly JSON":            {header("Content-Type", "application/jsonx")},
+		"bad parameter":          {header("Content-Type", "application/json; =")},
+		"two content types":      {header("Content-Type", "application/json", "application/json")},
+		"no x-tenantid":          {header("x-tenantid")},
+		"empty x-tenantid":       {header("x-tenantid", "")},
+		"two x-tenantid":         {header("x-tenantid", tenantID, tenantID)},
+		"x-tenantid no UUID":     {header("x-tenantid", "tenant")},
+		"x-tenantid in braces":   {header("x-tenantid", "{"+tenantID+"}")},
+		"x-tenantid undashed":    {header("x-tenantid", strings.ReplaceAll(tenantID, "-", ""))},
+		"x-tenantid as a path":   {header("x-tenantid", tenantID+"/../x")},
+		"empty body":             {body("")},
+		"no JSON":                {body("tenantId=x")},
+		"null":                   {body("null")},
+		"array":                  {body(`[{"tenantId": "` + tenantID + `"}]`)},
+		"string":                 {body(`"` + tenantID + `"`)},
+		"cut off":                {body(`{"tenantId": "` + tenantID + `"`)},
+		"trailing object":        {body(`{"tenantId": "` + tenantID + `"}{}`)},
+		"trailing garbage":       {body(`{"tenantId": "` + tenantID + `"}x`)},
+		"no tenantId":            {body(`{}`)},
+		"tenantId in other case": {body(`{"TENANTID": "` + tenantID + `"}`)},
+		"tenantId null":          {body(`{"tenantId": null}`)},
+		"tenantId number":        {body(`{"tenantId": 5}`)},
+		"tenantId list":          {body(`{"tenantId": ["` + tenantID + `"]}`)},
+		"tenantId empty":         {body(`{"tenantId": ""}`)},
+		"tenantId no UUID":       {body(`{"tenantId": "x"}`)},
+		"tenantId with space":    {body(`{"tenantId": " ` + tenantID + `"}`)},
+		"different tenants":      {body(`{"tenantId": "` + other + `"}`)},
+		"byte order mark":        {body("\ufeff" + `{"tenantId": "` + tenantID + `"}`)},
+		"deep nesting":           {body(strings.Repeat("[", 100_000))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStand(t)
+			w := s.rotate(edits...)
+			details := requireAdminError(t, w, 400, "INVALID_REQUEST")
+			require.NotEmpty(t, details["reason"])
+			require.Contains(t, w.Body.String(), `"Invalid request body"`)
+			require.Empty(t, s.vault.seen(atRotate), "a refused request reaches nothing")
+			require.Len(t, s.vault.seen(atLogin), 1, "the login comes first")
+		})
+	}
+}
+
+func TestRotateRefusesALargeBody(t *testing.T) {
+	filler := strings.Repeat(" ", maxBody)
+	for name, b := range map[string]string{
+		"inside":  `{"x": "` + filler + `", "tenantId": "` + tenantID + `"}`,
+		"after":   `{"tenantId": "` + tenantID + `"}` + filler,
+		"garbage": filler + "x",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStand(t)
+			requireAdminError(t, s.rotate(body(b)), 413, "PAYLOAD_TOO_LARGE")
+			require.Empty(t, s.vault.seen(atRotate))
+		})
+	}
+	s := newStand(t)
+	exact := `{"tenantId": "` + tenantID + `"}`
+	w := s.rotate(body(exact + strings.Repeat(" ", maxBody-len(exact))))
+	require.Equal(t, http.StatusOK, w.Code, "exactly the limit is allowed")
+}
+
+func TestVaultsAnswersToARotate(t *testing.T) {
+	denied := `{"errors":["1 error occurred:\n\t* permission denied\n\n"]}`
+	for _, tc := range []struct {
+		name   string
+		answer http.HandlerFunc
+		status int
+		code   string
+		says   string
+	}{
+		{"policy", reply(403, denied), 403, "FORBIDDEN", "Insufficient permissions"},
+		{"no tenant", reply(404, `{"errors":["tenant x does not exist"]}`), 404, "TENANT_NOT_FOUND", "Tenant not found"},
+		{"no tenant, bare", reply(404, `{"errors":[]}`), 404, "TENANT_NOT_FOUND", "Tenant not found"},
+		{"no engine", reply(404, `{"errors":["no handler for route \"dek/x\". route entry not found."]}`), 500, "INTERNAL_ERROR", "Server error"},
+		{"old engine", reply(404, `{"errors":["1 error occurred:\n\t* unsupported path\n\n"]}`), 500, "INTERNAL_ERROR", "Server error"},
+		{"wrong method", reply(405, `{"errors":[]}`), 500, "INTERNAL_ERROR", "Server error"},
+		{"malformed", reply(400, `{"errors":["1 error occurred:\n\t* key_type must be x\n\n"]}`), 400, "INVALID_REQUEST", "key_type must be x"},
+		{"too large", reply(413, `{"errors":["too large"]}`), 413, "PAYLOAD_TOO_LARGE", "too large"},
+		{"fault", reply(500, `{"errors":["internal: /secret/path"]}`), 500, "INTERNAL_ERROR", "Server error"},
+		{"sealed", reply(503, `{"errors":["Vault is sealed"]}`), 503, "SERVICE_UNAVAILABLE", "Service unavailable"},
+		{"not initialized", reply(501, `{"errors":[]}`), 503, "SERVICE_UNAVAILABLE", ""},
+		{"replica", reply(472, `{"errors":[]}`), 503, "SERVICE_UNAVAILABLE", ""},
+		{"performance standby", reply(473, `{"errors":[]}`), 503, "SERVICE_UNAVAILABLE", ""},
+		{"replica behind", reply(412, `{"errors":[]}`), 503, "SERVICE_UNAVAILABLE", ""},
+		{"gateway's page", reply(502, "<html>bad gateway</html>"), 503, "SERVICE_UNAVAILABLE", ""},
+		{"hang up", hangUp, 503, "SERVICE_UNAVAILABLE", ""},
+		{"not JSON", reply(200, "<html>"), 500, "INTERNAL_ERROR", ""},
+		{"no rotation", reply(200, `{"data": {}}`), 500, "INTERNAL_ERROR", ""},
+		{"bad time", reply(200, `{"data": {"rotation_id": "x", "started_at": "yesterday"}}`), 500, "INTERNAL_ERROR", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := newStand(t)
+			s.vault.on(atRotate, tc.answer)
+			w := s.rotate()
+			requireAdminError(t, w, tc.status, tc.code)
+			require.Contains(t, w.Body.String(), tc.says)
+			for _, inside := range []string{"/secret/path", "dek/x", "html", "hvs."} {
+				require.NotContains(t, w.Body.String(), inside)
+			}
+		})
+	}
+}
+
+func TestRotateConflictNamesTheRunningRotation(t *testing.T) {
+	for name, answer := range map[string]string{
+		"in data":    `{"errors":["a rotation is in progress"],"data":{"rotation_id":"` + rotationID + `"}}`,
+		"in message": `{"errors":["rotation ` + rotationID + ` is in progress"]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStand(t)
+			s.vault.on(atRotate, reply(409, answer))
+			w := s.rotate()
+			details := requireAdminError(t, w, 409, "ROTATION_IN_PROGRESS")
+			require.Equal(t, map[string]any{"rotationId": rotationID}, details)
+			require.Contains(t, w.Body.String(), `"Rotation in progress"`)
+			require.Len(t, s.vault.seen(atRotate), 1, "a conflict is not retried")
+		})
+	}
+}
+
+func TestRotatePassesARateLimitOn(t *testing.T) {
+	s := newStand(t)
+	s.vault.on(atRotate, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Retry-After", "7")
+		reply(429, `{"errors":["request path \"dek/\": rate limit quota exceeded"]}`)(w, r)
+	})
+	w := s.rotate()
+	requireAdminError(t, w, 429, "RATE_LIMITED")
+	require.Equal(t, "7", w.Header().Get("Retry-After"))
+	require.NotContains(t, w.Body.String(), "quota")
+	require.Len(t, s.vault.seen(atRotate), 1)
+}
+
+func TestRotateIsRepeatedOnceUnderTheSameKey(t *testing.T) {
+	for name, failure := range map[string]http.HandlerFunc{
+		"500": reply(500, `{"errors":["plugin crashed"]}`), "502": reply(502, ""), "503": reply(503, `{"errors":["Vault is sealed"]}`),
+		"504": reply(504, ""), "connection loss": hangUp,
+		"cut off": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "1000")
+			_, _ = fmt.Fprint(w, `{"data": {`)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStand(t)
+			s.vault.on(atRotate, replies(failure, reply(200, rotationData)))
+			w := s.rotate()
+			require.Equal(t, http.StatusOK, w.Code, w.Body.String())
+			calls := s.vault.seen(atRotate)
+			require.Len(t, calls, 2)
+			require.NotEmpty(t, calls[0].body["idempotency_key"])
+			require.Equal(t, calls[0].body, calls[1].body)
+
+			s.vault.on(atRotate, failure)
+			require.GreaterOrEqual(t, s.rotate().Code, 500)
+			require.Len(t, s.vault.seen(atRotate), 4, "twice, not more")
+		})
+	}
+}
+
+func TestRotateGivesUpInTime(t *testing.T) {
+	s := newStand(t)
+	s.Proxy.vault = testClient(t, s.vault, 30*time.Millisecond)
+	s.vault.on(atRotate, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	s.rotate() // logs in and caches the token, on a slow machine perhaps not in time
+	w := s.rotate()
+	requireAdminError(t, w, 503, "SERVICE_UNAVAILABLE")
+	require.LessOrEqual(t, len(s.vault.seen(atRotate)), 2, "a timeout is not retried")
+}
+
+func TestGetRotation(t *testing.T) {
+	s := newStand(t)
+	auth, tenant := header("Authorization", "Bearer "+s.goodJWT()), header("x-tenantid", strings.ToUpper(tenantID))
+	w := s.do("GET", rotatePath+"/"+rotationID, auth, tenant)
+	require.Equal(t, http.StatusOK, w.Code, w.Body.String())
+
+	want := documented(t, documentedRotate)
+	data, _ := want["data"].(map[string]any)
+	data["completedAt"], data["itemsRotated"], data["itemsFailed"], data["percent"] = nil, data["itemsToRotate"], 1.0, 1.0
+	got := decode(t, w)
+	requireShape(t, "$", want, got)
+	data, _ = got["data"].(map[string]any)
+	require.Equal(t, map[string]any{"credentials": 5.0, "apiKeys": 2.0, "secrets": 10.0}, data["itemsRotated"])
+	require.InDelta(t, 20.5, data["percent"], 0)
+	require.InDelta(t, 1, data["itemsFailed"], 0)
+
+	requireAdminError(t, s.do("GET", rotatePath+"/"+rotationID, tenant), 401, "UNAUTHORIZED")
+	requireAdminError(t, s.do("GET", rotatePath+"/"+rotationID, auth), 400, "INVALID_REQUEST")
+	for _, id := range []string{"x", "rot-", tenantID, rotationID + "0", "rot-" + tenantID + "%2Fpause"} {
+		requireAdminError(t, s.do("GET", rotatePath+"/"+id, auth, tenant), 400, "INVALID_REQUEST")
+	}
+	requireAdminError(t, s.do("GET", rotatePath+"/rot-"+tenantID, auth, tenant), 500, "INTERNAL_ERROR")
+	s.vault.on(atRotation, reply(404, `{"errors":[]}`))
+	requireAdminError(t, s.do("GET", rotatePath+"/"+rotationID, auth, tenant), 404, "ROTATION_NOT_FOUND")
+	s.vault.on(atRotation, reply(500, `{"errors":[]}`))
+	before := len(s.vault.seen(atRotation))
+	requireAdminError(t, s.do("GET", rotatePath+"/"+rotationID, auth, tenant), 500, "INTERNAL_ERROR")
+	require.Len(t, s.vault.seen(atRotation), before+1, "a read is the caller's to repeat")
+}

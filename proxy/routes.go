@@ -1,0 +1,126 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package proxy
+
+import (
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+)
+
+// handler answers a request, or returns an error before it has written anything.
+type handler func(http.ResponseWriter, *http.Request) error
+
+// methods are the handlers of one path. A GET handler takes HEAD too: net/http
+// leaves out the body.
+type methods map[string]handler
+
+// routes is the table of all that the proxy serves.
+func (p *Proxy) routes() *http.ServeMux {
+	settings := methods{
+		http.MethodGet:   p.getSettings,
+		http.MethodPatch: p.changeSettings,
+		http.MethodPost:  p.changeSettings,
+	}
+	login := methods{http.MethodPost: p.userLogin}
+	table := map[string]methods{
+		"/api/v1/admin/dek/rotate":                  {http.MethodPost: p.startRotation},
+		"/api/v1/admin/dek/rotate/{rotationId}":     {http.MethodGet: p.getRotation},
+		"/public/core/v3/key/rotationSettings":      settings,
+		"/saas/public/core/v3/key/rotationSettings": settings,
+		"/public/core/v3/login":                     login,
+		"/saas/public/core/v3/login":                login,
+		"/health":                                   {http.MethodGet: p.getHealth},
+		"/api/v1/health":                            {http.MethodGet: p.getHealth},
+		"/api/v1/admin/health":                      {http.MethodGet: p.getAdminHealth},
+		"/metrics":                                  {http.MethodGet: p.getMetrics},
+	}
+	mux := http.NewServeMux()
+	for pattern, m := range table {
+		mux.Handle(pattern, p.handle(m.serve))
+	}
+	mux.Handle("/", p.handle(notFound))
+	return mux
+}
+
+// serve picks the handler of the method.
+func (m methods) serve(w http.ResponseWriter, r *http.Request) error {
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	if h, ok := m[method]; ok {
+		return h(w, r)
+	}
+	w.Header().Set("Allow", m.allow())
+	return &problem{
+		status: http.StatusMethodNotAllowed, code: codeMethod,
+		message: "Method not allowed", reason: "allowed here: " + m.allow(),
+	}
+}
+
+func (m methods) allow() string {
+	names := make([]string, 0, len(m)+1)
+	for name := range m {
+		names = append(names, name)
+		if name == http.MethodGet {
+			names = append(names, http.MethodHead)
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+func notFound(http.ResponseWriter, *http.Request) error {
+	return &problem{
+		status: http.StatusNotFound, code: codeNotFound,
+		message: "Not found", reason: "no such route",
+	}
+}
+
+// route dispatches. A path that ServeMux would clean up and redirect, or not
+// look at as a path, is no route: a redirect would lose the envelope.
+func (p *Proxy) route(w http.ResponseWriter, r *http.Request) {
+	if !isClean(r.URL.Path) {
+		p.handle(notFound).ServeHTTP(w, r)
+		return
+	}
+	p.mux.ServeHTTP(w, r)
+}
+
+func isClean(urlPath string) bool {
+	if !strings.HasPrefix(urlPath, "/") {
+		return false
+	}
+	clean := path.Clean(urlPath)
+	return clean == urlPath || clean+"/" == urlPath
+}
+
+// handle turns what a handler returns into the envelope of the path's family.
+func (p *Proxy) handle(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := h(w, r); err != nil {
+			p.fail(w, r, asProblem(err, missing{}))
+		}
+	})
+}
+
+// fail answers with an error.
+func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, prob *problem) {
+	ex, fam := exchangeOf(r.Context()), familyOf(r.URL.Path)
+	if prob.cause != nil && prob.status >= http.StatusInternalServerError {
+		p.log.Error("request failed", "request_id", ex.id, "status", prob.status, "error", prob.cause)
+	}
+	if prob.status == http.StatusUnauthorized && fam.challenge != "" {
+		w.Header().Set("WWW-Authenticate", fam.challenge)
+	}
+	if prob.retryAfter != "" {
+		w.Header().Set("Retry-After", prob.retryAfter)
+	}
+	if err := writeJSON(w, prob.status, fam.envelope(prob, ex.id, p.now())); err != nil {
+		p.log.Error("an error could not be encoded", "request_id", ex.id, "error", err)
+		w.WriteHeader(http.StatusInternalServerError)
+	}
+}
