@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/sdk/helper/testhelpers/schema"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
@@ -21,7 +22,7 @@ const testTenant = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
 
 // mount is an engine on a disk that outlives it.
 type mount struct {
-	t       testing.TB
+	t       *testing.T
 	disk    *faulty.Disk
 	storage *faulty.Storage
 	b       *backend
@@ -29,14 +30,14 @@ type mount struct {
 }
 
 // newMount starts an engine on an empty disk.
-func newMount(t testing.TB) *mount {
+func newMount(t *testing.T) *mount {
 	t.Helper()
 	return openMount(t, faulty.NewDisk(), 0, faulty.None)
 }
 
 // openMount starts an engine on what is on disk, with a storage that fails its
 // nth operation.
-func openMount(t testing.TB, disk *faulty.Disk, n int, fault faulty.Fault) *mount {
+func openMount(t *testing.T, disk *faulty.Disk, n int, fault faulty.Fault) *mount {
 	t.Helper()
 	m := &mount{t: t, disk: disk, storage: faulty.Open(disk, n, fault)}
 	b, err := newBackend(context.Background(), &logical.BackendConfig{
@@ -73,9 +74,25 @@ func (m *mount) callAs(id string, op logical.Operation, path string, data map[st
 	require.NoError(m.t, err)
 	var arrived map[string]any
 	require.NoError(m.t, json.Unmarshal(encoded, &arrived))
-	return m.b.HandleRequest(context.Background(), &logical.Request{
+	resp, err := m.b.HandleRequest(context.Background(), &logical.Request{
 		ID: id, Operation: op, Path: path, Data: arrived, Storage: m.storage, DisplayName: "root",
 	})
+	if err == nil && resp != nil && !resp.IsError() {
+		m.described(op, path, resp)
+	}
+	return resp, err
+}
+
+// described checks an answer against the schema that the path publishes.
+func (m *mount) described(op logical.Operation, path string, resp *logical.Response) {
+	m.t.Helper()
+	if op == logical.RollbackOperation || op == logical.HelpOperation {
+		return
+	}
+	if op == logical.ListOperation && resp.Data["keys"] == nil {
+		return // Vault makes a 404 of an empty list
+	}
+	schema.ValidateResponse(m.t, schema.GetResponseSchema(m.t, m.b.Route(path), op), resp, true)
 }
 
 // must makes a request that has to succeed and returns the answer's data.

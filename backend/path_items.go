@@ -40,7 +40,7 @@ func (b *backend) itemPaths() []*framework.Path {
 				"with limit they come in the order of storage, which stays the same while pages split.",
 		},
 		{
-			Pattern: tenantPattern + "/" + kindPattern + "/(?P<name>.+)$",
+			Pattern: tenantPattern + "/" + kindPattern + "/(?P<name>[\\s\\S]+)$",
 			Fields: map[string]*framework.FieldSchema{
 				"tenant_id": tenantIDField, "kind": kindField,
 				"name": {

@@ -87,29 +87,34 @@ const startTries = 3
 // If Start fails after it has written the intent, it returns the intent too,
 // which Resume then undoes.
 func (e *Engine) Start(ctx context.Context, tenantID string, req Request) (*store.Rotation, *Intent, error) {
-	// Counting reads every page the first time: before the lock, not under it.
-	t, err := e.store.Tenant(ctx, tenantID)
-	if err != nil {
-		return nil, nil, err
-	}
-	if _, err := e.store.Usage(ctx, t); err != nil {
-		return nil, nil, err
-	}
-	defer e.store.Exclusive(tenantID)()
-	if t, err = e.store.Tenant(ctx, tenantID); err != nil {
-		return nil, nil, err
-	}
-	if r, err := e.repeated(ctx, t, req.IdempotencyKey); r != nil || err != nil {
+	// Counting reads every page the first time, and the lock holds up writers:
+	// so count, and refuse what can be refused, before it is taken.
+	if _, r, _, err := e.mayStart(ctx, tenantID, req); r != nil || err != nil {
 		return r, nil, err
 	}
-	if t.Rotation != nil {
-		return nil, nil, &RunningError{RotationID: t.Rotation.ID}
-	}
-	usage, err := e.store.Usage(ctx, t)
-	if err != nil {
-		return nil, nil, err
+	defer e.store.Exclusive(tenantID)()
+	t, r, usage, err := e.mayStart(ctx, tenantID, req)
+	if r != nil || err != nil {
+		return r, nil, err
 	}
 	return e.commit(ctx, t, req, usage.Items())
+}
+
+// mayStart reads the tenant's record and what there is to rotate. If the request
+// is a repeated one, it returns the rotation that the first one started.
+func (e *Engine) mayStart(ctx context.Context, tenantID string, req Request) (*store.Tenant, *store.Rotation, store.Usage, error) {
+	t, err := e.store.Tenant(ctx, tenantID)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if r, err := e.repeated(ctx, t, req.IdempotencyKey); r != nil || err != nil {
+		return nil, r, nil, err
+	}
+	if t.Rotation != nil {
+		return nil, nil, nil, &RunningError{RotationID: t.Rotation.ID}
+	}
+	usage, err := e.store.Usage(ctx, t)
+	return t, nil, usage, err
 }
 
 // commit makes the three writes of a start.

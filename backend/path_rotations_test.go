@@ -1,0 +1,261 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+)
+
+func TestConfig(t *testing.T) {
+	m := newMount(t)
+	defer m.close()
+	require.Equal(t, map[string]any{
+		"org_id":               "6f2b1a6e-0000-4000-8000-000000000000",
+		"rotation_parallelism": 32,
+		"max_item_bytes":       262144,
+	}, m.must(read, "config", nil))
+	m.must(update, "config", map[string]any{"rotation_parallelism": 8})
+	m.must(update, "config", map[string]any{"org_id": "acme"})
+	want := map[string]any{"org_id": "acme", "rotation_parallelism": 8, "max_item_bytes": 262144}
+	require.Equal(t, want, m.must(read, "config", nil), "only the fields named change")
+	for says, data := range map[string]map[string]any{
+		"rotation_parallelism must be from 1 to 32": {"rotation_parallelism": 33},
+		"rotation_parallelism must be from 1":       {"rotation_parallelism": 0, "org_id": "x"},
+		"rotation_parallelism must be a whole":      {"rotation_parallelism": 1.5},
+		"max_item_bytes must be from 1 to 393216":   {"max_item_bytes": 393217},
+		"org_id must not be empty":                  {"org_id": ""},
+		"org_id must not have control":              {"org_id": "a\nb"},
+		"org_id must have at most":                  {"org_id": strings.Repeat("x", 513)},
+	} {
+		m.refused(400, says, update, "config", data)
+	}
+	re := openMount(t, m.disk, 0, faulty.None)
+	defer re.close()
+	require.Equal(t, want, re.must(read, "config", nil))
+}
+
+func TestRotationSettings(t *testing.T) {
+	m := newMount(t)
+	defer m.close()
+	want := map[string]any{
+		"org_id":                   "6f2b1a6e-0000-4000-8000-000000000000",
+		"valid_rotation_intervals": []string{"90_DAYS", "120_DAYS", "180_DAYS", "365_DAYS"},
+		"rotation_interval":        "365_DAYS",
+	}
+	require.Equal(t, want, m.must(read, "key/rotationSettings", nil))
+	for _, op := range []logical.Operation{update, logical.PatchOperation} {
+		for _, interval := range rotationIntervals {
+			want["rotation_interval"] = interval
+			require.Equal(t, want, m.must(op, "key/rotationSettings", map[string]any{"rotation_interval": interval}))
+			require.Equal(t, want, m.must(read, "key/rotationSettings", nil))
+		}
+		for _, bad := range []any{nil, "", "91_DAYS", "90_days", "90", 90, []any{"90_DAYS"}} {
+			m.refused(400, "rotation_interval", op, "key/rotationSettings", map[string]any{"rotation_interval": bad})
+		}
+		m.refused(400, "90_DAYS, 120_DAYS, 180_DAYS, 365_DAYS", op, "key/rotationSettings", nil)
+	}
+}
+
+func TestTenants(t *testing.T) {
+	m := newMount(t)
+	defer m.close()
+	m.refused(404, "tenant not found", read, tenantPath(""), nil)
+	require.Nil(t, m.must(list, "tenants/", nil)["keys"])
+
+	made := m.must(update, tenantPath(""), map[string]any{"display_name": "Acme", "key_type": "aes256-gcm"})
+	require.Equal(t, "aes256-gcm", made["key_type"])
+	require.Equal(t, "active", made["state"])
+	require.Equal(t, map[string]int{"credentials": 0, "api_keys": 0, "secrets": 0}, made["item_counts"])
+	require.Nil(t, made["last_rotated_at"])
+	require.Regexp(t, `^dek-[0-9a-f-]{36}$`, made["current_key_id"])
+
+	changed := m.must(update, tenantPath(""), map[string]any{"rotation_interval": "90_DAYS"})
+	require.Equal(t, "Acme", changed["display_name"], "what is not named stays")
+	require.Equal(t, made["current_key_id"], changed["current_key_id"])
+	created, err := time.Parse(time.RFC3339, made["created_at"].(string))
+	require.NoError(t, err)
+	require.Equal(t, timeValue(created.AddDate(0, 0, 90)), changed["next_rotation_at"])
+
+	for says, data := range map[string]map[string]any{
+		"key_type of an existing": {"key_type": "xaes256-gcm"},
+		"key_type must be":        {"key_type": "rsa"},
+		"rotation_interval":       {"rotation_interval": "1_DAY"},
+		"display_name":            {"display_name": strings.Repeat("x", 513)},
+		"rotation_paused":         {"rotation_paused": "sometimes"},
+	} {
+		m.refused(400, says, update, tenantPath(""), data)
+	}
+	for _, id := range []string{"acme", "3FA85F64-5717-4562-B3FC-2C963F66AFA6", "3fa85f64-5717-4562-b3fc-2c963f66afa", "+", "*", ".."} {
+		m.refused(400, "tenant_id", update, "tenants/"+id, nil)
+	}
+
+	m.must(update, "tenants/00000000-0000-4000-8000-000000000000", nil)
+	m.must(update, "tenants/ffffffff-0000-4000-8000-000000000000", nil)
+	all := []string{"00000000-0000-4000-8000-000000000000", testTenant, "ffffffff-0000-4000-8000-000000000000"}
+	require.Equal(t, all, m.must(list, "tenants/", nil)["keys"])
+	require.Equal(t, all[:2], m.must(list, "tenants/", map[string]any{"limit": 2})["keys"])
+	require.Equal(t, all[2:], m.must(list, "tenants/", map[string]any{"limit": 2, "after": all[1]})["keys"])
+}
+
+func TestRotationObject(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMount(t)
+		defer m.close()
+		m.refused(404, "tenant not found", update, tenantPath("/dek/rotate"), nil)
+		m.must(update, tenantPath(""), nil)
+		m.must(update, itemPath("x"), secret("v"))
+		before := m.must(read, tenantPath("/dek"), nil)
+
+		started := m.must(update, tenantPath("/dek/rotate"), map[string]any{"reason": "leak"})
+		require.Regexp(t, `^rot-[0-9a-f-]{36}$`, started["rotation_id"])
+		require.Equal(t, "in_progress", started["status"])
+		require.Equal(t, before["current_key_id"], started["previous_key_id"])
+		require.Equal(t, map[string]int{"credentials": 0, "api_keys": 0, "secrets": 1}, started["items_to_rotate"])
+		require.Equal(t, "leak", started["reason"])
+		require.Equal(t, "manual", started["trigger"])
+		require.NotNil(t, started["estimated_completion"])
+		require.Nil(t, started["completed_at"])
+
+		advance(time.Second)
+		id := started["rotation_id"].(string)
+		over := m.status(id)
+		require.Equal(t, "completed", over["status"])
+		require.Equal(t, 100.0, over["percent"])
+		require.Equal(t, started["items_to_rotate"], over["items_rotated"])
+		require.Nil(t, over["estimated_completion"])
+		require.NotNil(t, over["completed_at"])
+		require.Equal(t, []string{id}, m.must(list, tenantPath("/dek/rotations"), nil)["keys"])
+		require.Nil(t, m.must(list, "rotations/", nil)["keys"], "none is unfinished")
+
+		dek := m.must(read, tenantPath("/dek"), nil)
+		require.Equal(t, 2, dek["current_version"])
+		require.Equal(t, started["new_key_id"], dek["current_key_id"])
+		versions := dek["versions"].([]map[string]any)
+		require.Equal(t, "destroyed", versions[0]["state"])
+		require.Equal(t, 0, versions[0]["pages"])
+		require.Equal(t, "active", versions[1]["state"])
+		require.Equal(t, 1, versions[1]["pages"])
+		require.Equal(t, id, versions[1]["rotation_id"])
+
+		m.refused(404, "rotation not found", read, tenantPath("/dek/rotations/rot-"+testTenant), nil)
+		m.refused(400, "key_type", update, tenantPath("/dek/rotate"), map[string]any{"key_type": "x"})
+	})
+}
+
+func TestOneRotationAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMount(t)
+		defer m.close()
+		m.must(update, tenantPath(""), nil)
+		m.must(update, itemPath("x"), secret("v"))
+		hold := make(chan struct{})
+		m.storage.Hook(func(op, key string) {
+			if op == "put" && strings.HasPrefix(key, "pages/") {
+				<-hold // the sweep stays at its first page
+			}
+		})
+		first, err := m.callAs("request-1", update, tenantPath("/dek/rotate"), map[string]any{"idempotency_key": "k"})
+		require.NoError(t, err)
+		id := first.Data["rotation_id"]
+		synctest.Wait()
+
+		resp, err := m.call(update, tenantPath("/dek/rotate"), nil)
+		require.Equal(t, 409, code(resp, err))
+		require.ErrorContains(t, err, id.(string))
+		require.Equal(t, map[string]any{"rotation_id": id}, resp.Data["data"])
+
+		again := m.must(update, tenantPath("/dek/rotate"), map[string]any{"idempotency_key": "k"})
+		require.Equal(t, id, again["rotation_id"], "the same key gets the same rotation")
+		require.Equal(t, []string{testTenant + "/" + id.(string)}, m.must(list, "rotations/", nil)["keys"])
+
+		m.storage.Hook(nil)
+		close(hold)
+		advance(time.Second)
+		again = m.must(update, tenantPath("/dek/rotate"), map[string]any{"idempotency_key": "k"})
+		require.Equal(t, id, again["rotation_id"], "also once it is over")
+		require.Equal(t, "completed", again["status"])
+		require.Equal(t, 2, m.must(read, tenantPath("/dek"), nil)["current_version"])
+	})
+}
+
+func TestRotationChangesTheKeyType(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMount(t)
+		defer m.close()
+		m.must(update, tenantPath(""), nil)
+		m.must(update, itemPath("x"), secret("v"))
+		m.must(update, tenantPath("/dek/rotate"), map[string]any{"key_type": "aes256-gcm"})
+		advance(time.Second)
+		require.Equal(t, "aes256-gcm", m.must(read, tenantPath(""), nil)["key_type"])
+		m.must(update, tenantPath("/dek/rotate"), nil)
+		advance(time.Second)
+		require.Equal(t, "aes256-gcm", m.must(read, tenantPath(""), nil)["key_type"], "it stays without being named")
+		require.Equal(t, map[string]any{"value": "v"}, m.must(read, itemPath("x"), nil)["data"])
+	})
+}
+
+// A page that does not open is reported, the rest is rotated, its key is kept,
+// and a new rotation takes what was left once the page is repaired.
+func TestDamagedPageFailsARotation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMount(t)
+		defer m.close()
+		w := newWitness(m)
+		w.create()
+		w.bulk(40, 3000)
+		key := m.disk.Keys("pages/")[1]
+		page := m.disk.Value(key)
+		page[len(page)-1] ^= 1
+		m.disk.Set(key, page)
+
+		id := m.must(update, tenantPath("/dek/rotate"), nil)["rotation_id"].(string)
+		advance(time.Second)
+		st := m.status(id)
+		require.Equal(t, "failed", st["status"])
+		require.Len(t, st["failures"], 1)
+		require.Positive(t, st["items_failed"])
+		rotated := st["items_rotated"].(map[string]int)["secrets"]
+		require.Equal(t, 40, rotated+st["items_failed"].(int), "accounts")
+		versions := m.must(read, tenantPath("/dek"), nil)["versions"].([]map[string]any)
+		require.Equal(t, "deactivated", versions[0]["state"])
+		require.Equal(t, 1, versions[0]["pages"])
+
+		page[len(page)-1] ^= 1
+		m.disk.Set(key, page)
+		id = m.must(update, tenantPath("/dek/rotate"), nil)["rotation_id"].(string)
+		advance(time.Second)
+		require.Equal(t, "completed", m.status(id)["status"])
+		w.readsBack()
+		w.atRest()
+	})
+}
+
+// Storage that has trouble for a while holds a rotation up and does not end it.
+func TestRotationOutlastsTroubleWithStorage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMount(t)
+		defer m.close()
+		w := newWitness(m)
+		w.create()
+		w.bulk(40, 3000)
+		w.rotate()
+		for i := range 12 {
+			m.storage.FailNext(1+i%3, faulty.AfterStale)
+			advance(5 * time.Second)
+		}
+		m.storage.FailNext(0, faulty.None)
+		advance(time.Minute)
+		m.disk.RestartVault()
+		w.readsBack()
+		w.atRest()
+	})
+}
