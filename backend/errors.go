@@ -56,6 +56,10 @@ func answer(err error) (*logical.Response, error) {
 		return conflictBody(map[string]any{"rotation_id": running.RotationID}),
 			logical.CodedError(http.StatusConflict, running.Error())
 	}
+	var state *rotation.StateError
+	if errors.As(err, &state) {
+		return nil, logical.CodedError(http.StatusConflict, state.Error())
+	}
 	for _, s := range statuses {
 		if errors.Is(err, s.err) {
 			return nil, logical.CodedError(s.status, messageOr(s.message, err))

@@ -68,6 +68,20 @@ func (b *backend) rotationPaths() []*framework.Path {
 			HelpDescription: "How far it is and when it may end; once it is over, how it ended and what it did.",
 		},
 		{
+			Pattern: tenantPattern + "/dek/rotations/(?P<rotation_id>[^/]+)/(?P<action>pause|resume|cancel|retry)$",
+			Fields: map[string]*framework.FieldSchema{
+				"tenant_id":   tenantIDField,
+				"rotation_id": {Type: framework.TypeString, Description: "The rotation: rot- and a UUID."},
+				"action":      {Type: framework.TypeString, Description: "pause, resume, cancel or retry."},
+			},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: b.on(b.actOnRotation, "Pause, resume, cancel or retry a rotation.", rotationFields),
+			},
+			HelpSynopsis: "Pause, resume, cancel or retry a rotation.",
+			HelpDescription: "cancel rolls everything back to the old key; it is refused once that is being retired. " +
+				"retry goes on with the latest rotation, if it failed. Repeating an action that holds already changes nothing.",
+		},
+		{
 			Pattern: "rotations/?$",
 			Fields:  map[string]*framework.FieldSchema{"after": afterField, "limit": limitField},
 			Operations: map[logical.Operation]framework.OperationHandler{
@@ -178,6 +192,26 @@ func (b *backend) readRotation(ctx context.Context, _ *logical.Request, d *frame
 		return nil, err
 	}
 	r, err := b.engine.Find(ctx, t, rotationID)
+	if err != nil {
+		return nil, err
+	}
+	return b.rotationResponse(ctx, t, r)
+}
+
+func (b *backend) actOnRotation(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	id, err := tenantID(d)
+	if err != nil {
+		return nil, err
+	}
+	rotationID, _ := d.Get("rotation_id").(string)
+	action, _ := d.Get("action").(string)
+	r, intent, err := b.engine.Do(ctx, id, rotationID, rotation.Action(action))
+	if err != nil {
+		return nil, err
+	}
+	b.workers.carryOut(*intent)
+	b.Logger().Info("rotation changed", "tenant_id", id, "rotation_id", rotationID, "action", action)
+	t, err := b.store.Tenant(ctx, id)
 	if err != nil {
 		return nil, err
 	}

@@ -24,18 +24,7 @@ func newPool(limit func() int) *pool { return &pool{limit: limit} }
 
 // acquire waits for a place. It fails only with the context's error.
 func (p *pool) acquire(ctx context.Context) error {
-	limit := p.limit()
-	p.mu.Lock()
-	if p.taken < limit && len(p.waiting) == 0 {
-		p.taken++
-		p.mu.Unlock()
-		return nil
-	}
-	// There is a release to come, since all places are taken, or an earlier
-	// waiter that is woken by one.
-	place := make(chan struct{})
-	p.waiting = append(p.waiting, place)
-	p.mu.Unlock()
+	place := p.request()
 	select {
 	case <-place:
 		return nil
@@ -45,6 +34,22 @@ func (p *pool) acquire(ctx context.Context) error {
 		}
 		return ctx.Err()
 	}
+}
+
+// request asks for a place; the channel is closed when it is given. Who has to
+// wait is woken by a release: there is one to come, since all places are taken.
+func (p *pool) request() chan struct{} {
+	limit := p.limit()
+	place := make(chan struct{})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.taken < limit && len(p.waiting) == 0 {
+		p.taken++
+		close(place)
+	} else {
+		p.waiting = append(p.waiting, place)
+	}
+	return place
 }
 
 // giveUp takes a waiter off the queue; false if its place has been given.

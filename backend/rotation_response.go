@@ -22,7 +22,7 @@ var rotationAnswer = map[string]*framework.FieldSchema{
 	"previous_version":     described(framework.TypeInt, "The version that is left."),
 	"new_version":          described(framework.TypeInt, "The version that takes over."),
 	"reason":               described(framework.TypeString, "Why, as the request had it."),
-	"status":               described(framework.TypeString, "in_progress, rolling_back, completed, rolled_back or failed."),
+	"status":               described(framework.TypeString, "in_progress, paused, rolling_back, completed, rolled_back or failed."),
 	"started_at":           described(framework.TypeTime, "When it started."),
 	"updated_at":           described(framework.TypeTime, "When a page last moved."),
 	"completed_at":         described(framework.TypeTime, "When it ended; null: it has not."),

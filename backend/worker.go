@@ -5,6 +5,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -23,6 +24,10 @@ const (
 	stopWithin = 5 * time.Second
 )
 
+// work is a rotation that is being worked on. It may have been asked for again
+// meanwhile: the goroutine that is about to leave it then looks once more.
+type work struct{ again bool }
+
 // workers carry rotations out, each in a goroutine of its own, their pages in
 // one pool over all tenants.
 type workers struct {
@@ -35,7 +40,7 @@ type workers struct {
 
 	mu      sync.Mutex
 	stopped bool
-	running map[string]bool // by rotation ID
+	running map[string]*work // by rotation ID
 	wg      sync.WaitGroup
 }
 
@@ -43,18 +48,14 @@ func newWorkers(e *rotation.Engine, limit func() int, log hclog.Logger) *workers
 	ctx, cancel := context.WithCancel(context.Background())
 	return &workers{
 		engine: e, pool: newPool(limit), log: log.Named("rotation"),
-		ctx: ctx, cancel: cancel, running: map[string]bool{},
+		ctx: ctx, cancel: cancel, running: map[string]*work{},
 	}
 }
 
 // background runs f outside of any request, again and again with growing pauses
 // until it succeeds or the engine stops.
 func (w *workers) background(f func(context.Context) error) {
-	if !w.enter("") {
-		return
-	}
-	go func() {
-		defer w.leave("")
+	w.begin("", func() {
 		for pause := firstBackoff; ; pause = min(2*pause, maxBackoff) {
 			err := f(w.ctx)
 			if err == nil || w.ctx.Err() != nil {
@@ -65,38 +66,54 @@ func (w *workers) background(f func(context.Context) error) {
 				return
 			}
 		}
-	}()
+	})
 }
 
-// carryOut works on a rotation until it has ended, unless that is done already.
+// carryOut works on a rotation until it has ended. If that is being done, it is
+// looked at once more afterwards: what it was asked for may have come too late.
 func (w *workers) carryOut(i rotation.Intent) {
-	if !w.enter(i.RotationID) {
+	w.begin(i.RotationID, func() { w.run(i) })
+}
+
+func (w *workers) begin(id string, f func()) {
+	if !w.enter(id) {
 		return
 	}
 	go func() {
-		defer w.leave(i.RotationID)
-		w.run(i)
+		defer w.wg.Done()
+		for f(); !w.leave(id); {
+			f()
+		}
 	}()
 }
 
-// enter notes that work on id begins; false if it must not. The empty id stands
-// for taking up what is unfinished.
+// enter notes that work on id begins; false if it must not, or has begun. The
+// empty id stands for taking up what is unfinished.
 func (w *workers) enter(id string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.stopped || w.running[id] {
+	if running := w.running[id]; running != nil {
+		running.again = true
 		return false
 	}
-	w.running[id] = true
+	if w.stopped {
+		return false
+	}
+	w.running[id] = &work{}
 	w.wg.Add(1)
 	return true
 }
 
-func (w *workers) leave(id string) {
+// leave notes that work on id is over; false if it was asked for again.
+func (w *workers) leave(id string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if running := w.running[id]; running.again && !w.stopped {
+		running.again = false
+		return false
+	}
 	delete(w.running, id)
-	w.wg.Done()
+	return true
 }
 
 // run resumes a rotation as often as it takes to end it.
@@ -105,6 +122,9 @@ func (w *workers) run(i rotation.Intent) {
 	for pause := firstBackoff; ; pause = min(2*pause, maxBackoff) {
 		over, err := w.resume(i, log)
 		if over || w.ctx.Err() != nil {
+			return
+		}
+		if errors.Is(err, rotation.ErrPaused) {
 			return
 		}
 		if rotation.Overtaken(err) {

@@ -128,6 +128,13 @@ func (r *Ring) Match(ok func(*Version) bool) *Version {
 // one that was. A number that is unknown or destroyed is a mistake of the
 // program, and panics.
 func (r *Ring) Activate(number int, now time.Time) {
+	r.Reactivate(number, now)
+	r.Find(number).ActivatedAt = now
+}
+
+// Reactivate is Activate for a version that was active before and goes on being
+// as old as it is.
+func (r *Ring) Reactivate(number int, now time.Time) {
 	next, err := r.Usable(number)
 	if err != nil {
 		panic("keyring: activate: " + err.Error())
@@ -137,7 +144,7 @@ func (r *Ring) Activate(number int, now time.Time) {
 			v.State, v.DeactivatedAt = Deactivated, now
 		}
 	}
-	next.State, next.ActivatedAt, next.DeactivatedAt = Active, now, time.Time{}
+	next.State, next.DeactivatedAt = Active, time.Time{}
 }
 
 // Destroy marks the version of that number destroyed; its key must be gone. Of

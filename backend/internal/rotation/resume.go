@@ -16,12 +16,15 @@ import (
 // on with, or nil once there is nothing left to do. The tenant's record alone
 // decides:
 //
-//   - Its unfinished rotation is this one: go on by its phase.
+//   - Its unfinished rotation is this one: go on by its phase, or, if it is
+//     paused, fail with [ErrPaused].
 //   - A version has the intent's key: the rotation is over. File its history,
 //     which may have been missed, and delete the intent.
-//   - Neither: it was never committed. But a Put of the record that failed may
-//     have taken effect behind a stale cache, so the record is first put again
-//     exactly as read; only then its key goes, then the intent.
+//   - Neither: it was never committed. Delete its key, then the intent.
+//
+// In the last two cases a Put of the record that failed may have taken effect
+// behind a stale cache: of a start, or of a retry. Without the intent nobody
+// would carry that out. So the record is first put again exactly as read.
 //
 // All under the tenant's exclusive lock: the intent may belong to a start that
 // has not yet written the record.
@@ -34,13 +37,37 @@ func (e *Engine) Resume(ctx context.Context, intent Intent) (*Run, error) {
 	}
 	if t != nil && t.Incarnation == intent.Incarnation {
 		if t.Rotation != nil && t.Rotation.ID == intent.RotationID {
+			if t.Rotation.Paused {
+				return nil, ErrPaused
+			}
 			return e.newRun(t, intent), nil
 		}
 		if t.Keys.Match(func(v *keyring.Version) bool { return v.KeyID == intent.KeyID }) != nil {
+			if err := e.fence(ctx, t, intent.TenantID); err != nil {
+				return nil, err
+			}
 			return nil, e.close(ctx, t, intent)
 		}
 	}
-	return nil, e.undo(ctx, t, intent)
+	if err := e.fence(ctx, t, intent.TenantID); err != nil {
+		return nil, err
+	}
+	return nil, e.undo(ctx, intent)
+}
+
+// fence makes sure that the record is what was read. t is nil if there is no
+// such tenant.
+func (e *Engine) fence(ctx context.Context, t *store.Tenant, tenantID string) error {
+	var err error
+	if t != nil {
+		err = e.store.PutTenant(ctx, t)
+	} else {
+		err = e.store.ForgetTenant(ctx, tenantID)
+	}
+	if err != nil {
+		return fmt.Errorf("making sure of the tenant's record: %w", err)
+	}
+	return nil
 }
 
 // close files the history of an ended rotation and deletes its intent.
@@ -53,16 +80,8 @@ func (e *Engine) close(ctx context.Context, t *store.Tenant, intent Intent) erro
 	return e.intents.Delete(ctx, intent.ID)
 }
 
-// undo removes what a start that was never committed has left. t is nil if
-// there is no such tenant.
-func (e *Engine) undo(ctx context.Context, t *store.Tenant, intent Intent) error {
-	fence := func() error { return e.store.ForgetTenant(ctx, intent.TenantID) }
-	if t != nil {
-		fence = func() error { return e.store.PutTenant(ctx, t) }
-	}
-	if err := fence(); err != nil {
-		return fmt.Errorf("making sure that the rotation did not start: %w", err)
-	}
+// undo removes what a start that was never committed has left.
+func (e *Engine) undo(ctx context.Context, intent Intent) error {
 	if err := e.store.DestroyKey(ctx, intent.Incarnation, intent.KeyID); err != nil {
 		return err
 	}

@@ -71,7 +71,7 @@ func (r *Run) tenant(ctx context.Context) (*store.Tenant, error) {
 		return nil, err
 	}
 	if t.Incarnation != r.intent.Incarnation || t.Rotation == nil ||
-		t.Rotation.ID != r.intent.RotationID || t.Rotation.Phase != r.phase {
+		t.Rotation.ID != r.intent.RotationID || t.Rotation.Phase != r.phase || t.Rotation.Paused {
 		return nil, errOvertaken
 	}
 	return t, nil

@@ -17,6 +17,8 @@ import (
 // What callers tell apart.
 var (
 	ErrNotFound = errors.New("rotation not found")
+	// ErrPaused reports a rotation that waits until it is resumed.
+	ErrPaused = errors.New("the rotation is paused")
 
 	// errOvertaken reports that the record no longer says what a run works for:
 	// it is cancelled, or over. Resume tells what holds now.

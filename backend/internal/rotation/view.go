@@ -17,6 +17,7 @@ const defaultRate = 10_000
 // The status of a rotation, as callers see it.
 const (
 	StatusInProgress  = "in_progress"
+	StatusPaused      = "paused"
 	StatusRollingBack = "rolling_back"
 	StatusCompleted   = "completed"
 	StatusRolledBack  = "rolled_back"
@@ -51,6 +52,9 @@ func (e *Engine) View(ctx context.Context, t *store.Tenant, r *store.Rotation) (
 		v.ItemsPerSecond = perSecond(r.Rotated.Total(), r.EndedAt.Sub(r.StartedAt))
 		v.Percent = percent(r.Rotated, r.ToRotate, r.Phase == store.Completed)
 		return v, nil
+	}
+	if r.Paused {
+		v.Status = StatusPaused
 	}
 	if err := e.viewUnfinished(ctx, t, &v); err != nil {
 		return View{}, err

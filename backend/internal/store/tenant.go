@@ -84,6 +84,8 @@ type Rotation struct {
 	FromKeyID string `json:"from_key_id"`
 	ToKeyID   string `json:"to_key_id"`
 	Phase     Phase  `json:"phase"`
+	Paused    bool   `json:"paused,omitempty"`
+	Retries   int    `json:"retries,omitempty"`
 
 	Reason      string    `json:"reason,omitempty"`
 	Trigger     string    `json:"trigger"`

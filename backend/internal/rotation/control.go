@@ -1,0 +1,133 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package rotation
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+// StateError reports an action that a rotation's state does not allow.
+type StateError struct{ Message string }
+
+func (e *StateError) Error() string { return e.Message }
+
+// Action is what can be done to a rotation.
+type Action string
+
+// The actions. Each is one Put of the tenant's record.
+const (
+	Pause  Action = "pause"
+	Resume Action = "resume"
+	Cancel Action = "cancel"
+	Retry  Action = "retry"
+)
+
+// Do carries out an action and returns the rotation as it is then, and its
+// intent, which is to be carried out. An action that holds already changes
+// nothing and is no error. It fails with [ErrNotFound] or a [StateError].
+func (e *Engine) Do(ctx context.Context, tenantID, rotationID string, a Action) (*store.Rotation, *Intent, error) {
+	defer e.store.Exclusive(tenantID)()
+	t, err := e.store.Tenant(ctx, tenantID)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := e.Find(ctx, t, rotationID)
+	if err != nil {
+		return nil, nil, err
+	}
+	next := t.Clone()
+	if a == Retry {
+		return e.retry(ctx, t, next, r)
+	}
+	if t.Rotation == nil || t.Rotation.ID != rotationID {
+		return nil, nil, &StateError{fmt.Sprintf("rotation %s has ended: it is %s", rotationID, statusOf[r.Phase])}
+	}
+	changed, err := e.change(next, a)
+	if err != nil {
+		return nil, nil, err
+	}
+	if changed {
+		next.Rotation.UpdatedAt = e.now()
+		if err := e.store.PutTenant(ctx, next); err != nil {
+			return nil, nil, err
+		}
+	}
+	return next.Rotation, intentOf(next), nil
+}
+
+// change makes the change that an action is in the record of an unfinished
+// rotation; changed is false if it holds already.
+func (e *Engine) change(next *store.Tenant, a Action) (changed bool, err error) {
+	r := next.Rotation
+	switch a {
+	case Pause:
+		if r.Phase == store.Retiring {
+			return false, retiring(r)
+		}
+		changed = !r.Paused
+		r.Paused = true
+	case Resume:
+		changed = r.Paused
+		r.Paused = false
+	case Cancel:
+		switch r.Phase {
+		case store.Retiring:
+			return false, retiring(r)
+		case store.RollingBack:
+			return false, nil
+		}
+		next.Keys.Reactivate(r.From, e.now())
+		r.Phase, r.Paused = store.RollingBack, false
+		changed = true
+	default:
+		return false, ErrNotFound
+	}
+	return changed, nil
+}
+
+func retiring(r *store.Rotation) error {
+	return &StateError{fmt.Sprintf("rotation %s is about to end: the old key is being retired", r.ID)}
+}
+
+// retry lets the latest rotation, which failed, go on: in the direction in which
+// it went. The intent is written first, as for a start.
+func (e *Engine) retry(ctx context.Context, t, next *store.Tenant, r *store.Rotation) (*store.Rotation, *Intent, error) {
+	if t.Rotation != nil && t.Rotation.ID == r.ID && r.Retries > 0 {
+		return r, intentOf(t), nil // it is being retried
+	}
+	if t.Rotation != nil || t.Last == nil || t.Last.ID != r.ID || r.Phase != store.Failed {
+		return nil, nil, &StateError{fmt.Sprintf("rotation %s is %s: only the latest rotation can be retried, and only if it failed",
+			r.ID, statusOf[r.Phase])}
+	}
+	again := *r
+	again.Phase = store.Sweeping
+	if next.Keys.Active().Number == r.From {
+		again.Phase = store.RollingBack
+	}
+	again.Retries++
+	again.UpdatedAt = e.now()
+	again.EndedAt = time.Time{}
+	again.Failures, again.Failed = nil, 0
+	next.Rotation, next.Last = &again, nil
+	intent := intentOf(next)
+	id, err := e.intents.Put(ctx, *intent)
+	if err != nil {
+		return nil, nil, fmt.Errorf("writing the intent: %w", err)
+	}
+	intent.ID, again.IntentID = id, id
+	if err := e.store.PutTenant(ctx, next); err != nil {
+		return nil, nil, err
+	}
+	return next.Rotation, intent, nil
+}
+
+// intentOf is the intent of t's unfinished rotation.
+func intentOf(t *store.Tenant) *Intent {
+	r := t.Rotation
+	return &Intent{ID: r.IntentID, TenantID: t.ID, Incarnation: t.Incarnation, RotationID: r.ID, KeyID: r.ToKeyID}
+}
