@@ -18,8 +18,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-
-	"github.com/hashicorp/vault/api"
 )
 
 // Names of what the stack sets up in Vault. The defaults of bootstrap.sh are
@@ -70,7 +68,6 @@ type Stack struct {
 	ports   ports
 	guard   *guard
 	signer  *signer
-	client  *api.Client
 	creds   credentials
 
 	mu    sync.Mutex // held while processes start and stop

@@ -88,8 +88,9 @@ func (s *Stack) proxyAnswers(ctx context.Context, listenFile string) (bool, erro
 			return false, fmt.Errorf("%s: %w", listenFile, err)
 		}
 	}
+	// An error is a proxy that is not up yet, which is what is waited for.
 	code, err := getStatus(ctx, s.ProxyURL()+"/health")
-	return err == nil && code == http.StatusOK, nil //nolint:nilerr // not up yet is what we wait for
+	return err == nil && code == http.StatusOK, nil
 }
 
 // getStatus is the status code that a GET of url is answered with.

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -120,4 +121,28 @@ func TestRaftSurvives(t *testing.T) {
 		require.NoError(t, s.StartProxy(t.Context()))
 		works(t)
 	})
+}
+
+// TestSeed does what make demo does, without the proxy.
+func TestSeed(t *testing.T) {
+	s := shared(t)
+	tenant := uuid.NewString()
+	exists, err := s.TenantExists(t.Context(), tenant)
+	require.NoError(t, err)
+	require.False(t, exists)
+	items, err := s.Seed(t.Context(), tenant)
+	require.NoError(t, err)
+	exists, err = s.TenantExists(t.Context(), tenant)
+	require.NoError(t, err)
+	require.True(t, exists)
+
+	waitRotation(t, s, tenant, rotate(t, s, tenant), "completed")
+	same, err := s.CountSame(t.Context(), tenant, items)
+	assert.NoError(t, err)
+	assert.Equal(t, 85, same)
+
+	items[7].Data = map[string]any{"value": "another"}
+	same, err = s.CountSame(t.Context(), tenant, items)
+	assert.Equal(t, 84, same)
+	assert.ErrorContains(t, err, items[7].Name+": differs")
 }

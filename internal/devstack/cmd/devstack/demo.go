@@ -113,23 +113,21 @@ func total(counts map[string]int) int {
 
 // rotate runs the document's curl command with its placeholders filled in.
 func (d *demonstration) rotate(ctx context.Context) (rotation, error) {
-	args := []string{
-		"--request", "POST",
-		"--url", d.stack.ProxyURL() + "/api/v1/admin/dek/rotate",
-		"--header", "accept: application/json",
-		"--header", "authorization: Bearer " + d.jwt,
-		"--header", "content-type: application/json",
-		"--header", "x-tenantid: " + tenantID,
-		"--data", "{\n    \"tenantId\": \"" + tenantID + "\"\n  }",
+	options := [][2]string{
+		{"--request", "POST"},
+		{"--url", d.stack.ProxyURL() + "/api/v1/admin/dek/rotate"},
+		{"--header", "accept: application/json"},
+		{"--header", "authorization: Bearer " + d.jwt},
+		{"--header", "content-type: application/json"},
+		{"--header", "x-tenantid: " + tenantID},
+		{"--data", "{\n    \"tenantId\": \"" + tenantID + "\"\n  }"},
 	}
-	fmt.Print("   curl")
-	for i := 0; i < len(args); i += 2 {
-		if i > 0 {
-			fmt.Print(" \\\n    ")
-		}
-		fmt.Printf(" %s %s", args[i], strings.ReplaceAll(shown(args[i+1], d.jwt), "\n", "\n   "))
+	var args, lines []string
+	for _, o := range options {
+		args = append(args, o[:]...)
+		lines = append(lines, o[0]+" "+strings.ReplaceAll(shown(o[1], d.jwt), "\n", "\n   "))
 	}
-	fmt.Print("\n\n")
+	fmt.Printf("   curl %s\n\n", strings.Join(lines, " \\\n     "))
 
 	var answer struct {
 		Success bool     `json:"success"`
@@ -159,7 +157,7 @@ func shown(arg, token string) string {
 	if strings.Contains(arg, token) {
 		return `"` + strings.Replace(arg, token, "$ACCESS_TOKEN", 1) + `"`
 	}
-	if strings.HasPrefix(arg, "POST") {
+	if arg == "POST" {
 		return arg
 	}
 	return quote(arg)

@@ -37,10 +37,11 @@ func dev(ctx context.Context, dir string) error {
 	}
 	fmt.Println("Starting Vault with the plugin, and the proxy.")
 	stack, err := devstack.Start(ctx, opts)
-	if err != nil && ctx.Err() != nil {
-		return nil // stopped while starting
-	}
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil: // asked to stop before all was there
+		fmt.Println("Stopped.")
+		return nil //nolint:nilerr // being stopped is how dev ends
+	case err != nil:
 		return err
 	}
 	err = serve(ctx, stack)
