@@ -68,12 +68,6 @@ func answer(err error) (*logical.Response, error) {
 	return nil, err // a fault: Vault answers 500
 }
 
-// entryMessage is what answer says of one entry of a bulk request.
-func entryMessage(err error) string {
-	_, err = answer(err)
-	return err.Error()
-}
-
 func messageOr(message string, err error) string {
 	if message != "" {
 		return message

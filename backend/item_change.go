@@ -7,9 +7,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strconv"
+	"strings"
 	"time"
-
-	jsonpatch "github.com/evanphx/json-patch/v5"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
@@ -50,21 +50,41 @@ func (e expected) check(cur *store.Item) error {
 
 // change is what writes and patches have in common.
 type change struct {
-	cas       expected
-	requestID string
-	now       func() time.Time
+	cas     expected
+	request requestPart
+	now     func() time.Time
 }
 
-// isRepeat tells a request that has been carried out: Vault sends one again,
-// with the same ID, after the plugin has crashed.
-func (c change) isRepeat(cur *store.Item) bool {
-	return cur != nil && c.requestID != "" && cur.RequestID == c.requestID
+// requestPart names a request, or one entry of a bulk request.
+type requestPart struct {
+	id    string
+	entry int
+}
+
+// String is what an item keeps of the request that wrote it last.
+func (r requestPart) String() string {
+	if r.id == "" {
+		return ""
+	}
+	return r.id + "#" + strconv.Itoa(r.entry)
+}
+
+// wrote reports whether the request has written the item already: Vault sends
+// one again, with the same ID, after the plugin has crashed. An item that an
+// entry further down the same request wrote was written by this one before.
+func (r requestPart) wrote(cur *store.Item) bool {
+	if cur == nil || r.id == "" {
+		return false
+	}
+	rest, same := strings.CutPrefix(cur.RequestID, r.id+"#")
+	entry, err := strconv.Atoi(rest)
+	return same && err == nil && entry >= r.entry
 }
 
 // next returns the item that follows cur.
 func (c change) next(name string, cur *store.Item) *store.Item {
 	now := c.now()
-	it := &store.Item{Name: name, Revision: 1, CreatedAt: now, UpdatedAt: now, RequestID: c.requestID}
+	it := &store.Item{Name: name, Revision: 1, CreatedAt: now, UpdatedAt: now, RequestID: c.request.String()}
 	if cur != nil {
 		it.Revision, it.CreatedAt = cur.Revision+1, cur.CreatedAt
 	}
@@ -78,8 +98,8 @@ type write struct {
 	metadata map[string]string
 }
 
-func parseWrite(raw map[string]any, requestID string, now func() time.Time) (w write, err error) {
-	w.change = change{requestID: requestID, now: now}
+func parseWrite(raw map[string]any, request requestPart, now func() time.Time) (w write, err error) {
+	w.change = change{request: request, now: now}
 	if w.cas, err = casField(raw); err != nil {
 		return write{}, err
 	}
@@ -96,7 +116,7 @@ func parseWrite(raw map[string]any, requestID string, now func() time.Time) (w w
 
 func (w write) replace(name string) func(*store.Item) (*store.Item, error) {
 	return func(cur *store.Item) (*store.Item, error) {
-		if w.isRepeat(cur) {
+		if w.request.wrote(cur) {
 			return cur, nil
 		}
 		if err := w.cas.check(cur); err != nil {
@@ -111,11 +131,12 @@ func (w write) replace(name string) func(*store.Item) (*store.Item, error) {
 // patch merges into data and metadata, as RFC 7396 has it.
 type patch struct {
 	change
-	data, metadata []byte // nil: not named
+	data, metadata map[string]any // nil: not named
+	clearMetadata  bool
 }
 
 func parsePatch(raw map[string]any, requestID string, now func() time.Time) (p patch, err error) {
-	p.change = change{requestID: requestID, now: now}
+	p.change = change{request: requestPart{id: requestID}, now: now}
 	if p.cas, err = casField(raw); err != nil {
 		return patch{}, err
 	}
@@ -124,20 +145,19 @@ func parsePatch(raw map[string]any, requestID string, now func() time.Time) (p p
 		if !ok {
 			return patch{}, invalid("data must be an object")
 		}
-		if p.data, err = encodeData(data); err != nil {
+		if _, err := encodeData(data); err != nil {
 			return patch{}, err
 		}
+		p.data = data
 	}
 	if value, named := raw["metadata"]; named {
 		metadata, ok := value.(map[string]any)
-		if !ok {
-			return patch{}, invalid("metadata must be an object of strings")
-		}
-		if p.metadata, err = json.Marshal(metadata); err != nil {
+		if !ok && value != nil {
 			return patch{}, errMetadata
 		}
+		p.metadata, p.clearMetadata = metadata, value == nil
 	}
-	if p.data == nil && p.metadata == nil {
+	if p.data == nil && p.metadata == nil && !p.clearMetadata {
 		return patch{}, invalid("a patch must have data or metadata")
 	}
 	return p, nil
@@ -147,7 +167,7 @@ func (p patch) merge(cur *store.Item) (*store.Item, error) {
 	if cur == nil {
 		return nil, store.ErrItemNotFound
 	}
-	if p.isRepeat(cur) {
+	if p.request.wrote(cur) {
 		return cur, nil
 	}
 	if err := p.cas.check(cur); err != nil {
@@ -155,44 +175,56 @@ func (p patch) merge(cur *store.Item) (*store.Item, error) {
 	}
 	next := p.next(cur.Name, cur)
 	var err error
-	if next.Data, err = mergeInto(cur.Data, p.data); err != nil {
+	if next.Data, err = p.mergeData(cur.Data); err != nil {
 		return nil, err
 	}
 	next.Metadata, err = p.mergeMetadata(cur.Metadata)
 	return next, err
 }
 
-func (p patch) mergeMetadata(cur map[string]string) (map[string]string, error) {
-	if p.metadata == nil {
+func (p patch) mergeData(cur []byte) ([]byte, error) {
+	if p.data == nil {
 		return cur, nil
 	}
-	if cur == nil {
-		cur = map[string]string{}
+	var data map[string]any
+	if err := json.Unmarshal(cur, &data); err != nil {
+		return nil, store.ErrPageDamaged // the parser's text may quote the data
 	}
-	encoded, err := json.Marshal(cur)
-	if err != nil {
-		return nil, errMetadata
-	}
-	merged, err := mergeInto(encoded, p.metadata)
-	if err != nil {
-		return nil, err
-	}
-	var metadata map[string]string
-	if err := json.Unmarshal(merged, &metadata); err != nil {
-		return nil, errMetadata
-	}
-	return metadata, nil
+	return encodeData(merged(data, p.data))
 }
 
-func mergeInto(doc, patch []byte) ([]byte, error) {
-	if patch == nil {
-		return doc, nil
+func (p patch) mergeMetadata(cur map[string]string) (map[string]string, error) {
+	switch {
+	case p.clearMetadata:
+		return nil, nil
+	case p.metadata == nil:
+		return cur, nil
 	}
-	merged, err := jsonpatch.MergePatch(doc, patch)
-	if err != nil {
-		return nil, invalid("the patch cannot be merged") // the library's text may quote the data
+	target := make(map[string]any, len(cur))
+	for k, v := range cur {
+		target[k] = v
 	}
-	return merged, nil
+	return parseMetadata(merged(target, p.metadata))
+}
+
+// merged is MergePatch of RFC 7396, section 2, for a patch that is an object. It
+// changes target.
+func merged(target, patch map[string]any) map[string]any {
+	if target == nil {
+		target = map[string]any{}
+	}
+	for name, value := range patch {
+		switch v := value.(type) {
+		case nil:
+			delete(target, name)
+		case map[string]any:
+			inner, _ := target[name].(map[string]any) // anything else is replaced
+			target[name] = merged(inner, v)
+		default:
+			target[name] = v
+		}
+	}
+	return target
 }
 
 var errMetadata = invalid("metadata must be an object of strings")

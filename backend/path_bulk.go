@@ -5,7 +5,6 @@ package backend
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -49,13 +48,16 @@ func (b *backend) writeItems(ctx context.Context, req *logical.Request, d *frame
 	ops := make([]*store.Op, len(entries))
 	var sent []*store.Op
 	for i, entry := range entries {
-		op, err := b.bulkOp(entry, entryRequestID(req.ID, i))
+		op, err := b.bulkOp(entry, requestPart{id: req.ID, entry: i})
 		if err != nil {
 			ops[i] = &store.Op{Err: err}
 			continue
 		}
 		ops[i] = op
 		sent = append(sent, op)
+	}
+	if _, err := b.store.Tenant(ctx, id); err != nil {
+		return nil, err // even if no entry is well-formed
 	}
 	if err := b.apply(ctx, id, sent...); err != nil {
 		return nil, err
@@ -87,17 +89,8 @@ func bulkEntries(raw any) ([]map[string]any, error) {
 	return entries, nil
 }
 
-// entryRequestID is what one entry of a request is known by: the request may
-// write the same item twice.
-func entryRequestID(requestID string, entry int) string {
-	if requestID == "" {
-		return ""
-	}
-	return fmt.Sprintf("%s#%d", requestID, entry)
-}
-
 // bulkOp makes the change that one entry asks for.
-func (b *backend) bulkOp(entry map[string]any, requestID string) (*store.Op, error) {
+func (b *backend) bulkOp(entry map[string]any, request requestPart) (*store.Op, error) {
 	kindName, _ := entry["kind"].(string)
 	kind, err := parseKind(kindName)
 	if err != nil {
@@ -107,7 +100,7 @@ func (b *backend) bulkOp(entry map[string]any, requestID string) (*store.Op, err
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	w, err := parseWrite(entry, requestID, b.now)
+	w, err := parseWrite(entry, request, b.now)
 	if err != nil {
 		return nil, err
 	}
@@ -118,5 +111,10 @@ func (b *backend) bulkResult(op *store.Op) map[string]any {
 	if op.Err == nil {
 		return map[string]any{"revision": op.Item.Revision}
 	}
-	return map[string]any{"error": entryMessage(op.Err)}
+	_, err := answer(op.Err)
+	if coded, told := err.(logical.HTTPCodedError); told { //nolint:errorlint // answer returns it bare
+		return map[string]any{"error": coded.Error()}
+	}
+	b.Logger().Error("an item of a bulk write was not written", "error", err)
+	return map[string]any{"error": "the item was not written, for a fault that the engine's log tells: try again"}
 }

@@ -57,9 +57,16 @@ func (b *backend) readDEK(ctx context.Context, _ *logical.Request, d *framework.
 // tenantUsage reads a tenant's record and counts its pages under the tenant's
 // shared lock, so that a rotation does not end between the two.
 func (b *backend) tenantUsage(ctx context.Context, id string) (*store.Tenant, store.Usage, error) {
-	defer b.store.Shared(id)()
+	// The first count reads every page: before the lock, not under it.
 	t, err := b.store.Tenant(ctx, id)
 	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := b.store.Usage(ctx, t); err != nil {
+		return nil, nil, err
+	}
+	defer b.store.Shared(id)()
+	if t, err = b.store.Tenant(ctx, id); err != nil {
 		return nil, nil, err
 	}
 	usage, err := b.store.Usage(ctx, t)

@@ -6,6 +6,7 @@ package backend
 import (
 	"context"
 	"encoding/json"
+	"slices"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -102,9 +103,23 @@ func parseKind(text string) (store.Kind, error) {
 	return kind, nil
 }
 
-// apply makes changes under the tenant's shared lock, held from reading the
-// record until they are stored.
+// opsUnderLock is how many changes of a bulk write are made under the tenant's
+// lock at a time: who waits to take it exclusively does not wait for all.
+const opsUnderLock = 2500
+
+// apply makes changes, some at a time.
 func (b *backend) apply(ctx context.Context, tenant string, ops ...*store.Op) error {
+	for some := range slices.Chunk(ops, opsUnderLock) {
+		if err := b.applySome(ctx, tenant, some); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// applySome makes changes under the tenant's shared lock, held from reading the
+// record until they are stored.
+func (b *backend) applySome(ctx context.Context, tenant string, ops []*store.Op) error {
 	defer b.store.Shared(tenant)()
 	t, err := b.store.Tenant(ctx, tenant)
 	if err != nil {
@@ -191,7 +206,7 @@ func (b *backend) writeItem(ctx context.Context, req *logical.Request, d *framew
 	if err != nil {
 		return nil, err
 	}
-	w, err := parseWrite(d.Raw, req.ID, b.now)
+	w, err := parseWrite(d.Raw, requestPart{id: req.ID}, b.now)
 	if err != nil {
 		return nil, err
 	}

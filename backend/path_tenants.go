@@ -125,8 +125,8 @@ func parseTenantChange(d *framework.FieldData) (c tenantChange, err error) {
 		name := string(t)
 		c.keyType = &name
 	}
-	if paused, named := d.GetOk("rotation_paused"); named {
-		value, _ := paused.(bool)
+	if d.Raw["rotation_paused"] != nil {
+		value, _ := d.Get("rotation_paused").(bool)
 		c.paused = &value
 	}
 	return c, nil

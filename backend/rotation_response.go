@@ -102,13 +102,14 @@ func (b *backend) initiator(req *logical.Request) store.Initiator {
 // loginAlias is the alias that a request's token was logged in with: Vault's
 // display names are the mount's name and the alias's.
 func loginAlias(entity *logical.Entity, displayName string) *logical.Alias {
+	var best *logical.Alias
 	for _, a := range entity.Aliases {
-		if strings.HasSuffix(displayName, a.Name) {
-			return a
+		if strings.HasSuffix(displayName, "-"+a.Name) && (best == nil || len(a.Name) > len(best.Name)) {
+			best = a
 		}
 	}
-	if len(entity.Aliases) > 0 {
-		return entity.Aliases[0]
+	if best == nil && len(entity.Aliases) > 0 {
+		best = entity.Aliases[0]
 	}
-	return nil
+	return best
 }

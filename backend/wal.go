@@ -53,7 +53,9 @@ func (b *backend) intents(ctx context.Context) ([]rotation.Intent, error) {
 		}
 		i, err := decodeIntent(entry.Data)
 		if err != nil {
-			return nil, err
+			// It must not keep the other rotations from being worked on.
+			b.Logger().Error("an entry of the write-ahead log cannot be read", "wal_id", id, "error", err)
+			continue
 		}
 		i.ID = id
 		intents = append(intents, i)
@@ -79,10 +81,12 @@ func (b *backend) walRollback(ctx context.Context, _ *logical.Request, kind stri
 	if kind != walRotation {
 		return fmt.Errorf("write-ahead log entry of unknown kind %q", kind)
 	}
+	if !b.WriteSafeReplicationState() {
+		return errUnfinished // not this node's to decide
+	}
 	wanted, err := decodeIntent(data)
 	if err != nil {
-		b.Logger().Error("cannot read an entry of the write-ahead log", "error", err)
-		return err
+		return err // intents logs it
 	}
 	intents, err := b.intents(ctx) // the framework does not pass the entry's ID
 	if err != nil {

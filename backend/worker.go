@@ -120,7 +120,10 @@ func (w *workers) leave(id string) bool {
 func (w *workers) run(i rotation.Intent) {
 	log := w.log.With("tenant_id", i.TenantID, "rotation_id", i.RotationID)
 	for pause := firstBackoff; ; pause = min(2*pause, maxBackoff) {
-		over, err := w.resume(i, log)
+		over, progressed, err := w.resume(i, log)
+		if progressed {
+			pause = firstBackoff
+		}
 		if over || w.ctx.Err() != nil {
 			return
 		}
@@ -138,35 +141,40 @@ func (w *workers) run(i rotation.Intent) {
 	}
 }
 
-// resume goes on with a rotation; over says that nothing is left of it.
-func (w *workers) resume(i rotation.Intent, log hclog.Logger) (over bool, err error) {
+// resume goes on with a rotation; over says that nothing is left of it, and
+// progressed that some pages were moved.
+func (w *workers) resume(i rotation.Intent, log hclog.Logger) (over, progressed bool, err error) {
 	run, err := w.engine.Resume(w.ctx, i)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	if run == nil {
 		log.Debug("rotation is over, or never started")
-		return true, nil
+		return true, false, nil
+	}
+	if err := run.Count(w.ctx); err != nil {
+		return false, false, err
 	}
 	log.Info("rotation in progress")
 	for {
 		pending, err := run.Pending(w.ctx)
 		if err != nil {
-			return false, err
+			return false, progressed, err
 		}
-		if len(pending) == 0 {
-			done, err := run.Finish(w.ctx)
-			if err != nil {
-				return false, err
+		if len(pending) > 0 {
+			if err := w.move(run, pending); err != nil {
+				return false, progressed, err
 			}
-			if done {
-				log.Info("rotation ended")
-				return true, nil
-			}
+			progressed = true
 			continue
 		}
-		if err := w.move(run, pending); err != nil {
-			return false, err
+		done, err := run.Finish(w.ctx)
+		if err != nil {
+			return false, progressed, err
+		}
+		if done {
+			log.Info("rotation ended")
+			return true, true, nil
 		}
 	}
 }

@@ -100,7 +100,9 @@ func (r *Run) end(ctx context.Context, next *store.Tenant, how store.Phase) erro
 	ended.Phase = how
 	ended.EndedAt = r.e.now()
 	ended.UpdatedAt = ended.EndedAt
-	r.account(next, &ended)
+	if err := r.account(ctx, next, &ended); err != nil {
+		return err
+	}
 	next.Rotation, next.Last = nil, &ended
 	if err := r.e.store.PutTenant(ctx, next); err != nil {
 		return err
@@ -116,20 +118,25 @@ func (r *Run) end(ctx context.Context, next *store.Tenant, how store.Phase) erro
 
 // account settles the figures: what is no longer on other versions has been
 // rotated, whoever moved or deleted it.
-func (r *Run) account(t *store.Tenant, ended *store.Rotation) {
+func (r *Run) account(ctx context.Context, t *store.Tenant, ended *store.Rotation) error {
 	switch ended.Phase {
 	case store.Completed:
 		ended.Rotated = ended.ToRotate
 	case store.RolledBack:
 		ended.Rotated = store.Counts{}
 	default:
-		ended.Rotated = r.e.rotated(t, ended)
+		usage, err := r.e.store.Usage(ctx, t)
+		if err != nil {
+			return err
+		}
+		ended.Rotated = ended.ToRotate.Less(usage.Beside(ended.To))
 	}
 	ended.Failed = r.failed
 	ended.Failures = slices.SortedFunc(maps.Values(r.failures), func(a, b store.Failure) int {
 		return cmp.Compare(a.Page, b.Page)
 	})
 	ended.Failures = ended.Failures[:min(len(ended.Failures), maxFailures)]
+	return nil
 }
 
 // filePrevious makes sure that the rotation that ended before this one is in

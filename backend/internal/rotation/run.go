@@ -20,18 +20,22 @@ type Run struct {
 	phase  store.Phase
 	target int // the version that pages move to
 
-	began     time.Time
-	begunWith store.Counts // what had been rotated by then
+	began time.Time
 
-	mu sync.Mutex
+	mu        sync.Mutex
+	counted   bool
+	begunWith store.Counts // what had been rotated by then, once counted
 	// seen are the pages that this run has found, or after a cancel put, on the
 	// target version. They cannot leave it: every write since the phase began
 	// uses that version.
 	seen     map[store.Place]bool
 	failures map[store.Place]store.Failure
 	failed   int // items on those pages
-	moved    time.Time
-	noted    time.Time
+	// strayed are pages that were listed and then did not count: a page does that
+	// once, when it splits.
+	strayed map[store.Place]bool
+	moved   time.Time
+	noted   time.Time
 }
 
 // newRun returns a run for t's unfinished rotation.
@@ -39,8 +43,8 @@ func (e *Engine) newRun(t *store.Tenant, intent Intent) *Run {
 	now := e.now()
 	r := &Run{
 		e: e, intent: intent, phase: t.Rotation.Phase, target: target(t.Rotation),
-		began: now, begunWith: e.rotated(t, t.Rotation), moved: now, noted: now,
-		seen: map[store.Place]bool{}, failures: map[store.Place]store.Failure{},
+		began: now, moved: now, noted: now,
+		seen: map[store.Place]bool{}, failures: map[store.Place]store.Failure{}, strayed: map[store.Place]bool{},
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -80,10 +84,7 @@ func (r *Run) tenant(ctx context.Context) (*store.Tenant, error) {
 // Pending lists the pages afresh and returns those that the run has not seen on
 // the target version. With none left, the run is to Finish.
 func (r *Run) Pending(ctx context.Context) ([]store.PageRef, error) {
-	t, err := func() (*store.Tenant, error) {
-		defer r.e.store.Shared(r.intent.TenantID)()
-		return r.tenant(ctx)
-	}()
+	t, err := r.read(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -125,20 +126,31 @@ func (r *Run) Move(ctx context.Context, ref store.PageRef) error {
 	if err != nil {
 		return err
 	}
-	r.note(ref, moved, back)
+	if !r.note(ref, moved, back) {
+		r.e.store.ForgetPages(t)
+		return store.ErrContended
+	}
 	return nil
 }
 
 // note keeps what a move showed. Forward, a page that was rewritten is read once
 // more before it counts: that is the verifying pass. Back, only a write that
-// succeeded after the cancel counts.
-func (r *Run) note(ref store.PageRef, moved store.Moved, back bool) {
+// succeeded after the cancel counts. It returns false for a page that is listed
+// again and again but does not count: what is cached of the pages is wrong.
+func (r *Run) note(ref store.PageRef, moved store.Moved, back bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.moved = r.e.now()
-	if !ref.Leftover && back == (moved == store.Rewrote) {
+	switch {
+	case ref.Leftover:
+	case moved == store.Elsewhere:
+		again := r.strayed[ref.Place]
+		r.strayed[ref.Place] = true
+		return !again
+	case back == (moved == store.Rewrote):
 		r.seen[ref.Place] = true
 	}
+	return true
 }
 
 func (r *Run) fail(p store.Place, err error, items int) {
@@ -148,7 +160,30 @@ func (r *Run) fail(p store.Place, err error, items int) {
 	r.failed += items
 }
 
-// NoteProgress stores how far the rotation is, at most once a second.
+// Count makes sure that it is known how many items are on which version, for
+// the accounts and for who asks. The first time it reads every page.
+func (r *Run) Count(ctx context.Context) error {
+	t, err := r.read(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = r.e.store.Usage(ctx, t)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil && !r.counted {
+		r.counted, r.begunWith = true, r.e.rotated(t, t.Rotation)
+	}
+	return err
+}
+
+// read reads the record under the tenant's shared lock.
+func (r *Run) read(ctx context.Context) (*store.Tenant, error) {
+	defer r.e.store.Shared(r.intent.TenantID)()
+	return r.tenant(ctx)
+}
+
+// NoteProgress stores how far the rotation is, at most once a second, unless
+// that is not known just now.
 func (r *Run) NoteProgress(ctx context.Context) error {
 	now := r.e.now()
 	r.mu.Lock()
@@ -160,12 +195,12 @@ func (r *Run) NoteProgress(ctx context.Context) error {
 	if !due {
 		return nil
 	}
-	t, err := func() (*store.Tenant, error) {
-		defer r.e.store.Shared(r.intent.TenantID)()
-		return r.tenant(ctx)
-	}()
+	t, err := r.read(ctx)
 	if err != nil {
 		return err
+	}
+	if _, known := r.e.store.KnownUsage(t); !known {
+		return nil
 	}
 	return r.e.store.PutProgress(ctx, t, store.Progress{
 		RotationID: r.intent.RotationID, Rotated: r.e.rotated(t, t.Rotation), At: now,

@@ -86,8 +86,10 @@ func (e *Engine) viewUnfinished(ctx context.Context, t *store.Tenant, v *View) e
 	if run != nil {
 		run.mu.Lock()
 		v.UpdatedAt = run.moved
+		if run.counted {
+			v.ItemsPerSecond = perSecond(v.Rotated.Total()-run.begunWith.Total(), e.now().Sub(run.began))
+		}
 		run.mu.Unlock()
-		v.ItemsPerSecond = perSecond(v.Rotated.Total()-run.begunWith.Total(), e.now().Sub(run.began))
 		if v.ItemsPerSecond > 0 {
 			rate = v.ItemsPerSecond
 		}

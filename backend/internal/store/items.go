@@ -42,10 +42,10 @@ func (s *Store) Read(ctx context.Context, t *Tenant, k Kind, name string) (*Item
 func (s *Store) Names(ctx context.Context, t *Tenant, k Kind) ([]string, error) {
 	w, release := s.tenants.use(t.Incarnation)
 	defer release()
-	if err := s.loadDirectory(ctx, w); err != nil {
+	leaves, err := s.leaves(ctx, w)
+	if err != nil {
 		return nil, err
 	}
-	leaves, _ := w.dir.leaves()
 	var (
 		mu    sync.Mutex
 		names []string
@@ -72,6 +72,19 @@ func (s *Store) Names(ctx context.Context, t *Tenant, k Kind) ([]string, error) 
 	}
 	slices.Sort(names)
 	return names, nil
+}
+
+// leaves returns the pages that count.
+func (s *Store) leaves(ctx context.Context, w *working) (map[Place]entry, error) {
+	for range maxTries {
+		if pages, loaded := w.dir.leaves(); loaded {
+			return pages, nil
+		}
+		if err := s.loadDirectory(ctx, w); err != nil {
+			return nil, err
+		}
+	}
+	return nil, ErrContended
 }
 
 // NamesAfter lists at most limit items of one kind, in the order in which they

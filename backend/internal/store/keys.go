@@ -128,7 +128,7 @@ func (s *Store) pageAEAD(ctx context.Context, t *Tenant, v *keyring.Version) (ke
 	defer clear(key)
 	a, err := keyring.NewAEAD(v.KeyType, key)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w: %w", v.KeyID, ErrKeyDamaged, err)
 	}
 	s.keys.opened.Add(v.KeyID, a)
 	return a, nil
@@ -145,7 +145,7 @@ func (s *Store) openKey(ctx context.Context, b keyring.Binding) ([]byte, error) 
 	}
 	var w wrappedKey
 	if err := cbor.Unmarshal(entry.Value, &w); err != nil || w.Format != wrappedKeyFormat {
-		return nil, fmt.Errorf("key entry %s is malformed", b.KeyID)
+		return nil, fmt.Errorf("%s: %w: malformed", b.KeyID, ErrKeyDamaged)
 	}
 	kek, err := s.kek(ctx, w.KEKID)
 	if err != nil {
@@ -153,7 +153,7 @@ func (s *Store) openKey(ctx context.Context, b keyring.Binding) ([]byte, error) 
 	}
 	key, err := kek.Unwrap(ctx, w.Wrapped, b)
 	if err != nil {
-		return nil, fmt.Errorf("key %s: %w", b.KeyID, err)
+		return nil, fmt.Errorf("%s: %w: %w", b.KeyID, ErrKeyDamaged, err)
 	}
 	return key, nil
 }

@@ -129,11 +129,12 @@ func (s *Store) openRaw(ctx context.Context, t *Tenant, p Place, raw []byte) (He
 	return h, encoded, err
 }
 
-// keyGone reports whether err says that a page's key is not to be had: the page
-// was rewritten since it was read, or its tenant's record was.
+// keyGone reports whether err says that a page's key is not to be had: mostly
+// since the page was rewritten after it was read, or its tenant's record was; if
+// that is not it, the key or its entry is damaged.
 func keyGone(err error) bool {
-	return errors.Is(err, ErrKeyGone) || errors.Is(err, keyring.ErrNoVersion) ||
-		errors.Is(err, keyring.ErrVersionDestroyed)
+	return errors.Is(err, ErrKeyGone) || errors.Is(err, ErrKeyDamaged) ||
+		errors.Is(err, keyring.ErrNoVersion) || errors.Is(err, keyring.ErrVersionDestroyed)
 }
 
 // hidden tells what to make of a page that the directory lists and Get does not
@@ -210,10 +211,11 @@ func (s *Store) read(ctx context.Context, t *Tenant, w *working, h Hash) (*conte
 }
 
 func (s *Store) readHidden(ctx context.Context, w *working, p Place, h Hash) (bool, error) {
-	if q, found, _, _ := w.dir.route(h); found && q != p {
-		return false, nil // it split, and the directory knows
-	}
+	// Who split it has told the directory by the time the lock is free.
 	defer s.lockPage(w.incarnation, p)()
+	if q, found, _, _ := w.dir.route(h); found && q != p {
+		return false, nil
+	}
 	return s.hidden(ctx, w, p)
 }
 

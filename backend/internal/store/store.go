@@ -26,6 +26,8 @@ var (
 	ErrPageDamaged = errors.New("page does not open")
 	// ErrKeyGone reports that an entry's key is not in storage.
 	ErrKeyGone = errors.New("key is not in storage")
+	// ErrKeyDamaged reports a key entry that does not open.
+	ErrKeyDamaged = errors.New("key entry does not open")
 	// ErrContended reports an operation that met a change at every try.
 	ErrContended = errors.New("too many concurrent changes, try again")
 )

@@ -13,8 +13,9 @@ type Moved int
 
 // What Move did.
 const (
-	Stayed  Moved = iota // the page is on the version, or not there any more
-	Rewrote              // it was sealed again and stored
+	Elsewhere Moved = iota // the page does not count any more: it split, say
+	Stayed                 // its header says that it is on the version
+	Rewrote                // it was sealed again and stored
 )
 
 // PageRef is a page as a List showed it.
@@ -39,19 +40,8 @@ func (s *Store) ListPages(ctx context.Context, t *Tenant) ([]PageRef, error) {
 	return refs, nil
 }
 
-// PageVersion reads the header of page p. A page that does not show, or whose
-// header is malformed, is on version 0, which no key has.
-func (s *Store) PageVersion(ctx context.Context, t *Tenant, p Place) (int, error) {
-	raw, err := s.getPage(ctx, t.Incarnation, p)
-	if err != nil || raw == nil {
-		return 0, err
-	}
-	h, _, err := parseHeader(raw)
-	if err != nil {
-		return 0, nil //nolint:nilerr // version 0 says so
-	}
-	return h.Version, nil
-}
+// ForgetPages drops the directory of t, so that it is loaded afresh.
+func (s *Store) ForgetPages(t *Tenant) { s.tenants.drop(t.Incarnation) }
 
 // PageItems is how many items page p holds by its header, 0 if it has none.
 func (s *Store) PageItems(ctx context.Context, t *Tenant, p Place) int {
@@ -71,16 +61,24 @@ func (s *Store) PageItems(ctx context.Context, t *Tenant, p Place) int {
 // rewrite is true. A leftover is deleted. It fails with [ErrPageDamaged] if the
 // page does not open. The caller holds the tenant's lock shared and has made
 // sure, under it, that the version is the one to move to.
+//
+// Under the page's lock it looks the page up again. A page that has split since
+// it was listed may still show behind a stale cache: to write it would bring it
+// back, and it would count instead of its children.
 func (s *Store) Move(ctx context.Context, t *Tenant, ref PageRef, version int, rewrite bool) (Moved, error) {
 	w, release := s.tenants.use(t.Incarnation)
 	defer release()
 	if ref.Leftover {
-		return Stayed, s.deleteLeftover(ctx, w, ref)
+		return Elsewhere, s.deleteLeftover(ctx, w, ref)
 	}
 	defer s.lockPage(w.incarnation, ref.Place)()
+	p, empty, err := s.locate(ctx, w, ref.Place.first())
+	if err != nil || empty || p != ref.Place {
+		return Elsewhere, err
+	}
 	raw, err := s.getPage(ctx, w.incarnation, ref.Place)
 	if err != nil {
-		return Stayed, err
+		return Elsewhere, err
 	}
 	if raw == nil {
 		return s.moveHidden(ctx, t, w, ref.Place, version)
@@ -95,7 +93,7 @@ func (s *Store) Move(ctx context.Context, t *Tenant, ref PageRef, version int, r
 		err = fmt.Errorf("%w: %w", ErrPageDamaged, err)
 	}
 	if err != nil {
-		return Stayed, err
+		return Elsewhere, err
 	}
 	h.Version = version
 	return Rewrote, s.reseal(ctx, t, w, ref.Place, h, encoded)
@@ -126,11 +124,11 @@ func (s *Store) reseal(ctx context.Context, t *Tenant, w *working, p Place, h He
 func (s *Store) moveHidden(ctx context.Context, t *Tenant, w *working, p Place, version int) (Moved, error) {
 	isEmpty, err := s.hidden(ctx, w, p)
 	if err != nil || !isEmpty {
-		return Stayed, err
+		return Elsewhere, err
 	}
 	encoded, err := slots(nil).encode()
 	if err != nil {
-		return Stayed, err
+		return Elsewhere, err
 	}
 	return Rewrote, s.reseal(ctx, t, w, p, Header{Version: version}, encoded)
 }

@@ -95,11 +95,7 @@ func (s *Store) readHeader(ctx context.Context, w *working, generation uint64, p
 
 // headerOfHidden settles a page that the directory lists and Get does not show.
 func (s *Store) headerOfHidden(ctx context.Context, w *working, p Place) error {
-	if q, found, _, _ := w.dir.route(p.first()); found && q != p {
-		return nil // it split, and the directory knows
-	}
-	defer s.lockPage(w.incarnation, p)()
-	isEmpty, err := s.hidden(ctx, w, p)
+	isEmpty, err := s.readHidden(ctx, w, p, p.first())
 	if err != nil {
 		return fmt.Errorf("counting: %w", err)
 	}
