@@ -10,10 +10,15 @@
 //	Vault's barrier
 //	└── KEK of the mount               wraps keys, nothing else
 //	    ├── placement key of a tenant  keys the hash that places items on pages
-//	    └── page key of a version      seals the tenant's pages
+//	    ├── page key of a version      seals the tenant's pages
+//	    └── external key of a version  seals what leaves the engine
 //
 // A wrapped key is bound to its tenant, incarnation, key ID and key type: moved
 // to another place in storage, it does not open. See [Binding].
+//
+// The page key and the external key of a version are independent of each other: a
+// rotation re-encrypts the pages and destroys the page key, while what has left
+// the engine cannot be re-encrypted here, and keeps the external one.
 //
 // A [Ring] lists a tenant's versions and their states after NIST SP 800-57 part
 // 1, section 7: exactly one version is active and seals; deactivated ones only

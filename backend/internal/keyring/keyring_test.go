@@ -139,6 +139,7 @@ func TestWrappedKeyOpensAtItsPlaceOnly(t *testing.T) {
 		"key ID":      {"t", "i", "l", XAES256GCM, PageKey},
 		"key type":    {"t", "i", "k", AES256GCM, PageKey},
 		"purpose":     {"t", "i", "k", XAES256GCM, PlacementKey},
+		"use outside": {"t", "i", "k", XAES256GCM, ExternalKey},
 	} {
 		_, err := kek.Unwrap(ctx, wrapped, b)
 		require.ErrorIs(t, err, ErrUnwrap, "another %s", name)

@@ -29,6 +29,7 @@ type Purpose string
 const (
 	PageKey      Purpose = "page"      // seals a tenant's pages
 	PlacementKey Purpose = "placement" // keys the hash that places items on pages
+	ExternalKey  Purpose = "external"  // seals what leaves the engine
 )
 
 // Binding is where a wrapped key belongs. It is the associated data of the

@@ -116,21 +116,26 @@ func (s *Store) HasKey(ctx context.Context, incarnation, keyID string) (bool, er
 
 // pageAEAD opens the page key of a version. It fails with [ErrKeyGone].
 func (s *Store) pageAEAD(ctx context.Context, t *Tenant, v *keyring.Version) (keyring.AEAD, error) {
-	if a, ok := s.keys.opened.Get(v.KeyID); ok {
+	return s.aead(ctx, t.Binding(v.KeyID, v.KeyType, keyring.PageKey))
+}
+
+// aead opens the key at the place that b names. It fails with [ErrKeyGone].
+func (s *Store) aead(ctx context.Context, b keyring.Binding) (keyring.AEAD, error) {
+	if a, ok := s.keys.opened.Get(b.KeyID); ok {
 		return a, nil
 	}
 	s.keys.loading.RLock()
 	defer s.keys.loading.RUnlock()
-	key, err := s.openKey(ctx, t.Binding(v.KeyID, v.KeyType, keyring.PageKey))
+	key, err := s.openKey(ctx, b)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(key)
-	a, err := keyring.NewAEAD(v.KeyType, key)
+	a, err := keyring.NewAEAD(b.KeyType, key)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", v.KeyID, ErrKeyDamaged, err)
+		return nil, fmt.Errorf("%s: %w: %w", b.KeyID, ErrKeyDamaged, err)
 	}
-	s.keys.opened.Add(v.KeyID, a)
+	s.keys.opened.Add(b.KeyID, a)
 	return a, nil
 }
 

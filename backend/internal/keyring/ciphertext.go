@@ -1,0 +1,97 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package keyring
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// ciphertextPrefix begins every ciphertext that leaves the engine:
+//
+//	dek:v<version>:<base64 of what the version's external key sealed>
+const ciphertextPrefix = "dek:v"
+
+// What the functions that read texts from outside report.
+var (
+	// ErrCiphertext reports a text that is no ciphertext of this engine.
+	ErrCiphertext = errors.New("ciphertext is malformed")
+	// ErrVersion reports a text that is no version number.
+	ErrVersion = errors.New("version must be a whole number from 1, in digits, without leading zeros")
+	// ErrBase64 reports a text that is not base64 as this engine reads it.
+	ErrBase64 = errors.New("not standard base64, padded, without line breaks")
+)
+
+// strict refuses what Go's decoder else passes over: bits behind the last byte.
+var strict = base64.StdEncoding.Strict()
+
+// Ciphertext is what callers keep of something sealed for them.
+type Ciphertext struct {
+	Version int    // of the tenant's DEK
+	Sealed  []byte // nonce, encrypted text and tag, as its key type has them
+}
+
+// ParseCiphertext reads a ciphertext. There is one text for each ciphertext:
+// what parses is what String returns. It fails with [ErrCiphertext].
+func ParseCiphertext(s string) (Ciphertext, error) {
+	rest, ok := strings.CutPrefix(s, ciphertextPrefix)
+	if !ok {
+		return Ciphertext{}, fmt.Errorf("%w: it must begin with dek:v<version>:", ErrCiphertext)
+	}
+	number, encoded, ok := strings.Cut(rest, ":")
+	if !ok {
+		return Ciphertext{}, fmt.Errorf("%w: it must begin with dek:v<version>:", ErrCiphertext)
+	}
+	version, err := ParseVersion(number)
+	if err != nil {
+		return Ciphertext{}, fmt.Errorf("%w: its %w", ErrCiphertext, err)
+	}
+	sealed, err := DecodeBase64(encoded)
+	if err != nil {
+		return Ciphertext{}, fmt.Errorf("%w: what follows the version is %w", ErrCiphertext, err)
+	}
+	return Ciphertext{Version: version, Sealed: sealed}, nil
+}
+
+// String is the reverse of ParseCiphertext.
+func (c Ciphertext) String() string {
+	return ciphertextPrefix + strconv.Itoa(c.Version) + ":" + base64.StdEncoding.EncodeToString(c.Sealed)
+}
+
+// ParseVersion reads the number of a version, as paths and ciphertexts have it.
+// It fails with [ErrVersion].
+func ParseVersion(s string) (int, error) {
+	if s == "" || s[0] == '0' || strings.ContainsFunc(s, func(r rune) bool { return r < '0' || r > '9' }) {
+		return 0, ErrVersion
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n > math.MaxInt32 {
+		return 0, ErrVersion
+	}
+	return int(n), nil
+}
+
+// DecodeBase64 reads standard base64 with padding. Unlike Go's decoder it does
+// not pass over line breaks. It fails with [ErrBase64], which quotes nothing.
+func DecodeBase64(s string) ([]byte, error) {
+	if strings.ContainsAny(s, "\r\n") {
+		return nil, ErrBase64
+	}
+	b, err := strict.DecodeString(s)
+	if err != nil {
+		return nil, ErrBase64
+	}
+	return b, nil
+}
+
+// CiphertextAD binds a ciphertext to its tenant and to the key that sealed it,
+// and to what the caller says belongs to it. Each part is preceded by its
+// length, so that no caller's bytes can pass for another part.
+func CiphertextAD(tenant, incarnation, keyID string, callers []byte) []byte {
+	return AssociatedData("vault-plugin-dek/ciphertext/v1", tenant, incarnation, keyID, string(callers))
+}
