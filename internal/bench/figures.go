@@ -1,0 +1,141 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+)
+
+// figure is one line of the output.
+type figure struct {
+	name string
+	unit string
+	goal goal
+}
+
+// section measures figures that belong together, so that both sides of a ratio
+// are taken in turns.
+type section struct {
+	figures []figure
+	measure func(context.Context, *bench) error
+}
+
+// goal is a bound on a figure; the zero value is none.
+type goal struct {
+	bound   float64
+	atMost  bool
+	present bool
+}
+
+func atLeast(bound float64) goal { return goal{bound: bound, present: true} }
+func atMost(bound float64) goal  { return goal{bound: bound, atMost: true, present: true} }
+
+func (g goal) met(value float64) bool {
+	switch {
+	case !g.present:
+		return true
+	case math.IsNaN(value):
+		return false
+	case g.atMost:
+		return value <= g.bound
+	default:
+		return value >= g.bound
+	}
+}
+
+func (g goal) String() string {
+	switch {
+	case !g.present:
+		return ""
+	case g.atMost:
+		return fmt.Sprintf("at most %g", g.bound)
+	default:
+		return fmt.Sprintf("at least %g", g.bound)
+	}
+}
+
+// Units of figures. A ratio is above 1 where the engine is the better side.
+const (
+	itemsPerSecond    = "items/s"
+	pagesPerSecond    = "pages/s"
+	requestsPerSecond = "requests/s"
+	ratioUnit         = "ratio"
+	milliseconds      = "ms"
+	seconds           = "s"
+	megabytes         = "MB"
+)
+
+// sections is the table of all figures, the most important first. What restarts
+// Vault comes last.
+var sections = []section{
+	{measure: rotate20k, figures: []figure{
+		{"rotate_items_per_second_20k", itemsPerSecond, goal{}},
+	}},
+	{measure: rotateVersusFloor, figures: []figure{
+		{"rotate_items_per_second", itemsPerSecond, goal{}},
+		{"rotate_pages_per_second", pagesPerSecond, goal{}},
+		{"floor_pages_per_second", pagesPerSecond, goal{}},
+		{"ratio_rotate_vs_floor", ratioUnit, atLeast(0.8)},
+	}},
+	{measure: rotateVersusPeer, figures: []figure{
+		{"peer_items_per_second", itemsPerSecond, goal{}},
+		{"ratio_rotate_vs_peer", ratioUnit, atLeast(100)},
+	}},
+	{measure: rotateCalls, figures: []figure{
+		{"rotate_call_p50_ms", milliseconds, goal{}},
+		{"rotate_call_p99_ms", milliseconds, atMost(50)},
+	}},
+	{measure: itemReads, figures: []figure{
+		{"read_requests_per_second", requestsPerSecond, goal{}},
+		{"noop_read_requests_per_second", requestsPerSecond, goal{}},
+		{"ratio_read_vs_noop", ratioUnit, atLeast(0.7)},
+	}},
+	{measure: itemWrites, figures: []figure{
+		{"write_requests_per_second", requestsPerSecond, goal{}},
+		{"write_small_requests_per_second", requestsPerSecond, goal{}},
+		{"kv2_write_requests_per_second", requestsPerSecond, goal{}},
+		{"ratio_write_vs_kv2", ratioUnit, atLeast(1)},
+		{"ratio_write_small_vs_kv2", ratioUnit, atLeast(1)},
+	}},
+	{measure: bulkWrites, figures: []figure{
+		{"bulk_write_items_per_second", itemsPerSecond, goal{}},
+		{"ratio_bulk_write_vs_kv2", ratioUnit, atLeast(20)},
+		{"bulk_write_full_items_per_second", itemsPerSecond, goal{}},
+	}},
+	{measure: encrypts, figures: []figure{
+		{"encrypt_requests_per_second", requestsPerSecond, goal{}},
+		{"ratio_encrypt_vs_noop", ratioUnit, atLeast(0.9)},
+		{"ratio_encrypt_vs_transit", ratioUnit, goal{}},
+	}},
+	{measure: encryptBatches, figures: []figure{
+		{"encrypt_batch_requests_per_second", requestsPerSecond, goal{}},
+		{"ratio_encrypt_batch_vs_noop", ratioUnit, atLeast(0.9)},
+		{"ratio_encrypt_batch_vs_transit", ratioUnit, goal{}},
+	}},
+	{measure: proxyStatus, figures: []figure{
+		{"proxy_status_requests_per_second", requestsPerSecond, goal{}},
+		{"ratio_proxy_vs_vault", ratioUnit, atLeast(0.7)},
+	}},
+	{measure: rotateMillion, figures: []figure{
+		{"rotate_million_seconds", seconds, atMost(15)},
+		{"rotate_million_rss_mb", megabytes, atMost(300)},
+		{"ratio_million_cost_per_item", ratioUnit, atMost(1.2)},
+		{"read_p99_idle_ms", milliseconds, goal{}},
+		{"read_p99_rotating_ms", milliseconds, atMost(25)},
+		{"ratio_rotate_loaded_vs_unloaded", ratioUnit, atLeast(0.75)},
+		{"rotate_call_cold_million_ms", milliseconds, atMost(4000)},
+	}},
+}
+
+// list prints the table.
+func list(w io.Writer) {
+	for _, s := range sections {
+		for _, f := range s.figures {
+			_, _ = fmt.Fprintf(w, "%-36s %-10s %s\n", f.name, f.unit, f.goal)
+		}
+	}
+}

@@ -1,0 +1,110 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package floorplugin
+
+import (
+	"context"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend"
+)
+
+// LoaderVersion is the version of the plugin that the loader is registered
+// under. The mount is moved to the real one when it is loaded.
+const LoaderVersion = "v0.0.1"
+
+const (
+	loadRequestItems = 10_000 // what a bulk write may have
+	flushParallel    = 32
+)
+
+// loader makes the engine over a buffer in memory, with two paths of its own:
+// "load" writes items of one tenant, "flush" writes all entries to the mount's
+// storage. Through the engine's API a million items would take as many page
+// writes as it takes requests times pages, which is not what is measured.
+func loader(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
+	buffered := *conf
+	buffer := new(logical.InmemStorage)
+	buffered.StorageView = buffer
+	engine, err := backend.Factory(ctx, &buffered)
+	if err != nil {
+		return nil, err
+	}
+	l := &load{engine: engine, buffer: buffer}
+	b := &framework.Backend{
+		BackendType:    logical.TypeLogical,
+		RunningVersion: LoaderVersion,
+		Clean:          engine.Cleanup,
+		Paths: []*framework.Path{
+			{
+				Pattern: "load",
+				Fields: map[string]*framework.FieldSchema{
+					"tenant": {Type: framework.TypeString, Description: "The tenant, which is created."},
+					"from":   {Type: framework.TypeInt, Description: "The number of the first item."},
+					"to":     {Type: framework.TypeInt, Description: "The number after the last."},
+				},
+				Operations: map[logical.Operation]framework.OperationHandler{
+					logical.UpdateOperation: &framework.PathOperation{Callback: l.load},
+				},
+			},
+			{
+				Pattern: "flush",
+				Operations: map[logical.Operation]framework.OperationHandler{
+					logical.UpdateOperation: &framework.PathOperation{Callback: l.flush},
+				},
+			},
+		},
+	}
+	if err := b.Setup(ctx, conf); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+type load struct {
+	engine logical.Backend
+	buffer *logical.InmemStorage
+}
+
+func (l *load) load(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	tenant, _ := d.Get("tenant").(string)
+	from, to := d.Get("from").(int), d.Get("to").(int)
+	if resp, err := l.send(ctx, "tenants/"+tenant, nil); err != nil || resp != nil && resp.IsError() {
+		return resp, err
+	}
+	for ; from < to; from += loadRequestItems {
+		items := Items(from, min(from+loadRequestItems, to))
+		resp, err := l.send(ctx, "tenants/"+tenant+"/items", map[string]any{"items": items})
+		if err != nil || resp != nil && resp.IsError() {
+			return resp, err
+		}
+	}
+	return nil, nil
+}
+
+func (l *load) send(ctx context.Context, path string, data map[string]any) (*logical.Response, error) {
+	return l.engine.HandleRequest(ctx, NewRequest(l.buffer, path, data))
+}
+
+// flush writes what is buffered to the mount's storage.
+func (l *load) flush(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(flushParallel)
+	err := logical.ScanView(ctx, l.buffer, func(key string) {
+		g.Go(func() error {
+			entry, err := l.buffer.Get(ctx, key)
+			if err != nil || entry == nil {
+				return err
+			}
+			return req.Storage.Put(ctx, entry)
+		})
+	})
+	if flushErr := g.Wait(); flushErr != nil {
+		return nil, flushErr
+	}
+	return nil, err
+}

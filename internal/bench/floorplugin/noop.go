@@ -1,0 +1,94 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package floorplugin
+
+import (
+	"context"
+	"encoding/base64"
+	"strings"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// What the constants stand for: a secret of SecretBytes characters, and a
+// ciphertext with a nonce of 24 bytes and a tag of 16.
+const (
+	SecretBytes = 200
+	sealedExtra = 24 + 16
+)
+
+// noopPaths takes the requests of the engine that it is measured by, decodes
+// them as the engine must, and answers with constants of the same size.
+func noopPaths() []*framework.Path {
+	text := func() *framework.FieldSchema { return &framework.FieldSchema{Type: framework.TypeString} }
+	return []*framework.Path{
+		{
+			Pattern: `tenants/(?P<tenant_id>[^/]+)/(?P<kind>credentials|apiKeys|secrets)/(?P<name>[\s\S]+)$`,
+			Fields: map[string]*framework.FieldSchema{
+				"tenant_id": text(), "kind": text(), "name": text(),
+			},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ReadOperation: &framework.PathOperation{Callback: noopRead},
+			},
+		},
+		{
+			Pattern: `tenants/(?P<tenant_id>[^/]+)/encrypt$`,
+			Fields: map[string]*framework.FieldSchema{
+				"tenant_id": text(), "plaintext": text(), "associated_data": text(),
+				"batch_input": {Type: framework.TypeSlice},
+			},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: &framework.PathOperation{Callback: noopEncrypt},
+			},
+		},
+	}
+}
+
+func noopRead(_ context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	if _, ok := d.Get("name").(string); !ok {
+		return nil, logical.ErrInvalidRequest
+	}
+	return &logical.Response{Data: map[string]any{
+		"data":        map[string]any{"value": strings.Repeat("x", SecretBytes)},
+		"metadata":    map[string]string{},
+		"revision":    uint64(1),
+		"key_version": 1,
+		"created_at":  "2025-07-10T14:35:00.123456789Z",
+		"updated_at":  "2025-07-10T14:35:00.123456789Z",
+	}}, nil
+}
+
+func noopEncrypt(_ context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	batch, isBatch := d.Raw["batch_input"].([]any)
+	if !isBatch {
+		plaintext, _ := d.Raw["plaintext"].(string)
+		answer, err := noopCiphertext(plaintext)
+		if err != nil {
+			return nil, err
+		}
+		return &logical.Response{Data: answer}, nil
+	}
+	results := make([]map[string]any, len(batch))
+	for i, entry := range batch {
+		object, _ := entry.(map[string]any)
+		plaintext, _ := object["plaintext"].(string)
+		answer, err := noopCiphertext(plaintext)
+		if err != nil {
+			return nil, err
+		}
+		results[i] = answer
+	}
+	return &logical.Response{Data: map[string]any{"batch_results": results}}, nil
+}
+
+// noopCiphertext is what a ciphertext of plaintext looks like, without one.
+func noopCiphertext(plaintext string) (map[string]any, error) {
+	data, err := base64.StdEncoding.DecodeString(plaintext)
+	if err != nil {
+		return nil, logical.ErrInvalidRequest
+	}
+	sealed := strings.Repeat("A", base64.StdEncoding.EncodedLen(len(data)+sealedExtra))
+	return map[string]any{"ciphertext": "dek:v1:" + sealed, "key_version": 1}, nil
+}
