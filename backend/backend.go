@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
@@ -26,11 +27,13 @@ var Version = "v0.1.0"
 type backend struct {
 	*framework.Backend
 
-	storage logical.Storage
-	store   *store.Store
-	engine  *rotation.Engine
-	workers *workers
-	now     func() time.Time
+	storage  logical.Storage
+	store    *store.Store
+	engine   *rotation.Engine
+	deletion *deletion.Engine
+	workers  *workers
+	schedule *scheduler
+	now      func() time.Time
 }
 
 // Factory makes the engine for one mount. It writes nothing: Vault refuses
@@ -49,6 +52,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 		now:     func() time.Time { return clock().UTC() },
 	}
 	b.engine = rotation.NewEngine(b.store, intentLog{b.storage}, b.now)
+	b.deletion = deletion.NewEngine(b.store, b.now)
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
 		RunningVersion: Version,
@@ -62,6 +66,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 			b.itemPaths(),
 			b.dekPaths(),
 			b.rotationPaths(),
+			b.statusPaths(),
 			b.tenantPaths(),
 		),
 		InitializeFunc: b.initialize,
@@ -74,6 +79,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 		return nil, err
 	}
 	b.workers = newWorkers(b.engine, b.parallelism, b.Logger())
+	b.schedule = newScheduler(b)
 	return b, nil
 }
 
@@ -85,9 +91,11 @@ func (b *backend) initialize(context.Context, *logical.InitializationRequest) er
 }
 
 // periodic is called every minute, holds Vault's state lock and has 90 seconds:
-// it only makes sure that every unfinished rotation is being worked on.
+// it only makes sure that every unfinished rotation is being worked on, and lets
+// the scheduler look.
 func (b *backend) periodic(context.Context, *logical.Request) error {
 	b.takeUp()
+	b.schedule.wake()
 	return nil
 }
 

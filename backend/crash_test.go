@@ -367,6 +367,7 @@ func (w *witness) on(m *mount) *witness {
 // slowly lets one page at a time move, so that operations come in one order.
 func slowly(m *mount) {
 	m.must(logical.UpdateOperation, "config", map[string]any{"rotation_parallelism": 1})
+	m.destroyAtOnce()
 }
 
 // crashAt runs act with a fault at its nth operation, and checks what is left:

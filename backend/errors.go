@@ -28,6 +28,9 @@ func invalid(format string, args ...any) error {
 	return &refusal{http.StatusBadRequest, fmt.Sprintf(format, args...)}
 }
 
+// errBeingDeleted refuses to create a tenant whose ID is still taken.
+var errBeingDeleted = &refusal{http.StatusConflict, "tenant is being deleted: restore it, or wait until it is gone"}
+
 // statuses is the one table from what the engine reports to what HTTP says. A
 // message that is empty is the error's own.
 var statuses = []struct {
@@ -36,6 +39,7 @@ var statuses = []struct {
 	message string
 }{
 	{store.ErrTenantNotFound, http.StatusNotFound, "tenant not found"},
+	{store.ErrTenantDeleting, http.StatusNotFound, "tenant is being deleted: write to its restore path to bring it back"},
 	{store.ErrItemNotFound, http.StatusNotFound, "item not found"},
 	{rotation.ErrNotFound, http.StatusNotFound, "rotation not found"},
 	{store.ErrItemTooLarge, http.StatusRequestEntityTooLarge, ""},

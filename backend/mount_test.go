@@ -107,6 +107,11 @@ func (m *mount) must(op logical.Operation, path string, data map[string]any) map
 	return resp.Data
 }
 
+// destroyAtOnce lets rotations destroy the old key as they end.
+func (m *mount) destroyAtOnce() {
+	m.must(logical.UpdateOperation, "config", map[string]any{"retired_key_retention": 0})
+}
+
 func tenantPath(rest string) string { return "tenants/" + testTenant + rest }
 
 func itemPath(name string) string { return tenantPath("/secrets/" + name) }

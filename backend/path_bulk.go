@@ -56,7 +56,7 @@ func (b *backend) writeItems(ctx context.Context, req *logical.Request, d *frame
 		ops[i] = op
 		sent = append(sent, op)
 	}
-	if _, err := b.store.Tenant(ctx, id); err != nil {
+	if _, err := b.store.ActiveTenant(ctx, id); err != nil {
 		return nil, err // even if no entry is well-formed
 	}
 	if err := b.apply(ctx, id, sent...); err != nil {

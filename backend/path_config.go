@@ -5,7 +5,9 @@ package backend
 
 import (
 	"context"
+	"time"
 
+	"github.com/hashicorp/go-secure-stdlib/parseutil"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -17,6 +19,10 @@ func (b *backend) configPaths() []*framework.Path {
 		"org_id":               described(framework.TypeString, "The organization's ID."),
 		"rotation_parallelism": described(framework.TypeInt, "Pages in flight over all tenants."),
 		"max_item_bytes":       described(framework.TypeInt, "Bytes that an encoded item may have."),
+
+		"retired_key_retention":    described(framework.TypeDurationSecond, "Seconds that a key is kept after nothing is on it."),
+		"max_concurrent_rotations": described(framework.TypeInt, "Rotations that the schedule has unfinished at a time."),
+		"scheduler_jitter":         described(framework.TypeDurationSecond, "Seconds over which rotations that are due at once are spread."),
 	})
 	return []*framework.Path{{
 		Pattern: "config$",
@@ -32,6 +38,18 @@ func (b *backend) configPaths() []*framework.Path {
 			"max_item_bytes": {
 				Type:        framework.TypeInt,
 				Description: "How many bytes an encoded item, data and metadata together, may have: 1 to 393216. Default: 262144.",
+			},
+			"retired_key_retention": {
+				Type:        framework.TypeDurationSecond,
+				Description: "How long a key is kept after a rotation has left it; 0 destroys it at once. Holds for rotations that end later. Default: 168h.",
+			},
+			"max_concurrent_rotations": {
+				Type:        framework.TypeInt,
+				Description: "How many rotations the schedule has unfinished at a time: 1 to 1024. Default: 64.",
+			},
+			"scheduler_jitter": {
+				Type:        framework.TypeDurationSecond,
+				Description: "The schedule spreads rotations that are due at once over this time: 0 to 30 days. Default: 24h.",
 			},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
@@ -66,12 +84,45 @@ func (b *backend) updateConfig(ctx context.Context, _ *logical.Request, d *frame
 		if err := boundedField(d, "rotation_parallelism", store.MaxParallelism, &c.RotationParallelism); err != nil {
 			return err
 		}
-		return boundedField(d, "max_item_bytes", store.MaxItemBytes, &c.MaxItemBytes)
+		if err := boundedField(d, "max_item_bytes", store.MaxItemBytes, &c.MaxItemBytes); err != nil {
+			return err
+		}
+		if err := boundedField(d, "max_concurrent_rotations", maxConcurrentRotations, &c.MaxConcurrentRotations); err != nil {
+			return err
+		}
+		if err := durationField(d, "retired_key_retention", maxRetention, &c.RetiredKeyRetention); err != nil {
+			return err
+		}
+		return durationField(d, "scheduler_jitter", maxJitter, &c.SchedulerJitter)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return configResponse(c), nil
+}
+
+// The bounds of the configuration.
+const (
+	maxConcurrentRotations = 1024
+	maxRetention           = 10 * 366 * 24 * time.Hour
+	maxJitter              = 30 * 24 * time.Hour
+)
+
+// durationField sets to to a field, if the request names it.
+func durationField(d *framework.FieldData, field string, most time.Duration, to *time.Duration) error {
+	raw, named := d.Raw[field]
+	if !named || raw == nil {
+		return nil
+	}
+	value, err := parseutil.ParseDurationSecond(raw)
+	if err != nil {
+		return invalid("%s must be a duration, such as 24h or a number of seconds", field)
+	}
+	if value < 0 || value > most {
+		return invalid("%s must be from 0 to %s", field, most)
+	}
+	*to = value
+	return nil
 }
 
 // boundedField sets n to a field, if the request names it.
@@ -92,5 +143,9 @@ func configResponse(c store.Config) *logical.Response {
 		"org_id":               c.OrgID,
 		"rotation_parallelism": c.RotationParallelism,
 		"max_item_bytes":       c.MaxItemBytes,
+
+		"retired_key_retention":    int64(c.RetiredKeyRetention.Seconds()),
+		"max_concurrent_rotations": c.MaxConcurrentRotations,
+		"scheduler_jitter":         int64(c.SchedulerJitter.Seconds()),
 	}}
 }

@@ -58,7 +58,7 @@ func (b *backend) readDEK(ctx context.Context, _ *logical.Request, d *framework.
 // shared lock, so that a rotation does not end between the two.
 func (b *backend) tenantUsage(ctx context.Context, id string) (*store.Tenant, store.Usage, error) {
 	// The first count reads every page: before the lock, not under it.
-	t, err := b.store.Tenant(ctx, id)
+	t, err := b.store.ActiveTenant(ctx, id)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -66,7 +66,7 @@ func (b *backend) tenantUsage(ctx context.Context, id string) (*store.Tenant, st
 		return nil, nil, err
 	}
 	defer b.store.Shared(id)()
-	if t, err = b.store.Tenant(ctx, id); err != nil {
+	if t, err = b.store.ActiveTenant(ctx, id); err != nil {
 		return nil, nil, err
 	}
 	usage, err := b.store.Usage(ctx, t)

@@ -121,7 +121,7 @@ func (b *backend) apply(ctx context.Context, tenant string, ops ...*store.Op) er
 // record until they are stored.
 func (b *backend) applySome(ctx context.Context, tenant string, ops []*store.Op) error {
 	defer b.store.Shared(tenant)()
-	t, err := b.store.Tenant(ctx, tenant)
+	t, err := b.store.ActiveTenant(ctx, tenant)
 	if err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func (b *backend) listItems(ctx context.Context, _ *logical.Request, d *framewor
 			return nil, invalid("after must be the name of an item")
 		}
 	}
-	t, err := b.store.Tenant(ctx, tenant)
+	t, err := b.store.ActiveTenant(ctx, tenant)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +175,7 @@ func (b *backend) readItem(ctx context.Context, _ *logical.Request, d *framework
 	if err != nil {
 		return nil, err
 	}
-	t, err := b.store.Tenant(ctx, tenant)
+	t, err := b.store.ActiveTenant(ctx, tenant)
 	if err != nil {
 		return nil, err
 	}

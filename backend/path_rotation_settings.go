@@ -6,9 +6,7 @@ package backend
 import (
 	"context"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -16,23 +14,11 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
-// rotationIntervals are the intervals that an organization or a tenant may have.
-var rotationIntervals = []string{"90_DAYS", "120_DAYS", "180_DAYS", "365_DAYS"}
-
 func checkInterval(s string) error {
-	if !slices.Contains(rotationIntervals, s) {
-		return invalid("rotation_interval must be one of %s", strings.Join(rotationIntervals, ", "))
+	if !slices.Contains(store.RotationIntervals, s) {
+		return invalid("rotation_interval must be one of %s", strings.Join(store.RotationIntervals, ", "))
 	}
 	return nil
-}
-
-// intervalLength is how long an interval is.
-func intervalLength(s string) time.Duration {
-	days, err := strconv.Atoi(strings.TrimSuffix(s, "_DAYS"))
-	if err != nil {
-		return 0
-	}
-	return time.Duration(days) * 24 * time.Hour
 }
 
 func (b *backend) rotationSettingsPaths() []*framework.Path {
@@ -75,8 +61,8 @@ func (b *backend) updateRotationSettings(ctx context.Context, _ *logical.Request
 	if err := checkInterval(interval); err != nil {
 		return nil, err
 	}
-	s := store.RotationSettings{RotationInterval: interval}
-	if err := b.store.PutRotationSettings(ctx, s); err != nil {
+	s, err := b.store.UpdateRotationSettings(ctx, func(s *store.RotationSettings) { s.RotationInterval = interval })
+	if err != nil {
 		return nil, err
 	}
 	return b.settingsResponse(ctx, s)
@@ -89,7 +75,7 @@ func (b *backend) settingsResponse(ctx context.Context, s store.RotationSettings
 	}
 	return &logical.Response{Data: map[string]any{
 		"org_id":                   c.OrgID,
-		"valid_rotation_intervals": rotationIntervals,
+		"valid_rotation_intervals": store.RotationIntervals,
 		"rotation_interval":        s.RotationInterval,
 	}}, nil
 }

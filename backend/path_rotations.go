@@ -83,12 +83,21 @@ func (b *backend) rotationPaths() []*framework.Path {
 		},
 		{
 			Pattern: "rotations/?$",
-			Fields:  map[string]*framework.FieldSchema{"after": afterField, "limit": limitField},
+			Fields: map[string]*framework.FieldSchema{
+				"after": afterField, "limit": limitField,
+				"all":     {Type: framework.TypeBool, Description: "Rotate every tenant."},
+				"tenants": {Type: framework.TypeSlice, Description: "Rotate these: up to 10,000 tenant IDs."},
+				"reason":  {Type: framework.TypeString, Description: "Why, for the history."},
+			},
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ListOperation: b.on(b.listUnfinished, "List the unfinished rotations of all tenants.", listed),
+				logical.UpdateOperation: b.on(b.rotateMany, "Make all tenants, or some, due now.",
+					ok("How many.", map[string]*framework.FieldSchema{"scheduled": described(framework.TypeInt, "How many tenants are due now.")})),
 			},
-			HelpSynopsis:    "List the unfinished rotations of all tenants.",
-			HelpDescription: "The keys are <tenant_id>/<rotation_id>.",
+			HelpSynopsis: "The unfinished rotations of all tenants; rotate many.",
+			HelpDescription: "Listed, the keys are <tenant_id>/<rotation_id>. Written to, with all or tenants, it makes those " +
+				"due now, and the schedule rotates them within its budget (max_concurrent_rotations), without jitter: " +
+				"the answer to a leaked key. Tenants whose rotation is paused are passed over.",
 		},
 	}
 }
@@ -102,7 +111,7 @@ func (b *backend) rotate(ctx context.Context, req *logical.Request, d *framework
 	if err != nil {
 		return nil, err
 	}
-	if _, err := b.store.Tenant(ctx, id); err != nil {
+	if _, err := b.store.ActiveTenant(ctx, id); err != nil {
 		return nil, err
 	}
 	want.InitiatedBy = b.initiator(req)
@@ -117,7 +126,7 @@ func (b *backend) rotate(ctx context.Context, req *logical.Request, d *framework
 	if intent != nil {
 		b.Logger().Info("rotation started", "tenant_id", id, "rotation_id", r.ID, "request_id", req.ID)
 	}
-	t, err := b.store.Tenant(ctx, id)
+	t, err := b.store.ActiveTenant(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +165,7 @@ func (b *backend) listRotations(ctx context.Context, _ *logical.Request, d *fram
 	if err != nil {
 		return nil, err
 	}
-	t, err := b.store.Tenant(ctx, id)
+	t, err := b.store.ActiveTenant(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +196,7 @@ func (b *backend) readRotation(ctx context.Context, _ *logical.Request, d *frame
 	}
 	rotationID, _ := d.Get("rotation_id").(string)
 	defer b.store.Shared(id)()
-	t, err := b.store.Tenant(ctx, id)
+	t, err := b.store.ActiveTenant(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +220,7 @@ func (b *backend) actOnRotation(ctx context.Context, _ *logical.Request, d *fram
 	}
 	b.workers.carryOut(*intent)
 	b.Logger().Info("rotation changed", "tenant_id", id, "rotation_id", rotationID, "action", action)
-	t, err := b.store.Tenant(ctx, id)
+	t, err := b.store.ActiveTenant(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -223,6 +232,15 @@ func (b *backend) listUnfinished(ctx context.Context, _ *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
+	keys, err := b.unfinished(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return logical.ListResponse(p.ofSorted(keys)), nil
+}
+
+// unfinished lists the unfinished rotations as <tenant_id>/<rotation_id>.
+func (b *backend) unfinished(ctx context.Context) ([]string, error) {
 	intents, err := b.intents(ctx)
 	if err != nil {
 		return nil, err
@@ -238,7 +256,7 @@ func (b *backend) listUnfinished(ctx context.Context, _ *logical.Request, d *fra
 		}
 	}
 	slices.Sort(keys)
-	return logical.ListResponse(p.ofSorted(keys)), nil
+	return keys, nil
 }
 
 // isUnfinished leaves out the entries of rotations that are about to start, or

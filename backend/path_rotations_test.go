@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
 func TestConfig(t *testing.T) {
@@ -22,10 +23,16 @@ func TestConfig(t *testing.T) {
 		"org_id":               "6f2b1a6e-0000-4000-8000-000000000000",
 		"rotation_parallelism": 32,
 		"max_item_bytes":       262144,
+
+		"retired_key_retention": int64(604800), "max_concurrent_rotations": 64, "scheduler_jitter": int64(86400),
 	}, m.must(read, "config", nil))
 	m.must(update, "config", map[string]any{"rotation_parallelism": 8})
 	m.must(update, "config", map[string]any{"org_id": "acme"})
-	want := map[string]any{"org_id": "acme", "rotation_parallelism": 8, "max_item_bytes": 262144}
+	m.must(update, "config", map[string]any{"retired_key_retention": "48h", "scheduler_jitter": 0})
+	want := map[string]any{
+		"org_id": "acme", "rotation_parallelism": 8, "max_item_bytes": 262144,
+		"retired_key_retention": int64(172800), "max_concurrent_rotations": 64, "scheduler_jitter": int64(0),
+	}
 	require.Equal(t, want, m.must(read, "config", nil), "only the fields named change")
 	for says, data := range map[string]map[string]any{
 		"rotation_parallelism must be from 1 to 32": {"rotation_parallelism": 33},
@@ -35,6 +42,10 @@ func TestConfig(t *testing.T) {
 		"org_id must not be empty":                  {"org_id": ""},
 		"org_id must not have control":              {"org_id": "a\nb"},
 		"org_id must have at most":                  {"org_id": strings.Repeat("x", 513)},
+		"retired_key_retention must be from":        {"retired_key_retention": "100000h"},
+		"retired_key_retention":                     {"retired_key_retention": "soon"},
+		"scheduler_jitter must be from":             {"scheduler_jitter": "10000h"},
+		"max_concurrent_rotations must be from 1":   {"max_concurrent_rotations": 0},
 	} {
 		m.refused(400, says, update, "config", data)
 	}
@@ -53,7 +64,7 @@ func TestRotationSettings(t *testing.T) {
 	}
 	require.Equal(t, want, m.must(read, "key/rotationSettings", nil))
 	for _, op := range []logical.Operation{update, logical.PatchOperation} {
-		for _, interval := range rotationIntervals {
+		for _, interval := range store.RotationIntervals {
 			want["rotation_interval"] = interval
 			require.Equal(t, want, m.must(op, "key/rotationSettings", map[string]any{"rotation_interval": interval}))
 			require.Equal(t, want, m.must(read, "key/rotationSettings", nil))
@@ -111,6 +122,7 @@ func TestRotationObject(t *testing.T) {
 		m := newMount(t)
 		defer m.close()
 		m.refused(404, "tenant not found", update, tenantPath("/dek/rotate"), nil)
+		m.destroyAtOnce()
 		m.must(update, tenantPath(""), nil)
 		m.must(update, itemPath("x"), secret("v"))
 		before := m.must(read, tenantPath("/dek"), nil)

@@ -15,20 +15,24 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
+// tenantAnswer describes a tenant.
+var tenantAnswer = map[string]*framework.FieldSchema{
+	"tenant_id":         described(framework.TypeString, "The tenant's ID."),
+	"display_name":      described(framework.TypeString, "A name for people."),
+	"key_type":          described(framework.TypeString, "The type of the active key."),
+	"rotation_interval": described(framework.TypeString, "The tenant's own interval; empty: the organization's."),
+	"rotation_paused":   described(framework.TypeBool, "Whether the schedule passes the tenant over."),
+	"created_at":        described(framework.TypeTime, "When the tenant was created."),
+	"state":             described(framework.TypeString, "active or deleting."),
+	"item_counts":       described(framework.TypeMap, "How many items the tenant has, by kind."),
+	"current_key_id":    described(framework.TypeString, "The ID of the active key."),
+	"last_rotated_at":   described(framework.TypeTime, "When the active key took over from another; null: never."),
+	"next_rotation_at":  described(framework.TypeTime, "When the next rotation is due; null: rotation is paused."),
+	"delete_after":      described(framework.TypeTime, "Until when the tenant can be restored; null: it is not being deleted."),
+}
+
 func (b *backend) tenantPaths() []*framework.Path {
-	answer := ok("The tenant.", map[string]*framework.FieldSchema{
-		"tenant_id":         described(framework.TypeString, "The tenant's ID."),
-		"display_name":      described(framework.TypeString, "A name for people."),
-		"key_type":          described(framework.TypeString, "The type of the active key."),
-		"rotation_interval": described(framework.TypeString, "The tenant's own interval; empty: the organization's."),
-		"rotation_paused":   described(framework.TypeBool, "Whether the schedule passes the tenant over."),
-		"created_at":        described(framework.TypeTime, "When the tenant was created."),
-		"state":             described(framework.TypeString, "active or deleting."),
-		"item_counts":       described(framework.TypeMap, "How many items the tenant has, by kind."),
-		"current_key_id":    described(framework.TypeString, "The ID of the active key."),
-		"last_rotated_at":   described(framework.TypeTime, "When the active key took over from another; null: never."),
-		"next_rotation_at":  described(framework.TypeTime, "When the next rotation is due; null: rotation is paused."),
-	})
+	answer := ok("The tenant.", tenantAnswer)
 	return []*framework.Path{
 		{
 			Pattern: "tenants/?$",
@@ -59,14 +63,19 @@ func (b *backend) tenantPaths() []*framework.Path {
 					Type:        framework.TypeBool,
 					Description: "Whether the schedule passes the tenant over.",
 				},
+				"deletion_window": deletionWindowField,
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ReadOperation:   b.on(b.readTenant, "Read a tenant.", answer),
 				logical.UpdateOperation: b.on(b.writeTenant, "Create a tenant, or change its settings.", answer),
+				logical.DeleteOperation: b.on(b.deleteTenant, "Delete a tenant by destroying its keys.", answer),
 			},
-			HelpSynopsis:    "A tenant.",
-			HelpDescription: "Writing creates the tenant with version 1 of its key, or changes the settings that are named.",
+			HelpSynopsis: "A tenant.",
+			HelpDescription: "Writing creates the tenant with version 1 of its key, or changes the settings that are named. " +
+				"Deleting destroys its keys, and with them everything encrypted under them, once the deletion window has " +
+				"passed; until then it can be restored.",
 		},
+		b.restorePath(),
 	}
 }
 
@@ -87,7 +96,7 @@ func (b *backend) readTenant(ctx context.Context, _ *logical.Request, d *framewo
 	if err != nil {
 		return nil, err
 	}
-	t, err := b.store.Tenant(ctx, id)
+	t, err := b.visibleTenant(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -169,12 +178,15 @@ func (b *backend) putTenant(ctx context.Context, id string, change tenantChange)
 	if err != nil {
 		return nil, err
 	}
+	if t.State != store.TenantActive {
+		return nil, errBeingDeleted
+	}
 	if change.keyType != nil && *change.keyType != string(t.Keys.Active().KeyType) {
 		return nil, invalid("key_type of an existing tenant changes by a rotation: write it to dek/rotate")
 	}
-	t = t.Clone()
-	change.apply(t)
-	return t, b.store.PutTenant(ctx, t)
+	next := t.Clone()
+	change.apply(next)
+	return next, b.store.Commit(ctx, t, next)
 }
 
 // createTenant writes the tenant's keys under a new incarnation and then the
@@ -204,7 +216,7 @@ func (b *backend) createTenant(ctx context.Context, id string, change tenantChan
 	if err := b.store.CreateKey(ctx, t.Binding(keyID, keyType, keyring.PageKey)); err != nil {
 		return nil, err
 	}
-	return t, b.store.PutTenant(ctx, t)
+	return t, b.store.Commit(ctx, nil, t)
 }
 
 func (b *backend) tenantResponse(ctx context.Context, t *store.Tenant) (*logical.Response, error) {
@@ -233,17 +245,14 @@ func (b *backend) tenantResponse(ctx context.Context, t *store.Tenant) (*logical
 		"current_key_id":    active.KeyID,
 		"last_rotated_at":   timeValue(rotated),
 		"next_rotation_at":  timeValue(nextRotation(t, settings)),
+		"delete_after":      timeValue(t.DeleteAfter),
 	}}, nil
 }
 
 // nextRotation is when t is due, zero if the schedule passes it over.
 func nextRotation(t *store.Tenant, s store.RotationSettings) time.Time {
-	if t.RotationPaused {
+	if t.RotationPaused || t.State != store.TenantActive {
 		return time.Time{}
 	}
-	interval := t.RotationInterval
-	if interval == "" {
-		interval = s.RotationInterval
-	}
-	return t.LastRotatedAt().Add(intervalLength(interval))
+	return t.DueDate(s)
 }

@@ -71,20 +71,32 @@ func (w *workers) background(f func(context.Context) error) {
 
 // carryOut works on a rotation until it has ended. If that is being done, it is
 // looked at once more afterwards: what it was asked for may have come too late.
-func (w *workers) carryOut(i rotation.Intent) {
-	w.begin(i.RotationID, func() { w.run(i) })
+func (w *workers) carryOut(i rotation.Intent) { w.carryOutThen(i, func() {}) }
+
+// carryOutThen is carryOut, and calls then when the rotation is not worked on
+// any more.
+func (w *workers) carryOutThen(i rotation.Intent, then func()) {
+	if !w.begin(i.RotationID, func() { w.run(i) }, then) {
+		then()
+	}
 }
 
-func (w *workers) begin(id string, f func()) {
+// begin runs f in the background, and then what comes after it; false if work
+// on id has begun already, or the engine stops.
+func (w *workers) begin(id string, f func(), then ...func()) bool {
 	if !w.enter(id) {
-		return
+		return false
 	}
 	go func() {
 		defer w.wg.Done()
 		for f(); !w.leave(id); {
 			f()
 		}
+		for _, next := range then {
+			next()
+		}
 	}()
+	return true
 }
 
 // enter notes that work on id begins; false if it must not, or has begun. The

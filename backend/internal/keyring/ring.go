@@ -43,6 +43,9 @@ type Version struct {
 	ActivatedAt   time.Time `json:"activated_at,omitzero"`
 	DeactivatedAt time.Time `json:"deactivated_at,omitzero"`
 	DestroyedAt   time.Time `json:"destroyed_at,omitzero"`
+	// DestroyAfter is when the page key of a version that no page is on any more
+	// is to be destroyed; zero while that is not settled, and once it is done.
+	DestroyAfter time.Time `json:"destroy_after,omitzero"`
 
 	// RotationID and IdempotencyKey are of the rotation that made this version,
 	// empty for the first: a repeated request is told by them.
@@ -155,7 +158,7 @@ func (r *Ring) Destroy(number int, now time.Time) {
 	if v == nil || v.State == Active {
 		panic(fmt.Sprintf("keyring: destroy version %d", number))
 	}
-	v.State, v.DestroyedAt = Destroyed, now
+	v.State, v.DestroyedAt, v.DestroyAfter = Destroyed, now, time.Time{}
 	r.forget()
 }
 

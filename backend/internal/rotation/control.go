@@ -32,7 +32,7 @@ const (
 // nothing and is no error. It fails with [ErrNotFound] or a [StateError].
 func (e *Engine) Do(ctx context.Context, tenantID, rotationID string, a Action) (*store.Rotation, *Intent, error) {
 	defer e.store.Exclusive(tenantID)()
-	t, err := e.store.Tenant(ctx, tenantID)
+	t, err := e.store.ActiveTenant(ctx, tenantID)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -53,7 +53,7 @@ func (e *Engine) Do(ctx context.Context, tenantID, rotationID string, a Action) 
 	}
 	if changed {
 		next.Rotation.UpdatedAt = e.now()
-		if err := e.store.PutTenant(ctx, next); err != nil {
+		if err := e.store.Commit(ctx, t, next); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -120,7 +120,7 @@ func (e *Engine) retry(ctx context.Context, t, next *store.Tenant, r *store.Rota
 		return nil, nil, fmt.Errorf("writing the intent: %w", err)
 	}
 	intent.ID, again.IntentID = id, id
-	if err := e.store.PutTenant(ctx, next); err != nil {
+	if err := e.store.Commit(ctx, t, next); err != nil {
 		return nil, nil, err
 	}
 	return next.Rotation, intent, nil

@@ -8,10 +8,15 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
+
+// Backoff is how long the schedule waits after a rotation that failed or was
+// cancelled.
+const Backoff = 24 * time.Hour
 
 // maxFailures is how many failures a rotation lists.
 const maxFailures = 100
@@ -32,68 +37,127 @@ func (r *Run) Finish(ctx context.Context) (done bool, err error) {
 	if err != nil || len(pending) > 0 {
 		return false, err
 	}
-	next := t.Clone()
 	switch {
 	case len(r.failures) > 0:
-		err = r.end(ctx, next, store.Failed)
+		err = r.end(ctx, t, t.Clone(), store.Failed)
 	case r.phase == store.RollingBack:
-		err = r.rollBack(ctx, next)
+		err = r.rollBack(ctx, t)
 	default:
-		err = r.retire(ctx, next)
+		err = r.retire(ctx, t)
 	}
 	return err == nil, err
 }
 
-// retire destroys the keys that no page is on any more. From the first Put on
-// the rotation cannot be cancelled.
-func (r *Run) retire(ctx context.Context, next *store.Tenant) error {
-	if next.Rotation.Phase != store.Retiring {
+// retire destroys the keys that no page is on any more, or, if they are to be
+// kept for a while, settles when they go. From the first Put on the rotation
+// cannot be cancelled.
+func (r *Run) retire(ctx context.Context, t *store.Tenant) error {
+	if t.Rotation.Phase != store.Retiring {
+		next := t.Clone()
 		next.Rotation.Phase = store.Retiring
-		if err := r.e.store.PutTenant(ctx, next); err != nil {
+		if err := r.e.store.Commit(ctx, t, next); err != nil {
 			return err
 		}
-		r.phase = store.Retiring
-		next = next.Clone() // what is stored is not what is still to be stored
+		r.phase, t = store.Retiring, next
+	}
+	config, err := r.e.store.Config(ctx)
+	if err != nil {
+		return err
 	}
 	// Every page is on the target version, so this holds for all other keys:
 	// those too that earlier rotations kept because a page did not open.
-	var old []keyring.Version
-	for _, v := range next.Keys.Versions {
-		if v.Number != r.target && v.State != keyring.Destroyed {
-			old = append(old, v)
+	next := t.Clone()
+	for _, v := range t.Keys.Versions {
+		if v.Number == r.target || v.State == keyring.Destroyed {
+			continue
 		}
-	}
-	for _, v := range old {
-		if err := r.destroy(ctx, next, v); err != nil {
+		if config.RetiredKeyRetention > 0 {
+			r.keep(next.Keys.Find(v.Number), config.RetiredKeyRetention)
+			continue
+		}
+		if err := r.e.destroy(ctx, next, v); err != nil {
 			return err
 		}
 	}
-	return r.end(ctx, next, store.Completed)
+	return r.end(ctx, t, next, store.Completed)
+}
+
+// keep settles when the page key of a version is to be destroyed, unless that
+// is settled already.
+func (r *Run) keep(v *keyring.Version, retention time.Duration) {
+	if v.DestroyAfter.IsZero() {
+		v.DestroyAfter = r.e.now().Add(retention)
+	}
+}
+
+// DestroyRetired destroys the page keys of t whose time has come, once a scan
+// shows that no page is on them, and returns how many. A key that a page is on
+// after all is kept, and looked at again a day later.
+func (e *Engine) DestroyRetired(ctx context.Context, tenantID string) (int, error) {
+	t, err := e.store.Tenant(ctx, tenantID)
+	if err != nil {
+		return 0, err
+	}
+	// Reading every page takes its time: before the lock. Under it only pages
+	// that came since are read.
+	scan := store.NewScan(e.store, t)
+	if err := scan.Run(ctx); err != nil {
+		return 0, err
+	}
+	defer e.store.Exclusive(tenantID)()
+	t, err = e.store.Tenant(ctx, tenantID)
+	if err != nil {
+		return 0, err
+	}
+	if t.Incarnation != scan.Incarnation() || t.State != store.TenantActive || t.Rotation != nil {
+		return 0, nil // its own end looks at the keys
+	}
+	if err := scan.Run(ctx); err != nil {
+		return 0, err
+	}
+	next, destroyed := t.Clone(), 0
+	for _, v := range t.Keys.Versions {
+		due := !v.DestroyAfter.IsZero() && !e.now().Before(v.DestroyAfter)
+		switch {
+		case !due || v.State != keyring.Deactivated:
+			continue
+		case scan.Pages(v.Number) > 0:
+			next.Keys.Find(v.Number).DestroyAfter = e.now().Add(Backoff)
+			continue
+		}
+		if err := e.destroy(ctx, next, v); err != nil {
+			return 0, err
+		}
+		destroyed++
+	}
+	return destroyed, e.store.Commit(ctx, t, next)
 }
 
 // rollBack destroys the new key, which no page is on any more.
-func (r *Run) rollBack(ctx context.Context, next *store.Tenant) error {
+func (r *Run) rollBack(ctx context.Context, t *store.Tenant) error {
+	next := t.Clone()
 	if v := next.Keys.Find(next.Rotation.To); v != nil && v.State != keyring.Destroyed {
-		if err := r.destroy(ctx, next, *v); err != nil {
+		if err := r.e.destroy(ctx, next, *v); err != nil {
 			return err
 		}
 	}
-	return r.end(ctx, next, store.RolledBack)
+	return r.end(ctx, t, next, store.RolledBack)
 }
 
-func (r *Run) destroy(ctx context.Context, next *store.Tenant, v keyring.Version) error {
-	if err := r.e.store.DestroyKey(ctx, next.Incarnation, v.KeyID); err != nil {
+// destroy deletes a page key and notes it in next.
+func (e *Engine) destroy(ctx context.Context, next *store.Tenant, v keyring.Version) error {
+	if err := e.store.DestroyKey(ctx, next.Incarnation, v.KeyID); err != nil {
 		return err
 	}
-	next.Keys.Destroy(v.Number, r.e.now())
+	next.Keys.Destroy(v.Number, e.now())
 	return nil
 }
 
 // end stores that the rotation is over, then its history, then deletes its
 // progress and its intent. All under the exclusive lock, so that who reads that
 // a rotation is over finds nothing of it unfinished.
-func (r *Run) end(ctx context.Context, next *store.Tenant, how store.Phase) error {
-	if err := r.filePrevious(ctx, next); err != nil {
+func (r *Run) end(ctx context.Context, t, next *store.Tenant, how store.Phase) error {
+	if err := r.filePrevious(ctx, t); err != nil {
 		return err
 	}
 	ended := *next.Rotation
@@ -104,7 +168,10 @@ func (r *Run) end(ctx context.Context, next *store.Tenant, how store.Phase) erro
 		return err
 	}
 	next.Rotation, next.Last = nil, &ended
-	if err := r.e.store.PutTenant(ctx, next); err != nil {
+	if err := r.backOff(ctx, next); err != nil {
+		return err
+	}
+	if err := r.e.store.Commit(ctx, t, next); err != nil {
 		return err
 	}
 	r.e.ended(r, &ended)
@@ -114,6 +181,23 @@ func (r *Run) end(ctx context.Context, next *store.Tenant, how store.Phase) erro
 		}
 	}
 	return r.e.close(ctx, next, r.intent)
+}
+
+// backOff puts the next rotation off if this one did not complete, so that the
+// schedule does not start it again at once.
+func (r *Run) backOff(ctx context.Context, next *store.Tenant) error {
+	if next.Last.Phase == store.Completed {
+		return nil
+	}
+	settings, err := r.e.store.RotationSettings(ctx)
+	if err != nil {
+		return err
+	}
+	earliest := r.e.now().Add(Backoff)
+	if next.Last.Phase == store.Failed || next.DueDate(settings).Before(earliest) {
+		next.RotateAfter, next.RotateReason = earliest, ""
+	}
+	return nil
 }
 
 // account settles the figures: what is no longer on other versions has been
@@ -146,7 +230,7 @@ func (r *Run) filePrevious(ctx context.Context, t *store.Tenant) error {
 		return nil
 	}
 	filed, err := r.e.store.History(ctx, t, t.Last.To)
-	if err != nil || filed != nil {
+	if err != nil || filed != nil && filed.EndedAt.Equal(t.Last.EndedAt) {
 		return err
 	}
 	return r.e.store.PutHistory(ctx, t, t.Last)

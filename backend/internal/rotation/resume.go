@@ -6,7 +6,6 @@ package rotation
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
@@ -43,36 +42,21 @@ func (e *Engine) Resume(ctx context.Context, intent Intent) (*Run, error) {
 			return e.newRun(t, intent), nil
 		}
 		if t.Keys.Match(func(v *keyring.Version) bool { return v.KeyID == intent.KeyID }) != nil {
-			if err := e.fence(ctx, t, intent.TenantID); err != nil {
+			if err := e.store.Fence(ctx, t, intent.TenantID); err != nil {
 				return nil, err
 			}
 			return nil, e.close(ctx, t, intent)
 		}
 	}
-	if err := e.fence(ctx, t, intent.TenantID); err != nil {
+	if err := e.store.Fence(ctx, t, intent.TenantID); err != nil {
 		return nil, err
 	}
 	return nil, e.undo(ctx, intent)
 }
 
-// fence makes sure that the record is what was read. t is nil if there is no
-// such tenant.
-func (e *Engine) fence(ctx context.Context, t *store.Tenant, tenantID string) error {
-	var err error
-	if t != nil {
-		err = e.store.PutTenant(ctx, t)
-	} else {
-		err = e.store.ForgetTenant(ctx, tenantID)
-	}
-	if err != nil {
-		return fmt.Errorf("making sure of the tenant's record: %w", err)
-	}
-	return nil
-}
-
 // close files the history of an ended rotation and deletes its intent.
 func (e *Engine) close(ctx context.Context, t *store.Tenant, intent Intent) error {
-	if t.Last != nil && t.Last.ID == intent.RotationID {
+	if t.State != store.TenantShredding && t.Last != nil && t.Last.ID == intent.RotationID {
 		if err := e.store.PutHistory(ctx, t, t.Last); err != nil {
 			return err
 		}

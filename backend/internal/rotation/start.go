@@ -105,7 +105,7 @@ func (e *Engine) Start(ctx context.Context, tenantID string, req Request) (*stor
 // mayStart reads the tenant's record and what there is to rotate. If the request
 // is a repeated one, it returns the rotation that the first one started.
 func (e *Engine) mayStart(ctx context.Context, tenantID string, req Request) (*store.Tenant, *store.Rotation, store.Usage, error) {
-	t, err := e.store.Tenant(ctx, tenantID)
+	t, err := e.store.ActiveTenant(ctx, tenantID)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -134,7 +134,7 @@ func (e *Engine) commit(ctx context.Context, t *store.Tenant, req Request, items
 		return nil, intent, err
 	}
 	for range startTries {
-		if err = e.store.PutTenant(ctx, next); err == nil {
+		if err = e.store.Commit(ctx, t, next); err == nil {
 			return next.Rotation, intent, nil
 		}
 	}
@@ -163,6 +163,7 @@ func (e *Engine) plan(t *store.Tenant, req Request, items store.Counts) (*store.
 		RotationID: rotationID, IdempotencyKey: req.IdempotencyKey,
 	})
 	next.Keys.Activate(to, now)
+	next.RotateAfter, next.RotateReason = time.Time{}, ""
 	next.Rotation = &store.Rotation{
 		ID: rotationID, TenantID: t.ID, IdempotencyKey: req.IdempotencyKey,
 		From: from.Number, To: to, FromKeyID: from.KeyID, ToKeyID: keyID,

@@ -6,6 +6,9 @@ package store
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 )
@@ -19,6 +22,18 @@ const (
 	DefaultRotationInterval = "365_DAYS"
 )
 
+// RotationIntervals are the intervals that an organization or a tenant may have.
+var RotationIntervals = []string{"90_DAYS", "120_DAYS", "180_DAYS", "365_DAYS"}
+
+// IntervalLength is how long an interval is.
+func IntervalLength(interval string) time.Duration {
+	days, err := strconv.Atoi(strings.TrimSuffix(interval, "_DAYS"))
+	if err != nil {
+		return 0
+	}
+	return time.Duration(days) * 24 * time.Hour
+}
+
 // Config is the mount's configuration.
 type Config struct {
 	OrgID string `json:"org_id"`
@@ -26,11 +41,23 @@ type Config struct {
 	RotationParallelism int `json:"rotation_parallelism"`
 	// MaxItemBytes bounds an encoded item, data and metadata together.
 	MaxItemBytes int `json:"max_item_bytes"`
+	// RetiredKeyRetention is how long the page key of a version that was rotated
+	// away is kept; 0 destroys it at once.
+	RetiredKeyRetention time.Duration `json:"retired_key_retention"`
+	// MaxConcurrentRotations bounds the rotations that the schedule starts.
+	MaxConcurrentRotations int `json:"max_concurrent_rotations"`
+	// SchedulerJitter spreads the starts of rotations that are due at once.
+	SchedulerJitter time.Duration `json:"scheduler_jitter"`
 }
 
 // RotationSettings are the organization's.
 type RotationSettings struct {
 	RotationInterval string `json:"rotation_interval"`
+	// RotateBefore makes every tenant due whose key is older, for RotateReason:
+	// the answer to a leak. It is kept beside the interval since it changes when
+	// everyone is due, and rewrites no tenant's record.
+	RotateBefore time.Time `json:"rotate_before,omitzero"`
+	RotateReason string    `json:"rotate_reason,omitempty"`
 }
 
 // Config returns the configuration in force.
@@ -43,6 +70,10 @@ func (s *Store) Config(ctx context.Context) (Config, error) {
 		OrgID:               s.orgID,
 		RotationParallelism: MaxParallelism,
 		MaxItemBytes:        defaultMaxBytes,
+
+		RetiredKeyRetention:    7 * 24 * time.Hour,
+		MaxConcurrentRotations: 64,
+		SchedulerJitter:        24 * time.Hour,
 	}
 	if _, err := s.getJSON(ctx, configKey, &read); err != nil {
 		return Config{}, err
@@ -77,11 +108,17 @@ func (s *Store) RotationSettings(ctx context.Context) (RotationSettings, error) 
 	return r, err
 }
 
-// PutRotationSettings stores the organization's rotation settings.
-func (s *Store) PutRotationSettings(ctx context.Context, r RotationSettings) error {
+// UpdateRotationSettings changes the organization's rotation settings and
+// returns what is in force then.
+func (s *Store) UpdateRotationSettings(ctx context.Context, change func(*RotationSettings)) (RotationSettings, error) {
 	s.configLock.Lock()
 	defer s.configLock.Unlock()
-	return s.putJSON(ctx, settingsKey, r)
+	r, err := s.RotationSettings(ctx)
+	if err != nil {
+		return r, err
+	}
+	change(&r)
+	return r, s.putJSON(ctx, settingsKey, r)
 }
 
 // getJSON decodes the entry at key into v, and reports whether there is one.

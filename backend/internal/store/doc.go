@@ -13,6 +13,8 @@
 //	pages/<incarnation>/p<bits>         its items, sealed in pages
 //	history/<incarnation>/<version>     its rotations that have ended
 //	progress/<incarnation>              how far its unfinished rotation is
+//	schedule/...                        which tenants to look at when: schedule.go
+//	tombstones/<hh>/<id>.<incarnation>  what remains of a deleted tenant
 //
 // <hh> are two hex digits of a hash of the tenant ID, since Raft lists a whole
 // subtree and no prefix may hold a million children. An incarnation is a random

@@ -21,6 +21,8 @@ const (
 	pagePrefix     = "pages/"
 	historyPrefix  = "history/"
 	progressPrefix = "progress/"
+
+	tombstonePrefix = "tombstones/"
 )
 
 // SealWrapped lists the prefixes of entries that hold keys: Vault Enterprise

@@ -18,6 +18,7 @@ import (
 // storage or of what lies in it.
 var (
 	ErrTenantNotFound = errors.New("tenant not found")
+	ErrTenantDeleting = errors.New("tenant is being deleted")
 	ErrItemNotFound   = errors.New("item not found")
 	ErrItemTooLarge   = errors.New("item too large")
 	ErrRevision       = errors.New("item has another revision")
@@ -46,10 +47,13 @@ type Store struct {
 	kekLock     sync.RWMutex // see keks.go
 	configLock  sync.Mutex   // covers read-modify-write of the two settings entries
 
-	config  cached[Config]
-	keys    *keyCache
-	tenants *registry
-	batches batches
+	floors floors
+
+	population population
+	config     cached[Config]
+	keys       *keyCache
+	tenants    *registry
+	batches    batches
 }
 
 // New returns a Store over storage. defaultOrgID is the organization's ID until

@@ -13,8 +13,12 @@ import (
 // TenantState is where a tenant stands in its life.
 type TenantState string
 
-// TenantActive is the state of a tenant that can be used.
-const TenantActive TenantState = "active"
+// The states of a tenant.
+const (
+	TenantActive    TenantState = "active"
+	TenantDeleting  TenantState = "deleting"  // can be restored
+	TenantShredding TenantState = "shredding" // its keys are being destroyed
+)
 
 // Tenant is a tenant's record: the one entry that decides. Every change of its
 // state is one Put of it, under the tenant's exclusive lock. History, progress
@@ -30,6 +34,18 @@ type Tenant struct {
 	DisplayName      string `json:"display_name,omitempty"`
 	RotationInterval string `json:"rotation_interval,omitempty"` // empty: the organization's
 	RotationPaused   bool   `json:"rotation_paused,omitempty"`
+
+	// RotateAfter, if set, is when the next rotation is due instead of when the
+	// interval says: after a failure or a cancel, or since somebody asked for it,
+	// for the reason given.
+	RotateAfter  time.Time `json:"rotate_after,omitzero"`
+	RotateReason string    `json:"rotate_reason,omitempty"`
+
+	// DeleteAfter and DeletedBy are of a tenant that is not active.
+	DeleteAfter time.Time `json:"delete_after,omitzero"`
+	DeletedAt   time.Time `json:"deleted_at,omitzero"`
+	DeletedBy   Initiator `json:"deleted_by,omitzero"`
+	ItemsAtEnd  Counts    `json:"items_at_end,omitzero"`
 
 	PlacementKeyID string       `json:"placement_key_id"`
 	Keys           keyring.Ring `json:"keys"`

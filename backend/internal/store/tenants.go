@@ -28,15 +28,28 @@ func (s *Store) Tenant(ctx context.Context, tenantID string) (*Tenant, error) {
 	return t, nil
 }
 
-// PutTenant stores the record of a tenant: the commit point of every change.
-// The caller holds the tenant's lock exclusively.
-func (s *Store) PutTenant(ctx context.Context, t *Tenant) error {
+// ActiveTenant reads the record of a tenant that can be used. It fails with
+// [ErrTenantNotFound] or [ErrTenantDeleting].
+func (s *Store) ActiveTenant(ctx context.Context, tenantID string) (*Tenant, error) {
+	t, err := s.Tenant(ctx, tenantID)
+	switch {
+	case err != nil:
+		return nil, err
+	case t.State == TenantDeleting:
+		return nil, ErrTenantDeleting
+	case t.State != TenantActive:
+		return nil, ErrTenantNotFound
+	}
+	return t, nil
+}
+
+// putTenant stores the record of a tenant: see Commit.
+func (s *Store) putTenant(ctx context.Context, t *Tenant) error {
 	return s.putJSON(ctx, tenantKey(t.ID), t)
 }
 
-// ForgetTenant deletes the record of a tenant that was read as absent, so that
-// a Put of it that failed cannot come to light later.
-func (s *Store) ForgetTenant(ctx context.Context, tenantID string) error {
+// forgetTenant deletes the record of a tenant.
+func (s *Store) forgetTenant(ctx context.Context, tenantID string) error {
 	return s.delete(ctx, tenantKey(tenantID))
 }
 

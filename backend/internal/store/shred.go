@@ -1,0 +1,98 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Tombstone is what remains of a tenant: no secret, and no key ID.
+type Tombstone struct {
+	TenantID  string    `json:"tenant_id"`
+	CreatedAt time.Time `json:"created_at"`
+	DeletedAt time.Time `json:"deleted_at"` // when deletion was asked for
+	DeletedBy Initiator `json:"deleted_by"`
+	Shredded  time.Time `json:"shredded_at"`
+	Versions  int       `json:"versions"` // how many its key had
+	Items     Counts    `json:"items"`
+}
+
+// DestroyAllKeys deletes the entries of all keys of an incarnation, those too
+// that its record does not know.
+func (s *Store) DestroyAllKeys(ctx context.Context, incarnation string) error {
+	ids, err := s.storage.List(ctx, wrappedKeyKey(incarnation, ""))
+	if err != nil {
+		return fmt.Errorf("listing keys: %w", err)
+	}
+	for _, id := range ids {
+		if err := s.DestroyKey(ctx, incarnation, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// DeleteContent deletes the pages, the history and the progress of an
+// incarnation, and forgets what is in memory of it.
+func (s *Store) DeleteContent(ctx context.Context, incarnation string) error {
+	for _, prefix := range []string{pagesOf(incarnation), historyOf(incarnation)} {
+		if err := s.deleteBelow(ctx, prefix); err != nil {
+			return err
+		}
+	}
+	s.tenants.forget(incarnation)
+	return s.delete(ctx, progressKey(incarnation))
+}
+
+func (s *Store) deleteBelow(ctx context.Context, prefix string) error {
+	names, err := s.storage.List(ctx, prefix)
+	if err != nil {
+		return fmt.Errorf("listing %s: %w", prefix, err)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(pagesInFlight)
+	for _, name := range names {
+		g.Go(func() error { return s.delete(ctx, prefix+name) })
+	}
+	return g.Wait()
+}
+
+// Bury writes the tombstone of t, deletes its record, and last its hints, which
+// until then bring the work back after a crash. The caller holds the tenant's
+// lock exclusively.
+func (s *Store) Bury(ctx context.Context, t *Tenant, stone Tombstone) error {
+	key := tombstonePrefix + shard(t.ID) + "/" + t.ID + "." + t.Incarnation
+	if err := s.putJSON(ctx, key, stone); err != nil {
+		return err
+	}
+	if err := s.forgetTenant(ctx, t.ID); err != nil {
+		s.population.forget()
+		return err
+	}
+	s.population.add(-1)
+	var errs []error
+	for _, h := range t.Hints() {
+		errs = append(errs, s.delete(ctx, h.key()))
+	}
+	return errors.Join(errs...)
+}
+
+// forget drops what is in memory of an incarnation that is no more.
+func (r *registry) forget(incarnation string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if w := r.open[incarnation]; w != nil {
+		w.dir.drop()
+		w.mu.Lock()
+		clear(w.placement)
+		w.placement = nil
+		w.mu.Unlock()
+		delete(r.open, incarnation)
+	}
+}

@@ -1,0 +1,122 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hashicorp/go-secure-stdlib/parseutil"
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+// shredWithin is how long a delete without a window waits for the end. A tenant
+// of a million items takes longer, and goes on in the background.
+const shredWithin = 10 * time.Second
+
+var deletionWindowField = &framework.FieldSchema{
+	Type:        framework.TypeDurationSecond,
+	Query:       true,
+	Description: "On delete: how long the tenant can be restored, at most 720h; 0 destroys it at once. Default: 168h.",
+}
+
+func (b *backend) restorePath() *framework.Path {
+	return &framework.Path{
+		Pattern: tenantPattern + "/restore$",
+		Fields:  map[string]*framework.FieldSchema{"tenant_id": tenantIDField},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: b.on(b.restoreTenant, "Bring a tenant back that is being deleted.", ok("The tenant.", tenantAnswer)),
+		},
+		HelpSynopsis:    "Bring a tenant back that is being deleted.",
+		HelpDescription: "Possible until delete_after. The tenant comes back whole: items, keys and history.",
+	}
+}
+
+// deletionWindow returns the window that a request names, nil if it names none.
+func deletionWindow(d *framework.FieldData) (*time.Duration, error) {
+	raw, named := d.Raw["deletion_window"]
+	if !named || raw == nil {
+		return nil, nil
+	}
+	window, err := parseutil.ParseDurationSecond(raw)
+	if err != nil {
+		return nil, invalid("deletion_window must be a duration, such as 24h or a number of seconds")
+	}
+	if window < 0 || window > deletion.MaxWindow {
+		return nil, invalid("deletion_window must be from 0 to %s", deletion.MaxWindow)
+	}
+	return &window, nil
+}
+
+func (b *backend) deleteTenant(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	id, err := tenantID(d)
+	if err != nil {
+		return nil, err
+	}
+	window, err := deletionWindow(d)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := b.store.Tenant(ctx, id); err != nil {
+		return nil, err // before asking Vault who it is
+	}
+	t, err := b.deletion.Schedule(ctx, id, window, b.initiator(req))
+	if err != nil {
+		return nil, err
+	}
+	b.Logger().Info("tenant is being deleted", "tenant_id", id, "delete_after", timeValue(t.DeleteAfter), "request_id", req.ID)
+	if !deletion.Due(t, b.now()) {
+		return b.tenantResponse(ctx, t)
+	}
+	b.shredNow(ctx, id)
+	return nil, nil
+}
+
+// shredNow shreds a tenant in the background and waits a while for the end. If
+// it fails, the schedule goes on with it.
+func (b *backend) shredNow(ctx context.Context, id string) {
+	done := make(chan struct{})
+	begun := b.workers.begin("shred/"+id, func() {
+		if err := b.deletion.Shred(b.workers.ctx, id); err != nil {
+			b.Logger().Warn("shredding met trouble, the schedule goes on with it", "tenant_id", id, "error", err)
+		}
+	}, func() { close(done) })
+	if !begun {
+		return
+	}
+	timer := time.NewTimer(shredWithin)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+func (b *backend) restoreTenant(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	id, err := tenantID(d)
+	if err != nil {
+		return nil, err
+	}
+	t, err := b.deletion.Restore(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	b.Logger().Info("tenant is restored", "tenant_id", id, "request_id", req.ID)
+	return b.tenantResponse(ctx, t)
+}
+
+// visibleTenant reads the record of a tenant that is not being shredded.
+func (b *backend) visibleTenant(ctx context.Context, id string) (*store.Tenant, error) {
+	t, err := b.store.ActiveTenant(ctx, id)
+	if errors.Is(err, store.ErrTenantDeleting) {
+		return b.store.Tenant(ctx, id)
+	}
+	return t, err
+}

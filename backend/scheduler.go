@@ -1,0 +1,360 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+const (
+	triggerScheduled = "scheduled"
+	// visitsInFlight is how many tenants the schedule looks at at once.
+	visitsInFlight = 16
+)
+
+// scheduler does what is due: it rotates keys that are old enough, destroys
+// retired ones, and shreds tenants. It has no timer of its own: Vault's tick
+// wakes it, and it works in the background. Days without hints cost nothing, so
+// a tick at which nothing is due is a matter of a few reads.
+type scheduler struct {
+	b      *backend
+	budget *pool // rotations that the schedule has unfinished
+
+	mu      sync.Mutex
+	lastRun time.Time
+}
+
+func newScheduler(b *backend) *scheduler {
+	s := &scheduler{b: b}
+	s.budget = newPool(s.maxRotations)
+	return s
+}
+
+func (s *scheduler) maxRotations() int {
+	c, err := s.b.store.Config(context.Background())
+	if err != nil {
+		return 1
+	}
+	return c.MaxConcurrentRotations
+}
+
+// wake lets the scheduler look. Rotations wait for places in their budget, which
+// must not hold the rest up: so there are two.
+func (s *scheduler) wake() {
+	if !s.b.WriteSafeReplicationState() {
+		return
+	}
+	s.b.workers.begin("schedule/upkeep", func() { s.round("upkeep", s.upkeep) })
+	s.b.workers.begin("schedule/rotations", func() { s.round("rotations", s.rotations) })
+}
+
+// ranAt is when the scheduler last looked for rotations.
+func (s *scheduler) ranAt() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lastRun
+}
+
+// tally is what a round did.
+type tally struct{ rotated, destroyed, shredded, failed, asked atomic.Int64 }
+
+// round logs one line for a round in which something happened.
+func (s *scheduler) round(name string, f func(context.Context, *tally) error) {
+	var did tally
+	began := s.b.now()
+	err := f(s.b.workers.ctx, &did)
+	if err != nil && s.b.workers.ctx.Err() == nil {
+		s.b.Logger().Warn("the schedule met trouble, it goes on at the next tick", "round", name, "error", err)
+	}
+	if n := did.rotated.Load() + did.destroyed.Load() + did.shredded.Load() + did.failed.Load(); n > 0 {
+		s.b.Logger().Info("schedule", "round", name, "rotations_started", did.rotated.Load(),
+			"keys_destroyed", did.destroyed.Load(), "tenants_shredded", did.shredded.Load(),
+			"failed", did.failed.Load(), "took", s.b.now().Sub(began))
+	}
+}
+
+// upkeep destroys keys and tenants whose time has come.
+func (s *scheduler) upkeep(ctx context.Context, did *tally) error {
+	today := store.DayOf(s.b.now())
+	return s.days(ctx, store.UpkeepOn, today, today, did, s.keepUp)
+}
+
+func (s *scheduler) keepUp(ctx context.Context, h store.Hint, did *tally) error {
+	t, err := s.b.store.Tenant(ctx, h.TenantID)
+	if err != nil {
+		return s.dropIfStale(ctx, h, err)
+	}
+	if deletion.Due(t, s.b.now()) {
+		if err := s.b.deletion.Shred(ctx, t.ID); err != nil {
+			return err
+		}
+		did.shredded.Add(1)
+		return nil
+	}
+	if retiredKeyDue(t, s.b.now()) {
+		n, err := s.b.engine.DestroyRetired(ctx, t.ID)
+		did.destroyed.Add(int64(n))
+		return err
+	}
+	return s.dropIfStale(ctx, h, nil)
+}
+
+func retiredKeyDue(t *store.Tenant, now time.Time) bool {
+	if t.State != store.TenantActive || t.Rotation != nil {
+		return false
+	}
+	for _, v := range t.Keys.Versions {
+		if !v.DestroyAfter.IsZero() && !now.Before(v.DestroyAfter) {
+			return true
+		}
+	}
+	return false
+}
+
+// rotations starts the rotations that are due, as many at a time as the budget
+// allows.
+func (s *scheduler) rotations(ctx context.Context, did *tally) error {
+	plan, err := s.plan(ctx)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.lastRun = plan.now
+	s.mu.Unlock()
+	visit := func(ctx context.Context, h store.Hint, did *tally) error { return s.rotateIfDue(ctx, plan, h, did) }
+	today := store.DayOf(plan.now)
+	if err := s.days(ctx, store.DueOn, plan.lastDue(today), today, did, visit); err != nil {
+		return err
+	}
+	if err := s.days(ctx, store.RotatedOn, plan.lastRotated(), plan.lastRotated(), did, visit); err != nil {
+		return err
+	}
+	return s.endCampaign(ctx, plan, did)
+}
+
+// endCampaign forgets that everyone was to be rotated, once everyone has been:
+// until then a tick looks at days to come, too.
+func (s *scheduler) endCampaign(ctx context.Context, p plan, did *tally) error {
+	if p.settings.RotateBefore.IsZero() || did.asked.Load() > 0 || did.failed.Load() > 0 {
+		return nil
+	}
+	unfinished, err := s.b.unfinished(ctx)
+	if err != nil || len(unfinished) > 0 {
+		return err // one that began before does not count
+	}
+	_, err = s.b.store.UpdateRotationSettings(ctx, func(now *store.RotationSettings) {
+		if now.RotateBefore.Equal(p.settings.RotateBefore) {
+			now.RotateBefore, now.RotateReason = time.Time{}, ""
+		}
+	})
+	return err
+}
+
+// plan is what decides which tenants are due.
+type plan struct {
+	now      time.Time
+	settings store.RotationSettings
+	jitter   time.Duration
+}
+
+func (s *scheduler) plan(ctx context.Context) (plan, error) {
+	settings, err := s.b.store.RotationSettings(ctx)
+	if err != nil {
+		return plan{}, err
+	}
+	c, err := s.b.store.Config(ctx)
+	return plan{s.b.now(), settings, c.SchedulerJitter}, err
+}
+
+// lastRotated is the latest day of rotation on which a tenant may be due.
+func (p plan) lastRotated() string {
+	last := p.now.Add(-store.IntervalLength(p.settings.RotationInterval))
+	if !p.settings.RotateBefore.IsZero() && p.settings.RotateBefore.After(last) {
+		last = p.settings.RotateBefore
+	}
+	return store.DayOf(last)
+}
+
+// lastDue is the latest day under which a tenant may lie that is due: today, or,
+// while everyone is to be rotated, any.
+func (p plan) lastDue(today string) string {
+	if p.settings.RotateBefore.IsZero() {
+		return today
+	}
+	return store.DayOf(p.now.Add(store.IntervalLength(store.DefaultRotationInterval)))
+}
+
+// due reports whether t's key is to be rotated now, and why.
+func (p plan) due(t *store.Tenant) (reason string, due bool) {
+	switch {
+	case t.State != store.TenantActive || t.Rotation != nil || t.RotationPaused:
+		return "", false
+	case p.now.Before(t.RotateAfter):
+		return "", false // put off, even if everyone is to be rotated
+	case p.asked(t):
+		return p.settings.RotateReason, true
+	case !t.RotateAfter.IsZero():
+		return t.RotateReason, true
+	}
+	return "", !p.now.Before(t.DueDate(p.settings).Add(p.spread(t)))
+}
+
+// asked reports whether t is among everyone who is to be rotated.
+func (p plan) asked(t *store.Tenant) bool {
+	return t.State == store.TenantActive && !t.RotationPaused && t.LastRotatedAt().Before(p.settings.RotateBefore)
+}
+
+// spread is a tenant's share of the jitter: the same at each look, another after
+// each rotation.
+func (p plan) spread(t *store.Tenant) time.Duration {
+	if p.jitter <= 0 {
+		return 0
+	}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(t.Keys.Active().KeyID))
+	return time.Duration(h.Sum64() % uint64(p.jitter)) // #nosec G115 -- below jitter
+}
+
+func (s *scheduler) rotateIfDue(ctx context.Context, p plan, h store.Hint, did *tally) error {
+	t, err := s.b.store.Tenant(ctx, h.TenantID)
+	if err != nil {
+		return s.dropIfStale(ctx, h, err)
+	}
+	if p.asked(t) {
+		did.asked.Add(1)
+	}
+	reason, due := p.due(t)
+	if !due {
+		return s.dropIfStale(ctx, h, nil)
+	}
+	if err := s.budget.acquire(ctx); err != nil {
+		return err
+	}
+	r, intent, err := s.b.engine.Start(ctx, t.ID, rotation.Request{
+		Reason: reason, Trigger: triggerScheduled,
+		// One for each due date: looked at twice, a tenant is rotated once.
+		IdempotencyKey: fmt.Sprintf("schedule/%s/%d", t.Keys.Active().KeyID, t.Keys.Next),
+		InitiatedBy:    store.Initiator{ID: "system", Name: "system"},
+	})
+	if intent != nil {
+		s.b.workers.carryOutThen(*intent, s.budget.release)
+	} else {
+		s.budget.release()
+	}
+	var running *rotation.RunningError
+	switch {
+	case errors.As(err, &running) || errors.Is(err, store.ErrTenantNotFound) || errors.Is(err, store.ErrTenantDeleting):
+		return nil // somebody else was first
+	case err != nil:
+		return err
+	}
+	if intent != nil {
+		did.rotated.Add(1)
+		s.b.Logger().Info("rotation started", "tenant_id", t.ID, "rotation_id", r.ID, "trigger", triggerScheduled)
+	}
+	return nil
+}
+
+// days visits the tenants under the days of an index up to last, and moves the
+// index's floor up over days before today that have no hints left.
+func (s *scheduler) days(ctx context.Context, i store.Index, last, today string, did *tally,
+	visit func(context.Context, store.Hint, *tally) error,
+) error {
+	day, err := s.b.store.Floor(ctx, i)
+	if err != nil || day == "" {
+		return err
+	}
+	for ; day <= last; day = store.NextDay(day) {
+		shards, err := s.b.store.HintShards(ctx, i, day)
+		if err != nil {
+			return err
+		}
+		if len(shards) == 0 {
+			if day < today {
+				if err := s.b.store.RaiseFloor(ctx, i, day); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		if err := s.visit(ctx, i, day, shards, did, visit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// visit looks at the tenants of one day. One with trouble does not keep the
+// others waiting.
+func (s *scheduler) visit(ctx context.Context, i store.Index, day string, shards []string, did *tally,
+	visit func(context.Context, store.Hint, *tally) error,
+) error {
+	for _, part := range shards {
+		ids, err := s.b.store.HintedTenants(ctx, i, day, part)
+		if err != nil {
+			return err
+		}
+		var (
+			g    errgroup.Group
+			mu   sync.Mutex
+			errs []error
+		)
+		g.SetLimit(visitsInFlight)
+		for _, id := range ids {
+			if ctx.Err() != nil {
+				break
+			}
+			g.Go(func() error {
+				if err := visit(ctx, store.Hint{Index: i, Day: day, TenantID: id}, did); err != nil {
+					did.failed.Add(1)
+					mu.Lock()
+					defer mu.Unlock()
+					if len(errs) == 0 {
+						errs = append(errs, err)
+					}
+				}
+				return nil
+			})
+		}
+		_ = g.Wait() // the errors are in errs
+		if err := errors.Join(append(errs, ctx.Err())...); err != nil {
+			s.b.Logger().Warn("the schedule could not serve every tenant", "day", day, "error", err)
+		}
+	}
+	return ctx.Err()
+}
+
+// dropIfStale drops a hint that the tenant's record does not want. readErr is
+// what reading the record gave.
+func (s *scheduler) dropIfStale(ctx context.Context, h store.Hint, readErr error) error {
+	if readErr != nil && !errors.Is(readErr, store.ErrTenantNotFound) {
+		return readErr
+	}
+	if t, err := s.b.store.Tenant(ctx, h.TenantID); err == nil && t.Wants(h) {
+		return nil
+	}
+	defer s.b.store.Exclusive(h.TenantID)()
+	t, err := s.b.store.Tenant(ctx, h.TenantID)
+	switch {
+	case errors.Is(err, store.ErrTenantNotFound):
+		t = nil
+	case err != nil:
+		return err
+	case t.Wants(h):
+		return nil
+	}
+	return s.b.store.DropHint(ctx, t, h)
+}
