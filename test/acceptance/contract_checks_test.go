@@ -46,7 +46,6 @@ func isA[T any](name string) check {
 var (
 	isText   = isA[string]("a string")
 	isNumber = isA[float64]("a number")
-	isBool   = isA[bool]("a boolean")
 	isList   = isA[[]any]("a list")
 	isNull   = check(func(v any) string {
 		if v != nil {

@@ -31,8 +31,11 @@ func TestContractConfig(t *testing.T) {
 
 	t.Run("only the fields named change", func(t *testing.T) {
 		for _, change := range []map[string]any{
-			{"rotation_parallelism": 4}, {"org_id": "52ZSTB0IDK6dXxaEQLUaQu"}, {"max_item_bytes": 393216},
-			{"max_item_bytes": "1000", "rotation_parallelism": "1"}, {}, // the command line sends text
+			{"rotation_parallelism": 4},
+			{"org_id": "52ZSTB0IDK6dXxaEQLUaQu"},
+			{"max_item_bytes": 393216},
+			{"max_item_bytes": "1000", "rotation_parallelism": "1"},
+			{}, // the command line sends text
 		} {
 			want := read(t)
 			for field, value := range change {
