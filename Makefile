@@ -14,7 +14,7 @@ help: ## list what there is (the default)
 
 build: ## build bin/vault-plugin-dek and bin/dek-proxy
 	@mkdir -p bin
-	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -o bin/ ./cmd/...
+	@CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -o bin/ ./cmd/...
 
 vault: ## leave a Vault server at bin/vault: VAULT_BIN, the PATH, or built from source
 	@scripts/build-vault.sh
@@ -31,8 +31,9 @@ demo: stack ## show a rotation from beginning to end, and check that nothing is 
 test: build vault ## run the unit tests, with the race detector, and the acceptance tests on a real Vault
 	@scripts/test.sh
 
-bench: build vault ## run the benchmarks (15 minutes at most): lines of name, value, unit
-	@$(GO) run ./internal/bench
+bench: build vault ## run the benchmarks (15 minutes at most): lines of name, value, unit (BENCH='-run regexp')
+	@$(GO) build -buildvcs=false -o bin/bench ./internal/bench
+	@exec bin/bench $(BENCH)
 
 lint: ## run golangci-lint, pinned in scripts/lint
 	@scripts/lint.sh run
@@ -53,6 +54,6 @@ release: ## build static, reproducible binaries for Linux and macOS into dist/
 	@scripts/release.sh
 
 clean: ## remove what was built and .dev/, but not the Vault server and the linter
-	rm -rf bin/vault-plugin-dek bin/dek-proxy bin/devstack dist .dev
+	rm -rf bin/vault-plugin-dek bin/dek-proxy bin/devstack bin/bench dist .dev
 
 .PHONY: help build vault stack dev demo test bench lint fmt fuzz chaos vulncheck release clean

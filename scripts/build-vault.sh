@@ -6,6 +6,7 @@
 # vault on the PATH, or what is there already, or else one built from the nested
 # module scripts/vault.
 set -eu
+exec >&2 # the standard output belongs to the target that needs a Vault
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 target=$root/bin/vault

@@ -65,7 +65,12 @@ func (d *demonstration) step(format string, args ...any) {
 }
 
 func (d *demonstration) run(ctx context.Context) error {
-	var err error
+	// By default an old key is kept for a week, unused; the demo shows its end.
+	_, err := d.stack.Client().Logical().WriteWithContext(ctx, devstack.Mount+"/config",
+		map[string]any{"retired_key_retention": "0s"})
+	if err != nil {
+		return fmt.Errorf("configure the engine: %w", err)
+	}
 	if d.items, err = d.stack.Seed(ctx, tenantID); err != nil {
 		return err
 	}
@@ -164,14 +169,20 @@ func shown(arg, token string) string {
 }
 
 // curl runs curl, untouched by the user's configuration and proxies, and
-// returns the body of the answer.
+// returns the body of the answer, which must be 200.
 func curl(ctx context.Context, args []string) ([]byte, error) {
-	args = append([]string{"--disable", "--noproxy", "*", "--silent", "--show-error", "--fail-with-body"}, args...)
+	args = append([]string{
+		"--disable", "--noproxy", "*", "--silent", "--show-error", "--write-out", "\n%{http_code}",
+	}, args...)
 	cmd := exec.CommandContext(ctx, "curl", args...) // #nosec G204 -- no shell
 	cmd.Stderr = os.Stderr
-	body, err := cmd.Output()
+	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("curl: %w: %s", err, bytes.TrimSpace(body))
+		return nil, fmt.Errorf("curl: %w", err)
 	}
-	return body, nil
+	end := bytes.LastIndexByte(out, '\n')
+	if body, code := out[:max(end, 0)], out[end+1:]; string(code) != "200" {
+		return nil, fmt.Errorf("curl: the proxy answered %s: %s", code, bytes.TrimSpace(body))
+	}
+	return out[:end], nil
 }
