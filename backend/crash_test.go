@@ -111,6 +111,26 @@ func (w *witness) act(action string, ends ...string) {
 	}
 }
 
+// deleteTenant deletes the tenant. Without a window its items are gone.
+func (w *witness) deleteTenant(window string) {
+	_, err := w.call(logical.DeleteOperation, tenantPath(""), map[string]any{"deletion_window": window})
+	if window != "0" {
+		return
+	}
+	for item := range w.allowed {
+		w.begin(item, absent)
+		if err == nil {
+			w.allowed[item] = []string{absent}
+		}
+	}
+	w.created, w.rotations = false, nil
+}
+
+// restore brings the tenant back, if it is being deleted.
+func (w *witness) restore() {
+	_, _ = w.call(logical.UpdateOperation, tenantPath("/restore"), nil)
+}
+
 // damage flips a bit of the first page, and flips it back when called again.
 func (w *witness) damage() {
 	key := w.disk.Keys("pages/")[0]
@@ -251,6 +271,52 @@ var scenarios = []struct {
 			advance(time.Second)
 			w.rotate()
 			advance(time.Second)
+		},
+	},
+	{
+		name: "delete and restore",
+		before: func(w *witness) {
+			w.create()
+			w.bulk(15, 3000)
+		},
+		act: func(w *witness) {
+			w.rotate()
+			w.deleteTenant("24h")
+			advance(time.Second)
+			w.restore()
+			w.put("bulk/1", "after it was restored")
+		},
+	},
+	{
+		name: "shred, and create again",
+		before: func(w *witness) {
+			w.create()
+			w.bulk(15, 3000)
+		},
+		act: func(w *witness) {
+			w.rotate()
+			w.deleteTenant("0")
+			w.create()
+			w.put("bulk/1", "of the new tenant")
+			w.rotate()
+			advance(time.Second)
+		},
+	},
+	{
+		name: "keep a retired key, and rotate by schedule",
+		before: func(w *witness) {
+			w.create()
+			w.bulk(15, 3000)
+			w.must(logical.UpdateOperation, "config", map[string]any{"retired_key_retention": "1h", "scheduler_jitter": 0})
+			w.must(logical.UpdateOperation, "key/rotationSettings", map[string]any{"rotation_interval": "90_DAYS"})
+			w.rotate()
+		},
+		act: func(w *witness) {
+			advance(2 * time.Hour)
+			w.tick()
+			advance(91 * 24 * time.Hour)
+			w.tick()
+			w.put("bulk/1", "after the schedule has rotated")
 		},
 	},
 	{
@@ -410,6 +476,7 @@ func (w *witness) rest() {
 // readsBack checks that every item has an acknowledged value.
 func (w *witness) readsBack() {
 	w.t.Helper()
+	w.restore()
 	var present []string
 	for item, allowed := range w.allowed {
 		resp, err := w.call(logical.ReadOperation, itemPath(item), nil)
@@ -448,6 +515,12 @@ func (w *witness) exists() bool {
 // atRest checks what has to hold once everything has come to an end.
 func (w *witness) atRest() {
 	w.t.Helper()
+	for _, stone := range w.disk.Keys("tombstones/") {
+		_, inc, _ := strings.Cut(stone, testTenant+".")
+		for _, prefix := range []string{"keys/", "pages/", "history/", "progress/"} {
+			require.Empty(w.t, w.disk.Keys(prefix+inc), "of a tenant that was shredded")
+		}
+	}
 	if !w.exists() {
 		require.Empty(w.t, w.disk.Keys(framework.WALPrefix), "the write-ahead log")
 		return
@@ -456,6 +529,7 @@ func (w *witness) atRest() {
 	require.Empty(w.t, w.disk.Keys(framework.WALPrefix), "the write-ahead log")
 	rec := w.record()
 	require.Nil(w.t, rec.Rotation, "unfinished rotation")
+	w.scheduled(rec)
 	w.versions(rec)
 	failed := rec.Last != nil && rec.Last.Phase == store.Failed
 	for _, key := range w.disk.Keys("pages/") {
@@ -471,6 +545,27 @@ func (w *witness) atRest() {
 		require.Contains(w.t, w.ends[id], st["status"], "rotation %s", id)
 		if st["status"] == "completed" {
 			require.Equal(w.t, st["items_to_rotate"], st["items_rotated"], "accounts")
+		}
+	}
+}
+
+// scheduled checks that the schedule holds every hint that the record wants.
+func (w *witness) scheduled(rec *store.Tenant) {
+	w.t.Helper()
+	var hints []string
+	for _, key := range w.disk.Keys("schedule/") {
+		parts := strings.Split(key, "/")
+		hints = append(hints, strings.Join(parts[1:min(3, len(parts))], "/"))
+	}
+	for _, h := range rec.Hints() {
+		require.Contains(w.t, hints, string(h.Index)+"/"+h.Day, "the schedule")
+	}
+	floors := map[string]string{}
+	require.NoError(w.t, json.Unmarshal(w.disk.Value("schedule/floors"), &floors))
+	for _, h := range rec.Hints() {
+		if h.Index != store.FailedNow {
+			require.NotEmpty(w.t, floors[string(h.Index)])
+			require.LessOrEqual(w.t, floors[string(h.Index)], h.Day, "the floor of %s", h.Index)
 		}
 	}
 }
