@@ -45,6 +45,8 @@ var statuses = []struct {
 	{store.ErrItemTooLarge, http.StatusRequestEntityTooLarge, ""},
 	{store.ErrRevision, http.StatusConflict, ""},
 	{keyring.ErrKeyType, http.StatusBadRequest, ""},
+	{keyring.ErrVersion, http.StatusBadRequest, ""},
+	{keyring.ErrVersionDestroyed, http.StatusGone, "what is encrypted under a version of the key that was destroyed cannot be read any more"},
 	{store.ErrContended, http.StatusServiceUnavailable, ""},
 }
 

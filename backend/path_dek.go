@@ -9,7 +9,6 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
@@ -41,15 +40,19 @@ func (b *backend) readDEK(ctx context.Context, _ *logical.Request, d *framework.
 	if err != nil {
 		return nil, err
 	}
+	external, err := b.store.ExternalUse(ctx, t)
+	if err != nil {
+		return nil, err
+	}
 	versions := make([]map[string]any, 0, len(t.Keys.Versions))
 	for i := range t.Keys.Versions {
-		versions = append(versions, versionValue(&t.Keys.Versions[i], usage))
+		versions = append(versions, versionValue(&t.Keys.Versions[i], usage, external))
 	}
 	active := t.Keys.Active()
 	return &logical.Response{Data: map[string]any{
 		"current_version":        active.Number,
 		"current_key_id":         active.KeyID,
-		"min_decryption_version": 1,
+		"min_decryption_version": t.LeastDecryptable(),
 		"versions":               versions,
 	}}, nil
 }
@@ -71,20 +74,4 @@ func (b *backend) tenantUsage(ctx context.Context, id string) (*store.Tenant, st
 	}
 	usage, err := b.store.Usage(ctx, t)
 	return t, usage, err
-}
-
-func versionValue(v *keyring.Version, usage store.Usage) map[string]any {
-	return map[string]any{
-		"version":        v.Number,
-		"key_id":         v.KeyID,
-		"key_type":       string(v.KeyType),
-		"state":          string(v.State),
-		"created_at":     timeValue(v.CreatedAt),
-		"activated_at":   timeValue(v.ActivatedAt),
-		"deactivated_at": timeValue(v.DeactivatedAt),
-		"destroyed_at":   timeValue(v.DestroyedAt),
-		"external_use":   false,
-		"pages":          usage.Pages(v.Number),
-		"rotation_id":    v.RotationID,
-	}
 }

@@ -47,6 +47,10 @@ type Version struct {
 	// is to be destroyed; zero while that is not settled, and once it is done.
 	DestroyAfter time.Time `json:"destroy_after,omitzero"`
 
+	// PageKeyDestroyed says that of a deactivated version only the external key
+	// is left, which opens ciphertexts outside.
+	PageKeyDestroyed bool `json:"page_key_destroyed,omitempty"`
+
 	// RotationID and IdempotencyKey are of the rotation that made this version,
 	// empty for the first: a repeated request is told by them.
 	RotationID     string `json:"rotation_id,omitempty"`
@@ -99,6 +103,8 @@ func (r *Ring) Find(number int) *Version {
 func (r *Ring) Usable(number int) (*Version, error) {
 	v := r.Find(number)
 	switch {
+	case v == nil && number > 0 && number < r.Next: // and forgotten since
+		return nil, fmt.Errorf("version %d: %w", number, ErrVersionDestroyed)
 	case v == nil:
 		return nil, fmt.Errorf("version %d: %w", number, ErrNoVersion)
 	case v.State == Destroyed:
@@ -160,6 +166,21 @@ func (r *Ring) Destroy(number int, now time.Time) {
 	}
 	v.State, v.DestroyedAt, v.DestroyAfter = Destroyed, now, time.Time{}
 	r.forget()
+}
+
+// DestroyPageKey notes that the page key of a version is gone. With that the
+// version is destroyed, unless it is in use outside: then its external key stays,
+// and it goes on opening ciphertexts.
+func (r *Ring) DestroyPageKey(number int, external bool, now time.Time) {
+	if !external {
+		r.Destroy(number, now)
+		return
+	}
+	v := r.Find(number)
+	if v == nil || v.State != Deactivated {
+		panic(fmt.Sprintf("keyring: destroy the page key of version %d", number))
+	}
+	v.PageKeyDestroyed, v.DestroyAfter = true, time.Time{}
 }
 
 func (r *Ring) forget() {

@@ -83,6 +83,8 @@ func (e *Engine) change(next *store.Tenant, a Action) (changed bool, err error) 
 		}
 		next.Keys.Reactivate(r.From, e.now())
 		r.Phase, r.Paused = store.RollingBack, false
+		// What the old version seals from now on must open.
+		next.MinDecryptionVersion = min(next.MinDecryptionVersion, r.From)
 		changed = true
 	default:
 		return false, ErrNotFound

@@ -71,7 +71,7 @@ func (r *Run) retire(ctx context.Context, t *store.Tenant) error {
 		if v.Number == r.target || v.State == keyring.Destroyed {
 			continue
 		}
-		if config.RetiredKeyRetention > 0 {
+		if config.RetiredKeyRetention > 0 && !v.PageKeyDestroyed {
 			r.keep(next.Keys.Find(v.Number), config.RetiredKeyRetention)
 			continue
 		}
@@ -144,12 +144,20 @@ func (r *Run) rollBack(ctx context.Context, t *store.Tenant) error {
 	return r.end(ctx, t, next, store.RolledBack)
 }
 
-// destroy deletes a page key and notes it in next.
+// destroy deletes a page key and notes it in next. If something has left the
+// engine under the version, its external key stays, and so does the version:
+// storage tells, since the key's existence is what external use means.
 func (e *Engine) destroy(ctx context.Context, next *store.Tenant, v keyring.Version) error {
-	if err := e.store.DestroyKey(ctx, next.Incarnation, v.KeyID); err != nil {
+	external, err := e.store.ExternalUse(ctx, next)
+	if err != nil {
 		return err
 	}
-	next.Keys.Destroy(v.Number, e.now())
+	if !v.PageKeyDestroyed {
+		if err := e.store.DestroyKey(ctx, next.Incarnation, v.KeyID); err != nil {
+			return err
+		}
+	}
+	next.Keys.DestroyPageKey(v.Number, external[v.KeyID], e.now())
 	return nil
 }
 

@@ -10,6 +10,7 @@
 //	kek/keys/<kek_id>                   the key-encryption keys    (seal-wrapped)
 //	tenants/<hh>/<tenant_id>            a tenant's record, which decides
 //	keys/<incarnation>/<key_id>         its keys, wrapped          (seal-wrapped)
+//	keys/<incarnation>/<key_id>.ext     external keys of versions  (seal-wrapped)
 //	pages/<incarnation>/p<bits>         its items, sealed in pages
 //	history/<incarnation>/<version>     its rotations that have ended
 //	progress/<incarnation>              how far its unfinished rotation is

@@ -49,6 +49,9 @@ type Tenant struct {
 
 	PlacementKeyID string       `json:"placement_key_id"`
 	Keys           keyring.Ring `json:"keys"`
+	// MinDecryptionVersion is the least version whose ciphertexts are opened, for
+	// those outside the engine only; 0 is as good as 1.
+	MinDecryptionVersion int `json:"min_decryption_version,omitempty"`
 
 	// Rotation is the unfinished rotation, Last the latest that has ended: from
 	// it the history entry is written, again if need be.
@@ -67,6 +70,9 @@ func (t *Tenant) Clone() *Tenant {
 	}
 	return &c
 }
+
+// LeastDecryptable is the least version whose ciphertexts are opened.
+func (t *Tenant) LeastDecryptable() int { return max(1, t.MinDecryptionVersion) }
 
 // LastRotatedAt is when the tenant's key last changed by a rotation, or when
 // the tenant was created.

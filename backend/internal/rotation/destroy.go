@@ -1,0 +1,112 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+// DestroyVersion destroys the keys of one deactivated version, any, not only the
+// oldest (vault#3635), and returns the version as it is then. It fails with a
+// [StateError] while a page is on it or something may have left the engine under
+// it, unless force is true. Forced, what depends on the version can never be
+// opened again.
+//
+// A version that is destroyed already stays as it is, and is no error.
+func (e *Engine) DestroyVersion(ctx context.Context, tenantID string, version int, force bool) (keyring.Version, error) {
+	t, err := e.store.ActiveTenant(ctx, tenantID)
+	if err != nil {
+		return keyring.Version{}, err
+	}
+	// Reading every page takes its time: before the lock. Under it only pages
+	// that came since are read.
+	scan := store.NewScan(e.store, t)
+	v, err := e.mayDestroy(ctx, t, version, scan, force)
+	if err != nil || v.State == keyring.Destroyed {
+		return v, err
+	}
+	defer e.store.Exclusive(tenantID)()
+	t, err = e.store.ActiveTenant(ctx, tenantID)
+	if err != nil {
+		return keyring.Version{}, err
+	}
+	if t.Incarnation != scan.Incarnation() {
+		return keyring.Version{}, store.ErrContended
+	}
+	v, err = e.mayDestroy(ctx, t, version, scan, force)
+	if err != nil || v.State == keyring.Destroyed {
+		return v, err
+	}
+	return e.destroyVersion(ctx, t, v)
+}
+
+// mayDestroy returns the version if its keys may be destroyed, or are.
+func (e *Engine) mayDestroy(ctx context.Context, t *store.Tenant, version int, scan *store.Scan, force bool) (keyring.Version, error) {
+	found := t.Keys.Find(version)
+	if found == nil {
+		return keyring.Version{}, keyring.ErrNoVersion
+	}
+	v := *found
+	if v.State == keyring.Destroyed {
+		return v, nil
+	}
+	if r := t.Rotation; r != nil && (version == r.From || version == r.To) {
+		// Pages are on their way from one to the other: in either direction.
+		return v, &StateError{fmt.Sprintf("version %d is part of rotation %s, which is unfinished", version, r.ID)}
+	}
+	if v.State != keyring.Deactivated {
+		return v, &StateError{fmt.Sprintf("version %d is %s: only a deactivated version can be destroyed", version, v.State)}
+	}
+	if force {
+		return v, nil
+	}
+	return v, e.mustBeUnused(ctx, t, v, scan)
+}
+
+// mustBeUnused fails with a [StateError] that says what depends on a version.
+func (e *Engine) mustBeUnused(ctx context.Context, t *store.Tenant, v keyring.Version, scan *store.Scan) error {
+	var uses []string
+	switch err := scan.Run(ctx); {
+	case errors.Is(err, store.ErrPageDamaged):
+		uses = append(uses, "a page that cannot be read may be on it")
+	case err != nil:
+		return err
+	case scan.Pages(v.Number) > 0:
+		uses = append(uses, fmt.Sprintf("%d pages of items are on it", scan.Pages(v.Number)))
+	}
+	external, err := e.store.ExternalUse(ctx, t)
+	if err != nil {
+		return err
+	}
+	if external[v.KeyID] {
+		uses = append(uses, "ciphertexts outside the engine may depend on it (external_use)")
+	}
+	if len(uses) > 0 {
+		return &StateError{fmt.Sprintf("version %d is in use: %s; force=true destroys it all the same",
+			v.Number, strings.Join(uses, " and "))}
+	}
+	return nil
+}
+
+// destroyVersion deletes the key entries and then says so in the record. If it
+// fails between, some keys are gone and the record does not yet say it: to
+// repeat it finishes it, and so does the end of the next rotation.
+func (e *Engine) destroyVersion(ctx context.Context, t *store.Tenant, v keyring.Version) (keyring.Version, error) {
+	if err := e.store.DestroyExternalKey(ctx, t.Incarnation, v.KeyID); err != nil {
+		return v, err
+	}
+	if err := e.store.DestroyKey(ctx, t.Incarnation, v.KeyID); err != nil {
+		return v, err
+	}
+	next, now := t.Clone(), e.now()
+	next.Keys.Destroy(v.Number, now)
+	v.State, v.DestroyedAt = keyring.Destroyed, now // the ring may have forgotten it by now
+	return v, e.store.Commit(ctx, t, next)
+}

@@ -1,0 +1,102 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"maps"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// defaultKeyBits is how long a data key is unless the request says otherwise.
+const defaultKeyBits = 256
+
+// datakeyPaths are two, so that a policy can let somebody make keys whose
+// plaintext only others can ask for.
+func (b *backend) datakeyPaths() []*framework.Path {
+	fields := map[string]*framework.FieldSchema{
+		"tenant_id":       tenantIDField,
+		"associated_data": associatedDataField,
+		"bits": {
+			Type:        framework.TypeInt,
+			Default:     defaultKeyBits,
+			Description: "How long the key is: 128, 256 (default) or 512 bits.",
+		},
+	}
+	wrapped := map[string]*framework.FieldSchema{
+		"ciphertext":  described(framework.TypeString, "The key, sealed: decrypt opens it, with the same associated_data."),
+		"key_version": described(framework.TypeInt, "The version of the tenant's key that it is sealed by."),
+	}
+	plain := maps.Clone(wrapped)
+	plain["plaintext"] = described(framework.TypeString, "Base64 of the key.")
+	const description = "The engine does not keep the key. It is sealed by the tenant's key, as what encrypt seals, and " +
+		"opened again by decrypt."
+	return []*framework.Path{
+		{
+			Pattern: tenantPattern + "/datakey/plaintext$",
+			Fields:  fields,
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: b.on(b.datakey(true), "Make a data key, in clear and sealed.", ok("The key.", plain)),
+			},
+			HelpSynopsis:    "Make a random data key, and answer it in clear and sealed by a tenant's key.",
+			HelpDescription: description,
+		},
+		{
+			Pattern: tenantPattern + "/datakey/wrapped$",
+			Fields:  fields,
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: b.on(b.datakey(false), "Make a data key, sealed.", ok("The key.", wrapped)),
+			},
+			HelpSynopsis:    "Make a random data key, and answer it sealed by a tenant's key only.",
+			HelpDescription: description,
+		},
+	}
+}
+
+func (b *backend) datakey(inClear bool) handler {
+	return func(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+		id, err := tenantID(d)
+		if err != nil {
+			return nil, err
+		}
+		size, err := keyBytes(d)
+		if err != nil {
+			return nil, err
+		}
+		ad, err := associatedData(d.Raw)
+		if err != nil {
+			return nil, err
+		}
+		key := make([]byte, size)
+		defer clear(key)
+		_, _ = rand.Read(key) // never fails
+		one := &batch{entries: []entry{{plaintext: key, ad: ad}}, single: true}
+		if err := b.sealAll(ctx, id, one); err != nil {
+			return nil, err
+		}
+		resp, err := one.answerSingle()
+		if err == nil && inClear {
+			resp.Data["plaintext"] = base64.StdEncoding.EncodeToString(key)
+		}
+		return resp, err
+	}
+}
+
+func keyBytes(d *framework.FieldData) (int, error) {
+	bits, named, err := intField(d, "bits")
+	if err != nil {
+		return 0, err
+	}
+	if !named {
+		bits = defaultKeyBits
+	}
+	if bits != 128 && bits != 256 && bits != 512 {
+		return 0, invalid("bits must be 128, 256 or 512")
+	}
+	return bits / 8, nil
+}

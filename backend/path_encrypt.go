@@ -1,0 +1,156 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"encoding/base64"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// Fields of the paths that encrypt and open for callers.
+var (
+	associatedDataField = &framework.FieldSchema{
+		Type:        framework.TypeString,
+		Description: "Base64 of what belongs to the plaintext without being part of it: to open it, the same is needed.",
+	}
+	batchInputField = &framework.FieldSchema{
+		Type: framework.TypeSlice,
+		Description: "Up to 10,000 objects, each with what a single request has, and a reference that its result repeats. " +
+			"The fields of a single request are then ignored.",
+	}
+	partialFailureField = &framework.FieldSchema{
+		Type: framework.TypeInt,
+		Description: "The HTTP status, from 200 to 599, of a batch of which some entries fail and some do not. " +
+			"Default: 400, as if all fail.",
+	}
+	ciphertextField = &framework.FieldSchema{
+		Type:        framework.TypeString,
+		Description: "What encrypt, rewrap or datakey answered: dek:v<version>:<base64>.",
+	}
+)
+
+// encryptedAnswer describes what encrypt and rewrap answer.
+var encryptedAnswer = ok("The ciphertext, or for a batch one result for each entry.", map[string]*framework.FieldSchema{
+	"ciphertext":    {Type: framework.TypeString, Description: "The ciphertext: dek:v<version>:<base64>."},
+	"key_version":   {Type: framework.TypeInt, Description: "The version of the tenant's key that it is sealed by."},
+	"batch_results": {Type: framework.TypeSlice, Description: "In order, each with ciphertext and key_version, or error; and reference."},
+})
+
+// decryptedAnswer describes what decrypt answers.
+var decryptedAnswer = ok("The plaintext, or for a batch one result for each entry.", map[string]*framework.FieldSchema{
+	"plaintext":     {Type: framework.TypeString, Description: "Base64 of the plaintext."},
+	"batch_results": {Type: framework.TypeSlice, Description: "In order, each with plaintext or error; and reference."},
+})
+
+func (b *backend) encryptPaths() []*framework.Path {
+	return []*framework.Path{
+		{
+			Pattern: tenantPattern + "/encrypt$",
+			Fields: map[string]*framework.FieldSchema{
+				"tenant_id":                     tenantIDField,
+				"plaintext":                     {Type: framework.TypeString, Description: "Base64 of what is to be encrypted, of 767 KiB at most."},
+				"associated_data":               associatedDataField,
+				"batch_input":                   batchInputField,
+				"partial_failure_response_code": partialFailureField,
+			},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: b.on(b.encrypt, "Encrypt under a tenant's key.", encryptedAnswer),
+			},
+			HelpSynopsis: "Encrypt under a tenant's key.",
+			HelpDescription: "The ciphertext is kept by the caller. It opens for this tenant alone, with the same " +
+				"associated_data, until its version of the key is destroyed: a rotation does not do that.",
+		},
+		{
+			Pattern: tenantPattern + "/decrypt$",
+			Fields: map[string]*framework.FieldSchema{
+				"tenant_id":                     tenantIDField,
+				"ciphertext":                    ciphertextField,
+				"associated_data":               associatedDataField,
+				"batch_input":                   batchInputField,
+				"partial_failure_response_code": partialFailureField,
+			},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: b.on(b.decrypt, "Open a ciphertext of a tenant.", decryptedAnswer),
+			},
+			HelpSynopsis:    "Open a ciphertext of a tenant.",
+			HelpDescription: "Of any version that is not destroyed, nor below the tenant's min_decryption_version.",
+		},
+		{
+			Pattern: tenantPattern + "/rewrap$",
+			Fields: map[string]*framework.FieldSchema{
+				"tenant_id":                     tenantIDField,
+				"ciphertext":                    ciphertextField,
+				"associated_data":               associatedDataField,
+				"batch_input":                   batchInputField,
+				"partial_failure_response_code": partialFailureField,
+			},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: b.on(b.rewrap, "Bring a ciphertext to the active version.", encryptedAnswer),
+			},
+			HelpSynopsis: "Bring a ciphertext to the active version of a tenant's key.",
+			HelpDescription: "The plaintext does not leave the engine. A ciphertext that is on the active version is " +
+				"sealed afresh. associated_data is needed as for decrypt, and stays the same.",
+		},
+	}
+}
+
+func (b *backend) encrypt(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	id, err := tenantID(d)
+	if err != nil {
+		return nil, err
+	}
+	batch, err := parseBatch(d, "plaintext")
+	if err != nil {
+		return nil, err
+	}
+	batch.each(func(e *entry) (err error) {
+		e.plaintext, err = decodePlaintext(e.text)
+		return err
+	})
+	if err := b.sealAll(ctx, id, batch); err != nil {
+		return nil, err
+	}
+	return batch.answer(req)
+}
+
+func (b *backend) decrypt(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	id, err := tenantID(d)
+	if err != nil {
+		return nil, err
+	}
+	batch, err := parseBatch(d, "ciphertext")
+	if err != nil {
+		return nil, err
+	}
+	if err := b.openAll(ctx, id, batch); err != nil {
+		return nil, err
+	}
+	batch.each(func(e *entry) error {
+		plaintext := base64.StdEncoding.EncodeToString(e.plaintext)
+		e.result.Plaintext = &plaintext
+		return nil
+	})
+	return batch.answer(req)
+}
+
+func (b *backend) rewrap(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	id, err := tenantID(d)
+	if err != nil {
+		return nil, err
+	}
+	batch, err := parseBatch(d, "ciphertext")
+	if err != nil {
+		return nil, err
+	}
+	if err := b.openAll(ctx, id, batch); err != nil {
+		return nil, err
+	}
+	if err := b.sealAll(ctx, id, batch); err != nil {
+		return nil, err
+	}
+	return batch.answer(req)
+}

@@ -1,0 +1,214 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+)
+
+const (
+	// maxBatchEntries is how many entries a batch may have.
+	maxBatchEntries = 10_000
+
+	// maxPlaintextBytes is what still gives a ciphertext that can be sent back:
+	// Vault refuses strings over 1 MiB. Of its plaintext a ciphertext has 4/3,
+	// and some 80 bytes.
+	maxPlaintextBytes = 767 << 10
+)
+
+// entry is one text to encrypt or to open, and what came of it.
+type entry struct {
+	text      string // as the request has it
+	ad        []byte
+	plaintext []byte
+
+	err    error // a refusal: an entry fails by itself
+	result entryResult
+}
+
+// entryResult is an entry's part of an answer.
+type entryResult struct {
+	Ciphertext string  `json:"ciphertext,omitempty"`
+	KeyVersion int     `json:"key_version,omitempty"`
+	Plaintext  *string `json:"plaintext,omitempty"` // may be empty
+	Error      string  `json:"error,omitempty"`
+	Reference  string  `json:"reference"`
+}
+
+// batch is what one request asks for. A single request is a batch of one entry
+// that is answered in another form.
+type batch struct {
+	entries []entry
+	single  bool
+
+	partialCode int      // 0: as if all fail
+	warnings    []string // of the answer
+}
+
+// parseBatch reads the entries of a request, each of which has its text in the
+// given field. It fails only if the request itself is malformed.
+func parseBatch(d *framework.FieldData, field string) (*batch, error) {
+	b := new(batch)
+	if err := b.parsePartialCode(d); err != nil {
+		return nil, err
+	}
+	raw := d.Raw["batch_input"]
+	if raw == nil {
+		b.single = true
+		b.entries = []entry{parseEntry(d.Raw, field)}
+		return b, nil
+	}
+	list, ok := raw.([]any)
+	if !ok || len(list) == 0 || len(list) > maxBatchEntries {
+		return nil, invalid("batch_input must be a list of 1 to %d objects", maxBatchEntries)
+	}
+	b.entries = make([]entry, len(list))
+	for i, one := range list {
+		fields, ok := one.(map[string]any)
+		if !ok {
+			return nil, invalid("batch_input must be a list of objects; element %d is none", i)
+		}
+		b.entries[i] = parseEntry(fields, field)
+		reference, ok := fields["reference"].(string)
+		if !ok && fields["reference"] != nil {
+			b.entries[i].err = invalid("reference must be a string")
+		}
+		b.entries[i].result.Reference = reference
+	}
+	return b, nil
+}
+
+// parsePartialCode reads partial_failure_response_code. As transit does, it
+// passes over one that is no status, with a warning; Go refuses to send those
+// below 100, and those below 200 end no answer.
+func (b *batch) parsePartialCode(d *framework.FieldData) error {
+	code, named, err := intField(d, "partial_failure_response_code")
+	switch {
+	case err != nil:
+		return err
+	case !named:
+		return nil
+	case code < http.StatusOK || code > 599:
+		b.warnings = append(b.warnings, "partial_failure_response_code must be from 200 to 599: it was ignored")
+		return nil
+	}
+	b.partialCode = code
+	return nil
+}
+
+func parseEntry(fields map[string]any, field string) (e entry) {
+	text, ok := fields[field].(string)
+	switch {
+	case fields[field] == nil:
+		e.err = invalid("%s is missing", field)
+	case !ok:
+		e.err = invalid("%s must be a string", field)
+	default:
+		e.text = text
+		e.ad, e.err = associatedData(fields)
+	}
+	return e
+}
+
+func associatedData(fields map[string]any) ([]byte, error) {
+	raw := fields["associated_data"]
+	if raw == nil {
+		return nil, nil
+	}
+	text, ok := raw.(string)
+	if !ok {
+		return nil, invalid("associated_data must be a string of base64")
+	}
+	ad, err := keyring.DecodeBase64(text)
+	if err != nil {
+		return nil, invalid("associated_data is %s", err)
+	}
+	return ad, nil
+}
+
+func decodePlaintext(text string) ([]byte, error) {
+	plaintext, err := keyring.DecodeBase64(text)
+	if err != nil {
+		return nil, invalid("plaintext is %s", err)
+	}
+	if len(plaintext) > maxPlaintextBytes {
+		return nil, &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf(
+			"plaintext must have at most %d bytes, not %d: for more, encrypt with a key of datakey",
+			maxPlaintextBytes, len(plaintext))}
+	}
+	return plaintext, nil
+}
+
+// each does f to the entries that have not failed.
+func (b *batch) each(f func(*entry) error) {
+	for i := range b.entries {
+		if e := &b.entries[i]; e.err == nil {
+			e.err = f(e)
+		}
+	}
+}
+
+// failed is how many entries have failed.
+func (b *batch) failed() (n int) {
+	for i := range b.entries {
+		if b.entries[i].err != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// answer makes the answer of what came of the entries.
+func (b *batch) answer(req *logical.Request) (*logical.Response, error) {
+	if b.single {
+		return b.answerSingle()
+	}
+	results := make([]entryResult, len(b.entries))
+	for i := range b.entries {
+		e := &b.entries[i]
+		results[i] = e.result
+		if e.err != nil {
+			results[i] = entryResult{Error: e.err.Error(), Reference: e.result.Reference}
+		}
+	}
+	resp := &logical.Response{Data: map[string]any{"batch_results": results}, Warnings: b.warnings}
+	failed := b.failed()
+	if failed == 0 {
+		return resp, nil
+	}
+	status := http.StatusBadRequest
+	if b.partialCode != 0 && failed < len(b.entries) {
+		status = b.partialCode
+	}
+	// A body of its own: Vault would drop batch_results from a refusal.
+	return logical.RespondWithStatusCode(resp, req, status)
+}
+
+func (b *batch) answerSingle() (*logical.Response, error) {
+	e := &b.entries[0]
+	if e.err != nil {
+		return nil, e.err
+	}
+	data := map[string]any{}
+	if e.result.Plaintext != nil {
+		data["plaintext"] = *e.result.Plaintext
+	} else {
+		data["ciphertext"], data["key_version"] = e.result.Ciphertext, e.result.KeyVersion
+	}
+	return &logical.Response{Data: data, Warnings: b.warnings}, nil
+}
+
+// refused reports whether err is an answer that the caller can do something
+// about, and no fault.
+func refused(err error) bool {
+	var r *refusal
+	return errors.As(err, &r)
+}

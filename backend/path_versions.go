@@ -1,0 +1,154 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"errors"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+// versionAnswer describes one version, as the list in dek has it.
+var versionAnswer = map[string]*framework.FieldSchema{
+	"version":        described(framework.TypeInt, "The version's number."),
+	"key_id":         described(framework.TypeString, "Its key ID."),
+	"key_type":       described(framework.TypeString, "xaes256-gcm or aes256-gcm."),
+	"state":          described(framework.TypeString, "pending, active, deactivated or destroyed."),
+	"created_at":     described(framework.TypeTime, "When it was made."),
+	"activated_at":   described(framework.TypeTime, "When it became the active one; null: never."),
+	"deactivated_at": described(framework.TypeTime, "When another took over; null: it is active."),
+	"destroyed_at":   described(framework.TypeTime, "When its keys were destroyed; null: they are there."),
+	"external_use":   described(framework.TypeBool, "Whether something has left the engine under it: ciphertexts or data keys."),
+	"pages":          described(framework.TypeInt, "How many pages of items are on it."),
+	"rotation_id":    described(framework.TypeString, "The rotation that made it; empty for the first."),
+}
+
+func (b *backend) versionPaths() []*framework.Path {
+	return []*framework.Path{
+		{
+			Pattern: tenantPattern + "/dek/config$",
+			Fields: map[string]*framework.FieldSchema{
+				"tenant_id": tenantIDField,
+				"min_decryption_version": {
+					Type:        framework.TypeInt,
+					Description: "The least version whose ciphertexts decrypt and rewrap open: from 1 to the current version.",
+				},
+			},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: b.on(b.updateDEKConfig, "Change the settings of a tenant's key.",
+					ok("The settings.", map[string]*framework.FieldSchema{
+						"min_decryption_version": described(framework.TypeInt, "The least version whose ciphertexts are opened."),
+					})),
+			},
+			HelpSynopsis: "Settings of a tenant's key.",
+			HelpDescription: "min_decryption_version is for what decrypt and rewrap are given; items are not touched by it. " +
+				"It may be lowered again.",
+		},
+		{
+			Pattern: tenantPattern + "/dek/versions/(?P<version>[^/]+)/destroy$",
+			Fields: map[string]*framework.FieldSchema{
+				"tenant_id": tenantIDField,
+				"version":   {Type: framework.TypeString, Description: "The version's number."},
+				"force": {
+					Type:        framework.TypeBool,
+					Description: "Destroy the version though pages or ciphertexts depend on it: they can never be opened again.",
+				},
+			},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: b.on(b.destroyVersion, "Destroy one version of a tenant's key.", ok("The version.", versionAnswer)),
+			},
+			HelpSynopsis: "Destroy one version of a tenant's key.",
+			HelpDescription: "Any deactivated version, not only the oldest. Refused while pages of items are on it, or " +
+				"something has left the engine under it; force=true destroys it all the same. The active version, and both " +
+				"versions of an unfinished rotation, are never destroyed.",
+		},
+	}
+}
+
+// updateDEKConfig changes what the request names, and nothing if it names
+// nothing.
+func (b *backend) updateDEKConfig(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	id, err := tenantID(d)
+	if err != nil {
+		return nil, err
+	}
+	least, named, err := intField(d, "min_decryption_version")
+	if err != nil {
+		return nil, err
+	}
+	if named && least < 1 {
+		return nil, invalid("min_decryption_version must be at least 1")
+	}
+	defer b.store.Exclusive(id)()
+	t, err := b.store.ActiveTenant(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if named {
+		if current := t.Keys.Active().Number; least > current {
+			return nil, invalid("min_decryption_version must be at most %d, the current version", current)
+		}
+		next := t.Clone()
+		next.MinDecryptionVersion = least
+		if err := b.store.Commit(ctx, t, next); err != nil {
+			return nil, err
+		}
+		t = next
+	}
+	return &logical.Response{Data: map[string]any{"min_decryption_version": t.LeastDecryptable()}}, nil
+}
+
+func (b *backend) destroyVersion(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	id, err := tenantID(d)
+	if err != nil {
+		return nil, err
+	}
+	text, _ := d.Get("version").(string)
+	number, err := keyring.ParseVersion(text)
+	if err != nil {
+		return nil, err
+	}
+	force, _ := d.Get("force").(bool)
+	v, err := b.engine.DestroyVersion(ctx, id, number, force)
+	if errors.Is(err, keyring.ErrNoVersion) {
+		return nil, &refusal{404, "key version not found"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	b.Logger().Info("key version destroyed", "tenant_id", id, "version", number, "force", force, "request_id", req.ID)
+	return b.versionResponse(ctx, id, v)
+}
+
+// versionResponse describes a destroyed version, and what is still on it if it
+// was destroyed by force.
+func (b *backend) versionResponse(ctx context.Context, id string, v keyring.Version) (*logical.Response, error) {
+	_, usage, err := b.tenantUsage(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return &logical.Response{Data: versionValue(&v, usage, nil)}, nil
+}
+
+// versionValue is a version as answers have it.
+func versionValue(v *keyring.Version, usage store.Usage, external map[string]bool) map[string]any {
+	return map[string]any{
+		"version":        v.Number,
+		"key_id":         v.KeyID,
+		"key_type":       string(v.KeyType),
+		"state":          string(v.State),
+		"created_at":     timeValue(v.CreatedAt),
+		"activated_at":   timeValue(v.ActivatedAt),
+		"deactivated_at": timeValue(v.DeactivatedAt),
+		"destroyed_at":   timeValue(v.DestroyedAt),
+		"external_use":   external[v.KeyID],
+		"pages":          usage.Pages(v.Number),
+		"rotation_id":    v.RotationID,
+	}
+}
