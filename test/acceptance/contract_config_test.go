@@ -24,6 +24,7 @@ func TestContractConfig(t *testing.T) {
 		// The UUID that Vault tells the backend of a mount. sys/mounts shows
 		// another one of the same mount, which plugins are not told.
 		"org_id": isUUID, "rotation_parallelism": is(32.0), "max_item_bytes": is(262144.0),
+		"retired_key_retention": is(604800.0), "max_concurrent_rotations": is(64.0), "scheduler_jitter": is(86400.0),
 	}) {
 		assert.Empty(t, c(defaults[field]), field)
 	}
@@ -55,6 +56,15 @@ func TestContractConfig(t *testing.T) {
 			assert.Equal(t, want, read(t), "after %v", change)
 		}
 	})
+	t.Run("durations: strings in, seconds out", func(t *testing.T) {
+		for in, out := range map[any]float64{"72h": 259200, "90m": 5400, "0": 0, 0: 0, 60: 60, "60": 60, "168h": 604800} {
+			for _, field := range []string{"retired_key_retention", "scheduler_jitter"} {
+				a := callRoot(t, s, http.MethodPut, path, map[string]any{field: in})
+				require.Less(t, a.Status, 300, a.errors())
+				assert.Equal(t, out, read(t)[field], "%s %v", field, in)
+			}
+		}
+	})
 	t.Run("refused", func(t *testing.T) {
 		before := read(t)
 		for _, c := range []struct {
@@ -69,6 +79,10 @@ func TestContractConfig(t *testing.T) {
 			{"max_item_bytes", 0},
 			{"max_item_bytes", 393217},
 			{"max_item_bytes", []int{1}},
+			{"retired_key_retention", -1},
+			{"retired_key_retention", "soon"},
+			{"max_concurrent_rotations", 0},
+			{"scheduler_jitter", "-1h"},
 			{"org_id", ""},
 			{"org_id", []string{"a"}},
 		} {

@@ -98,13 +98,34 @@ func TestContractDEK(t *testing.T) {
 	want.check(t, byVersion[2.0])
 	assert.Equal(t, dek["current_key_id"], byVersion[2.0]["key_id"])
 	want = versionFields()
-	want["key_id"], want["state"], want["deactivated_at"], want["destroyed_at"] = is(first["key_id"]), is("destroyed"), isTime, isTime
+	want["key_id"], want["state"], want["deactivated_at"] = is(first["key_id"]), is("deactivated"), isTime
 	want.check(t, byVersion[1.0])
 	assert.Len(t, byVersion, 2)
 
 	now := succeeded(t, callRoot(t, s, http.MethodGet, tenantPath(tenant), nil))
 	assert.Equal(t, dek["current_key_id"], now["current_key_id"])
 	assert.Equal(t, byVersion[2.0]["activated_at"], now["last_rotated_at"])
+}
+
+// TestContractRetention: without retention the old key goes with the rotation.
+func TestContractRetention(t *testing.T) {
+	s := shared(t)
+	mount := withMount(t, s)
+	tenant := mount + "/tenants/" + devTenant
+	a := callRoot(t, s, http.MethodPut, mount+"/config", map[string]any{"retired_key_retention": 0})
+	require.Less(t, a.Status, 300, a.errors())
+	succeeded(t, callRoot(t, s, http.MethodPut, tenant, nil))
+	put(t, s, tenant+"/secrets/a", map[string]any{"data": map[string]any{}})
+	id := succeeded(t, callRoot(t, s, http.MethodPut, tenant+"/dek/rotate", nil))["rotation_id"].(string)
+	require.Eventually(t, func() bool {
+		return callRoot(t, s, http.MethodGet, tenant+"/dek/rotations/"+id, nil).data()["status"] == "completed"
+	}, rotationLimit, rotationTick)
+
+	old := versions(t, succeeded(t, callRoot(t, s, http.MethodGet, tenant+"/dek", nil)))[0]
+	want := versionFields()
+	want["state"], want["deactivated_at"], want["destroyed_at"] = is("destroyed"), isTime, isTime
+	want.check(t, old)
+	succeeded(t, callRoot(t, s, http.MethodGet, tenant+"/secrets/a", nil))
 }
 
 func TestContractRotation(t *testing.T) {

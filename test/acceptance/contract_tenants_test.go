@@ -29,7 +29,7 @@ func tenantFields() fields {
 		"tenant_id": isUUID, "display_name": is(""), "key_type": is("xaes256-gcm"),
 		"rotation_interval": is(""), "rotation_paused": is(false), "created_at": isTime, "state": is("active"),
 		"item_counts": is(counts(0, 0, 0)), "current_key_id": isKeyID,
-		"last_rotated_at": isNull, "next_rotation_at": isTime,
+		"last_rotated_at": isNull, "next_rotation_at": isTime, "delete_after": isNull,
 	}
 }
 

@@ -35,7 +35,7 @@ func TestCrashDuringRotation(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s := start(t, devstack.Options{Storage: devstack.Raft, NoProxy: true})
 			tr := newTraffic(t, s, crashItems)
-			a := callRoot(t, s, http.MethodPut, "dek/config", map[string]any{"rotation_parallelism": 1})
+			a := callRoot(t, s, http.MethodPut, "dek/config", map[string]any{"rotation_parallelism": 1, "retired_key_retention": 0})
 			require.Less(t, a.Status, 300, a.errors())
 			stop := tr.run(t, 3, 2, 500)
 
