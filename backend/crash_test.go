@@ -7,9 +7,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"testing/cryptotest"
 	"testing/synctest"
 	"time"
 
@@ -35,6 +38,44 @@ type witness struct {
 	created   bool                // the tenant's creation was acknowledged
 	rotations []string            // those acknowledged, latest last
 	ends      map[string][]string // how each may end
+	failed    *request            // the latest that met a fault
+}
+
+// request is one that may be sent again.
+type request struct {
+	id   string
+	op   logical.Operation
+	path string
+	data map[string]any
+	ack  func(*witness, *logical.Response)
+}
+
+// do sends a request and, if it is acknowledged, notes what that means.
+func (w *witness) do(op logical.Operation, path string, data map[string]any, ack func(*witness, *logical.Response)) {
+	w.calls++
+	r := &request{fmt.Sprintf("req-%d", w.calls), op, path, data, ack}
+	resp, err := w.callAs(r.id, op, path, data)
+	switch {
+	case err == nil:
+		ack(w, resp)
+	case code(resp, err) >= 500:
+		w.failed = r
+	}
+}
+
+// again sends the request that met the fault once more, as Vault does after the
+// plugin has crashed, with the same ID, or as a client does, with a new one.
+func (w *witness) again(failed *request, sameID bool) {
+	if failed == nil {
+		return
+	}
+	id := failed.id
+	if !sameID {
+		id = "again"
+	}
+	if resp, err := w.callAs(id, failed.op, failed.path, failed.data); err == nil {
+		failed.ack(w, resp)
+	}
 }
 
 func newWitness(m *mount) *witness {
@@ -42,9 +83,7 @@ func newWitness(m *mount) *witness {
 }
 
 func (w *witness) create() {
-	if _, err := w.call(logical.UpdateOperation, tenantPath(""), nil); err == nil {
-		w.created = true
-	}
+	w.do(logical.UpdateOperation, tenantPath(""), nil, func(w *witness, _ *logical.Response) { w.created = true })
 }
 
 func (w *witness) begin(item, value string) {
@@ -56,16 +95,16 @@ func (w *witness) begin(item, value string) {
 
 func (w *witness) put(item, value string) {
 	w.begin(item, value)
-	if _, err := w.call(logical.UpdateOperation, itemPath(item), secret(value)); err == nil {
+	w.do(logical.UpdateOperation, itemPath(item), secret(value), func(w *witness, _ *logical.Response) {
 		w.allowed[item] = []string{value}
-	}
+	})
 }
 
 func (w *witness) remove(item string) {
 	w.begin(item, absent)
-	if _, err := w.call(logical.DeleteOperation, itemPath(item), nil); err == nil {
+	w.do(logical.DeleteOperation, itemPath(item), nil, func(w *witness, _ *logical.Response) {
 		w.allowed[item] = []string{absent}
-	}
+	})
 }
 
 func (w *witness) bulk(n, size int) {
@@ -77,25 +116,22 @@ func (w *witness) bulk(n, size int) {
 			"kind": "secrets", "name": name, "data": map[string]any{"value": filler(name, size)},
 		})
 	}
-	resp, err := w.call(logical.UpdateOperation, tenantPath("/items"), map[string]any{"items": items})
-	if err != nil {
-		return
-	}
-	for i, r := range resp.Data["results"].([]map[string]any) {
-		if r["error"] == nil {
-			name := fmt.Sprintf("bulk/%d", i)
-			w.allowed[name] = []string{filler(name, size)}
+	w.do(logical.UpdateOperation, tenantPath("/items"), map[string]any{"items": items}, func(w *witness, resp *logical.Response) {
+		for i, r := range resp.Data["results"].([]map[string]any) {
+			if r["error"] == nil {
+				name := fmt.Sprintf("bulk/%d", i)
+				w.allowed[name] = []string{filler(name, size)}
+			}
 		}
-	}
+	})
 }
 
 func (w *witness) rotate() {
-	resp, err := w.call(logical.UpdateOperation, tenantPath("/dek/rotate"), nil)
-	if err == nil {
+	w.do(logical.UpdateOperation, tenantPath("/dek/rotate"), nil, func(w *witness, resp *logical.Response) {
 		id := resp.Data["rotation_id"].(string)
 		w.rotations = append(w.rotations, id)
 		w.ends[id] = []string{"completed"}
-	}
+	})
 }
 
 // act does something to the latest rotation; how it may end then.
@@ -156,6 +192,7 @@ var scenarios = []struct {
 	name string
 	// before prepares the disk, act is where the fault strikes.
 	before, act func(*witness)
+	twice       bool // also with a second fault in the recovery
 }{
 	{
 		name:   "create a tenant and write",
@@ -178,6 +215,7 @@ var scenarios = []struct {
 			w.put("item/0", "small")
 			w.remove("item/1")
 		},
+		twice: true,
 	},
 	{
 		name:   "large items",
@@ -205,6 +243,7 @@ var scenarios = []struct {
 			w.rotate()
 			advance(time.Second)
 		},
+		twice: true,
 	},
 	{
 		name: "rotate while writing",
@@ -359,29 +398,78 @@ func (w *witness) midSweep(f func()) {
 // it makes and every way in which that can fail, opens what is left with a new
 // engine, lets it rest, and checks the invariants of docs/how-it-works.md.
 func TestEveryCrashPoint(t *testing.T) {
+	seed := seedOf(t)
 	total := 0
 	for _, sc := range scenarios {
 		t.Run(sc.name, func(t *testing.T) {
+			cryptotest.SetGlobalRandom(t, seed)
 			prepared, ops := rehearse(t, sc.before, sc.act)
 			points := 0
 			for n, op := range ops {
 				for _, fault := range faultsOf(op) {
 					points++
 					ok := t.Run(fmt.Sprintf("%d %s, %s", n+1, strings.Fields(op)[0], fault), func(t *testing.T) {
-						synctest.Test(t, func(t *testing.T) { crashAt(t, prepared, sc.act, n+1, fault) })
+						cryptotest.SetGlobalRandom(t, seed)
+						synctest.Test(t, func(t *testing.T) { crashAt(t, prepared, sc.act, crash{n + 1, fault}, crash{}) })
 					})
 					if !ok {
 						t.FailNow()
 					}
 				}
 			}
+			if sc.twice {
+				points += crashTwice(t, prepared, sc.act, len(ops), seed)
+			}
 			total += points
 			t.Logf("%d crash points", points)
 		})
 	}
 	if !t.Failed() {
-		t.Logf("%d crash points in %d scenarios, no violation", total, len(scenarios))
+		t.Logf("%d crash points in %d scenarios, no violation (CRASH_SEED=%d)", total, len(scenarios), seed)
 	}
+}
+
+// seedOf is where items are placed and what keys and IDs are: one seed, one
+// run, as far as goroutines allow.
+func seedOf(t *testing.T) uint64 {
+	t.Helper()
+	text := os.Getenv("CRASH_SEED")
+	if text == "" {
+		return 1
+	}
+	seed, err := strconv.ParseUint(text, 10, 64)
+	require.NoError(t, err, "CRASH_SEED")
+	return seed
+}
+
+// crash is a fault at an operation, counted from 1.
+type crash struct {
+	n     int
+	fault faulty.Fault
+}
+
+// crashTwice lets a second fault meet the recovery from the first: at every
+// operation the process dies or a write's error hides its effect, and the second
+// fault comes at operations spread over the recovery.
+func crashTwice(t *testing.T, prepared func() *witness, act func(*witness), ops int, seed uint64) (points int) {
+	t.Helper()
+	const stride, reach = 11, 66
+	for n := 1; n <= ops; n++ {
+		for _, first := range []faulty.Fault{faulty.Gone, faulty.AfterStale} {
+			for m := 1 + n%stride; m <= reach; m += stride {
+				second := []faulty.Fault{faulty.Gone, faulty.AfterStale, faulty.Before}[(n+m)%3]
+				points++
+				ok := t.Run(fmt.Sprintf("%d %s, then %d %s", n, first, m, second), func(t *testing.T) {
+					cryptotest.SetGlobalRandom(t, seed)
+					synctest.Test(t, func(t *testing.T) { crashAt(t, prepared, act, crash{n, first}, crash{m, second}) })
+				})
+				if !ok {
+					t.FailNow()
+				}
+			}
+		}
+	}
+	return points
 }
 
 func faultsOf(op string) []faulty.Fault {
@@ -436,18 +524,26 @@ func slowly(m *mount) {
 	m.destroyAtOnce()
 }
 
-// crashAt runs act with a fault at its nth operation, and checks what is left:
-// twice, since Vault's cache may survive the plugin and then go.
-func crashAt(t *testing.T, prepared func() *witness, act func(*witness), n int, fault faulty.Fault) {
+// crashAt runs act with a fault, and perhaps another in the recovery from it, and
+// checks what is left: twice, since Vault's cache may survive the plugin and then
+// go. The request that met the fault is sent again.
+func crashAt(t *testing.T, prepared func() *witness, act func(*witness), first, second crash) {
 	before := prepared()
 	m := openMount(t, before.disk, 0, faulty.None)
 	synctest.Wait()
-	m.storage.FailNext(n, fault)
+	m.storage.FailNext(first.n, first.fault)
 	w := before.on(m)
 	act(w)
+	failed := w.failed
 	m.crash()
 
+	if second.n > 0 {
+		m = openMount(t, m.disk, second.n, second.fault)
+		advance(time.Minute)
+		m.crash()
+	}
 	w = w.on(openMount(t, m.disk, 0, faulty.None))
+	w.again(failed, first.n%2 == 0)
 	w.rest()
 	w.readsBack()
 	w.close()
