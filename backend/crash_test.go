@@ -39,6 +39,7 @@ type witness struct {
 	rotations []string            // those acknowledged, latest last
 	ends      map[string][]string // how each may end
 	failed    *request            // the latest that met a fault
+	outside   outside             // what has left the engine
 }
 
 // request is one that may be sent again.
@@ -186,14 +187,17 @@ func advance(d time.Duration) {
 	synctest.Wait()
 }
 
-// scenarios are run with a fault at every operation in turn. Their values are
-// large, so that a few items fill pages and split them.
-var scenarios = []struct {
+// scenario is run with a fault at every operation in turn.
+type scenario struct {
 	name string
 	// before prepares the disk, act is where the fault strikes.
 	before, act func(*witness)
 	twice       bool // also with a second fault in the recovery
-}{
+}
+
+// scenarios are those of items and rotations. Their values are large, so that a
+// few items fill pages and split them.
+var scenarios = []scenario{
 	{
 		name:   "create a tenant and write",
 		before: func(*witness) {},
@@ -397,7 +401,10 @@ func (w *witness) midSweep(f func()) {
 // TestEveryCrashPoint runs each scenario once for every storage operation that
 // it makes and every way in which that can fail, opens what is left with a new
 // engine, lets it rest, and checks the invariants of docs/how-it-works.md.
-func TestEveryCrashPoint(t *testing.T) {
+func TestEveryCrashPoint(t *testing.T) { atEveryPoint(t, scenarios) }
+
+func atEveryPoint(t *testing.T, scenarios []scenario) {
+	t.Helper()
 	seed := seedOf(t)
 	total := 0
 	for _, sc := range scenarios {
@@ -515,6 +522,7 @@ func (w *witness) on(m *mount) *witness {
 	for item, values := range w.allowed {
 		c.allowed[item] = slices.Clone(values)
 	}
+	c.outside = w.outside.clone()
 	return c
 }
 
@@ -593,6 +601,7 @@ func (w *witness) readsBack() {
 		require.Empty(w.t, present)
 		return
 	}
+	w.opens()
 	slices.Sort(present)
 	keys, _ := w.must(logical.ListOperation, tenantPath("/secrets/"), nil)["keys"].([]string)
 	require.Equal(w.t, present, append([]string(nil), keys...), "the list of items")
@@ -686,7 +695,7 @@ func (w *witness) versions(rec *store.Tenant) {
 			active++
 		}
 		if v.State != keyring.Destroyed {
-			keys = append(keys, "keys/"+rec.Incarnation+"/"+v.KeyID)
+			keys = append(keys, w.keysOf(rec, v)...)
 		}
 	}
 	require.Equal(w.t, 1, active, "active versions")
@@ -719,4 +728,5 @@ func (w *witness) works() {
 	assert.Equal(w.t, "completed", w.status(id)["status"])
 	w.readsBack()
 	w.atRest()
+	w.sealsAndOpens()
 }
