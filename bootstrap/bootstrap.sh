@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: MPL-2.0
 #
 # Makes a Vault server ready for vault-plugin-dek: registers and mounts the
-# plugin, and lets people in through JWTs with the roles security_admin,
-# super_admin and key_admin. It uses nothing but the vault command and may be
-# run as often as you like: what is as it should be stays untouched.
+# plugin, and lets people and applications in through JWTs with the roles
+# security_admin, super_admin, key_admin, application and auditor. It uses
+# nothing but the vault command and may be run as often as you like: what is as
+# it should be stays untouched.
 #
 # It speaks to the server that VAULT_ADDR and VAULT_TOKEN name (and VAULT_CACERT,
 # VAULT_NAMESPACE and the rest of what every Vault client knows). README.md
@@ -219,7 +220,7 @@ setup_auth() {
 	enable_auth jwt "$JWT_MOUNT"
 	accessor=$(read_field accessor "sys/auth/$JWT_MOUNT")
 	jobs=
-	for role in security_admin super_admin key_admin; do
+	for role in security_admin super_admin key_admin application auditor; do
 		setup_role "$role" "$accessor" &
 		jobs="$jobs $!"
 	done
