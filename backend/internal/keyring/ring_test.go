@@ -62,6 +62,39 @@ func TestUsable(t *testing.T) {
 	}
 }
 
+func TestForgottenVersionsAreDestroyed(t *testing.T) {
+	r := NewRing("dek-1", XAES256GCM, day)
+	for range keepDestroyed + 1 {
+		r.Activate(r.Add(Version{KeyID: "dek"}), day)
+		r.Destroy(r.Active().Number-1, day)
+	}
+	require.Nil(t, r.Find(1))
+	_, err := r.Usable(1)
+	require.ErrorIs(t, err, ErrVersionDestroyed)
+	_, err = r.Usable(r.Next)
+	require.ErrorIs(t, err, ErrNoVersion)
+}
+
+func TestDestroyPageKey(t *testing.T) {
+	r := NewRing("dek-1", XAES256GCM, day)
+	for range 2 {
+		r.Activate(r.Add(Version{KeyID: "dek"}), day)
+	}
+	r.Find(1).DestroyAfter, r.Find(2).DestroyAfter = day, day
+	r.DestroyPageKey(1, true, day)
+	require.Equal(t, Deactivated, r.Find(1).State, "its external key is there")
+	require.True(t, r.Find(1).PageKeyDestroyed)
+	require.True(t, r.Find(1).DestroyAfter.IsZero())
+	_, err := r.Usable(1)
+	require.NoError(t, err)
+	r.DestroyPageKey(2, false, day)
+	require.Equal(t, Destroyed, r.Find(2).State)
+	require.Panics(t, func() { r.DestroyPageKey(2, true, day) }, "a destroyed version")
+	require.Panics(t, func() { r.DestroyPageKey(3, true, day) }, "the active version")
+	r.DestroyPageKey(1, false, day)
+	require.Equal(t, Destroyed, r.Find(1).State, "its external key has gone since")
+}
+
 func TestMistakesPanic(t *testing.T) {
 	r := NewRing("dek-1", XAES256GCM, day)
 	require.Panics(t, func() { r.Destroy(1, day) }, "the active version")
