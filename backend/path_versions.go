@@ -115,14 +115,16 @@ func (b *backend) destroyVersion(ctx context.Context, req *logical.Request, d *f
 		return nil, err
 	}
 	force, _ := d.Get("force").(bool)
-	v, err := b.engine.DestroyVersion(ctx, id, number, force)
+	v, did, err := b.engine.DestroyVersion(ctx, id, number, force)
 	if errors.Is(err, keyring.ErrNoVersion) {
 		return nil, &refusal{404, "key version not found"}
 	}
 	if err != nil {
 		return nil, err
 	}
-	b.Logger().Info("key version destroyed", "tenant_id", id, "version", number, "force", force, "request_id", req.ID)
+	if did {
+		b.Logger().Info("key version destroyed", "tenant_id", id, "version", number, "force", force, "request_id", req.ID)
+	}
 	return b.versionResponse(ctx, id, v)
 }
 

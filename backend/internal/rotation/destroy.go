@@ -19,32 +19,34 @@ import (
 // it, unless force is true. Forced, what depends on the version can never be
 // opened again.
 //
-// A version that is destroyed already stays as it is, and is no error.
-func (e *Engine) DestroyVersion(ctx context.Context, tenantID string, version int, force bool) (keyring.Version, error) {
+// A version that is destroyed already stays as it is, and is no error; did then
+// is false.
+func (e *Engine) DestroyVersion(ctx context.Context, tenantID string, version int, force bool) (v keyring.Version, did bool, err error) {
 	t, err := e.store.ActiveTenant(ctx, tenantID)
 	if err != nil {
-		return keyring.Version{}, err
+		return v, false, err
 	}
 	// Reading every page takes its time: before the lock. Under it only pages
 	// that came since are read.
 	scan := store.NewScan(e.store, t)
-	v, err := e.mayDestroy(ctx, t, version, scan, force)
+	v, err = e.mayDestroy(ctx, t, version, scan, force)
 	if err != nil || v.State == keyring.Destroyed {
-		return v, err
+		return v, false, err
 	}
 	defer e.store.Exclusive(tenantID)()
 	t, err = e.store.ActiveTenant(ctx, tenantID)
 	if err != nil {
-		return keyring.Version{}, err
+		return v, false, err
 	}
 	if t.Incarnation != scan.Incarnation() {
-		return keyring.Version{}, store.ErrContended
+		return v, false, store.ErrContended
 	}
 	v, err = e.mayDestroy(ctx, t, version, scan, force)
 	if err != nil || v.State == keyring.Destroyed {
-		return v, err
+		return v, false, err
 	}
-	return e.destroyVersion(ctx, t, v)
+	v, err = e.destroyVersion(ctx, t, v)
+	return v, err == nil, err
 }
 
 // mayDestroy returns the version if its keys may be destroyed, or are.
