@@ -22,19 +22,17 @@ import (
 // pages and is about to take the lock of the first.
 func rotateAndHold(m *mount) (rotation string, release func()) {
 	held, hold := make(chan struct{}), make(chan struct{})
-	var once sync.Once
 	var mu sync.Mutex
-	listed := false
+	listed, done := false, false
 	m.storage.Hook(func(op, key string) {
 		mu.Lock()
 		listed = listed || op == "list" && strings.HasPrefix(key, "pages/")
-		hit := listed && op == "get" && strings.HasPrefix(key, "tenants/")
+		hit := !done && listed && op == "get" && strings.HasPrefix(key, "tenants/")
+		done = done || hit
 		mu.Unlock()
 		if hit {
-			once.Do(func() {
-				close(held)
-				<-hold
-			})
+			close(held)
+			<-hold
 		}
 	})
 	rotation = m.must(update, tenantPath("/dek/rotate"), nil)["rotation_id"].(string)

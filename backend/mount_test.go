@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,7 +27,6 @@ type mount struct {
 	disk    *faulty.Disk
 	storage *faulty.Storage
 	b       *backend
-	calls   int
 }
 
 // newMount starts an engine on an empty disk.
@@ -63,9 +63,13 @@ func (m *mount) crash() {
 
 // call makes a request with an ID of its own.
 func (m *mount) call(op logical.Operation, path string, data map[string]any) (*logical.Response, error) {
-	m.calls++
-	return m.callAs(fmt.Sprintf("req-%p-%d", m, m.calls), op, path, data)
+	return m.callAs(m.requestID(), op, path, data)
 }
+
+// requests counts those of all mounts, since an ID is never used twice.
+var requests atomic.Int64
+
+func (m *mount) requestID() string { return fmt.Sprintf("req-%d", requests.Add(1)) }
 
 // callAs makes a request with a given ID. As over gRPC, what it carries goes
 // through JSON.

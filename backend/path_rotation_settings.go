@@ -54,10 +54,7 @@ func (b *backend) readRotationSettings(ctx context.Context, _ *logical.Request, 
 }
 
 func (b *backend) updateRotationSettings(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	interval, _, err := textField(d, "rotation_interval")
-	if err != nil {
-		return nil, err
-	}
+	interval, _ := d.Raw["rotation_interval"].(string) // anything else is as invalid as ""
 	if err := checkInterval(interval); err != nil {
 		return nil, err
 	}

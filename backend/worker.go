@@ -47,7 +47,7 @@ type workers struct {
 func newWorkers(e *rotation.Engine, limit func() int, log hclog.Logger) *workers {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &workers{
-		engine: e, pool: newPool(limit), log: log.Named("rotation"),
+		engine: e, pool: newPool(limit), log: log,
 		ctx: ctx, cancel: cancel, running: map[string]*work{},
 	}
 }
@@ -167,7 +167,7 @@ func (w *workers) resume(i rotation.Intent, log hclog.Logger) (over, progressed 
 	if err := run.Count(w.ctx); err != nil {
 		return false, false, err
 	}
-	log.Info("rotation in progress")
+	log.Debug("rotation in progress")
 	for {
 		pending, err := run.Pending(w.ctx)
 		if err != nil {
@@ -185,7 +185,9 @@ func (w *workers) resume(i rotation.Intent, log hclog.Logger) (over, progressed 
 			return false, progressed, err
 		}
 		if done {
-			log.Info("rotation ended")
+			how := run.Ended()
+			log.Info("rotation ended", "status", how.Phase, "items", how.Rotated.Total(),
+				"items_failed", how.Failed, "took", how.EndedAt.Sub(how.StartedAt))
 			return true, true, nil
 		}
 	}

@@ -183,6 +183,9 @@ func (r *Run) end(ctx context.Context, t, next *store.Tenant, how store.Phase) e
 		return err
 	}
 	r.e.ended(r, &ended)
+	r.mu.Lock()
+	r.ended = &ended
+	r.mu.Unlock()
 	if r.noted.After(r.began) {
 		if err := r.e.store.DeleteProgress(ctx, next); err != nil {
 			return err

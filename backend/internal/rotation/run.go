@@ -36,6 +36,14 @@ type Run struct {
 	strayed map[store.Place]bool
 	moved   time.Time
 	noted   time.Time
+	ended   *store.Rotation
+}
+
+// Ended returns the rotation as it ended, once Finish says that it is done.
+func (r *Run) Ended() *store.Rotation {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ended
 }
 
 // newRun returns a run for t's unfinished rotation.

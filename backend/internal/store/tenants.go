@@ -25,6 +25,11 @@ func (s *Store) Tenant(ctx context.Context, tenantID string) (*Tenant, error) {
 	if !found {
 		return nil, ErrTenantNotFound
 	}
+	if t.ID != tenantID {
+		// The record leads to keys and pages: one that was moved here would open
+		// another tenant's data under this one's name.
+		return nil, fmt.Errorf("the record of tenant %s belongs to another tenant", tenantID)
+	}
 	return t, nil
 }
 
