@@ -36,6 +36,15 @@ func (o outside) clone() outside {
 	return outside{slices.Clone(o.sealed), maps.Clone(o.forced), maps.Clone(o.touched), maps.Clone(o.gone)}
 }
 
+// mark notes that the destruction of a version is asked for.
+func (o *outside) mark(version int, force bool) {
+	if o.touched == nil {
+		o.forced, o.touched, o.gone = map[int]bool{}, map[int]bool{}, map[int]bool{}
+	}
+	o.touched[version] = true
+	o.forced[version] = o.forced[version] || force
+}
+
 func encoded(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
 
 // encrypt seals a text with itself as associated data.
@@ -70,12 +79,7 @@ func (w *witness) seal(path string, data map[string]any, plaintext string) {
 
 // destroy destroys a version, or is refused.
 func (w *witness) destroy(version int, force bool) {
-	o := &w.outside
-	if o.touched == nil {
-		o.forced, o.touched, o.gone = map[int]bool{}, map[int]bool{}, map[int]bool{}
-	}
-	o.touched[version] = true
-	o.forced[version] = o.forced[version] || force
+	w.outside.mark(version, force)
 	w.do(update, tenantPath(fmt.Sprintf("/dek/versions/%d/destroy", version)), map[string]any{"force": force},
 		func(w *witness, _ *logical.Response) { w.outside.gone[version] = true })
 }
