@@ -89,9 +89,11 @@ func (b *bench) once(what string, do func() error) error {
 		return nil
 	}
 	b.notef("preparing %s", what)
-	if err := do(); err != nil {
+	took, err := timed(do)
+	if err != nil {
 		return fmt.Errorf("preparing %s: %w", what, err)
 	}
+	b.notef("prepared in %.1f s", took.Seconds())
 	b.ready[what] = true
 	return nil
 }

@@ -18,10 +18,11 @@ type side func(context.Context) (float64, error)
 
 // alternate measures the sides in turns, A B A B, so that what disturbs the
 // machine disturbs all of them. A first round warms up and does not count. It
-// returns the values of each side.
+// returns the values of each side, of fewer rounds if the time limit is near.
 func alternate(ctx context.Context, rounds int, sides ...side) ([][]float64, error) {
 	values := make([][]float64, len(sides))
 	for round := range rounds + 1 {
+		began := time.Now()
 		for i, s := range sides {
 			v, err := s(ctx)
 			if err != nil {
@@ -31,8 +32,19 @@ func alternate(ctx context.Context, rounds int, sides ...side) ([][]float64, err
 				values[i] = append(values[i], v)
 			}
 		}
+		if round > 0 && !fits(ctx, time.Since(began)) {
+			break
+		}
 	}
 	return values, nil
+}
+
+// fits reports whether another round, as long as the last, ends well before the
+// time limit.
+func fits(ctx context.Context, round time.Duration) bool {
+	const reserve = 20 * time.Second
+	deadline, limited := ctx.Deadline()
+	return !limited || time.Until(deadline) > round+reserve
 }
 
 // closedLoop has so many connections send one request after the other for a

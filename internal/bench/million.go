@@ -28,6 +28,7 @@ func rotateMillion(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
+	b.set("read_p99_idle_ms", percentile(idle, 99))
 	var loaded []float64 // the latencies of reads during rotations
 	alone := b.rotating(t)
 	rates, err := alternate(ctx, b.rounds(2), b.rotating(large), b.watchingMemory(alone),
@@ -49,7 +50,6 @@ func rotateMillion(ctx context.Context, b *bench) error {
 		b.set("rotate_million_rss_mb", b.peakMB)
 	}
 	b.set("ratio_million_cost_per_item", medianRatio(rates[0], rates[1]))
-	b.set("read_p99_idle_ms", percentile(idle, 99))
 	b.set("read_p99_rotating_ms", percentile(loaded, 99))
 	b.set("ratio_rotate_loaded_vs_unloaded", medianRatio(rates[2], rates[1]))
 	return b.rotateCold(ctx, t)

@@ -72,7 +72,7 @@ func (b *bench) mountLoaded(ctx context.Context, mount, tenant string, items int
 	if err != nil {
 		return err
 	}
-	const perRequest = 50_000 // a request has 90 seconds
+	const perRequest = 20_000 // a request has 90 seconds
 	for from := 0; from < items; from += perRequest {
 		to := min(from+perRequest, items)
 		if err := b.vault.post(ctx, mount+"/load", map[string]any{"tenant": tenant, "from": from, "to": to}); err != nil {

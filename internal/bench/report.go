@@ -58,6 +58,7 @@ var errNotThere = errors.New("the engine does not have it")
 func (r *report) measure(ctx context.Context, b *bench, s section) {
 	err := context.Cause(ctx)
 	if err == nil {
+		r.notef("measuring %s", s.figures[0].name)
 		err = s.measure(ctx, b)
 	}
 	if err != nil && ctx.Err() != nil {

@@ -29,9 +29,7 @@ func noopPaths() []*framework.Path {
 			Fields: map[string]*framework.FieldSchema{
 				"tenant_id": text(), "kind": text(), "name": text(),
 			},
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: &framework.PathOperation{Callback: noopRead},
-			},
+			Callbacks: on(logical.ReadOperation, noopRead),
 		},
 		{
 			Pattern: `tenants/(?P<tenant_id>[^/]+)/encrypt$`,
@@ -39,11 +37,15 @@ func noopPaths() []*framework.Path {
 				"tenant_id": text(), "plaintext": text(), "associated_data": text(),
 				"batch_input": {Type: framework.TypeSlice},
 			},
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: &framework.PathOperation{Callback: noopEncrypt},
-			},
+			Callbacks: on(logical.UpdateOperation, noopEncrypt),
 		},
 	}
+}
+
+// on registers a handler as a Callback: with Operations the framework would ask
+// Vault for its replication state before each request, over gRPC.
+func on(op logical.Operation, f framework.OperationFunc) map[logical.Operation]framework.OperationFunc {
+	return map[logical.Operation]framework.OperationFunc{op: f}
 }
 
 func noopRead(_ context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
