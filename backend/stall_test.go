@@ -152,15 +152,19 @@ func (w *witness) stall(k int, op logical.Operation, path string, data map[strin
 func (w *witness) touches(item string) bool { return len(item) > 5 && item[:5] == "more/" }
 
 // quiet waits until done, or until storage has not been used for a while: then
-// what runs waits for a lock that the stopped request holds.
+// what runs waits for a lock that the stopped request holds. What only asks again
+// and again whether a rotation is over is not waited for.
 func (w *witness) quiet(done <-chan struct{}) {
-	const pause = 3 * time.Millisecond
+	const pause, enough = 3 * time.Millisecond, 100 * time.Millisecond
 	ticker := time.NewTicker(pause)
 	defer ticker.Stop()
+	deadline := time.After(enough)
 	last := -1
 	for {
 		select {
 		case <-done:
+			return
+		case <-deadline:
 			return
 		case <-ticker.C:
 			if ops := w.storage.Ops(); ops == last {
@@ -182,7 +186,7 @@ func (w *witness) untilOver() {
 	require.Eventually(w.t, func() bool {
 		resp, err := w.call(list, "rotations", nil)
 		return err == nil && resp.Data["keys"] == nil
-	}, 10*time.Second, time.Millisecond)
+	}, 30*time.Second, time.Millisecond)
 }
 
 // settle checks the engine that went through it, and a fresh one.

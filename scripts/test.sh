@@ -2,8 +2,10 @@
 # Copyright (c) The vault-plugin-dek authors
 # SPDX-License-Identifier: MPL-2.0
 #
-# Runs the unit tests and the acceptance tests. The race detector needs cgo and
-# a C compiler; where they are missing the tests run without it.
+# Runs the unit tests, every crash point, and the acceptance tests. The race
+# detector needs cgo and a C compiler; where they are missing the tests run
+# without it. Under it a sample of the crash points is tried: that takes ten
+# times as long, and races do not hide at one point in particular.
 set -eu
 
 cd "$(dirname -- "$0")/.."
@@ -29,5 +31,20 @@ step() {
 	echo "test: done in $(($(date +%s) - started)) s"
 }
 
+# What this step tried stands in its verbose output, with thousands of lines of
+# no interest around it.
+crash_points() {
+	out=$(mktemp)
+	trap 'rm -f "$out"' EXIT
+	if ! $GO test -count=1 -timeout 30m -v -run 'EveryCrashPoint|StalledRequests' ./backend >"$out" 2>&1; then
+		grep -v -e '^=== ' -e '--- PASS' "$out" | head -200
+		return 1
+	fi
+	grep -e 'crash points in' -e 'interleavings' "$out" | sed 's/^ *[a-z_]*\.go:[0-9]*: */  /'
+}
+
+if [ -n "$race" ]; then
+	step 'every crash point' crash_points
+fi
 step 'unit tests' $GO test $race -timeout 30m ./...
 step 'acceptance tests on a real Vault' $GO test -tags acceptance -count=1 -timeout 20m ./test/acceptance/...
