@@ -111,7 +111,7 @@ func (w *witness) keysOf(rec *store.Tenant, v keyring.Version) (keys []string) {
 	page := "keys/" + rec.Incarnation + "/" + v.KeyID
 	external := page + ".ext"
 	torn := w.outside.touched[v.Number] // some of its keys may be gone before the record says so
-	if !v.PageKeyDestroyed && !(torn && w.disk.Value(page) == nil) {
+	if !v.PageKeyDestroyed && (!torn || w.disk.Value(page) != nil) {
 		keys = append(keys, page)
 	}
 	if w.disk.Value(external) != nil {

@@ -100,7 +100,8 @@ func TestEncryptIsRefused(t *testing.T) {
 		"its line break":         {tenantPath("/encrypt"), map[string]any{"plaintext": "", "associated_data": "AA\n=="}, 400, "associated_data"},
 		"its type":               {tenantPath("/encrypt"), map[string]any{"plaintext": "", "associated_data": []any{"AA=="}}, 400, "associated_data"},
 		"too long": {
-			tenantPath("/encrypt"), map[string]any{"plaintext": encoded(strings.Repeat("x", maxPlaintextBytes+1))},
+			tenantPath("/encrypt"),
+			map[string]any{"plaintext": encoded(strings.Repeat("x", maxPlaintextBytes+1))},
 			413, "785408",
 		},
 		"batch no list":          {tenantPath("/encrypt"), map[string]any{"batch_input": "x"}, 400, "batch_input"},

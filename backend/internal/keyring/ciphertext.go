@@ -39,13 +39,10 @@ type Ciphertext struct {
 // ParseCiphertext reads a ciphertext. There is one text for each ciphertext:
 // what parses is what String returns. It fails with [ErrCiphertext].
 func ParseCiphertext(s string) (Ciphertext, error) {
-	rest, ok := strings.CutPrefix(s, ciphertextPrefix)
-	if !ok {
-		return Ciphertext{}, fmt.Errorf("%w: it must begin with dek:v<version>:", ErrCiphertext)
-	}
-	number, encoded, ok := strings.Cut(rest, ":")
-	if !ok {
-		return Ciphertext{}, fmt.Errorf("%w: it must begin with dek:v<version>:", ErrCiphertext)
+	rest, prefixed := strings.CutPrefix(s, ciphertextPrefix)
+	number, encoded, parted := strings.Cut(rest, ":")
+	if !prefixed || !parted {
+		return Ciphertext{}, fmt.Errorf("%w: it must begin with %q, a version and a colon", ErrCiphertext, ciphertextPrefix)
 	}
 	version, err := ParseVersion(number)
 	if err != nil {

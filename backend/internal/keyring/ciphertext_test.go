@@ -93,8 +93,15 @@ func TestParseVersion(t *testing.T) {
 func TestCiphertextADTellsPartsApart(t *testing.T) {
 	seen := map[string]bool{}
 	for _, parts := range [][4]string{
-		{"t", "i", "k", ""}, {"t", "i", "", "k"}, {"ti", "", "k", ""}, {"t", "i", "k", "a"}, {"t", "i", "ka", ""},
-		{"t", "i", "k", "\x00\x00\x00\x01a"}, {"u", "i", "k", ""}, {"t", "j", "k", ""}, {"t", "i", "l", ""},
+		{"t", "i", "k", ""},
+		{"t", "i", "", "k"},
+		{"ti", "", "k", ""},
+		{"t", "i", "k", "a"},
+		{"t", "i", "ka", ""},
+		{"t", "i", "k", "\x00\x00\x00\x01a"},
+		{"u", "i", "k", ""},
+		{"t", "j", "k", ""},
+		{"t", "i", "l", ""},
 	} {
 		ad := string(CiphertextAD(parts[0], parts[1], parts[2], []byte(parts[3])))
 		require.False(t, seen[ad], "%q", parts)
