@@ -129,6 +129,7 @@ func (w *witness) stall(k int, op logical.Operation, path string, data map[strin
 	case err := <-answered:
 		require.NoError(w.t, err)
 		w.storage.Hook(nil)
+		close(goOn) // for what the request has left running
 		return false
 	case <-at:
 	}
