@@ -7,7 +7,7 @@ GO ?= go
 FUZZTIME ?= 10s
 CHAOS_ROUNDS ?= 20
 
-export GO VAULT_BIN DEV_STORAGE DEV_PORT DEV_PROXY_PORT FUZZTIME CHAOS_ROUNDS
+export GO VAULT_BIN DEV_STORAGE DEV_PORT DEV_PROXY_PORT FUZZTIME
 
 help: ## list what there is (the default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -44,8 +44,8 @@ fmt: ## format the Go code
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@scripts/fuzz.sh
 
-chaos: build vault ## kill and restart everything during rotations, CHAOS_ROUNDS (20) times
-	$(GO) test -tags acceptance -count=1 -timeout 2h -run '^TestChaos$$' -v ./test/acceptance/...
+chaos: build vault ## kill and restart everything during rotations, CHAOS_ROUNDS (20) times each (CHAOS_SEED, CHAOS_DIR)
+	@CHAOS_ROUNDS=$(CHAOS_ROUNDS) $(GO) test -tags acceptance -count=1 -timeout 3h -run '^TestChaos$$' -v ./test/acceptance/...
 
 vulncheck: ## look for known vulnerabilities in what is used (needs the network)
 	@scripts/vulncheck.sh

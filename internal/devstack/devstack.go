@@ -57,6 +57,11 @@ type Options struct {
 	NoProxy bool
 	// LogLevel is Vault's, the plugin's and the proxy's; empty means info.
 	LogLevel string
+	// RawStorage lets the root token see the storage entries themselves, under
+	// sys/raw, for tests that look for what must be gone.
+	RawStorage bool
+
+	nodeID string // names a node of a Cluster
 }
 
 // Stack is a running Vault with plugin and proxy. Its methods may be called
@@ -69,6 +74,7 @@ type Stack struct {
 	guard   *guard
 	signer  *signer
 	creds   credentials
+	member  bool // of a Cluster: it need not be the active node to be up
 
 	mu    sync.Mutex // held while processes start and stop
 	vault *process
@@ -87,20 +93,7 @@ func Start(ctx context.Context, opts Options) (*Stack, error) {
 }
 
 func (s *Stack) start(ctx context.Context) error {
-	if err := s.opts.complete(); err != nil {
-		return err
-	}
-	if err := s.prepareDataDir(); err != nil {
-		return err
-	}
-	var err error
-	if s.guard, err = startGuard(s.ephemeral()); err != nil {
-		return err
-	}
-	if s.signer, err = loadSigner(s.path("jwt-key.pem")); err != nil {
-		return err
-	}
-	if err := s.installPlugin(); err != nil {
+	if err := s.prepare(); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -118,6 +111,24 @@ func (s *Stack) start(ctx context.Context) error {
 		return nil
 	}
 	return s.startProxy(ctx)
+}
+
+// prepare does all that comes before the first process.
+func (s *Stack) prepare() error {
+	if err := s.opts.complete(); err != nil {
+		return err
+	}
+	if err := s.prepareDataDir(); err != nil {
+		return err
+	}
+	var err error
+	if s.guard, err = startGuard(s.ephemeral()); err != nil {
+		return err
+	}
+	if s.signer, err = loadSigner(s.path("jwt-key.pem")); err != nil {
+		return err
+	}
+	return s.installPlugin()
 }
 
 // Stop ends every process of the stack and removes a temporary data directory.

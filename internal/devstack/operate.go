@@ -75,6 +75,9 @@ func (s *Stack) unseal(ctx context.Context) error {
 	if _, err := s.newClient("").Sys().UnsealWithContext(ctx, s.creds.UnsealKey); err != nil {
 		return fmt.Errorf("unseal Vault: %w", err)
 	}
+	if s.member {
+		return s.waitHealth(ctx, http.StatusOK, http.StatusTooManyRequests)
+	}
 	return s.waitHealth(ctx, http.StatusOK)
 }
 
@@ -98,7 +101,7 @@ func (s *Stack) KillVault() {
 }
 
 // RestartVault starts Vault on its data and address again and waits until it is
-// active. A server that still runs is stopped in order first. It needs Raft:
+// active, or as a node of a cluster unsealed. A server that still runs is stopped in order first. It needs Raft:
 // in memory nothing is left.
 func (s *Stack) RestartVault(ctx context.Context) error {
 	if s.opts.Storage != Raft {

@@ -5,6 +5,7 @@ package devstack
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,9 @@ disable_mlock    = true
 ui               = false
 log_level        = "{{.LogLevel}}"
 plugin_directory = {{printf "%q" .Plugins}}
+{{- if .RawStorage}}
+raw_storage_endpoint = true
+{{- end}}
 api_addr         = "http://127.0.0.1:{{.API}}"
 cluster_addr     = "http://127.0.0.1:{{.Cluster}}"
 
@@ -40,8 +44,12 @@ listener "tcp" {
 {{if .Raft}}
 storage "raft" {
   path                   = {{printf "%q" .RaftDir}}
-  node_id                = "devstack"
+  node_id                = {{printf "%q" .NodeID}}
   performance_multiplier = 1
+
+  # Nodes that join a cluster are given their vote within seconds.
+  autopilot_update_interval    = "1s"
+  autopilot_reconcile_interval = "2s"
 }
 {{else}}
 storage "inmem" {}
@@ -107,6 +115,9 @@ func (s *Stack) writeConfig() error {
 		"API":      s.ports.api,
 		"Cluster":  s.ports.cluster,
 		"Raft":     s.opts.Storage == Raft,
+		"NodeID":   cmp.Or(s.opts.nodeID, "devstack"),
+
+		"RawStorage": s.opts.RawStorage,
 	})
 	if err != nil {
 		return err

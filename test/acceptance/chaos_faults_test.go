@@ -1,0 +1,142 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+//go:build acceptance
+
+package acceptance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
+)
+
+// fault is a kind of blow. strike returns once it has been dealt; a rotation
+// that ends after that was hit unfinished.
+type fault struct {
+	name string
+	// latest is the percentage of items rotated by which it is to strike: what
+	// takes its time must begin early to hit.
+	latest float64
+	strike func(ctx context.Context, a *arena) error
+	// restore brings back what does not come back by itself; nil if all does.
+	restore func(ctx context.Context, a *arena) error
+	// later happens some time after Vault has recovered, while all goes on.
+	later func(ctx context.Context, a *arena) error
+}
+
+// nodeFaults strike a Vault of one node, clusterFaults one of three. The short
+// form leaves out what takes long and a cluster does as well.
+func nodeFaults(short bool) []fault {
+	faults := []fault{
+		{name: "plugin-sigkill", latest: 95, strike: func(_ context.Context, a *arena) error { return a.nodes[0].KillPlugin() }},
+		{name: "vault-sigkill", latest: 95, strike: killVault, restore: restartVault},
+		{name: "plugin-reload", latest: 90, strike: func(ctx context.Context, a *arena) error { return a.nodes[0].ReloadPlugin(ctx) }},
+		{
+			name:    "seal",
+			latest:  80,
+			strike:  func(ctx context.Context, a *arena) error { return a.nodes[0].Seal(ctx) },
+			restore: func(ctx context.Context, a *arena) error { return a.nodes[0].Unseal(ctx) },
+		},
+	}
+	if !short {
+		faults = append(faults, stepDownFault())
+	}
+	return faults
+}
+
+func clusterFaults() []fault {
+	return []fault{
+		stepDownFault(),
+		{name: "leader-sigkill", latest: 95, strike: killLeader, later: bringBack},
+	}
+}
+
+func killVault(_ context.Context, a *arena) error {
+	a.nodes[0].KillVault()
+	return nil
+}
+
+func restartVault(ctx context.Context, a *arena) error { return a.nodes[0].RestartVault(ctx) }
+
+// stepDownFault has the active node step down, which it does after it has
+// answered, and waits for a node that has become active since.
+func stepDownFault() fault {
+	var before time.Time
+	return fault{
+		name:   "step-down",
+		latest: 60,
+		strike: func(ctx context.Context, a *arena) error {
+			leader, err := a.leader(ctx)
+			if err != nil {
+				return err
+			}
+			if before, err = activeSince(ctx, leader); err != nil {
+				return err
+			}
+			if err := leader.StepDown(ctx); err != nil {
+				return err
+			}
+			return until(recoveryLimit, func() bool {
+				since, err := activeSince(ctx, leader)
+				return err != nil || since.After(before)
+			})
+		},
+		restore: func(ctx context.Context, a *arena) error {
+			return until(recoveryLimit, func() bool {
+				for _, node := range a.nodes {
+					since, err := activeSince(ctx, node)
+					if err == nil && since.After(before) {
+						return true
+					}
+				}
+				return false
+			})
+		},
+	}
+}
+
+// activeSince is when the node became active. It fails for one that is not.
+func activeSince(ctx context.Context, node *devstack.Stack) (time.Time, error) {
+	status, err := node.Client().Sys().LeaderWithContext(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if !status.IsSelf {
+		return time.Time{}, errors.New("the node is not active")
+	}
+	return status.ActiveTime, nil
+}
+
+func (a *arena) leader(ctx context.Context) (*devstack.Stack, error) {
+	if a.cluster == nil {
+		return a.nodes[0], nil
+	}
+	return a.cluster.Leader(ctx)
+}
+
+func killLeader(ctx context.Context, a *arena) error {
+	leader, err := a.leader(ctx)
+	if err != nil {
+		return err
+	}
+	a.setDown(leader)
+	leader.KillVault()
+	return nil
+}
+
+// bringBack starts the killed node again and waits until the cluster could lose
+// another.
+func bringBack(ctx context.Context, a *arena) error {
+	if err := a.down.RestartVault(ctx); err != nil {
+		return fmt.Errorf("bring the killed node back: %w", err)
+	}
+	if err := a.cluster.Ready(ctx); err != nil {
+		return err
+	}
+	a.setDown(nil)
+	return nil
+}

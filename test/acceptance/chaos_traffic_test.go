@@ -1,0 +1,368 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+//go:build acceptance
+
+package acceptance
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	chaosWriters = 3
+	chaosReaders = 2
+	// hotItems are those that are changed; the rest is only read.
+	hotItems = 300
+	// breath is what a client rests between two requests, so that all of them
+	// leave the machine room for the rotation.
+	breath = 4 * time.Millisecond
+	// sealedKept bounds the ciphertexts that are kept to be opened at the end.
+	sealedKept = 500
+)
+
+// clients write and read a tenant's items and encrypt with its key, whatever
+// happens to Vault, and keep account of the answers.
+type clients struct {
+	a      *arena
+	tenant string
+	// incarnation is part of the tenant's storage keys.
+	incarnation string
+	ledger      ledger
+	report      func(w wrong, format string, args ...any)
+
+	acknowledged atomic.Int64 // writes
+	grown        atomic.Int64 // items that came since
+	encrypts     atomic.Bool
+
+	mu     sync.Mutex
+	sealed map[string]string // ciphertext to plaintext, both in base64
+}
+
+// chaosItem is item i. Kinds take turns.
+func chaosItem(i int) string {
+	kinds := []string{"credentials", "apiKeys", "secrets"}
+	return fmt.Sprintf("%s/team-%d/item-%d", kinds[i%3], i%7, i)
+}
+
+func splitItem(item string) (kind, name string) {
+	kind, name, _ = strings.Cut(item, "/")
+	return kind, name
+}
+
+// newClients makes a tenant with its items, none of which keeps a retired key.
+func newClients(t *testing.T, a *arena, report func(wrong, string, ...any)) *clients {
+	t.Helper()
+	c := &clients{
+		a: a, tenant: uuid.NewString(), report: report,
+		ledger: ledger{records: map[string]*record{}}, sealed: map[string]string{},
+	}
+	// One page at a time, so that a rotation lasts.
+	settings := map[string]any{"rotation_parallelism": 1, "retired_key_retention": 0}
+	r := a.ask(http.MethodPut, "dek/config", settings)
+	require.True(t, r.ok(), r.String())
+	require.NoError(t, c.seed(chaosItems))
+	mount := c.get(http.MethodGet, "sys/mounts/dek")
+	sum := sha256.Sum256([]byte(c.tenant))
+	entry := c.get(http.MethodGet, fmt.Sprintf("sys/raw/logical/%v/tenants/%x/%s", mount["uuid"], sum[:1], c.tenant))
+	var tenant struct{ Incarnation string }
+	text, _ := entry["value"].(string)
+	require.NoError(t, json.Unmarshal([]byte(text), &tenant))
+	require.NotEmpty(t, tenant.Incarnation)
+	c.incarnation = tenant.Incarnation
+	return c
+}
+
+func (c *clients) path(parts ...string) string { return tenantPath(c.tenant, parts...) }
+
+// seed creates the tenant and its items, before anything happens.
+func (c *clients) seed(items int) error {
+	if r := c.a.ask(http.MethodPut, c.path(), map[string]any{"display_name": "chaos"}); !r.ok() {
+		return fmt.Errorf("create the tenant: %s", r)
+	}
+	const chunk = 500
+	for first := 0; first < items; first += chunk {
+		var batch []string
+		for i := first; i < min(first+chunk, items); i++ {
+			batch = append(batch, chaosItem(i))
+		}
+		if !c.bulk(batch, nil) {
+			return fmt.Errorf("the tenant's items were not written")
+		}
+	}
+	return nil
+}
+
+// run starts the traffic; the function returned ends it and waits.
+func (c *clients) run(seed uint64) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	for w := range chaosWriters {
+		all.Go(func() {
+			rng := rand.New(rand.NewPCG(seed, uint64(w)))
+			for ; ctx.Err() == nil; pass(breath) {
+				c.change(rng, w)
+			}
+		})
+	}
+	for n := range chaosReaders {
+		all.Go(func() {
+			rng := rand.New(rand.NewPCG(seed, uint64(100+n)))
+			for ; ctx.Err() == nil; pass(breath) {
+				c.read(chaosItem(rng.IntN(2*hotItems)), false)
+			}
+		})
+	}
+	all.Go(func() {
+		rng := rand.New(rand.NewPCG(seed, 200))
+		for ; ctx.Err() == nil; pass(breath) {
+			if c.encrypts.Load() {
+				c.seal(rng)
+			}
+		}
+	})
+	return func() { cancel(); all.Wait() }
+}
+
+// excused says whether a request that did not get what it asked for may fail:
+// only while something is down, and then never as if it were to blame itself.
+func (c *clients) excused(what, item string, begun int64, r reply) {
+	if now := c.a.calm.Load(); r.refusal() || begun == now && now%2 == 0 {
+		c.report(altered, "%s of %s was answered %s (down: %v)", what, item, r, now%2 == 1 || begun != now)
+	}
+}
+
+// mine is a random item of those that writer w changes.
+func mine(rng *rand.Rand, w int) string {
+	return chaosItem(rng.IntN(hotItems/chaosWriters)*chaosWriters + w)
+}
+
+// change makes one random change.
+func (c *clients) change(rng *rand.Rand, w int) {
+	item := mine(rng, w)
+	_, now := c.ledger.look(item)
+	switch n := rng.IntN(100); {
+	case n == 0 && rng.IntN(2) == 0:
+		c.grow(w)
+	case n < 8:
+		distinct := map[string]bool{}
+		for range 12 {
+			distinct[mine(rng, w)] = true
+		}
+		c.bulk(slices.Sorted(maps.Keys(distinct)), rng)
+	case n < 14:
+		c.writeStale(item, now)
+	case n < 34 && now.revision > 0:
+		c.remove(item, now, rng.IntN(2) == 0)
+	case n < 44 && now.revision > 0:
+		c.write(http.MethodPatch, item, nil)
+	case n < 70:
+		c.write(http.MethodPut, item, &now.revision)
+	default:
+		c.write(http.MethodPut, item, nil)
+	}
+}
+
+// grow writes new items, so that pages go on splitting.
+func (c *clients) grow(w int) {
+	var batch []string
+	for range 10 {
+		batch = append(batch, fmt.Sprintf("secrets/new-%d/item-%d", w, c.grown.Add(1)))
+	}
+	c.bulk(batch, nil)
+}
+
+// write makes a change by a request of its own, with or without cas.
+func (c *clients) write(method, item string, cas *int) {
+	next := c.ledger.begin(item, false)
+	body := value(item, next.change)
+	if cas != nil {
+		body["cas"] = *cas
+	}
+	begun := c.a.calm.Load()
+	r := c.a.ask(method, c.path(item), body)
+	if !r.ok() {
+		c.excused(method, item, begun, r)
+		c.find(item)
+		return
+	}
+	c.acknowledge(method, item, number(r.body.Data["revision"]))
+}
+
+func (c *clients) acknowledge(what, item string, revision int) {
+	c.acknowledged.Add(1)
+	if w := c.ledger.acknowledge(item, revision); w != fine {
+		c.report(w, "%s of %s was answered revision %d: %s", what, item, revision, c.ledger.history(item))
+	}
+}
+
+// writeStale sends a write that must be refused, for a revision that the item
+// does not have.
+func (c *clients) writeStale(item string, now state) {
+	next := c.ledger.begin(item, false)
+	body := value(item, next.change)
+	body["cas"] = now.revision + 3
+	begun := c.a.calm.Load()
+	r := c.a.ask(http.MethodPut, c.path(item), body)
+	switch {
+	case r.ok():
+		c.report(altered, "a write of %s with a stale cas was accepted: %s", item, c.ledger.history(item))
+		c.find(item)
+	case r.status == http.StatusConflict:
+		c.refuse(item)
+	default:
+		c.excused("a stale write", item, begun, r)
+		c.refuse(item) // whatever happened, it must not have been done
+	}
+}
+
+func (c *clients) refuse(item string) {
+	if w := c.ledger.refuse(item); w != fine {
+		c.report(w, "%s shows a write that was refused: %s", item, c.ledger.history(item))
+	}
+}
+
+func (c *clients) remove(item string, now state, cas bool) {
+	c.ledger.begin(item, true)
+	path := c.path(item)
+	if cas {
+		path += fmt.Sprintf("?cas=%d", now.revision)
+	}
+	begun := c.a.calm.Load()
+	r := c.a.ask(http.MethodDelete, path, nil)
+	switch {
+	case r.ok():
+		c.acknowledge("DELETE", item, 0)
+	case r.absent() || cas && r.status == http.StatusConflict:
+		// Vault sends a request again after a crash of the plugin. The first
+		// may have deleted the item, and then the second finds none.
+		if begun%2 == 0 && c.a.calm.Load() == begun {
+			c.report(lost, "%s was to be deleted, and not there (%s): %s", item, r, c.ledger.history(item))
+		}
+		c.find(item)
+	default:
+		c.excused("DELETE", item, begun, r)
+		c.find(item)
+	}
+}
+
+// bulk writes items together, half of them with cas if rng is given. False if
+// any was not written.
+func (c *clients) bulk(batch []string, rng *rand.Rand) bool {
+	var list []map[string]any
+	for _, item := range batch {
+		_, now := c.ledger.look(item)
+		next := c.ledger.begin(item, false)
+		entry := value(item, next.change)
+		entry["kind"], entry["name"] = splitItem(item)
+		if rng != nil && rng.IntN(2) == 0 {
+			entry["cas"] = now.revision
+		}
+		list = append(list, entry)
+	}
+	begun := c.a.calm.Load()
+	r := c.a.ask(http.MethodPut, c.path("items"), map[string]any{"items": list})
+	results, _ := r.body.Data["results"].([]any)
+	if !r.ok() || len(results) != len(batch) {
+		c.excused("a bulk write", batch[0], begun, r)
+		results = make([]any, len(batch))
+	}
+	all := true
+	for i, item := range batch {
+		result, _ := results[i].(map[string]any)
+		if revision := number(result["revision"]); revision > 0 {
+			c.acknowledge("a bulk write", item, revision)
+			continue
+		}
+		all = false
+		if result != nil && begun%2 == 0 && c.a.calm.Load() == begun {
+			c.report(altered, "an entry of a bulk write of %s was answered %q", item, result["error"])
+		}
+		c.find(item)
+	}
+	return all
+}
+
+// find reads an item until it is known what became of its last change.
+func (c *clients) find(item string) {
+	err := until(recoveryLimit, func() bool { return c.read(item, true) })
+	if err != nil {
+		c.report(lost, "%s could not be read %s", item, err)
+	}
+}
+
+// read compares an item with the ledger; false if there was no answer.
+func (c *clients) read(item string, owner bool) bool {
+	known, _ := c.ledger.look(item)
+	begun := c.a.calm.Load()
+	r := c.a.ask(http.MethodGet, c.path(item), nil)
+	if !r.ok() && !r.absent() {
+		c.excused("GET", item, begun, r)
+		return false
+	}
+	var shown state
+	if r.ok() {
+		var intact bool
+		if shown, intact = shownBy(item, r.body.Data); !intact {
+			c.report(altered, "%s is not what was written: change %d, revision %d", item, shown.change, shown.revision)
+		}
+	}
+	if w := c.ledger.settle(item, known, shown, owner); w != fine {
+		c.report(w, "%s shows change %d, revision %d: %s", item, shown.change, shown.revision, c.ledger.history(item))
+	}
+	return true
+}
+
+// seal encrypts something and opens something that was encrypted before.
+func (c *clients) seal(rng *rand.Rand) {
+	plaintext := base64.StdEncoding.EncodeToString([]byte(fmt.Sprintf("plaintext %d", rng.Uint64())))
+	begun := c.a.calm.Load()
+	r := c.a.ask(http.MethodPut, c.path("encrypt"), map[string]any{"plaintext": plaintext})
+	ciphertext, _ := r.body.Data["ciphertext"].(string)
+	if !r.ok() || ciphertext == "" {
+		c.excused("encrypt", "a plaintext", begun, r)
+		return
+	}
+	c.keepSealed(ciphertext, plaintext)
+	c.open(ciphertext, plaintext)
+}
+
+func (c *clients) keepSealed(ciphertext, plaintext string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.sealed) >= sealedKept {
+		for old := range c.sealed { // any: iteration is random
+			delete(c.sealed, old)
+			break
+		}
+	}
+	c.sealed[ciphertext] = plaintext
+}
+
+func (c *clients) open(ciphertext, plaintext string) {
+	begun := c.a.calm.Load()
+	r := c.a.ask(http.MethodPut, c.path("decrypt"), map[string]any{"ciphertext": ciphertext})
+	version, _, _ := strings.Cut(strings.TrimPrefix(ciphertext, "dek:"), ":")
+	switch {
+	case !r.ok():
+		c.excused("decrypt", "a ciphertext of "+version, begun, r)
+	case r.body.Data["plaintext"] != plaintext:
+		c.report(lost, "a ciphertext of %s opens to something else", version)
+	}
+}
