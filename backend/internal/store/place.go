@@ -72,7 +72,7 @@ func (p Place) last() Hash {
 
 // side says to which child of p an item of that hash belongs.
 func (p Place) side(h Hash) int {
-	return int(h>>(maxDepth-1-len(p))) & 1
+	return int(h >> (maxDepth - 1 - len(p)) & 1) // #nosec G115 -- one bit
 }
 
 func (p Place) child(side int) Place {
