@@ -137,7 +137,7 @@ func TestDestroyVersionWithPages(t *testing.T) {
 		defer w.close()
 		v := w.versionList()[0]
 		require.Equal(t, []any{"deactivated", 1}, []any{v["state"], v["pages"]})
-		w.refused(409, "1 pages of items", update, destroyPath(1), nil)
+		w.refused(409, "pages of items are on it (1)", update, destroyPath(1), nil)
 		w.readsBack()
 
 		require.Equal(t, "destroyed", w.must(update, destroyPath(1), map[string]any{"force": true})["state"])
@@ -148,6 +148,7 @@ func TestDestroyVersionWithPages(t *testing.T) {
 				require.Equal(t, 410, c, "%v", err)
 				require.Contains(t, err.Error(), "destroyed")
 				require.NotContains(t, err.Error(), item)
+				w.refused(410, "destroyed", update, itemPath(item), secret("new"))
 				lost++
 			}
 		}

@@ -81,7 +81,7 @@ func (e *Engine) mustBeUnused(ctx context.Context, t *store.Tenant, v keyring.Ve
 	case err != nil:
 		return err
 	case scan.Pages(v.Number) > 0:
-		uses = append(uses, fmt.Sprintf("%d pages of items are on it", scan.Pages(v.Number)))
+		uses = append(uses, fmt.Sprintf("pages of items are on it (%d)", scan.Pages(v.Number)))
 	}
 	external, err := e.store.ExternalUse(ctx, t)
 	if err != nil {
