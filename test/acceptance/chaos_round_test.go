@@ -58,12 +58,12 @@ func (r *round) run(ctx context.Context) error {
 	}
 	later := r.later(ctx)
 	defer func() { _ = later.Wait() }()
-	answered := <-r.started
-	if r.id, err = r.start(); err != nil {
-		return err
-	}
-	if answered != "" && answered != r.id {
-		r.c.report(altered, "the idempotency key of rotation %s got rotation %s back", answered, r.id)
+	// Asking again would wake the rotation, which is to go on by itself: only
+	// the one whose request was not answered has to be found so.
+	if r.id = <-r.started; r.id == "" {
+		if r.id, err = r.start(); err != nil {
+			return err
+		}
 	}
 	seen := r.unfinished()
 	if err := r.after(); err != nil {
@@ -72,8 +72,19 @@ func (r *round) run(ctx context.Context) error {
 	if err := errors.Join(r.end(), later.Wait()); err != nil {
 		return err
 	}
+	if again, err := r.start(); err != nil || again != r.id {
+		r.c.report(altered, "the idempotency key of rotation %s got rotation %q back: %v", r.id, again, err)
+	}
 	r.hit = unfinished && r.time("started_at").Before(r.began) && (seen || r.time("completed_at").After(r.struck))
 	return nil
+}
+
+func (r *round) String() string {
+	text := fmt.Sprintf("%s: hit %v, recovered in %s, %v", r.plan, r.hit, r.recovery.Round(time.Millisecond), r.ended["status"])
+	if lasted := r.time("completed_at").Sub(r.time("started_at")); lasted > 0 {
+		text += fmt.Sprintf(" in %s", lasted.Round(time.Millisecond))
+	}
+	return text
 }
 
 // arrange starts the rotation and waits for the moment of the blow; unfinished

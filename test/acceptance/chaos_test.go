@@ -158,8 +158,7 @@ func (run chaosRun) rounds(t *testing.T, a *arena, f fault) (sum tally) {
 		if r.hit {
 			sum.hits++
 		}
-		t.Logf("%s: hit %v, recovered in %s, %v in %s", r.plan, r.hit, r.recovery.Round(time.Millisecond),
-			r.ended["status"], r.time("completed_at").Sub(r.time("started_at")).Round(time.Millisecond))
+		t.Logf("%s", r)
 		if t.Failed() {
 			t.Logf("tenant %s, incarnation %s\nthe rotation: %v\nthe versions: %v",
 				c.tenant, c.incarnation, r.ended, a.ask(http.MethodGet, c.path("dek"), nil).body.Data)
