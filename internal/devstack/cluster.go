@@ -9,9 +9,14 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"time"
 
 	"github.com/hashicorp/vault/api"
 )
+
+// clusterTimeout is how long nodes may take to elect a leader, and one that was
+// away to catch up.
+const clusterTimeout = time.Minute
 
 // Cluster is one Vault with raft storage on several nodes on loopback: one is
 // active, the others stand by and forward to it. Each node is a [Stack] without
@@ -94,7 +99,7 @@ func (c *Cluster) Nodes() []*Stack { return c.nodes }
 // Leader waits for a node to be active and returns it.
 func (c *Cluster) Leader(ctx context.Context) (*Stack, error) {
 	var leader *Stack
-	err := poll(readyTimeout, ctx.Done(), func() (bool, error) {
+	err := poll(clusterTimeout, ctx.Done(), func() (bool, error) {
 		for _, node := range c.nodes {
 			code, err := getStatus(ctx, node.VaultAddr()+"/v1/sys/health")
 			if err == nil && code == http.StatusOK {
@@ -113,7 +118,7 @@ func (c *Cluster) Leader(ctx context.Context) (*Stack, error) {
 // Ready waits until every node is up, follows the same leader, and has a vote:
 // then any one of them may be lost.
 func (c *Cluster) Ready(ctx context.Context) error {
-	err := poll(readyTimeout, ctx.Done(), func() (bool, error) { return c.ready(ctx), nil })
+	err := poll(clusterTimeout, ctx.Done(), func() (bool, error) { return c.ready(ctx), nil })
 	if err != nil {
 		return fmt.Errorf("wait for the cluster: %w", err)
 	}

@@ -251,7 +251,7 @@ func (r *round) end() error {
 		return r.ended != nil && r.ended["completed_at"] != nil
 	})
 	if err != nil {
-		return fmt.Errorf("%w: rotation %s is %v %s", errStuck, r.id, r.ended["status"], err)
+		return fmt.Errorf("%w: rotation %s is %v: %w", errStuck, r.id, r.ended["status"], err)
 	}
 	want := "completed"
 	if r.cancelled {
