@@ -27,13 +27,14 @@ var Version = "v0.1.0"
 type backend struct {
 	*framework.Backend
 
-	storage  logical.Storage
-	store    *store.Store
-	engine   *rotation.Engine
-	deletion *deletion.Engine
-	workers  *workers
-	schedule *scheduler
-	now      func() time.Time
+	storage    logical.Storage
+	store      *store.Store
+	engine     *rotation.Engine
+	deletion   *deletion.Engine
+	workers    *workers
+	schedule   *scheduler
+	foreground foreground
+	now        func() time.Time
 }
 
 // Factory makes the engine for one mount. It writes nothing: Vault refuses
@@ -78,7 +79,11 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 		Invalidate:     b.store.Invalidate,
 		Clean:          func(context.Context) { b.workers.stop() },
 	}
-	if err := b.Setup(ctx, conf); err != nil {
+	steady := *conf
+	if conf.System != nil {
+		steady.System = newSteadySystem(conf.System, b.now)
+	}
+	if err := b.Setup(ctx, &steady); err != nil {
 		return nil, err
 	}
 	b.workers = newWorkers(b.engine, b.parallelism, b.Logger())
@@ -124,6 +129,9 @@ func (b *backend) parallelism() int {
 	c, err := b.store.Config(context.Background())
 	if err != nil {
 		return 1 // storage has trouble: go gently until it is read
+	}
+	if b.foreground.busy(b.now()) {
+		return min(c.RotationParallelism, besideRequests)
 	}
 	return c.RotationParallelism
 }

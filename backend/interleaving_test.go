@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,26 +18,12 @@ import (
 )
 
 // rotateAndHold starts a rotation and holds its sweep where it has listed the
-// pages and is about to take the lock of the first.
+// pages and waits for a place in the pool, of which there is one.
 func rotateAndHold(m *mount) (rotation string, release func()) {
-	held, hold := make(chan struct{}), make(chan struct{})
-	var mu sync.Mutex
-	listed, done := false, false
-	m.storage.Hook(func(op, key string) {
-		mu.Lock()
-		listed = listed || op == "list" && strings.HasPrefix(key, "pages/")
-		hit := !done && listed && op == "get" && strings.HasPrefix(key, "tenants/")
-		done = done || hit
-		mu.Unlock()
-		if hit {
-			close(held)
-			<-hold
-		}
-	})
+	<-m.b.workers.pool.request()
 	rotation = m.must(update, tenantPath("/dek/rotate"), nil)["rotation_id"].(string)
-	<-held
-	m.storage.Hook(nil)
-	return rotation, func() { close(hold) }
+	synctest.Wait()
+	return rotation, m.b.workers.pool.release
 }
 
 // onPage calls f before operations of that name on pages.

@@ -46,6 +46,7 @@ func (b *backend) sealAll(ctx context.Context, id string, batch *batch) error {
 // the record until everything is sealed: so every ciphertext that is answered is
 // of a version that was active, and of a key that is in storage, then.
 func (b *backend) trySealAll(ctx context.Context, id string, batch *batch) error {
+	b.foreground.touch(b.now())
 	defer b.store.Shared(id)()
 	t, err := b.store.ActiveTenant(ctx, id)
 	if err != nil {

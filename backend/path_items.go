@@ -109,6 +109,17 @@ const opsUnderLock = 2500
 
 // apply makes changes, some at a time.
 func (b *backend) apply(ctx context.Context, tenant string, ops ...*store.Op) error {
+	b.foreground.touch(b.now())
+	if len(ops) > opsUnderLock {
+		t, err := b.store.ActiveTenant(ctx, tenant)
+		if err != nil {
+			return err
+		}
+		// Neighbours in storage together, so that a page is written once.
+		if ops, err = b.store.InOrder(ctx, t, ops); err != nil {
+			return err
+		}
+	}
 	for some := range slices.Chunk(ops, opsUnderLock) {
 		if err := b.applySome(ctx, tenant, some); err != nil {
 			return err
@@ -179,6 +190,7 @@ func (b *backend) readItem(ctx context.Context, _ *logical.Request, d *framework
 	if err != nil {
 		return nil, err
 	}
+	b.foreground.touch(b.now())
 	it, version, err := b.store.Read(ctx, t, kind, name)
 	if err != nil {
 		return nil, err

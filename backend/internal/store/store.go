@@ -6,6 +6,7 @@ package store
 import (
 	"context"
 	"errors"
+	"path"
 	"sync"
 
 	"github.com/hashicorp/vault/sdk/helper/locksutil"
@@ -52,6 +53,7 @@ type Store struct {
 	population population
 	config     cached[Config]
 	keys       *keyCache
+	records    *recordCache
 	tenants    *registry
 	batches    batches
 }
@@ -65,6 +67,7 @@ func New(storage logical.Storage, defaultOrgID string) *Store {
 		tenantLocks: locksutil.CreateLocks(),
 		pageLocks:   locksutil.CreateLocks(),
 		keys:        newKeyCache(),
+		records:     newRecordCache(),
 		tenants:     newRegistry(),
 	}
 }
@@ -96,6 +99,8 @@ func (s *Store) Invalidate(_ context.Context, key string) {
 	switch {
 	case key == configKey:
 		s.config.drop()
+	case hasPrefix(key, tenantPrefix):
+		s.records.drop(path.Base(key))
 	case hasPrefix(key, pagePrefix):
 		s.tenants.drop(incarnationIn(key, pagePrefix))
 	case hasPrefix(key, keyPrefix):

@@ -15,9 +15,14 @@ import (
 // listsInFlight bounds the List calls made at once for one list of tenants.
 const listsInFlight = 16
 
-// Tenant reads the record of a tenant. It fails with [ErrTenantNotFound].
+// Tenant reads the record of a tenant, which is shared: to change it, clone it.
+// It fails with [ErrTenantNotFound].
 func (s *Store) Tenant(ctx context.Context, tenantID string) (*Tenant, error) {
-	t := new(Tenant)
+	t, generation := s.records.get(tenantID)
+	if t != nil {
+		return t, nil
+	}
+	t = new(Tenant)
 	found, err := s.getJSON(ctx, tenantKey(tenantID), t)
 	if err != nil {
 		return nil, err
@@ -30,6 +35,7 @@ func (s *Store) Tenant(ctx context.Context, tenantID string) (*Tenant, error) {
 		// another tenant's data under this one's name.
 		return nil, fmt.Errorf("the record of tenant %s belongs to another tenant", tenantID)
 	}
+	s.records.keep(t, generation)
 	return t, nil
 }
 
@@ -50,11 +56,13 @@ func (s *Store) ActiveTenant(ctx context.Context, tenantID string) (*Tenant, err
 
 // putTenant stores the record of a tenant: see Commit.
 func (s *Store) putTenant(ctx context.Context, t *Tenant) error {
+	defer s.records.drop(t.ID) // after the write, and after a failed one too
 	return s.putJSON(ctx, tenantKey(t.ID), t)
 }
 
 // forgetTenant deletes the record of a tenant.
 func (s *Store) forgetTenant(ctx context.Context, tenantID string) error {
+	defer s.records.drop(tenantID)
 	return s.delete(ctx, tenantKey(tenantID))
 }
 

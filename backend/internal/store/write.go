@@ -4,6 +4,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -112,6 +113,23 @@ func (s *Store) Apply(ctx context.Context, t *Tenant, ops ...*Op) {
 	for _, op := range pending {
 		op.settle(ErrContended)
 	}
+}
+
+// InOrder returns the changes in the order in which their items are stored; those
+// of one item stay in their order.
+func (s *Store) InOrder(ctx context.Context, t *Tenant, ops []*Op) ([]*Op, error) {
+	w, release := s.tenants.use(t.Incarnation)
+	defer release()
+	for _, op := range ops {
+		h, err := s.hash(ctx, t, w, op.Kind, op.Name)
+		if err != nil {
+			return nil, err
+		}
+		op.hash = h
+	}
+	ordered := slices.Clone(ops)
+	slices.SortStableFunc(ordered, func(a, b *Op) int { return cmp.Compare(a.hash, b.hash) })
+	return ordered, nil
 }
 
 // applyRound sends every change to the page that covers it now.
