@@ -21,6 +21,7 @@ type fault struct {
 	// latest is the percentage of items rotated by which it is to strike: what
 	// takes its time must begin early to hit.
 	latest float64
+	lasts  time.Duration // what a rotation is to last at least; default 1.5 s
 	strike func(ctx context.Context, a *arena) error
 	// restore brings back what does not come back by itself; nil if all does.
 	restore func(ctx context.Context, a *arena) error
@@ -69,6 +70,7 @@ func stepDownFault() fault {
 	return fault{
 		name:   "step-down",
 		latest: 60,
+		lasts:  4 * time.Second,
 		strike: func(ctx context.Context, a *arena) error {
 			leader, err := a.leader(ctx)
 			if err != nil {

@@ -47,10 +47,10 @@ func newPlan(kind string, seed uint64, latest float64) plan {
 	rng := rand.New(rand.NewPCG(seed, h.Sum64()))
 	p := plan{
 		seed:     seed,
-		delay:    millis(rng, 30),
+		delay:    millis(rng, 20),
 		encrypts: rng.IntN(2) == 0,
 		outage:   millis(rng, 300),
-		away:     millis(rng, 2000),
+		away:     millis(rng, 1500),
 		traffic:  rng.Uint64(),
 	}
 	// A tenth of the blows falls on the start, a tenth on the end (the verifying

@@ -11,9 +11,11 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -77,6 +79,30 @@ func (r *round) run(ctx context.Context) error {
 	}
 	r.hit = unfinished && r.time("started_at").Before(r.began) && (seen || r.time("completed_at").After(r.struck))
 	return nil
+}
+
+// last adds items until a rotation lasts long enough, beside the traffic, for a
+// fault not to miss it: how many that takes is the machine's matter. It returns
+// how long it lasts.
+func (c *clients) last(t *testing.T, seed uint64, enough time.Duration) (lasts time.Duration) {
+	t.Helper()
+	const most = 10 * firstItems
+	for {
+		r := &round{c: c, key: uuid.NewString()}
+		stop := c.run(seed)
+		var err error
+		if r.id, err = r.start(); err == nil {
+			err = r.end()
+		}
+		stop()
+		require.NoError(t, err)
+		lasts = r.time("completed_at").Sub(r.time("started_at"))
+		if lasts >= enough || c.items >= most {
+			return lasts
+		}
+		more := float64(c.items) * (1.2*float64(enough)/float64(lasts) - 1)
+		require.NoError(t, c.add(min(int(more), most-c.items)))
+	}
 }
 
 func (r *round) String() string {

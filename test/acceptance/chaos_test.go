@@ -6,6 +6,7 @@
 package acceptance
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -20,10 +21,6 @@ import (
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
 )
-
-// chaosItems is how many items the tenant of a kind has: a rotation then lasts a
-// second or two on an idle machine, which a fault does not miss.
-const chaosItems = 1500
 
 // TestChaos strikes Vault and the plugin at random moments of rotations, while
 // clients read and write, and shows that nothing acknowledged is lost and
@@ -137,6 +134,7 @@ func (run chaosRun) rounds(t *testing.T, a *arena, f fault) (sum tally) {
 		}
 	}
 	c := newClients(t, a, report)
+	t.Logf("%d items, a rotation of which lasts %s", c.items, c.last(t, seed, cmp.Or(f.lasts, 1500*time.Millisecond)).Round(time.Millisecond))
 	sum.firstSeed = seed
 	for ; sum.hits < run.hits && sum.rounds < 3*run.hits+5; seed++ {
 		r := &round{plan: newPlan(kind, seed, f.latest), fault: f, c: c}

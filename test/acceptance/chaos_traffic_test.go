@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -28,6 +29,8 @@ const (
 	chaosReaders = 2
 	// hotItems are those that are changed; the rest is only read.
 	hotItems = 300
+	// firstItems is how many items a tenant has at first.
+	firstItems = 2 * hotItems
 	// breath is what a client rests between two requests, so that all of them
 	// leave the machine room for the rotation.
 	breath = 4 * time.Millisecond
@@ -43,10 +46,11 @@ type clients struct {
 	// incarnation is part of the tenant's storage keys.
 	incarnation string
 	ledger      ledger
+	items       int
 	report      func(w wrong, format string, args ...any)
 
 	acknowledged atomic.Int64 // writes
-	grown        atomic.Int64 // items that came since
+	grown        atomic.Int64 // items that came during rounds
 	encrypts     atomic.Bool
 
 	mu     sync.Mutex
@@ -75,7 +79,9 @@ func newClients(t *testing.T, a *arena, report func(wrong, string, ...any)) *cli
 	settings := map[string]any{"rotation_parallelism": 1, "retired_key_retention": 0}
 	r := a.ask(http.MethodPut, "dek/config", settings)
 	require.True(t, r.ok(), r.String())
-	require.NoError(t, c.seed(chaosItems))
+	r = a.ask(http.MethodPut, c.path(), map[string]any{"display_name": "chaos"})
+	require.True(t, r.ok(), r.String())
+	require.NoError(t, c.add(firstItems))
 	mount := c.get(http.MethodGet, "sys/mounts/dek")
 	sum := sha256.Sum256([]byte(c.tenant))
 	entry := c.get(http.MethodGet, fmt.Sprintf("sys/raw/logical/%v/tenants/%x/%s", mount["uuid"], sum[:1], c.tenant))
@@ -89,19 +95,17 @@ func newClients(t *testing.T, a *arena, report func(wrong, string, ...any)) *cli
 
 func (c *clients) path(parts ...string) string { return tenantPath(c.tenant, parts...) }
 
-// seed creates the tenant and its items, before anything happens.
-func (c *clients) seed(items int) error {
-	if r := c.a.ask(http.MethodPut, c.path(), map[string]any{"display_name": "chaos"}); !r.ok() {
-		return fmt.Errorf("create the tenant: %s", r)
-	}
+// add writes so many more items, while nothing else happens.
+func (c *clients) add(items int) error {
 	const chunk = 500
-	for first := 0; first < items; first += chunk {
+	for end := c.items + items; c.items < end; {
 		var batch []string
-		for i := first; i < min(first+chunk, items); i++ {
-			batch = append(batch, chaosItem(i))
+		for len(batch) < chunk && c.items < end {
+			batch = append(batch, chaosItem(c.items))
+			c.items++
 		}
 		if !c.bulk(batch, nil) {
-			return fmt.Errorf("the tenant's items were not written")
+			return errors.New("the tenant's items were not written")
 		}
 	}
 	return nil
