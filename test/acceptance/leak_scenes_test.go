@@ -1,0 +1,328 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+//go:build acceptance
+
+package acceptance
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	weak "math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
+)
+
+// mark makes a text to be looked for.
+func (l *leaks) mark(class string) string {
+	text := rand.Text()
+	l.markers[text] = class
+	return text
+}
+
+// number makes a number to be looked for.
+func (l *leaks) number() json.Number {
+	text := strconv.FormatInt(1e15+weak.Int64N(8e15), 10) // 16 digits, below 2^53
+	l.markers[text] = "number"
+	return json.Number(text)
+}
+
+// known are the secrets that the stack itself lives on.
+func (l *leaks) known(dir string) {
+	raw, err := os.ReadFile(filepath.Join(dir, "init.json"))
+	require.NoError(l.t, err)
+	var creds struct {
+		UnsealKey string `json:"unseal_key"`
+		RootToken string `json:"root_token"`
+	}
+	require.NoError(l.t, json.Unmarshal(raw, &creds))
+	unsealKey, err := base64.StdEncoding.DecodeString(creds.UnsealKey)
+	require.NoError(l.t, err)
+	l.markers[creds.UnsealKey], l.markers[string(unsealKey)], l.markers[creds.RootToken] = "unseal key", "unseal key", "token"
+}
+
+// vault makes a request with the root token and returns the answer.
+func (l *leaks) vault(method, path string, body any) answer {
+	l.t.Helper()
+	return l.vaultAs(l.s.RootToken(), method, path, body)
+}
+
+func (l *leaks) vaultAs(token, method, path string, body any) answer {
+	l.t.Helper()
+	a := call(l.t, l.s, method, path, token, body)
+	l.note("Vault", a)
+	return a
+}
+
+func (l *leaks) proxy(method, path string, body any, headers ...string) answer {
+	l.t.Helper()
+	a := callProxy(l.t, l.s, method, path, body, headers...)
+	l.note("the proxy", a)
+	return a
+}
+
+func (l *leaks) note(from string, a answer) {
+	if a.Status >= 400 {
+		l.errors = append(l.errors, errorBody{from, a.Raw})
+	}
+}
+
+// want requires a status.
+func (l *leaks) want(status int, a answer) answer {
+	l.t.Helper()
+	require.Equal(l.t, status, a.Status, a.errors())
+	return a
+}
+
+func (l *leaks) tenant() string {
+	tenant := newTenant(l.t, l.s)
+	l.want(200, l.vault("PUT", tenantPath(tenant), map[string]any{"display_name": l.mark("display name")}))
+	l.want(200, l.vault("PUT", "dek/config", map[string]any{"org_id": l.mark("org_id"), "retired_key_retention": 0}))
+	return tenant
+}
+
+// item is the body of a write with everything in it that may be secret.
+func (l *leaks) item() map[string]any {
+	return map[string]any{
+		"data": map[string]any{
+			"password": `"` + l.mark("value") + "<\u00e9\n", l.mark("field"): "x", "pin": l.number(), markedBoolean: true,
+			"nested": map[string]any{"list": []any{l.mark("value"), l.number(), map[string]any{l.mark("field"): l.mark("value")}}},
+		},
+		"metadata": map[string]any{"owner": l.mark("metadata"), l.mark("metadata key"): "x"},
+	}
+}
+
+func (l *leaks) items(tenant string) {
+	for _, kind := range []string{"credentials", "apiKeys", "secrets"} {
+		path := tenantPath(tenant, kind, l.mark("name"), l.mark("name"))
+		l.want(200, l.vault("PUT", path, l.item()))
+		l.want(200, l.vault("PUT", path, l.item()))
+		l.want(200, l.vault("PATCH", path, l.item()))
+		l.want(200, l.vault("GET", path, nil))
+		l.want(200, l.vault("LIST", tenantPath(tenant, kind), nil))
+		l.vault("LIST", tenantPath(tenant, kind)+"?limit=1&after="+l.mark("after"), nil) // 404 if nothing follows
+		gone := tenantPath(tenant, kind, l.mark("name"))
+		l.want(200, l.vault("PUT", gone, l.item()))
+		l.want(204, l.vault("DELETE", gone, nil))
+		l.want(404, l.vault("GET", gone, nil))
+	}
+	var many []any
+	for range 100 { // splits pages
+		one := l.item()
+		one["kind"], one["name"] = "secrets", l.mark("name in bulk")
+		one["data"].(map[string]any)["long"] = text(2000)
+		many = append(many, one)
+	}
+	l.want(200, l.vault("PUT", tenantPath(tenant, "items"), map[string]any{"items": many}))
+}
+
+func (l *leaks) encryption(tenant string) {
+	encoded := func(class string) string { return base64.StdEncoding.EncodeToString([]byte("~" + l.mark(class))) }
+	ad := encoded("associated data")
+	sealed := l.want(200, l.vault("PUT", tenantPath(tenant, "encrypt"), map[string]any{"plaintext": encoded("plaintext"), "associated_data": ad})).data()
+	sealed["associated_data"] = ad
+	l.markers[sealed["ciphertext"].(string)] = "ciphertext"
+	l.want(200, l.vault("PUT", tenantPath(tenant, "decrypt"), sealed))
+	l.want(200, l.vault("PUT", tenantPath(tenant, "rewrap"), sealed))
+	l.want(200, l.vault("PUT", tenantPath(tenant, "encrypt"), map[string]any{"batch_input": []any{
+		map[string]any{"plaintext": encoded("plaintext"), "associated_data": encoded("associated data"), "reference": l.mark("reference")},
+	}}))
+	dataKey, _ := l.want(200, l.vault("PUT", tenantPath(tenant, "datakey/plaintext"), nil)).data()["plaintext"].(string)
+	raw, err := base64.StdEncoding.DecodeString(dataKey)
+	require.NoError(l.t, err)
+	l.markers[dataKey], l.markers[string(raw)] = "data key", "data key"
+
+	sealed["associated_data"] = encoded("associated data")
+	l.want(400, l.vault("PUT", tenantPath(tenant, "decrypt"), sealed))
+	for _, field := range []string{"plaintext", "ciphertext", "associated_data"} {
+		for _, path := range []string{"encrypt", "decrypt", "rewrap"} {
+			body := map[string]any{"plaintext": "aGVsbG8=", "ciphertext": sealed["ciphertext"]}
+			body[field] = l.mark("malformed base64") + "!"
+			a := l.vault("PUT", tenantPath(tenant, path), body)
+			l.vault("PUT", tenantPath(tenant, path), map[string]any{"batch_input": []any{body}})
+			assert.Less(l.t, a.Status, 500)
+		}
+	}
+}
+
+func (l *leaks) rotations(tenant string) {
+	body := map[string]any{"reason": l.mark("reason"), "idempotency_key": l.mark("idempotency key")}
+	id := l.want(200, l.vault("PUT", tenantPath(tenant, "dek/rotate"), body)).data()["rotation_id"].(string)
+	l.vault("PUT", tenantPath(tenant, "dek/rotate"), map[string]any{"reason": l.mark("reason")}) // 409, if it is fast enough
+	waitRotation(l.t, l.s, tenant, id, "completed")
+	l.want(200, l.vault("GET", tenantPath(tenant, "dek/rotations", id), nil))
+	l.want(200, l.vault("GET", tenantPath(tenant, "dek"), nil))
+	l.want(409, l.vault("PUT", tenantPath(tenant, "dek/rotations", id, "cancel"), nil))
+}
+
+// people log in, at Vault and at the proxy, and are refused.
+func (l *leaks) people(tenant string) {
+	jwt := func(roles ...string) string {
+		token, err := l.s.MintJWT(devstack.Claims{
+			Subject: l.mark("sub"), Name: l.mark("person's name"), Email: l.mark("email") + "@example.com", TenantID: tenant, Roles: roles,
+		})
+		require.NoError(l.t, err)
+		l.markers[token] = "JWT"
+		for _, part := range strings.Split(token, ".")[1:] {
+			l.markers[part] = "JWT"
+		}
+		return token
+	}
+	token, err := l.s.Login(l.t.Context(), jwt("security_admin"))
+	require.NoError(l.t, err)
+	l.markers[token] = "token"
+	l.want(403, l.vaultAs(token, "PUT", tenantPath(tenant, "secrets", l.mark("name")), l.item()))
+	l.want(403, l.vaultAs(l.mark("token"), "GET", tenantPath(tenant), nil))
+	l.want(400, l.vaultAs("", "PUT", "auth/jwt/login", map[string]any{"role": "dek", "jwt": jwt("key_admin") + "x"}))
+
+	post := func(jwt, header, body string) answer {
+		return l.proxy("POST", rotatePath, body, rotateHeaders(jwt, header)...)
+	}
+	good := `{"tenantId": "` + tenant + `"}`
+	id := l.want(200, post(jwt("security_admin"), tenant, good)).data()["rotationId"].(string)
+	waitRotation(l.t, l.s, tenant, id, "completed")
+	l.want(401, post(jwt("security_admin")+"x", tenant, good))
+	l.want(401, post(l.mark("JWT"), tenant, good))
+	l.want(403, post(jwt(), tenant, good))
+	l.want(400, post(jwt("security_admin"), l.mark("header"), good))
+	l.want(400, post(jwt("security_admin"), tenant, `{"tenantId": "`+l.mark("value")+`"}`))
+	l.want(400, post(jwt("security_admin"), tenant, `{"tenantId": "`+l.mark("value")))
+	l.want(413, post(jwt("security_admin"), tenant, `{"tenantId": "`+strings.Repeat(l.mark("value"), 50_000)+`"}`))
+	l.want(404, l.proxy("GET", "/api/"+l.mark("name"), nil))
+	for _, session := range []string{jwt("key_admin"), token, l.mark("token"), "hvs." + l.mark("token")} {
+		l.proxy("GET", settingsPaths[0], nil, "INFA-SESSION-ID", session)
+		body := `{"rotationInterval": "` + l.mark("value") + `"}`
+		a := l.proxy("PATCH", settingsPaths[1], body, "INFA-SESSION-ID", session, "Content-Type", "application/json")
+		assert.Contains(l.t, []int{400, 401, 403}, a.Status)
+	}
+	l.proxy("PUT", settingsPaths[0]+"?x="+l.mark("value"), nil)
+	l.passwords()
+}
+
+func (l *leaks) passwords() {
+	name, password := strings.ToLower(rand.Text()), l.mark("password") // Vault lower-cases usernames
+	l.markers[name] = "username"
+	l.want(204, l.vault("POST", "sys/auth/userpass", map[string]any{"type": "userpass"}))
+	l.want(204, l.vault("PUT", "auth/userpass/users/"+name, map[string]any{"password": password, "token_policies": "key_admin"}))
+	a := l.want(200, l.logIn(name, password))
+	user, _ := a.Body["userInfo"].(map[string]any)
+	l.markers[user["sessionId"].(string)] = "token"
+	l.want(401, l.logIn(name, l.mark("password")))
+	l.want(401, l.logIn(l.mark("unknown username"), l.mark("password")))
+	l.logIn(l.mark("value")+"/..", l.mark("password"))
+}
+
+func (l *leaks) logIn(name, password string) answer {
+	return l.proxy("POST", "/saas/public/core/v3/login", map[string]string{"username": name, "password": password}, "Content-Type", "application/json")
+}
+
+// What a field is that gets a value of the wrong type: one that may carry a
+// secret, or one that says what to do.
+var (
+	contentFields = []string{
+		"data", "metadata", "items", "batch_input", "plaintext", "ciphertext", "associated_data",
+		"display_name", "org_id", "reason", "idempotency_key", "tenants",
+	}
+	settingFields = []string{
+		"cas", "all", "force", "bits", "min_decryption_version", "key_type", "rotation_interval", "rotation_paused",
+		"rotation_parallelism", "retired_key_retention", "max_item_bytes", "scheduler_jitter", "max_concurrent_rotations",
+		"partial_failure_response_code", "deletion_window", "limit", "after",
+	}
+)
+
+// mistakes sends what is refused: each field of each path with a value of
+// another type, and more.
+func (l *leaks) mistakes(tenant string) {
+	secret := tenantPath(tenant, "secrets/here")
+	l.want(200, l.vault("PUT", secret, l.item()))
+	for _, p := range permissions {
+		path := strings.Replace(examples(p.path, tenant)[0], "credentials/a", "secrets/here", 1)
+		method := vaultOperations[p.operation]
+		switch p.operation {
+		case "update", "patch":
+			for _, field := range contentFields {
+				l.mistyped(method, path, field, "content of another type")
+			}
+			for _, field := range settingFields {
+				l.mistyped(method, path, field, "setting of another type")
+			}
+			l.vault(method, path, `{"data": {"`+l.mark("malformed JSON")+`": "`+l.mark("malformed JSON"))
+			l.vault(method, path, `{"data": `+l.mark("malformed JSON")+`}`)
+		case "list":
+			l.vault(method, path+"?limit="+l.mark("setting of another type"), nil)
+		}
+	}
+	l.want(200, l.vault("PUT", secret, map[string]any{"data": map[string]any{}, l.mark("unknown field"): l.mark("value")}))
+	l.want(400, l.vault("DELETE", secret+"?cas="+l.mark("setting of another type"), nil))
+	l.want(409, l.vault("PUT", secret, map[string]any{"data": map[string]any{"v": l.mark("value")}, "cas": 77}))
+	l.want(413, l.vault("PUT", secret, map[string]any{"data": map[string]any{"v": strings.Repeat(l.mark("value"), 20_000)}}))
+	l.vault("PUT", secret, map[string]any{"data": map[string]any{"v": strings.Repeat(l.mark("value"), 50_000)}}) // over 1 MiB
+	l.want(400, l.vault("PUT", secret, map[string]any{"data": map[string]any{l.mark("field"): json.Number("9007199254740993")}}))
+	l.want(400, l.vault("PUT", tenantPath(tenant, "secrets", l.mark("name")+"%20"), l.item()))
+	l.vault("PUT", tenantPath(tenant, l.mark("name"), l.mark("name")), l.item())
+	l.want(404, l.vault("PUT", "nowhere/"+l.mark("path outside the mount"), l.item()))
+	l.vault("PUT", tenantPath(tenant, "items"), map[string]any{"items": []any{
+		map[string]any{"kind": l.mark("content of another type"), "name": l.mark("name in bulk"), "data": map[string]any{}},
+		map[string]any{"kind": "secrets", "name": l.mark("name in bulk") + "//", "data": map[string]any{"v": l.mark("value")}},
+		map[string]any{"kind": "secrets", "name": l.mark("name in bulk"), "data": l.mark("content of another type"), "cas": l.mark("value")},
+	}})
+}
+
+// mistyped sends a text, a list and an object where something else may belong.
+func (l *leaks) mistyped(method, path, field, class string) {
+	for _, value := range []any{l.mark(class), []any{l.mark(class)}, map[string]any{"a": l.mark(class)}} {
+		l.vault(method, path, map[string]any{"data": map[string]any{}, field: value})
+	}
+}
+
+func (l *leaks) deletion() {
+	tenant := l.tenant()
+	l.items(tenant)
+	l.want(204, l.vault("DELETE", tenantPath(tenant)+"?deletion_window=0", nil))
+	require.Eventually(l.t, func() bool { return l.vault("GET", tenantPath(tenant), nil).Status == 404 }, goneLimit, rotationTick)
+}
+
+func (l *leaks) snapshot() []byte {
+	resp, err := l.s.Client().Logical().ReadRawWithContext(l.t.Context(), "sys/storage/raft/snapshot")
+	require.NoError(l.t, err)
+	defer func() { _ = resp.Body.Close() }()
+	raw, err := io.ReadAll(resp.Body)
+	require.NoError(l.t, err)
+	return raw
+}
+
+// trouble kills the plugin, seals Vault and kills it, with requests meanwhile.
+func (l *leaks) trouble(tenant string) {
+	write := func() answer { return l.vault("PUT", tenantPath(tenant, "secrets", l.mark("name")), l.item()) }
+	jwt := mint(l.t, l.s, tenant, "security_admin")
+	l.markers[jwt] = "JWT"
+	ask := func() {
+		l.want(503, l.proxy("POST", rotatePath, `{"tenantId": "`+tenant+`"}`, rotateHeaders(jwt, tenant)...))
+		l.want(503, l.proxy("GET", settingsPaths[0], nil, "INFA-SESSION-ID", "hvs."+l.mark("token")))
+		l.want(503, l.logIn(l.mark("unknown username"), l.mark("password")))
+		l.proxy("GET", "/api/v1/admin/health", nil)
+	}
+	for range 3 {
+		require.NoError(l.t, l.s.KillPlugin())
+		write() // 500, if it is fast enough
+		require.Eventually(l.t, func() bool { return write().Status == 200 }, goneLimit, rotationTick)
+	}
+	require.NoError(l.t, l.s.Seal(l.t.Context()))
+	l.want(503, write())
+	ask()
+	require.NoError(l.t, l.s.Unseal(l.t.Context()))
+	require.Eventually(l.t, func() bool { return write().Status == 200 }, goneLimit, rotationTick)
+	l.s.KillVault()
+	ask()
+	require.NoError(l.t, l.s.RestartVault(l.t.Context()))
+	l.want(200, write())
+}
