@@ -4,9 +4,11 @@
 package backend
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -72,6 +74,28 @@ func answer(err error) (*logical.Response, error) {
 		}
 	}
 	return nil, err // a fault: Vault answers 500
+}
+
+// mistyped is how the framework's answer to a value of the wrong type begins;
+// what follows repeats the value, which may be a secret.
+var mistyped = regexp.MustCompile(`^Field validation failed: error converting input for field "([^"]+)"`)
+
+// HandleRequest is the framework's, but that it answers a value of the wrong type
+// without repeating it.
+func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
+	resp, err := b.Backend.HandleRequest(ctx, req)
+	if err != nil || resp == nil || !resp.IsError() {
+		return resp, err
+	}
+	field := mistyped.FindStringSubmatch(resp.Error().Error())
+	if field == nil {
+		return resp, nil
+	}
+	expected := "another type"
+	if p := b.Route(req.Path); p != nil && p.Fields[field[1]] != nil {
+		expected = "type " + p.Fields[field[1]].Type.String()
+	}
+	return nil, logical.CodedError(http.StatusBadRequest, fmt.Sprintf("%s must be of %s", field[1], expected))
 }
 
 func messageOr(message string, err error) string {

@@ -32,16 +32,21 @@ var (
 // handler is an operation that reports errors as the engine does.
 type handler func(context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error)
 
-// on makes an operation of a path, with its errors turned into answers.
-func (b *backend) on(h handler, summary string, responses map[int][]framework.Response) *framework.PathOperation {
+// on makes an operation of a path, with its errors turned into answers. The name,
+// a verb and mostly what it is done to, is the operation's in OpenAPI.
+func (b *backend) on(h handler, name, summary string, responses map[int][]framework.Response) *framework.PathOperation {
+	verb, object, _ := strings.Cut(name, " ")
 	return &framework.PathOperation{
+		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: "dek", OperationVerb: verb, OperationSuffix: object},
 		Callback: func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 			resp, err := h(ctx, req, d)
 			if err == nil {
 				return resp, nil
 			}
 			resp, err = answer(err)
-			if _, told := err.(logical.HTTPCodedError); !told { //nolint:errorlint // answer returns it bare
+			if ctx.Err() != nil {
+				b.Logger().Debug("request given up by its caller", "operation", req.Operation, "request_id", req.ID)
+			} else if _, told := err.(logical.HTTPCodedError); !told { //nolint:errorlint // answer returns it bare
 				b.Logger().Error("request failed", "operation", req.Operation, "request_id", req.ID, "error", err)
 			}
 			return resp, err

@@ -44,7 +44,7 @@ func openMount(t *testing.T, disk *faulty.Disk, n int, fault faulty.Fault) *moun
 		StorageView: m.storage,
 		BackendUUID: "6f2b1a6e-0000-4000-8000-000000000000",
 		Logger:      hclog.NewNullLogger(),
-		System:      logical.StaticSystemView{},
+		System:      logical.StaticSystemView{PluginEnvironment: &logical.PluginEnvironment{}},
 	}, time.Now)
 	require.NoError(t, err)
 	m.b = b

@@ -29,7 +29,7 @@ func (b *backend) bulkPath() *framework.Path {
 			},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: b.on(b.writeItems, "Create or replace many items.", answer),
+			logical.UpdateOperation: b.on(b.writeItems, "write items", "Create or replace many items.", answer),
 		},
 		HelpSynopsis:    "Write many items of a tenant at once.",
 		HelpDescription: "Each item is written or refused by itself, and has its own result.",

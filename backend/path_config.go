@@ -53,8 +53,8 @@ func (b *backend) configPaths() []*framework.Path {
 			},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation:   b.on(b.readConfig, "Read the configuration.", answer),
-			logical.UpdateOperation: b.on(b.updateConfig, "Change the fields that are named.", answer),
+			logical.ReadOperation:   b.on(b.readConfig, "read configuration", "Read the configuration.", answer),
+			logical.UpdateOperation: b.on(b.updateConfig, "configure", "Change the fields that are named.", answer),
 		},
 		HelpSynopsis:    "Configure the engine.",
 		HelpDescription: "Only the fields that a write names change, and they change at once.",

@@ -41,7 +41,7 @@ func (b *backend) datakeyPaths() []*framework.Path {
 			Pattern: tenantPattern + "/datakey/plaintext$",
 			Fields:  fields,
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.on(b.datakey(true), "Make a data key, in clear and sealed.", ok("The key.", plain)),
+				logical.UpdateOperation: b.on(b.datakey(true), "generate plaintext-data-key", "Make a data key, in clear and sealed.", ok("The key.", plain)),
 			},
 			HelpSynopsis:    "Make a random data key, and answer it in clear and sealed by a tenant's key.",
 			HelpDescription: description,
@@ -50,7 +50,7 @@ func (b *backend) datakeyPaths() []*framework.Path {
 			Pattern: tenantPattern + "/datakey/wrapped$",
 			Fields:  fields,
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.on(b.datakey(false), "Make a data key, sealed.", ok("The key.", wrapped)),
+				logical.UpdateOperation: b.on(b.datakey(false), "generate wrapped-data-key", "Make a data key, sealed.", ok("The key.", wrapped)),
 			},
 			HelpSynopsis:    "Make a random data key, and answer it sealed by a tenant's key only.",
 			HelpDescription: description,

@@ -23,7 +23,7 @@ func (b *backend) dekPaths() []*framework.Path {
 		Pattern: tenantPattern + "/dek$",
 		Fields:  map[string]*framework.FieldSchema{"tenant_id": tenantIDField},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: b.on(b.readDEK, "Read the versions of a tenant's key.", answer),
+			logical.ReadOperation: b.on(b.readDEK, "read key", "Read the versions of a tenant's key.", answer),
 		},
 		HelpSynopsis: "A tenant's data-encryption key: its versions.",
 		HelpDescription: "Exactly one version is active. A deactivated one still opens what is on it; " +

@@ -31,7 +31,7 @@ func (b *backend) restorePath() *framework.Path {
 		Pattern: tenantPattern + "/restore$",
 		Fields:  map[string]*framework.FieldSchema{"tenant_id": tenantIDField},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: b.on(b.restoreTenant, "Bring a tenant back that is being deleted.", ok("The tenant.", tenantAnswer)),
+			logical.UpdateOperation: b.on(b.restoreTenant, "restore tenant", "Bring a tenant back that is being deleted.", ok("The tenant.", tenantAnswer)),
 		},
 		HelpSynopsis:    "Bring a tenant back that is being deleted.",
 		HelpDescription: "Possible until delete_after. The tenant comes back whole: items, keys and history.",

@@ -58,7 +58,7 @@ func (b *backend) encryptPaths() []*framework.Path {
 				"partial_failure_response_code": partialFailureField,
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.on(b.encrypt, "Encrypt under a tenant's key.", encryptedAnswer),
+				logical.UpdateOperation: b.on(b.encrypt, "encrypt", "Encrypt under a tenant's key.", encryptedAnswer),
 			},
 			HelpSynopsis: "Encrypt under a tenant's key.",
 			HelpDescription: "The ciphertext is kept by the caller. It opens for this tenant alone, with the same " +
@@ -74,7 +74,7 @@ func (b *backend) encryptPaths() []*framework.Path {
 				"partial_failure_response_code": partialFailureField,
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.on(b.decrypt, "Open a ciphertext of a tenant.", decryptedAnswer),
+				logical.UpdateOperation: b.on(b.decrypt, "decrypt", "Open a ciphertext of a tenant.", decryptedAnswer),
 			},
 			HelpSynopsis:    "Open a ciphertext of a tenant.",
 			HelpDescription: "Of any version that is not destroyed, nor below the tenant's min_decryption_version.",
@@ -89,7 +89,7 @@ func (b *backend) encryptPaths() []*framework.Path {
 				"partial_failure_response_code": partialFailureField,
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.on(b.rewrap, "Bring a ciphertext to the active version.", encryptedAnswer),
+				logical.UpdateOperation: b.on(b.rewrap, "rewrap", "Bring a ciphertext to the active version.", encryptedAnswer),
 			},
 			HelpSynopsis: "Bring a ciphertext to the active version of a tenant's key.",
 			HelpDescription: "The plaintext does not leave the engine. A ciphertext that is on the active version is " +

@@ -34,7 +34,7 @@ func (b *backend) itemPaths() []*framework.Path {
 				"tenant_id": tenantIDField, "kind": kindField, "after": afterField, "limit": limitField,
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: b.on(b.listItems, "List a tenant's items of one kind.", listed),
+				logical.ListOperation: b.on(b.listItems, "list items", "List a tenant's items of one kind.", listed),
 			},
 			HelpSynopsis: "List a tenant's items of one kind.",
 			HelpDescription: "Names are flat: a name with slashes is listed whole. All of them come sorted; " +
@@ -63,10 +63,10 @@ func (b *backend) itemPaths() []*framework.Path {
 				},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation:   b.on(b.readItem, "Read an item.", answer),
-				logical.UpdateOperation: b.on(b.writeItem, "Create or replace an item.", written),
-				logical.PatchOperation:  b.on(b.patchItem, "Change parts of an item by a JSON merge patch.", written),
-				logical.DeleteOperation: b.on(b.deleteItem, "Delete an item.", deleted),
+				logical.ReadOperation:   b.on(b.readItem, "read item", "Read an item.", answer),
+				logical.UpdateOperation: b.on(b.writeItem, "write item", "Create or replace an item.", written),
+				logical.PatchOperation:  b.on(b.patchItem, "patch item", "Change parts of an item by a JSON merge patch.", written),
+				logical.DeleteOperation: b.on(b.deleteItem, "delete item", "Delete an item.", deleted),
 			},
 			HelpSynopsis: "An item of a tenant.",
 			HelpDescription: "A write replaces data and metadata; a patch changes them as RFC 7396 has it. " +

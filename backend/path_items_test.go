@@ -91,6 +91,19 @@ func TestItemWriteIsRefused(t *testing.T) {
 	}
 }
 
+// A value of the wrong type may be a secret in the wrong place.
+func TestWrongTypeIsNotRepeated(t *testing.T) {
+	m := withTenant(t)
+	for path, field := range map[string]string{itemPath("x"): "cas", tenantPath("/dek/rotate"): "reason", "config": "org_id"} {
+		for _, value := range []any{[]any{"hush"}, map[string]any{"a": "hush"}} {
+			resp, err := m.call(update, path, map[string]any{"data": map[string]any{}, field: value})
+			require.Equal(t, 400, code(resp, err))
+			require.ErrorContains(t, err, field)
+			require.NotContains(t, err.Error(), "hush")
+		}
+	}
+}
+
 func TestItemRoundTrip(t *testing.T) {
 	m := withTenant(t)
 	path := itemPath("db/main")
@@ -210,7 +223,7 @@ func TestListItems(t *testing.T) {
 	require.Equal(t, []string{"a", "a/x", "b", "c:1@d_.-"}, m.must(list, tenantPath("/secrets/"), nil)["keys"])
 	require.Nil(t, m.must(list, tenantPath("/apiKeys/"), nil)["keys"], "another kind")
 	for says, data := range map[string]map[string]any{
-		"limit": {"limit": 0}, "limit must": {"limit": -1}, "field \"limit\"": {"limit": "x"}, "after": {"after": "../x"},
+		"limit": {"limit": 0}, "limit must": {"limit": -1}, "limit must be of type int": {"limit": "x"}, "after": {"after": "../x"},
 	} {
 		m.refused(400, says, list, tenantPath("/secrets/"), data)
 	}

@@ -36,9 +36,9 @@ func (b *backend) rotationSettingsPaths() []*framework.Path {
 			},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation:   b.on(b.readRotationSettings, "Read the rotation settings.", answer),
-			logical.UpdateOperation: b.on(b.updateRotationSettings, "Change the rotation interval.", answer),
-			logical.PatchOperation:  b.on(b.updateRotationSettings, "Change the rotation interval.", answer),
+			logical.ReadOperation:   b.on(b.readRotationSettings, "read rotation-settings", "Read the rotation settings.", answer),
+			logical.UpdateOperation: b.on(b.updateRotationSettings, "write rotation-settings", "Change the rotation interval.", answer),
+			logical.PatchOperation:  b.on(b.updateRotationSettings, "patch rotation-settings", "Change the rotation interval.", answer),
 		},
 		HelpSynopsis:    "The organization's rotation settings.",
 		HelpDescription: "The interval holds for every tenant of this mount that has none of its own.",

@@ -39,7 +39,7 @@ func (b *backend) rotationPaths() []*framework.Path {
 				},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.on(b.rotate, "Start a rotation of a tenant's key.", rotationFields),
+				logical.UpdateOperation: b.on(b.rotate, "rotate key", "Start a rotation of a tenant's key.", rotationFields),
 			},
 			HelpSynopsis: "Start a rotation of a tenant's key.",
 			HelpDescription: "Answers at once; everything that the tenant has is then re-encrypted in the background, " +
@@ -50,7 +50,7 @@ func (b *backend) rotationPaths() []*framework.Path {
 			Pattern: tenantPattern + "/dek/rotations/?$",
 			Fields:  map[string]*framework.FieldSchema{"tenant_id": tenantIDField, "after": afterField, "limit": limitField},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: b.on(b.listRotations, "List a tenant's rotations.", listed),
+				logical.ListOperation: b.on(b.listRotations, "list rotations", "List a tenant's rotations.", listed),
 			},
 			HelpSynopsis:    "List a tenant's rotations.",
 			HelpDescription: "Newest first. The last 100 are kept.",
@@ -62,7 +62,7 @@ func (b *backend) rotationPaths() []*framework.Path {
 				"rotation_id": {Type: framework.TypeString, Description: "The rotation: rot- and a UUID."},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: b.on(b.readRotation, "Read how far a rotation is, or how it ended.", rotationFields),
+				logical.ReadOperation: b.on(b.readRotation, "read rotation", "Read how far a rotation is, or how it ended.", rotationFields),
 			},
 			HelpSynopsis:    "A rotation.",
 			HelpDescription: "How far it is and when it may end; once it is over, how it ended and what it did.",
@@ -75,7 +75,7 @@ func (b *backend) rotationPaths() []*framework.Path {
 				"action":      {Type: framework.TypeString, Description: "pause, resume, cancel or retry."},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.on(b.actOnRotation, "Pause, resume, cancel or retry a rotation.", rotationFields),
+				logical.UpdateOperation: b.on(b.actOnRotation, "act-on rotation", "Pause, resume, cancel or retry a rotation.", rotationFields),
 			},
 			HelpSynopsis: "Pause, resume, cancel or retry a rotation.",
 			HelpDescription: "cancel rolls everything back to the old key; it is refused once that is being retired. " +
@@ -90,8 +90,8 @@ func (b *backend) rotationPaths() []*framework.Path {
 				"reason":  {Type: framework.TypeString, Description: "Why, for the history."},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: b.on(b.listUnfinished, "List the unfinished rotations of all tenants.", listed),
-				logical.UpdateOperation: b.on(b.rotateMany, "Make all tenants, or some, due now.",
+				logical.ListOperation: b.on(b.listUnfinished, "list unfinished-rotations", "List the unfinished rotations of all tenants.", listed),
+				logical.UpdateOperation: b.on(b.rotateMany, "rotate keys", "Make all tenants, or some, due now.",
 					ok("How many.", map[string]*framework.FieldSchema{"scheduled": described(framework.TypeInt, "How many tenants are due now.")})),
 			},
 			HelpSynopsis: "The unfinished rotations of all tenants; rotate many.",

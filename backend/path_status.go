@@ -37,7 +37,7 @@ func (b *backend) statusPaths() []*framework.Path {
 	return []*framework.Path{{
 		Pattern: "status$",
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: b.on(b.readStatus, "Read how the fleet is doing.", answer),
+			logical.ReadOperation: b.on(b.readStatus, "read status", "Read how the fleet is doing.", answer),
 		},
 		HelpSynopsis:    "How the fleet is doing.",
 		HelpDescription: "Counts over all tenants, from the schedule's index: no tenant's secrets are read for it.",
@@ -112,10 +112,8 @@ func (c *census) take(ctx context.Context) error {
 			continue
 		}
 		last := store.DayOf(week.Add(-x.shift))
-		if x.index == store.RotatedOn && last < day {
-			last = day // the oldest key is there, due or not
-		}
-		for ; day <= last; day = store.NextDay(day) {
+		// The oldest key is under the first day that is not empty, due or not.
+		for ; day <= last || c.oldest == 0 && day <= store.DayOf(now); day = store.NextDay(day) {
 			if err := c.day(ctx, x.index, day, store.DayOf(now.Add(-x.shift-c.plan.jitter))); err != nil {
 				return err
 			}

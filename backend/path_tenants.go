@@ -38,7 +38,7 @@ func (b *backend) tenantPaths() []*framework.Path {
 			Pattern: "tenants/?$",
 			Fields:  map[string]*framework.FieldSchema{"after": afterField, "limit": limitField},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: b.on(b.listTenants, "List the tenants.", listed),
+				logical.ListOperation: b.on(b.listTenants, "list tenants", "List the tenants.", listed),
 			},
 			HelpSynopsis:    "List the tenants.",
 			HelpDescription: "Sorted. With limit, in parts: after is the last key of the part before.",
@@ -66,9 +66,9 @@ func (b *backend) tenantPaths() []*framework.Path {
 				"deletion_window": deletionWindowField,
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation:   b.on(b.readTenant, "Read a tenant.", answer),
-				logical.UpdateOperation: b.on(b.writeTenant, "Create a tenant, or change its settings.", answer),
-				logical.DeleteOperation: b.on(b.deleteTenant, "Delete a tenant by destroying its keys.", answer),
+				logical.ReadOperation:   b.on(b.readTenant, "read tenant", "Read a tenant.", answer),
+				logical.UpdateOperation: b.on(b.writeTenant, "write tenant", "Create a tenant, or change its settings.", answer),
+				logical.DeleteOperation: b.on(b.deleteTenant, "delete tenant", "Delete a tenant by destroying its keys.", answer),
 			},
 			HelpSynopsis: "A tenant.",
 			HelpDescription: "Writing creates the tenant with version 1 of its key, or changes the settings that are named. " +

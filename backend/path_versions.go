@@ -41,7 +41,7 @@ func (b *backend) versionPaths() []*framework.Path {
 				},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.on(b.updateDEKConfig, "Change the settings of a tenant's key.",
+				logical.UpdateOperation: b.on(b.updateDEKConfig, "configure key", "Change the settings of a tenant's key.",
 					ok("The settings.", map[string]*framework.FieldSchema{
 						"min_decryption_version": described(framework.TypeInt, "The least version whose ciphertexts are opened."),
 					})),
@@ -61,7 +61,7 @@ func (b *backend) versionPaths() []*framework.Path {
 				},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.on(b.destroyVersion, "Destroy one version of a tenant's key.", ok("The version.", versionAnswer)),
+				logical.UpdateOperation: b.on(b.destroyVersion, "destroy key-version", "Destroy one version of a tenant's key.", ok("The version.", versionAnswer)),
 			},
 			HelpSynopsis: "Destroy one version of a tenant's key.",
 			HelpDescription: "Any deactivated version, not only the oldest. Refused while pages of items are on it, or " +

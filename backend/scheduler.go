@@ -82,7 +82,7 @@ func (s *scheduler) round(name string, f func(context.Context, *tally) error) {
 	if n := did.rotated.Load() + did.destroyed.Load() + did.shredded.Load() + did.failed.Load(); n > 0 {
 		s.b.Logger().Info("schedule", "round", name, "rotations_started", did.rotated.Load(),
 			"keys_destroyed", did.destroyed.Load(), "tenants_shredded", did.shredded.Load(),
-			"failed", did.failed.Load(), "took", s.b.now().Sub(began))
+			"failed", did.failed.Load(), "took", s.b.now().Sub(began).String())
 	}
 }
 
@@ -139,7 +139,7 @@ func (s *scheduler) rotations(ctx context.Context, did *tally) error {
 	if err := s.days(ctx, store.DueOn, plan.lastDue(today), today, did, visit); err != nil {
 		return err
 	}
-	if err := s.days(ctx, store.RotatedOn, plan.lastRotated(), plan.lastRotated(), did, visit); err != nil {
+	if err := s.days(ctx, store.RotatedOn, plan.lastRotated(), today, did, visit); err != nil {
 		return err
 	}
 	return s.endCampaign(ctx, plan, did)
@@ -277,7 +277,7 @@ func (s *scheduler) days(ctx context.Context, i store.Index, last, today string,
 	if err != nil || day == "" {
 		return err
 	}
-	for ; day <= last; day = store.NextDay(day) {
+	for ; day <= last || day < today; day = store.NextDay(day) {
 		shards, err := s.b.store.HintShards(ctx, i, day)
 		if err != nil {
 			return err
@@ -289,6 +289,9 @@ func (s *scheduler) days(ctx context.Context, i store.Index, last, today string,
 				}
 			}
 			continue
+		}
+		if day > last {
+			return nil // there the floor stays
 		}
 		if err := s.visit(ctx, i, day, shards, did, visit); err != nil {
 			return err

@@ -187,7 +187,7 @@ func (w *workers) resume(i rotation.Intent, log hclog.Logger) (over, progressed 
 		if done {
 			how := run.Ended()
 			log.Info("rotation ended", "status", how.Phase, "items", how.Rotated.Total(),
-				"items_failed", how.Failed, "took", how.EndedAt.Sub(how.StartedAt))
+				"items_failed", how.Failed, "took", how.EndedAt.Sub(how.StartedAt).String())
 			return true, true, nil
 		}
 	}

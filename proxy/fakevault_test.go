@@ -33,6 +33,7 @@ const (
 	atChange   = "PUT /v1/dek/key/rotationSettings"
 	atSelf     = "GET /v1/auth/token/lookup-self"
 	atHealth   = "GET /v1/sys/health"
+	atLeader   = "GET /v1/sys/leader"
 )
 
 const rotationData = `{"data": {

@@ -45,9 +45,10 @@ func (h *healthProbe) get(ctx context.Context) (Health, error) {
 	return h.health, h.err
 }
 
-// healthy reports whether Vault can serve requests. A standby forwards them.
+// healthy reports whether Vault can serve requests. A standby forwards them,
+// if there is an active node.
 func healthy(h Health, err error) bool {
-	return err == nil && h.Initialized && !h.Sealed && !h.DRSecondary
+	return err == nil && h.Initialized && !h.Sealed && !h.DRSecondary && !h.Leaderless
 }
 
 type healthAnswer struct {

@@ -25,6 +25,7 @@ func TestHealth(t *testing.T) {
 	}{
 		{"active", reply(200, strings.ReplaceAll(up, "%s", "false")), 200},
 		{"standby", reply(299, strings.ReplaceAll(up, "%s", "true")), 200},
+		{"standby without a leader", reply(299, strings.ReplaceAll(up, "%s", "true")), 503},
 		{"sealed", reply(299, `{"initialized": true, "sealed": true, "standby": true, "version": "1.21.1"}`), 503},
 		{"not initialized", reply(299, `{"initialized": false, "sealed": true}`), 503},
 		{"disaster replica", reply(299, `{"initialized": true, "replication_dr_mode": "secondary"}`), 503},
@@ -35,6 +36,11 @@ func TestHealth(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newStand(t)
 			s.vault.on(atHealth, tc.answer)
+			leader := "http://127.0.0.1:8200"
+			if strings.Contains(tc.name, "without a leader") {
+				leader = ""
+			}
+			s.vault.on(atLeader, reply(200, `{"ha_enabled": true, "leader_address": "`+leader+`"}`))
 			for _, route := range healthRoutes {
 				w := s.do("GET", route)
 				require.Equal(t, tc.status, w.Code, w.Body.String())

@@ -128,7 +128,7 @@ func vaultProblem(ve *VaultError, absent missing) *problem {
 	case ve.Status == http.StatusTooManyRequests:
 		p.code, p.message, p.reason = codeRateLimited, "Too many requests", "try again later"
 		p.retryAfter = ve.RetryAfter
-	case isUnavailable(ve.Status):
+	case isUnavailable(ve.Status), ve.NoLeader():
 		return unavailable(ve)
 	default:
 		return internal(ve)

@@ -99,7 +99,9 @@ type Health struct {
 	Standby     bool
 	// DRSecondary is a replica for disaster recovery: it serves nobody.
 	DRSecondary bool
-	Version     string
+	// Leaderless is a standby that knows of no active node to forward to.
+	Leaderless bool
+	Version    string
 }
 
 var (
@@ -144,6 +146,12 @@ func (e *VaultError) InvalidToken() bool {
 func (e *VaultError) NotMounted() bool {
 	return e.Status == http.StatusNotFound &&
 		(strings.Contains(e.Text(), "no handler for route") || strings.Contains(e.Text(), "unsupported path"))
+}
+
+// NoLeader tells a cluster that has no active node at the moment, which is a 500.
+func (e *VaultError) NoLeader() bool {
+	return e.Status == http.StatusInternalServerError &&
+		strings.Contains(e.Text(), "active cluster node not found")
 }
 
 // isInvalidToken reports whether Vault refused a call because it does not know the token.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 
@@ -28,6 +29,11 @@ var (
 func answerError(ctx context.Context, resp *api.Response, err error) error {
 	var re *api.ResponseError
 	if !errors.As(err, &re) {
+		// The URL would put IDs and usernames into the log.
+		var at *url.Error
+		if errors.As(err, &at) {
+			err = at.Err
+		}
 		if errors.Is(err, context.DeadlineExceeded) || errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return fmt.Errorf("%w: %w", ErrTimeout, err)
 		}

@@ -147,14 +147,23 @@ func (c *Client) Health(ctx context.Context) (Health, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	// sys/health answers in the root namespace only.
-	h, err := c.api.WithNamespace("").Sys().HealthWithContext(ctx)
+	sys := c.api.WithNamespace("").Sys()
+	h, err := sys.HealthWithContext(ctx)
 	if err != nil {
 		return Health{}, answerError(ctx, nil, err)
 	}
-	return Health{
+	health := Health{
 		Initialized: h.Initialized, Sealed: h.Sealed, Standby: h.Standby,
 		DRSecondary: h.ReplicationDRMode == "secondary", Version: h.Version,
-	}, nil
+	}
+	if h.Standby && !h.Sealed {
+		leader, err := sys.LeaderWithContext(ctx)
+		if err != nil {
+			return Health{}, answerError(ctx, nil, err)
+		}
+		health.Leaderless = leader.HAEnabled && leader.LeaderAddress == ""
+	}
+	return health, nil
 }
 
 // answer is what the proxy reads of Vault's JSON.

@@ -64,16 +64,13 @@ var (
 		"name in vault.log at trace",
 		"person's name in vault.log at debug",
 		"sub in vault.log at debug",
-		"unknown username in proxy.log",
 		"username in raft.db",
 		"username in state.bin",
 		"username in vault.db",
 		"username in vault.log at debug",
 	}
 	errorsClear = []string{
-		"content of another type in an error of Vault",
 		"path outside the mount in an error of Vault",
-		"setting of another type in an error of Vault",
 	}
 )
 

@@ -1,0 +1,90 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package store
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+)
+
+// FuzzOpenPage takes pages as storage may hold them: whole, damaged, or made up.
+// Only what was sealed opens.
+func FuzzOpenPage(f *testing.F) {
+	a, err := keyring.NewAEAD(keyring.XAES256GCM, bytes.Repeat([]byte{1}, keyring.KeySize))
+	require.NoError(f, err)
+	t := &Tenant{ID: "t", Incarnation: "i"}
+	whole, err := sealPage(t, "01", Header{Version: 3, Counts: Counts{1, 2, 3}}, a, []byte{0x80})
+	require.NoError(f, err)
+	f.Add(whole)
+	f.Add(whole[:headerSize])
+	f.Add(whole[:len(whole)-1])
+	f.Add([]byte{})
+	f.Add([]byte{pageFormat})
+	f.Add(append([]byte{2}, whole[1:]...))
+	f.Fuzz(func(tt *testing.T, page []byte) {
+		h, _, err := parseHeader(page)
+		opened, openErr := openPage(t, "01", a, page)
+		if err != nil {
+			require.ErrorIs(tt, openErr, ErrPageDamaged)
+			return
+		}
+		require.Equal(tt, page[:headerSize], h.encode(), "a header has one form")
+		if openErr == nil {
+			require.Equal(tt, whole[:headerSize], page[:headerSize])
+			require.Equal(tt, []byte{0x80}, opened)
+		}
+	})
+}
+
+// FuzzDecodeSlots takes what a page may hold once it is opened: what decodes is
+// found, counted, split and encoded, or refused, without a panic.
+func FuzzDecodeSlots(f *testing.F) {
+	item, err := (&Item{Name: "n", Data: []byte(`{"a":1}`), Revision: 1}).encode()
+	require.NoError(f, err)
+	for _, s := range []slots{nil, {{Hash: 1, Kind: Secrets, Item: item}}, {{Hash: 1, Item: item}, {Hash: 1 << 63, Kind: APIKeys, Item: item}}} {
+		encoded, err := s.encode()
+		require.NoError(f, err)
+		f.Add(encoded)
+	}
+	f.Add([]byte{0x81, 0x83, 0x00, 0x09, 0x00})
+	f.Add([]byte{0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, encoded []byte) {
+		s, err := decodeSlots(encoded)
+		if err != nil {
+			require.ErrorIs(t, err, ErrPageDamaged)
+			return
+		}
+		children := s.split("")
+		require.Len(t, s, len(children[0])+len(children[1]))
+		require.Equal(t, len(s), s.counts().Total())
+		for _, sl := range s {
+			_, _, _ = s.find(sl.Hash, sl.Kind, "n") // a damaged item is an error
+		}
+		_, _ = s.encode() // of a damaged item an error, too
+	})
+}
+
+// FuzzParsePlace takes names of entries below a tenant's pages.
+func FuzzParsePlace(f *testing.F) {
+	for _, name := range []string{"p", "p0", "p01", "", "q", "p2", "p0/", "p" + string(bytes.Repeat([]byte("1"), 64)), "p" + string(bytes.Repeat([]byte("1"), 65))} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		p, err := parsePlace(name)
+		if err != nil {
+			return
+		}
+		require.Equal(t, name, p.String())
+		require.LessOrEqual(t, p.first(), p.last())
+		if len(p) < maxDepth {
+			require.Equal(t, p.first(), p.child(0).first())
+			require.Equal(t, p.last(), p.child(1).last())
+			require.Equal(t, p.child(0).last()+1, p.child(1).first())
+		}
+	})
+}

@@ -1,0 +1,55 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+)
+
+// Every operation has a name of its own in OpenAPI, a summary and a described
+// answer, and every path and field has help.
+func TestEveryOperationIsDescribed(t *testing.T) {
+	m := newMount(t)
+	defer m.close()
+	for _, p := range m.b.Paths {
+		require.NotEmpty(t, p.HelpSynopsis, p.Pattern)
+		require.NotEmpty(t, p.HelpDescription, p.Pattern)
+		for name, f := range p.Fields {
+			require.NotEmpty(t, f.Description, "%s: %s", p.Pattern, name)
+		}
+		for op, h := range p.Operations {
+			require.NotEmpty(t, h.Properties().Summary, "%s %s", op, p.Pattern)
+			require.NotEmpty(t, h.Properties().Responses, "%s %s", op, p.Pattern)
+		}
+	}
+
+	resp, err := m.call(logical.HelpOperation, "", nil)
+	require.NoError(t, err)
+	encoded, err := json.Marshal(resp.Data["openapi"])
+	require.NoError(t, err)
+	var doc struct {
+		Paths map[string]map[string]json.RawMessage
+	}
+	require.NoError(t, json.Unmarshal(encoded, &doc))
+	require.NotEmpty(t, doc.Paths)
+	seen := map[string]string{}
+	for path, methods := range doc.Paths {
+		for method, raw := range methods {
+			var op struct{ OperationID string }
+			if json.Unmarshal(raw, &op) != nil || op.OperationID == "" {
+				continue
+			}
+			require.Regexp(t, `^dek-[a-z]+(-[a-z]+)*$`, op.OperationID, "%s %s", method, path)
+			require.Empty(t, seen[op.OperationID], "%s is %s %s, too", op.OperationID, method, path)
+			seen[op.OperationID] = path
+		}
+	}
+	for _, id := range []string{"dek-rotate-key", "dek-read-item", "dek-write-tenant", "dek-encrypt", "dek-read-rotation-settings"} {
+		require.Contains(t, seen, id)
+	}
+}
