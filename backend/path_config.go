@@ -5,6 +5,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/hashicorp/go-secure-stdlib/parseutil"
@@ -114,16 +115,33 @@ func durationField(d *framework.FieldData, field string, most time.Duration, to 
 	if !named || raw == nil {
 		return nil
 	}
+	value, err := durationOf(field, raw, most)
+	if err == nil {
+		*to = value
+	}
+	return err
+}
+
+// durationOf parses a duration. Durations here destroy keys when they are 0, so
+// what only might mean 0 is refused: nothing, and a part of a second.
+func durationOf(field string, raw any, most time.Duration) (time.Duration, error) {
 	value, err := parseutil.ParseDurationSecond(raw)
+	if _, whole := wholeNumber(raw); err == nil && !whole {
+		text, isText := raw.(string)
+		if !isText || text == "" {
+			err = errNotDuration
+		}
+	}
 	if err != nil {
-		return invalid("%s must be a duration, such as 24h or a number of seconds", field)
+		return 0, invalid("%s must be a duration, such as 24h or a whole number of seconds", field)
 	}
 	if value < 0 || value > most {
-		return invalid("%s must be from 0 to %s", field, most)
+		return 0, invalid("%s must be from 0 to %s", field, most)
 	}
-	*to = value
-	return nil
+	return value, nil
 }
+
+var errNotDuration = errors.New("not a duration")
 
 // boundedField sets n to a field, if the request names it.
 func boundedField(d *framework.FieldData, field string, most int, n *int) error {

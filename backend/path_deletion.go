@@ -8,7 +8,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/hashicorp/go-secure-stdlib/parseutil"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -44,12 +43,9 @@ func deletionWindow(d *framework.FieldData) (*time.Duration, error) {
 	if !named || raw == nil {
 		return nil, nil
 	}
-	window, err := parseutil.ParseDurationSecond(raw)
+	window, err := durationOf("deletion_window", raw, deletion.MaxWindow)
 	if err != nil {
-		return nil, invalid("deletion_window must be a duration, such as 24h or a number of seconds")
-	}
-	if window < 0 || window > deletion.MaxWindow {
-		return nil, invalid("deletion_window must be from 0 to %s", deletion.MaxWindow)
+		return nil, err
 	}
 	return &window, nil
 }

@@ -34,7 +34,10 @@ func TestDeletedTenantCanBeRestored(t *testing.T) {
 		advance(time.Second)
 		before := m.must(read, tenantPath(""), nil)
 
-		for says, window := range map[string]any{"deletion_window must be from 0": "721h", "deletion_window": "soon"} {
+		for says, window := range map[string]any{
+			"deletion_window must be from 0": "721h", "deletion_window": "soon",
+			"deletion_window must be a duration": "", "deletion_window must be a duration, such as": 0.9,
+		} {
 			m.refused(400, says, del, tenantPath(""), map[string]any{"deletion_window": window})
 		}
 		deleting := m.must(del, tenantPath(""), map[string]any{"deletion_window": "24h"})

@@ -86,6 +86,7 @@ func (b *backend) makeExternalKey(ctx context.Context, id string) error {
 // openAll opens the entries that have not failed. It takes no lock: a version
 // that is destroyed meanwhile opens before that, or does not.
 func (b *backend) openAll(ctx context.Context, id string, batch *batch) error {
+	b.foreground.touch(b.now())
 	t, err := b.store.ActiveTenant(ctx, id)
 	if err != nil {
 		return err

@@ -114,7 +114,8 @@ func (c *census) take(ctx context.Context) error {
 		last := store.DayOf(week.Add(-x.shift))
 		// The oldest key is under the first day that is not empty, due or not.
 		for ; day <= last || c.oldest == 0 && day <= store.DayOf(now); day = store.NextDay(day) {
-			if err := c.day(ctx, x.index, day, store.DayOf(now.Add(-x.shift-c.plan.jitter))); err != nil {
+			past := store.DayOf(now.Add(-x.shift - c.plan.jitter))
+			if err := c.day(ctx, x.index, day, day < past, day <= last); err != nil {
 				return err
 			}
 		}
@@ -122,9 +123,9 @@ func (c *census) take(ctx context.Context) error {
 	return nil
 }
 
-// day counts the tenants under one day. Those of days before past are overdue
-// as a whole.
-func (c *census) day(ctx context.Context, i store.Index, day, past string) error {
+// day counts the tenants under one day. Beyond what is read of them, all of a day
+// are overdue, or due soon, or neither.
+func (c *census) day(ctx context.Context, i store.Index, day string, overdue, soon bool) error {
 	shards, err := c.b.store.HintShards(ctx, i, day)
 	if err != nil {
 		return err
@@ -136,7 +137,7 @@ func (c *census) day(ctx context.Context, i store.Index, day, past string) error
 		}
 		for _, id := range ids {
 			if c.read == maxRecordsRead {
-				c.guess(day < past)
+				c.guess(overdue, soon)
 				continue
 			}
 			c.read++
@@ -149,10 +150,11 @@ func (c *census) day(ctx context.Context, i store.Index, day, past string) error
 }
 
 // guess counts a tenant by its day alone.
-func (c *census) guess(isPast bool) {
-	if isPast {
+func (c *census) guess(overdue, soon bool) {
+	switch {
+	case overdue:
 		c.overdue++
-	} else {
+	case soon:
 		c.soon++
 	}
 }

@@ -5,6 +5,7 @@ package backend
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -86,6 +87,12 @@ func (b *backend) makeDue(ctx context.Context, id string, now time.Time, reason 
 
 func tenantList(raw any) ([]string, error) {
 	list, ok := raw.([]any)
+	if text, isText := raw.(string); isText { // from the command line
+		ok = true
+		for id := range strings.SplitSeq(text, ",") {
+			list = append(list, id)
+		}
+	}
 	if !ok || len(list) == 0 || len(list) > maxTenantsNamed {
 		return nil, invalid("tenants must be a list of 1 to %d tenant IDs", maxTenantsNamed)
 	}

@@ -88,6 +88,15 @@ func (s *scheduler) round(name string, f func(context.Context, *tally) error) {
 
 // upkeep destroys keys and tenants whose time has come.
 func (s *scheduler) upkeep(ctx context.Context, did *tally) error {
+	failed, err := s.b.store.FailedTenants(ctx)
+	if err != nil {
+		return err
+	}
+	for _, h := range failed {
+		if err := s.dropIfStale(ctx, h, nil); err != nil {
+			return err
+		}
+	}
 	today := store.DayOf(s.b.now())
 	return s.days(ctx, store.UpkeepOn, today, today, did, s.keepUp)
 }
@@ -134,6 +143,12 @@ func (s *scheduler) rotations(ctx context.Context, did *tally) error {
 	s.mu.Lock()
 	s.lastRun = plan.now
 	s.mu.Unlock()
+	// One that began before everyone was to be rotated has no hint, and does not
+	// count: so this is asked before the days are gone through.
+	unfinished, err := s.b.unfinished(ctx)
+	if err != nil {
+		return err
+	}
 	visit := func(ctx context.Context, h store.Hint, did *tally) error { return s.rotateIfDue(ctx, plan, h, did) }
 	today := store.DayOf(plan.now)
 	if err := s.days(ctx, store.DueOn, plan.lastDue(today), today, did, visit); err != nil {
@@ -141,6 +156,9 @@ func (s *scheduler) rotations(ctx context.Context, did *tally) error {
 	}
 	if err := s.days(ctx, store.RotatedOn, plan.lastRotated(), today, did, visit); err != nil {
 		return err
+	}
+	if len(unfinished) > 0 {
+		return nil
 	}
 	return s.endCampaign(ctx, plan, did)
 }
@@ -151,11 +169,7 @@ func (s *scheduler) endCampaign(ctx context.Context, p plan, did *tally) error {
 	if p.settings.RotateBefore.IsZero() || did.asked.Load() > 0 || did.failed.Load() > 0 {
 		return nil
 	}
-	unfinished, err := s.b.unfinished(ctx)
-	if err != nil || len(unfinished) > 0 {
-		return err // one that began before does not count
-	}
-	_, err = s.b.store.UpdateRotationSettings(ctx, func(now *store.RotationSettings) {
+	_, err := s.b.store.UpdateRotationSettings(ctx, func(now *store.RotationSettings) {
 		if now.RotateBefore.Equal(p.settings.RotateBefore) {
 			now.RotateBefore, now.RotateReason = time.Time{}, ""
 		}
@@ -243,11 +257,21 @@ func (s *scheduler) rotateIfDue(ctx context.Context, p plan, h store.Hint, did *
 	if err := s.budget.acquire(ctx); err != nil {
 		return err
 	}
+	// Waiting for the budget may have taken hours: look again, under the lock.
+	if p, err = s.plan(ctx); err != nil {
+		s.budget.release()
+		return err
+	}
+	notDue := func(t *store.Tenant) bool {
+		_, due := p.due(t)
+		return !due
+	}
 	r, intent, err := s.b.engine.Start(ctx, t.ID, rotation.Request{
 		Reason: reason, Trigger: triggerScheduled,
 		// One for each due date: looked at twice, a tenant is rotated once.
 		IdempotencyKey: fmt.Sprintf("schedule/%s/%d", t.Keys.Active().KeyID, t.Keys.Next),
 		InitiatedBy:    store.Initiator{ID: "system", Name: "system"},
+		Unless:         notDue,
 	})
 	if intent != nil {
 		s.b.workers.carryOutThen(*intent, s.budget.release)
@@ -256,7 +280,8 @@ func (s *scheduler) rotateIfDue(ctx context.Context, p plan, h store.Hint, did *
 	}
 	var running *rotation.RunningError
 	switch {
-	case errors.As(err, &running) || errors.Is(err, store.ErrTenantNotFound) || errors.Is(err, store.ErrTenantDeleting):
+	case errors.As(err, &running), errors.Is(err, rotation.ErrUnwanted),
+		errors.Is(err, store.ErrTenantNotFound), errors.Is(err, store.ErrTenantDeleting):
 		return nil // somebody else was first
 	case err != nil:
 		return err

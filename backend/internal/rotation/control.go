@@ -47,6 +47,11 @@ func (e *Engine) Do(ctx context.Context, tenantID, rotationID string, a Action) 
 	if t.Rotation == nil || t.Rotation.ID != rotationID {
 		return nil, nil, &StateError{fmt.Sprintf("rotation %s has ended: it is %s", rotationID, statusOf[r.Phase])}
 	}
+	if a == Cancel {
+		if err := e.mayGoBack(ctx, t); err != nil {
+			return nil, nil, err
+		}
+	}
 	changed, err := e.change(next, a)
 	if err != nil {
 		return nil, nil, err
@@ -90,6 +95,20 @@ func (e *Engine) change(next *store.Tenant, a Action) (changed bool, err error) 
 		return false, ErrNotFound
 	}
 	return changed, nil
+}
+
+// mayGoBack makes sure that the version that a cancel would make the active one
+// has its key: it may have been destroyed by force before the rotation was
+// retried.
+func (e *Engine) mayGoBack(ctx context.Context, t *store.Tenant) error {
+	from, err := t.Keys.Usable(t.Rotation.From)
+	if err == nil {
+		err = e.store.CheckPageKey(ctx, t, from)
+	}
+	if store.KeyGone(err) {
+		return &StateError{fmt.Sprintf("rotation %s cannot be rolled back: the key of version %d is gone", t.Rotation.ID, t.Rotation.From)}
+	}
+	return err
 }
 
 func retiring(r *store.Rotation) error {

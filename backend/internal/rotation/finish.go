@@ -6,6 +6,7 @@ package rotation
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -101,7 +102,11 @@ func (e *Engine) DestroyRetired(ctx context.Context, tenantID string) (int, erro
 	// Reading every page takes its time: before the lock. Under it only pages
 	// that came since are read.
 	scan := store.NewScan(e.store, t)
-	if err := scan.Run(ctx); err != nil {
+	err = scan.Run(ctx)
+	if errors.Is(err, store.ErrPageDamaged) {
+		return 0, errors.Join(err, e.postpone(ctx, tenantID))
+	}
+	if err != nil {
 		return 0, err
 	}
 	defer e.store.Exclusive(tenantID)()
@@ -131,6 +136,22 @@ func (e *Engine) DestroyRetired(ctx context.Context, tenantID string) (int, erro
 		destroyed++
 	}
 	return destroyed, e.store.Commit(ctx, t, next)
+}
+
+// postpone lets retired keys of t be looked at a day later.
+func (e *Engine) postpone(ctx context.Context, tenantID string) error {
+	defer e.store.Exclusive(tenantID)()
+	t, err := e.store.ActiveTenant(ctx, tenantID)
+	if err != nil {
+		return err
+	}
+	next := t.Clone()
+	for i := range next.Keys.Versions {
+		if v := &next.Keys.Versions[i]; !v.DestroyAfter.IsZero() && !e.now().Before(v.DestroyAfter) {
+			v.DestroyAfter = e.now().Add(Backoff)
+		}
+	}
+	return e.store.Commit(ctx, t, next)
 }
 
 // rollBack destroys the new key, which no page is on any more.

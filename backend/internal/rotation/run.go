@@ -203,7 +203,10 @@ func (r *Run) NoteProgress(ctx context.Context) error {
 	if !due {
 		return nil
 	}
-	t, err := r.read(ctx)
+	// The lock is held over the write, so that it does not come after the tenant
+	// has been shredded.
+	defer r.e.store.Shared(r.intent.TenantID)()
+	t, err := r.tenant(ctx)
 	if err != nil {
 		return err
 	}

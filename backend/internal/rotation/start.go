@@ -17,6 +17,8 @@ import (
 // What callers tell apart.
 var (
 	ErrNotFound = errors.New("rotation not found")
+	// ErrUnwanted reports a rotation that the request itself called off.
+	ErrUnwanted = errors.New("the rotation is not wanted any more")
 	// ErrPaused reports a rotation that waits until it is resumed.
 	ErrPaused = errors.New("the rotation is paused")
 
@@ -75,6 +77,9 @@ type Request struct {
 	IdempotencyKey string
 	InitiatedBy    store.Initiator
 	Trigger        string
+	// Unless, if set, is asked under the tenant's lock: a rotation that it says
+	// true to is not started, and Start fails with [ErrUnwanted].
+	Unless func(*store.Tenant) bool
 }
 
 // startTries is how often the Put that commits a rotation is tried. If it fails
@@ -114,6 +119,9 @@ func (e *Engine) mayStart(ctx context.Context, tenantID string, req Request) (*s
 	}
 	if t.Rotation != nil {
 		return nil, nil, nil, &RunningError{RotationID: t.Rotation.ID}
+	}
+	if req.Unless != nil && req.Unless(t) {
+		return nil, nil, nil, ErrUnwanted
 	}
 	usage, err := e.store.Usage(ctx, t)
 	return t, nil, usage, err

@@ -45,7 +45,14 @@ func (s *Store) ExternalKey(ctx context.Context, t *Tenant, v *keyring.Version) 
 	if !found {
 		return nil, ErrNoExternalKey
 	}
-	return s.aead(ctx, b)
+	a, err := s.aead(ctx, b)
+	if errors.Is(err, ErrKeyGone) {
+		// Destroyed between the two, unless it is the KEK that is missing.
+		if found, again := s.HasKey(ctx, t.Incarnation, b.KeyID); again == nil && !found {
+			return nil, ErrNoExternalKey
+		}
+	}
+	return a, err
 }
 
 // MakeExternalKey makes the external key of a version at its first use, unless

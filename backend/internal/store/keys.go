@@ -139,6 +139,14 @@ func (s *Store) aead(ctx context.Context, b keyring.Binding) (keyring.AEAD, erro
 	return a, nil
 }
 
+// CheckPageKey makes sure that the page key of a version opens, from storage and
+// not from memory. It fails with one of the errors that KeyGone tells.
+func (s *Store) CheckPageKey(ctx context.Context, t *Tenant, v *keyring.Version) error {
+	key, err := s.openKey(ctx, t.Binding(v.KeyID, v.KeyType, keyring.PageKey))
+	clear(key)
+	return err
+}
+
 // openKey reads and unwraps a key. The caller clears it after use.
 func (s *Store) openKey(ctx context.Context, b keyring.Binding) ([]byte, error) {
 	entry, err := s.storage.Get(ctx, wrappedKeyKey(b.Incarnation, b.KeyID))

@@ -111,7 +111,7 @@ func (s *Store) deletePage(ctx context.Context, w *working, p Place) error {
 }
 
 // openRaw returns the header and the encoded slots of a raw page. Beside
-// [ErrPageDamaged] it fails with one of the errors that keyGone tells.
+// [ErrPageDamaged] it fails with one of the errors that KeyGone tells.
 func (s *Store) openRaw(ctx context.Context, t *Tenant, p Place, raw []byte) (Header, []byte, error) {
 	h, _, err := parseHeader(raw)
 	if err != nil {
@@ -129,10 +129,10 @@ func (s *Store) openRaw(ctx context.Context, t *Tenant, p Place, raw []byte) (He
 	return h, encoded, err
 }
 
-// keyGone reports whether err says that a page's key is not to be had: mostly
+// KeyGone reports whether err says that a page's key is not to be had: mostly
 // since the page was rewritten after it was read, or its tenant's record was; if
 // that is not it, the key or its entry is damaged.
-func keyGone(err error) bool {
+func KeyGone(err error) bool {
 	return errors.Is(err, ErrKeyGone) || errors.Is(err, ErrKeyDamaged) ||
 		errors.Is(err, keyring.ErrNoVersion) || errors.Is(err, keyring.ErrVersionDestroyed)
 }
@@ -188,7 +188,7 @@ func (s *Store) read(ctx context.Context, t *Tenant, w *working, h Hash) (*conte
 			continue
 		}
 		header, encoded, err := s.openRaw(ctx, t, p, raw)
-		if keyGone(err) {
+		if KeyGone(err) {
 			last = err
 			if t, err = s.sameTenant(ctx, t); err != nil {
 				return nil, err

@@ -210,18 +210,20 @@ func (s *Store) HintedTenants(ctx context.Context, i Index, day, part string) ([
 
 // FailedTenants lists the tenants whose latest rotation failed, as far as the
 // index tells.
-func (s *Store) FailedTenants(ctx context.Context) ([]string, error) {
+func (s *Store) FailedTenants(ctx context.Context) ([]Hint, error) {
 	shards, err := s.HintShards(ctx, FailedNow, failedDay)
 	if err != nil {
 		return nil, err
 	}
-	var all []string
+	var all []Hint
 	for _, part := range shards {
 		ids, err := s.HintedTenants(ctx, FailedNow, failedDay, part)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, ids...)
+		for _, id := range ids {
+			all = append(all, Hint{FailedNow, failedDay, id})
+		}
 	}
 	return all, nil
 }

@@ -31,6 +31,9 @@ func (s *Store) DestroyAllKeys(ctx context.Context, incarnation string) error {
 		return fmt.Errorf("listing keys: %w", err)
 	}
 	for _, id := range ids {
+		if err := ctx.Err(); err != nil {
+			return err // what is left comes after the restart
+		}
 		if err := s.DestroyKey(ctx, incarnation, id); err != nil {
 			return err
 		}
@@ -58,7 +61,12 @@ func (s *Store) deleteBelow(ctx context.Context, prefix string) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(pagesInFlight)
 	for _, name := range names {
-		g.Go(func() error { return s.delete(ctx, prefix+name) })
+		g.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			return s.delete(ctx, prefix+name)
+		})
 	}
 	return g.Wait()
 }

@@ -89,7 +89,7 @@ func (s *Store) Move(ctx context.Context, t *Tenant, ref PageRef, version int, r
 		return Stayed, nil
 	}
 	h, encoded, err := s.openRaw(ctx, t, ref.Place, raw)
-	if keyGone(err) {
+	if KeyGone(err) {
 		err = fmt.Errorf("%w: %w", ErrPageDamaged, err)
 	}
 	if err != nil {
