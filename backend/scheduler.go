@@ -7,12 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
@@ -177,71 +174,6 @@ func (s *scheduler) endCampaign(ctx context.Context, p plan, did *tally) error {
 	return err
 }
 
-// plan is what decides which tenants are due.
-type plan struct {
-	now      time.Time
-	settings store.RotationSettings
-	jitter   time.Duration
-}
-
-func (s *scheduler) plan(ctx context.Context) (plan, error) {
-	settings, err := s.b.store.RotationSettings(ctx)
-	if err != nil {
-		return plan{}, err
-	}
-	c, err := s.b.store.Config(ctx)
-	return plan{s.b.now(), settings, c.SchedulerJitter}, err
-}
-
-// lastRotated is the latest day of rotation on which a tenant may be due.
-func (p plan) lastRotated() string {
-	last := p.now.Add(-store.IntervalLength(p.settings.RotationInterval))
-	if !p.settings.RotateBefore.IsZero() && p.settings.RotateBefore.After(last) {
-		last = p.settings.RotateBefore
-	}
-	return store.DayOf(last)
-}
-
-// lastDue is the latest day under which a tenant may lie that is due: today, or,
-// while everyone is to be rotated, any.
-func (p plan) lastDue(today string) string {
-	if p.settings.RotateBefore.IsZero() {
-		return today
-	}
-	return store.DayOf(p.now.Add(store.IntervalLength(store.DefaultRotationInterval)))
-}
-
-// due reports whether t's key is to be rotated now, and why.
-func (p plan) due(t *store.Tenant) (reason string, due bool) {
-	switch {
-	case t.State != store.TenantActive || t.Rotation != nil || t.RotationPaused:
-		return "", false
-	case p.now.Before(t.RotateAfter):
-		return "", false // put off, even if everyone is to be rotated
-	case p.asked(t):
-		return p.settings.RotateReason, true
-	case !t.RotateAfter.IsZero():
-		return t.RotateReason, true
-	}
-	return "", !p.now.Before(t.DueDate(p.settings).Add(p.spread(t)))
-}
-
-// asked reports whether t is among everyone who is to be rotated.
-func (p plan) asked(t *store.Tenant) bool {
-	return t.State == store.TenantActive && !t.RotationPaused && t.LastRotatedAt().Before(p.settings.RotateBefore)
-}
-
-// spread is a tenant's share of the jitter: the same at each look, another after
-// each rotation.
-func (p plan) spread(t *store.Tenant) time.Duration {
-	if p.jitter <= 0 {
-		return 0
-	}
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(t.Keys.Active().KeyID))
-	return time.Duration(h.Sum64() % uint64(p.jitter)) // #nosec G115 -- below jitter
-}
-
 func (s *scheduler) rotateIfDue(ctx context.Context, p plan, h store.Hint, did *tally) error {
 	t, err := s.b.store.Tenant(ctx, h.TenantID)
 	if err != nil {
@@ -291,98 +223,4 @@ func (s *scheduler) rotateIfDue(ctx context.Context, p plan, h store.Hint, did *
 		s.b.Logger().Info("rotation started", "tenant_id", t.ID, "rotation_id", r.ID, "trigger", triggerScheduled)
 	}
 	return nil
-}
-
-// days visits the tenants under the days of an index up to last, and moves the
-// index's floor up over days before today that have no hints left.
-func (s *scheduler) days(ctx context.Context, i store.Index, last, today string, did *tally,
-	visit func(context.Context, store.Hint, *tally) error,
-) error {
-	day, err := s.b.store.Floor(ctx, i)
-	if err != nil || day == "" {
-		return err
-	}
-	for ; day <= last || day < today; day = store.NextDay(day) {
-		shards, err := s.b.store.HintShards(ctx, i, day)
-		if err != nil {
-			return err
-		}
-		if len(shards) == 0 {
-			if day < today {
-				if err := s.b.store.RaiseFloor(ctx, i, day); err != nil {
-					return err
-				}
-			}
-			continue
-		}
-		if day > last {
-			return nil // there the floor stays
-		}
-		if err := s.visit(ctx, i, day, shards, did, visit); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// visit looks at the tenants of one day. One with trouble does not keep the
-// others waiting.
-func (s *scheduler) visit(ctx context.Context, i store.Index, day string, shards []string, did *tally,
-	visit func(context.Context, store.Hint, *tally) error,
-) error {
-	for _, part := range shards {
-		ids, err := s.b.store.HintedTenants(ctx, i, day, part)
-		if err != nil {
-			return err
-		}
-		var (
-			g    errgroup.Group
-			mu   sync.Mutex
-			errs []error
-		)
-		g.SetLimit(visitsInFlight)
-		for _, id := range ids {
-			if ctx.Err() != nil {
-				break
-			}
-			g.Go(func() error {
-				if err := visit(ctx, store.Hint{Index: i, Day: day, TenantID: id}, did); err != nil {
-					did.failed.Add(1)
-					mu.Lock()
-					defer mu.Unlock()
-					if len(errs) == 0 {
-						errs = append(errs, err)
-					}
-				}
-				return nil
-			})
-		}
-		_ = g.Wait() // the errors are in errs
-		if err := errors.Join(append(errs, ctx.Err())...); err != nil {
-			s.b.Logger().Warn("the schedule could not serve every tenant", "day", day, "error", err)
-		}
-	}
-	return ctx.Err()
-}
-
-// dropIfStale drops a hint that the tenant's record does not want. readErr is
-// what reading the record gave.
-func (s *scheduler) dropIfStale(ctx context.Context, h store.Hint, readErr error) error {
-	if readErr != nil && !errors.Is(readErr, store.ErrTenantNotFound) {
-		return readErr
-	}
-	if t, err := s.b.store.Tenant(ctx, h.TenantID); err == nil && t.Wants(h) {
-		return nil
-	}
-	defer s.b.store.Exclusive(h.TenantID)()
-	t, err := s.b.store.Tenant(ctx, h.TenantID)
-	switch {
-	case errors.Is(err, store.ErrTenantNotFound):
-		t = nil
-	case err != nil:
-		return err
-	case t.Wants(h):
-		return nil
-	}
-	return s.b.store.DropHint(ctx, t, h)
 }

@@ -7,9 +7,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -42,44 +40,6 @@ func (op *Op) settle(err error) {
 	if err != nil {
 		op.Item = nil
 	}
-}
-
-// batch is a set of changes of one page that are committed by one write. Who
-// opens a batch commits it; who comes while it still waits for the page's lock
-// joins it (group commit): one page takes a few hundred writes a second,
-// however many writers it has.
-type batch struct {
-	ops  []*Op
-	done chan struct{}
-}
-
-// batches are those that can still be joined.
-type batches struct {
-	mu   sync.Mutex
-	open map[string]*batch
-}
-
-// join adds ops to the open batch of a page, or opens one and leads it.
-func (b *batches) join(page string, ops []*Op) (own *batch, leads bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	own = b.open[page]
-	if own == nil {
-		own, leads = &batch{done: make(chan struct{})}, true
-		if b.open == nil {
-			b.open = map[string]*batch{}
-		}
-		b.open[page] = own
-	}
-	own.ops = append(own.ops, ops...)
-	return own, leads
-}
-
-// seal ends the joining of a page's open batch.
-func (b *batches) seal(page string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.open, page)
 }
 
 // Apply makes the changes, each of which tells its own outcome. The caller
@@ -224,134 +184,4 @@ func settleAll(ops []*Op, err error) {
 			op.settle(err)
 		}
 	}
-}
-
-// writable is a page as a writer finds it under the page's lock.
-type writable struct {
-	slots slots
-	isNew bool // there is no such page yet: it is a tenant's first
-}
-
-// forWriting reads page p under its lock, once it is sure that p is the page to
-// write to; ours is false if it is not.
-func (s *Store) forWriting(ctx context.Context, t *Tenant, w *working, p Place) (cur writable, ours bool, err error) {
-	q, empty, err := s.locate(ctx, w, p.first())
-	if err != nil || q != p {
-		return writable{}, false, err
-	}
-	if empty {
-		return s.firstPage(ctx, w)
-	}
-	raw, err := s.getPage(ctx, w.incarnation, p)
-	if err != nil {
-		return writable{}, false, err
-	}
-	if raw == nil {
-		isEmpty, err := s.hidden(ctx, w, p)
-		return writable{}, isEmpty, err
-	}
-	_, encoded, err := s.openRaw(ctx, t, p, raw)
-	if err != nil {
-		return writable{}, false, err
-	}
-	decoded, err := decodeSlots(encoded)
-	return writable{slots: decoded}, err == nil, err
-}
-
-// firstPage allows the root to be created, only after a List made under its
-// lock has shown no page: a directory that was loaded before might not know of
-// one.
-func (s *Store) firstPage(ctx context.Context, w *working) (writable, bool, error) {
-	listed, err := s.listPages(ctx, w.incarnation)
-	if err != nil {
-		return writable{}, false, err
-	}
-	if len(listed) > 0 {
-		w.dir.drop()
-		return writable{}, false, nil
-	}
-	return writable{isNew: true}, true, nil
-}
-
-// writePage seals slots under the active version and stores them as page p.
-func (s *Store) writePage(ctx context.Context, t *Tenant, w *working, p Place, sl slots, isNew bool) error {
-	h, err := s.sealAndPut(ctx, t, w, p, sl)
-	if err != nil {
-		return err
-	}
-	if isNew {
-		w.dir.change(nil, map[Place]Header{p: h})
-	} else {
-		w.dir.saw(p, h)
-	}
-	return nil
-}
-
-func (s *Store) sealAndPut(ctx context.Context, t *Tenant, w *working, p Place, sl slots) (Header, error) {
-	v, a, err := s.activeAEAD(ctx, t)
-	if err != nil {
-		return Header{}, err
-	}
-	encoded, err := sl.encode()
-	if err != nil {
-		return Header{}, fmt.Errorf("encoding page %s: %w", p, err)
-	}
-	h := Header{Version: v.Number, Counts: sl.counts()}
-	page, err := sealPage(t, p, h, a, encoded)
-	if err != nil {
-		return Header{}, err
-	}
-	return h, s.putPage(ctx, w, p, page)
-}
-
-// split replaces page p by its two children, which hold sl between them. While
-// p exists it alone counts: so both children first, an empty one too, then p
-// goes, and only then is the change acknowledged and the directory told. It
-// returns the children that are themselves too large.
-func (s *Store) split(ctx context.Context, t *Tenant, w *working, p Place, sl slots, isNew bool) (big []Place, err error) {
-	if len(p) == maxDepth {
-		return nil, errPageFull
-	}
-	if isNew {
-		// One child alone would leave a hole: there must be a page above them.
-		if err := s.writePage(ctx, t, w, p, nil, true); err != nil {
-			return nil, err
-		}
-	}
-	added := map[Place]Header{}
-	for side, c := range sl.split(p) {
-		child := p.child(side)
-		h, err := s.sealAndPut(ctx, t, w, child, c)
-		if err != nil {
-			return nil, err
-		}
-		added[child] = h
-		if tooLarge(child, c) {
-			big = append(big, child)
-		}
-	}
-	if err := s.deletePage(ctx, w, p); err != nil {
-		return nil, err
-	}
-	w.dir.change(&p, added)
-	return big, nil
-}
-
-// divide splits pages until none of several items is too large. What fails is
-// left to the next write: the pages are whole, only larger than they should be.
-func (s *Store) divide(ctx context.Context, t *Tenant, w *working, big []Place) {
-	var g errgroup.Group
-	g.SetLimit(pagesInFlight)
-	for _, p := range big {
-		g.Go(func() error {
-			s.divide(ctx, t, w, s.recommit(ctx, t, w, p))
-			return nil
-		})
-	}
-	_ = g.Wait() // nothing fails but what is left to the next write
-}
-
-func (s *Store) recommit(ctx context.Context, t *Tenant, w *working, p Place) (big []Place) {
-	defer s.lockPage(w.incarnation, p)()
-	return s.commit(ctx, t, w, p, nil)
 }
