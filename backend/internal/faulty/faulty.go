@@ -48,18 +48,35 @@ type Disk struct {
 	mu      sync.Mutex
 	entries map[string]logical.StorageEntry
 	stale   map[string]*logical.StorageEntry // what Vault's cache wrongly shows
+	notes   map[string]int                   // what a test counts, over crashes too
 }
 
 // NewDisk returns an empty disk.
 func NewDisk() *Disk {
-	return &Disk{entries: map[string]logical.StorageEntry{}, stale: map[string]*logical.StorageEntry{}}
+	return &Disk{
+		entries: map[string]logical.StorageEntry{}, stale: map[string]*logical.StorageEntry{}, notes: map[string]int{},
+	}
 }
 
 // Clone returns a copy of the disk.
 func (d *Disk) Clone() *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return &Disk{entries: maps.Clone(d.entries), stale: maps.Clone(d.stale)}
+	return &Disk{entries: maps.Clone(d.entries), stale: maps.Clone(d.stale), notes: maps.Clone(d.notes)}
+}
+
+// Note counts something that has happened, for the test.
+func (d *Disk) Note(what string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.notes[what]++
+}
+
+// Noted is how often something was noted.
+func (d *Disk) Noted(what string) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.notes[what]
 }
 
 // RestartVault drops Vault's cache.
@@ -114,6 +131,7 @@ type Storage struct {
 	gone   bool
 	log    []string
 	before func(op, key string)
+	after  func(op, key string)
 }
 
 var _ logical.Storage = (*Storage)(nil)
@@ -159,6 +177,23 @@ func (s *Storage) Hook(f func(op, key string)) {
 	s.before = f
 }
 
+// Done calls f after every operation, before who made it has its answer; nil ends
+// that. It may block.
+func (s *Storage) Done(f func(op, key string)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.after = f
+}
+
+func (s *Storage) done(op, key string) {
+	s.mu.Lock()
+	hook := s.after
+	s.mu.Unlock()
+	if hook != nil {
+		hook(op, key)
+	}
+}
+
 // Log returns all operations, such as "put key", in their order.
 func (s *Storage) Log() []string {
 	s.mu.Lock()
@@ -193,6 +228,7 @@ func (s *Storage) List(ctx context.Context, prefix string) ([]string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	defer s.done("list", prefix)
 	if s.next("list", prefix) != None {
 		return nil, ErrInjected
 	}
@@ -214,6 +250,7 @@ func (s *Storage) Get(ctx context.Context, key string) (*logical.StorageEntry, e
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	defer s.done("get", key)
 	if s.next("get", key) != None {
 		return nil, ErrInjected
 	}
@@ -242,6 +279,7 @@ func (s *Storage) write(ctx context.Context, op, key string, effect func()) erro
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	defer s.done(op, key)
 	fault := s.next(op, key)
 	if fault == Before || fault == Gone {
 		return ErrInjected

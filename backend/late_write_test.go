@@ -1,0 +1,180 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+)
+
+// A write can take effect after its error has been reported: a request to storage
+// that timed out, and was still under way. The protocol orders nothing after such
+// a write, but every key that goes is preceded by a look at all pages, as late as
+// can be: the tests of this file let pages on an old version turn up before it.
+
+// late is an entry that will take effect.
+type late struct {
+	key   string
+	value []byte
+}
+
+func (l late) lands(d *faulty.Disk) { d.Set(l.key, l.value) }
+
+// lateChild breaks a split off after its first child, and takes that child off
+// the disk again: its write will land later. What is in it counts nowhere.
+func (w *witness) lateChild() late {
+	w.t.Helper()
+	children := 0
+	w.storage.Hook(func(op, key string) {
+		if op == "put" && strings.HasPrefix(key, "pages/") {
+			if children++; children == 2 {
+				w.storage.FailNext(1, faulty.Before)
+			}
+		}
+	})
+	w.put("fails", filler("splits", 20_000))
+	w.storage.Hook(nil)
+	pages := w.disk.Keys("pages/")
+	require.Len(w.t, pages, 2)
+	child := late{pages[1], w.disk.Value(pages[1])}
+	w.disk.Set(child.key, nil)
+	w.dropPages()
+	return child
+}
+
+// onList calls f after the kth List of pages.
+func (m *mount) onList(k int, f func()) (lists *int) {
+	lists = new(int)
+	m.storage.Done(func(op, key string) {
+		if op == "list" && strings.HasPrefix(key, "pages/") {
+			if *lists++; *lists == k {
+				f()
+			}
+		}
+	})
+	return lists
+}
+
+// A page of the version that a rotation leaves turns up after each look at the
+// pages in turn. It is found by the next, the last of which is made while nobody
+// can write and before the key goes.
+func TestLatePageIsFoundBeforeAKeyGoes(t *testing.T) {
+	for name, cancel := range map[string]bool{"forward": false, "back": true} {
+		t.Run(name, func(t *testing.T) {
+			for k := 1; ; k++ {
+				found := false
+				synctest.Test(t, func(t *testing.T) { found = latePage(t, k, cancel) })
+				if !found {
+					require.Greater(t, k, 2)
+					t.Logf("%d looks", k)
+					return
+				}
+			}
+		})
+	}
+}
+
+// latePage lets a page turn up after the kth look; false if there was no later one.
+func latePage(t *testing.T, k int, cancel bool) (found bool) {
+	w := filled(t, 8)
+	defer w.close()
+	var child late
+	if !cancel {
+		child = w.lateChild()
+	}
+	_, release := w.holdRotation()
+	if cancel {
+		child = w.lateChild()
+		w.act("cancel", "rolled_back")
+	}
+	lists := w.onList(k, func() { child.lands(w.disk) })
+	release()
+	advance(time.Minute)
+	w.storage.Done(nil)
+	require.GreaterOrEqual(t, *lists, k)
+	w.readsBack()
+	if *lists == k {
+		// It came when the key had gone. Nothing in it counts, and the next rotation
+		// deletes it.
+		w.works()
+		return false
+	}
+	w.atRest()
+	return true
+}
+
+// holdRotation starts a rotation, which the witness is to see end, and holds its
+// sweep before the first page.
+func (w *witness) holdRotation() (id string, release func()) {
+	<-w.b.workers.pool.request()
+	w.rotate()
+	synctest.Wait()
+	return w.rotations[len(w.rotations)-1], w.b.workers.pool.release
+}
+
+// A page that has been moved is read once more before it counts as moved. So one
+// that a late write has put back, sealed by the old version, is moved again.
+func TestMovedPageIsReadOnceMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := filled(t, 25)
+		defer w.close()
+		before := w.disk.Clone()
+		_, release := w.holdRotation()
+		landed := map[string]bool{}
+		w.storage.Done(func(op, key string) {
+			if op == "put" && strings.HasPrefix(key, "pages/") && !landed[key] {
+				landed[key] = true
+				late{key, before.Value(key)}.lands(w.disk)
+			}
+		})
+		release()
+		advance(time.Minute)
+		w.storage.Done(nil)
+		require.NotEmpty(t, landed)
+		w.readsBack()
+		w.atRest()
+		w.works()
+	})
+}
+
+// The keys of single versions, too, go only after a second look under the tenant's
+// exclusive lock.
+func TestLatePageKeepsAVersion(t *testing.T) {
+	for name, destroy := range map[string]func(w *witness){
+		"by hand": func(w *witness) {
+			resp, err := w.call(update, destroyPath(1), nil)
+			require.Equal(w.t, 409, code(resp, err))
+			require.ErrorContains(w.t, err, "pages of items are on it (1)")
+		},
+		"by the schedule": func(w *witness) {
+			advance(8 * day)
+			w.tick()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := filled(t, 8)
+				defer w.close()
+				w.must(update, "config", map[string]any{"retired_key_retention": "168h"})
+				child := w.lateChild()
+				w.rotate()
+				advance(time.Minute)
+				lists := w.onList(1, func() { child.lands(w.disk) })
+				destroy(w)
+				w.storage.Done(nil)
+				require.Equal(t, 2, *lists, "two looks")
+				require.Equal(t, fmt.Sprint("deactivated", 1), fmt.Sprint(w.versionList()[0]["state"], w.versionList()[0]["version"]))
+				w.readsBack()
+				w.works()
+			})
+		})
+	}
+}
