@@ -84,11 +84,11 @@ func (b *backend) listTenants(ctx context.Context, _ *logical.Request, d *framew
 	if err != nil {
 		return nil, err
 	}
-	ids, err := b.store.TenantIDs(ctx)
+	ids, err := b.store.TenantIDs(ctx, p.after, p.limit)
 	if err != nil {
 		return nil, err
 	}
-	return logical.ListResponse(p.ofSorted(ids)), nil
+	return logical.ListResponse(ids), nil
 }
 
 func (b *backend) readTenant(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {

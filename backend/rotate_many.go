@@ -39,7 +39,7 @@ func (b *backend) rotateMany(ctx context.Context, _ *logical.Request, d *framewo
 		return nil, err
 	}
 	b.Logger().Info("rotations asked for", "tenants", scheduled, "all", all)
-	b.schedule.wake()
+	b.schedule.wakeNow()
 	return &logical.Response{Data: map[string]any{"scheduled": scheduled}}, nil
 }
 
@@ -52,7 +52,12 @@ func (b *backend) rotateEveryone(ctx context.Context, reason string) (int, error
 	if err != nil {
 		return 0, err
 	}
-	return b.store.CountTenants(ctx)
+	tenants, err := b.store.CountTenants(ctx)
+	if err != nil {
+		return 0, err
+	}
+	idle, err := b.store.CountHints(ctx, store.IdleNow, store.AnyDay)
+	return max(tenants-idle, 0), err
 }
 
 func (b *backend) rotateNamed(ctx context.Context, raw any, reason string) (int, error) {
@@ -81,7 +86,7 @@ func (b *backend) makeDue(ctx context.Context, id string, now time.Time, reason 
 		return err
 	}
 	next := t.Clone()
-	next.RotateAfter, next.RotateReason = now, reason
+	next.RotateAfter, next.RotateReason, next.FailedInARow = now, reason, 0
 	return b.store.Commit(ctx, t, next)
 }
 

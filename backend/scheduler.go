@@ -5,37 +5,32 @@ package backend
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
-const (
-	triggerScheduled = "scheduled"
-	// visitsInFlight is how many tenants the schedule looks at at once.
-	visitsInFlight = 16
-)
+const triggerScheduled = "scheduled"
 
 // scheduler does what is due: it rotates keys that are old enough, destroys
 // retired ones, and shreds tenants. It has no timer of its own: Vault's tick
-// wakes it, and it works in the background. Days without hints cost nothing, so
-// a tick at which nothing is due is a matter of a few reads.
+// wakes it, and it works in the background. Days without hints cost nothing, and
+// of the others the store remembers when to look at whom: so a tick at which
+// nothing is due is a matter of a few reads.
 type scheduler struct {
 	b      *backend
 	budget *pool // rotations that the schedule has unfinished
 
-	mu      sync.Mutex
-	lastRun time.Time
+	mu       sync.Mutex
+	lastRun  time.Time
+	planned  plan   // the latest
+	overtake func() // lets the round of rotations that is under way begin anew
 }
 
 func newScheduler(b *backend) *scheduler {
-	s := &scheduler{b: b}
+	s := &scheduler{b: b, overtake: func() {}}
 	s.budget = newPool(s.maxRotations)
 	return s
 }
@@ -58,6 +53,15 @@ func (s *scheduler) wake() {
 	s.b.workers.begin("schedule/rotations", func() { s.round("rotations", s.rotations) })
 }
 
+// wakeNow is wake for somebody who has asked for rotations: a round that is under
+// way does not first serve everyone else, which may take it hours.
+func (s *scheduler) wakeNow() {
+	s.mu.Lock()
+	s.overtake()
+	s.mu.Unlock()
+	s.wake()
+}
+
 // ranAt is when the scheduler last looked for rotations.
 func (s *scheduler) ranAt() time.Time {
 	s.mu.Lock()
@@ -66,98 +70,94 @@ func (s *scheduler) ranAt() time.Time {
 }
 
 // tally is what a round did.
-type tally struct{ rotated, destroyed, shredded, failed, asked atomic.Int64 }
+type tally struct {
+	rotated, repeated, destroyed, shredded, failed, asked atomic.Int64
+
+	mu  sync.Mutex
+	err error // the first that a tenant met with
+}
+
+func (t *tally) trouble(err error) {
+	t.failed.Add(1)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err == nil {
+		t.err = err
+	}
+}
 
 // round logs one line for a round in which something happened.
 func (s *scheduler) round(name string, f func(context.Context, *tally) error) {
 	var did tally
 	began := s.b.now()
 	err := f(s.b.workers.ctx, &did)
-	if err != nil && s.b.workers.ctx.Err() == nil {
-		s.b.Logger().Warn("the schedule met trouble, it goes on at the next tick", "round", name, "error", err)
+	if s.b.workers.ctx.Err() == nil {
+		if err != nil {
+			s.b.Logger().Warn("the schedule met trouble, it goes on at the next tick", "round", name, "error", err)
+		}
+		if did.err != nil {
+			s.b.Logger().Warn("the schedule could not serve every tenant", "round", name, "tenants", did.failed.Load(), "error", did.err)
+		}
 	}
-	if n := did.rotated.Load() + did.destroyed.Load() + did.shredded.Load() + did.failed.Load(); n > 0 {
+	if did.rotated.Load()+did.repeated.Load()+did.destroyed.Load()+did.shredded.Load()+did.failed.Load() > 0 {
 		s.b.Logger().Info("schedule", "round", name, "rotations_started", did.rotated.Load(),
-			"keys_destroyed", did.destroyed.Load(), "tenants_shredded", did.shredded.Load(),
-			"failed", did.failed.Load(), "took", s.b.now().Sub(began).String())
+			"rotations_repeated", did.repeated.Load(), "keys_destroyed", did.destroyed.Load(),
+			"tenants_shredded", did.shredded.Load(), "failed", did.failed.Load(), "took", s.b.now().Sub(began).String())
 	}
-}
-
-// upkeep destroys keys and tenants whose time has come.
-func (s *scheduler) upkeep(ctx context.Context, did *tally) error {
-	failed, err := s.b.store.FailedTenants(ctx)
-	if err != nil {
-		return err
-	}
-	for _, h := range failed {
-		if err := s.dropIfStale(ctx, h, nil); err != nil {
-			return err
-		}
-	}
-	today := store.DayOf(s.b.now())
-	return s.days(ctx, store.UpkeepOn, today, today, did, s.keepUp)
-}
-
-func (s *scheduler) keepUp(ctx context.Context, h store.Hint, did *tally) error {
-	t, err := s.b.store.Tenant(ctx, h.TenantID)
-	if err != nil {
-		return s.dropIfStale(ctx, h, err)
-	}
-	if deletion.Due(t, s.b.now()) {
-		if err := s.b.deletion.Shred(ctx, t.ID); err != nil {
-			return err
-		}
-		did.shredded.Add(1)
-		return nil
-	}
-	if retiredKeyDue(t, s.b.now()) {
-		n, err := s.b.engine.DestroyRetired(ctx, t.ID)
-		did.destroyed.Add(int64(n))
-		return err
-	}
-	return s.dropIfStale(ctx, h, nil)
-}
-
-func retiredKeyDue(t *store.Tenant, now time.Time) bool {
-	if t.State != store.TenantActive || t.Rotation != nil {
-		return false
-	}
-	for _, v := range t.Keys.Versions {
-		if !v.DestroyAfter.IsZero() && !now.Before(v.DestroyAfter) {
-			return true
-		}
-	}
-	return false
 }
 
 // rotations starts the rotations that are due, as many at a time as the budget
-// allows.
+// allows. If somebody asks for others meanwhile, it looks at everything anew.
 func (s *scheduler) rotations(ctx context.Context, did *tally) error {
-	plan, err := s.plan(ctx)
+	for {
+		waiting, overtake := context.WithCancel(ctx)
+		s.mu.Lock()
+		s.overtake = overtake
+		s.mu.Unlock()
+		err := s.serve(ctx, waiting, did)
+		overtaken := waiting.Err() != nil
+		overtake()
+		if !overtaken || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// serve is one round of rotations. When waiting ends it begins no more.
+func (s *scheduler) serve(ctx, waiting context.Context, did *tally) error {
+	p, err := s.newPlan(ctx)
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	s.lastRun = plan.now
-	s.mu.Unlock()
 	// One that began before everyone was to be rotated has no hint, and does not
 	// count: so this is asked before the days are gone through.
 	unfinished, err := s.b.unfinished(ctx)
 	if err != nil {
 		return err
 	}
-	visit := func(ctx context.Context, h store.Hint, did *tally) error { return s.rotateIfDue(ctx, plan, h, did) }
-	today := store.DayOf(plan.now)
-	if err := s.days(ctx, store.DueOn, plan.lastDue(today), today, did, visit); err != nil {
-		return err
+	did.asked.Store(0) // of a round that was overtaken
+	visit := func(ctx context.Context, a store.Appointment, did *tally) (time.Time, error) {
+		return s.rotateIfDue(ctx, waiting, p, a, did)
 	}
-	if err := s.days(ctx, store.RotatedOn, plan.lastRotated(), today, did, visit); err != nil {
-		return err
+	today := store.DayOf(p.now)
+	// Whoever was asked for just now comes first.
+	for _, day := range []string{store.DayOf(p.now.AddDate(0, 0, -1)), today} {
+		if err := s.visitDay(ctx, waiting, store.DueOn, day, p.now, did, visit); err != nil {
+			return err
+		}
 	}
-	if len(unfinished) > 0 {
+	for _, x := range []struct {
+		index store.Index
+		last  string
+	}{{store.DueOn, p.lastDue(today)}, {store.RotatedOn, p.lastRotated()}} {
+		if err := s.days(ctx, waiting, x.index, x.last, p.now, did, visit); err != nil {
+			return err
+		}
+	}
+	if len(unfinished) > 0 || waiting.Err() != nil {
 		return nil
 	}
-	return s.endCampaign(ctx, plan, did)
+	return s.endCampaign(ctx, p, did)
 }
 
 // endCampaign forgets that everyone was to be rotated, once everyone has been:
@@ -172,55 +172,4 @@ func (s *scheduler) endCampaign(ctx context.Context, p plan, did *tally) error {
 		}
 	})
 	return err
-}
-
-func (s *scheduler) rotateIfDue(ctx context.Context, p plan, h store.Hint, did *tally) error {
-	t, err := s.b.store.Tenant(ctx, h.TenantID)
-	if err != nil {
-		return s.dropIfStale(ctx, h, err)
-	}
-	if p.asked(t) {
-		did.asked.Add(1)
-	}
-	reason, due := p.due(t)
-	if !due {
-		return s.dropIfStale(ctx, h, nil)
-	}
-	if err := s.budget.acquire(ctx); err != nil {
-		return err
-	}
-	// Waiting for the budget may have taken hours: look again, under the lock.
-	if p, err = s.plan(ctx); err != nil {
-		s.budget.release()
-		return err
-	}
-	notDue := func(t *store.Tenant) bool {
-		_, due := p.due(t)
-		return !due
-	}
-	r, intent, err := s.b.engine.Start(ctx, t.ID, rotation.Request{
-		Reason: reason, Trigger: triggerScheduled,
-		// One for each due date: looked at twice, a tenant is rotated once.
-		IdempotencyKey: fmt.Sprintf("schedule/%s/%d", t.Keys.Active().KeyID, t.Keys.Next),
-		InitiatedBy:    store.Initiator{ID: "system", Name: "system"},
-		Unless:         notDue,
-	})
-	if intent != nil {
-		s.b.workers.carryOutThen(*intent, s.budget.release)
-	} else {
-		s.budget.release()
-	}
-	var running *rotation.RunningError
-	switch {
-	case errors.As(err, &running), errors.Is(err, rotation.ErrUnwanted),
-		errors.Is(err, store.ErrTenantNotFound), errors.Is(err, store.ErrTenantDeleting):
-		return nil // somebody else was first
-	case err != nil:
-		return err
-	}
-	if intent != nil {
-		did.rotated.Add(1)
-		s.b.Logger().Info("rotation started", "tenant_id", t.ID, "rotation_id", r.ID, "trigger", triggerScheduled)
-	}
-	return nil
 }

@@ -6,23 +6,35 @@ package backend
 import (
 	"context"
 	"errors"
-	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
+const (
+	// visitsInFlight is how many tenants a round looks at at once: as many as can
+	// start a rotation at a time before storage has enough to do.
+	visitsInFlight = 64
+	// afterTrouble is how long a tenant with trouble is let alone.
+	afterTrouble = 30 * time.Second
+)
+
+// visitor looks at a tenant. It returns when to look again, unless something
+// changes before; the zero time is at the next tick.
+type visitor func(context.Context, store.Appointment, *tally) (again time.Time, err error)
+
 // days visits the tenants under the days of an index up to last, and moves the
-// index's floor up over days before today that have no hints left.
-func (s *scheduler) days(ctx context.Context, i store.Index, last, today string, did *tally,
-	visit func(context.Context, store.Hint, *tally) error,
-) error {
+// index's floor up over days before today that have no hints left. When waiting
+// ends it visits no more.
+func (s *scheduler) days(ctx, waiting context.Context, i store.Index, last string, now time.Time, did *tally, visit visitor) error {
 	day, err := s.b.store.Floor(ctx, i)
 	if err != nil || day == "" {
 		return err
 	}
-	for ; day <= last || day < today; day = store.NextDay(day) {
+	today := store.DayOf(now)
+	for ; (day <= last || day < today) && waiting.Err() == nil; day = store.NextDay(day) {
 		shards, err := s.b.store.HintShards(ctx, i, day)
 		if err != nil {
 			return err
@@ -38,48 +50,50 @@ func (s *scheduler) days(ctx context.Context, i store.Index, last, today string,
 		if day > last {
 			return nil // there the floor stays
 		}
-		if err := s.visit(ctx, i, day, shards, did, visit); err != nil {
+		if err := s.visit(ctx, waiting, i, day, shards, now, did, visit); err != nil {
 			return err
 		}
 	}
-	return nil
+	return ctx.Err()
 }
 
-// visit looks at the tenants of one day. One with trouble does not keep the
+// visitDay visits the tenants under one day.
+func (s *scheduler) visitDay(ctx, waiting context.Context, i store.Index, day string, now time.Time, did *tally, visit visitor) error {
+	shards, err := s.b.store.HintShards(ctx, i, day)
+	if err != nil {
+		return err
+	}
+	return s.visit(ctx, waiting, i, day, shards, now, did, visit)
+}
+
+// visit looks at those tenants of a day whose time has come, part by part, so
+// that the day need not be held in memory. One with trouble does not keep the
 // others waiting.
-func (s *scheduler) visit(ctx context.Context, i store.Index, day string, shards []string, did *tally,
-	visit func(context.Context, store.Hint, *tally) error,
-) error {
+func (s *scheduler) visit(ctx, waiting context.Context, i store.Index, day string, shards []string, now time.Time, did *tally, visit visitor) error {
+	var g errgroup.Group
+	g.SetLimit(visitsInFlight)
+	defer func() { _ = g.Wait() }() // errors are in the tally
 	for _, part := range shards {
-		ids, err := s.b.store.HintedTenants(ctx, i, day, part)
+		due, err := s.b.store.Appointments(ctx, i, day, part, now)
 		if err != nil {
 			return err
 		}
-		var (
-			g    errgroup.Group
-			mu   sync.Mutex
-			errs []error
-		)
-		g.SetLimit(visitsInFlight)
-		for _, id := range ids {
-			if ctx.Err() != nil {
-				break
+		for _, a := range due {
+			if waiting.Err() != nil {
+				return ctx.Err()
 			}
 			g.Go(func() error {
-				if err := visit(ctx, store.Hint{Index: i, Day: day, TenantID: id}, did); err != nil {
-					did.failed.Add(1)
-					mu.Lock()
-					defer mu.Unlock()
-					if len(errs) == 0 {
-						errs = append(errs, err)
-					}
+				again, err := visit(ctx, a, did)
+				switch {
+				case ctx.Err() != nil:
+				case err != nil:
+					did.trouble(err)
+					s.b.store.LookAgain(a, now.Add(afterTrouble))
+				case !again.IsZero():
+					s.b.store.LookAgain(a, again)
 				}
 				return nil
 			})
-		}
-		_ = g.Wait() // the errors are in errs
-		if err := errors.Join(append(errs, ctx.Err())...); err != nil {
-			s.b.Logger().Warn("the schedule could not serve every tenant", "day", day, "error", err)
 		}
 	}
 	return ctx.Err()

@@ -27,6 +27,22 @@ func (s *scheduler) plan(ctx context.Context) (plan, error) {
 	return plan{s.b.now(), settings, c.SchedulerJitter}, err
 }
 
+// newPlan is the plan of a round. If it decides otherwise than that of the round
+// before, everyone is to be looked at again.
+func (s *scheduler) newPlan(ctx context.Context) (plan, error) {
+	p, err := s.plan(ctx)
+	if err != nil {
+		return p, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.planned.settings != p.settings || s.planned.jitter != p.jitter {
+		s.b.store.ForgetAppointments()
+	}
+	s.planned, s.lastRun = p, p.now
+	return p, nil
+}
+
 // lastRotated is the latest day of rotation on which a tenant may be due.
 func (p plan) lastRotated() string {
 	last := p.now.Add(-store.IntervalLength(p.settings.RotationInterval))
@@ -45,24 +61,51 @@ func (p plan) lastDue(today string) string {
 	return store.DayOf(p.now.Add(store.IntervalLength(store.DefaultRotationInterval)))
 }
 
-// due reports whether t's key is to be rotated now, and why.
-func (p plan) due(t *store.Tenant) (reason string, due bool) {
+// duty is what a tenant is due for.
+type duty int
+
+const (
+	nothing      duty = iota
+	rotateInTime      // its interval has passed
+	rotateAsked       // somebody has asked for it, or a cancelled one is made up for
+	tryAgain          // its latest rotation failed, and is to go on
+)
+
+// due reports what is to be done with t's key now, and why.
+func (p plan) due(t *store.Tenant) (what duty, reason string) {
 	switch {
 	case t.State != store.TenantActive || t.Rotation != nil || t.RotationPaused:
-		return "", false
-	case p.now.Before(t.RotateAfter):
-		return "", false // put off, even if everyone is to be rotated
-	case p.asked(t):
-		return p.settings.RotateReason, true
-	case !t.RotateAfter.IsZero():
-		return t.RotateReason, true
+		return nothing, ""
+	case p.asked(t) && !p.putOff(t):
+		return rotateAsked, p.settings.RotateReason
+	case p.now.Before(p.dueAt(t)):
+		return nothing, ""
+	case t.FailedInARow > 0 && p.now.Before(t.Expires(p.settings)):
+		return tryAgain, ""
+	case !t.RotateAfter.IsZero() && t.FailedInARow == 0:
+		return rotateAsked, t.RotateReason
 	}
-	return "", !p.now.Before(t.DueDate(p.settings).Add(p.spread(t)))
+	return rotateInTime, ""
+}
+
+// dueAt is when t is due: a date that somebody set is not spread.
+func (p plan) dueAt(t *store.Tenant) time.Time {
+	if !t.RotateAfter.IsZero() {
+		return t.RotateAfter
+	}
+	return t.Expires(p.settings).Add(p.spread(t))
 }
 
 // asked reports whether t is among everyone who is to be rotated.
 func (p plan) asked(t *store.Tenant) bool {
 	return t.State == store.TenantActive && !t.RotationPaused && t.LastRotatedAt().Before(p.settings.RotateBefore)
+}
+
+// putOff reports whether t's rotation was cancelled since everyone was to be
+// rotated, and so waits. A failure before that does not put it off: one try in
+// the new key's name is what was asked for.
+func (p plan) putOff(t *store.Tenant) bool {
+	return p.now.Before(t.RotateAfter) && t.Last != nil && !t.Last.EndedAt.Before(p.settings.RotateBefore)
 }
 
 // spread is a tenant's share of the jitter: the same at each look, another after

@@ -42,6 +42,7 @@ func (e *Engine) Do(ctx context.Context, tenantID, rotationID string, a Action) 
 	}
 	next := t.Clone()
 	if a == Retry {
+		next.FailedInARow = 0 // somebody has looked into it
 		return e.retry(ctx, t, next, r)
 	}
 	if t.Rotation == nil || t.Rotation.ID != rotationID {
@@ -135,6 +136,7 @@ func (e *Engine) retry(ctx context.Context, t, next *store.Tenant, r *store.Rota
 	again.EndedAt = time.Time{}
 	again.Failures, again.Failed = nil, 0
 	next.Rotation, next.Last = &again, nil
+	next.RotateAfter, next.RotateReason = time.Time{}, ""
 	intent := intentOf(next)
 	id, err := e.intents.Put(ctx, *intent)
 	if err != nil {
@@ -145,6 +147,21 @@ func (e *Engine) retry(ctx context.Context, t, next *store.Tenant, r *store.Rota
 		return nil, nil, err
 	}
 	return next.Rotation, intent, nil
+}
+
+// TryAgain lets the latest rotation of a tenant, if it failed, go on, for the
+// schedule: a page that does not open must not cost a version at each try. It
+// fails with [ErrUnwanted] if wanted, asked under the tenant's lock, says no.
+func (e *Engine) TryAgain(ctx context.Context, tenantID string, wanted func(*store.Tenant) bool) (*store.Rotation, *Intent, error) {
+	defer e.store.Exclusive(tenantID)()
+	t, err := e.store.ActiveTenant(ctx, tenantID)
+	if err != nil {
+		return nil, nil, err
+	}
+	if t.Rotation != nil || t.Last == nil || t.Last.Phase != store.Failed || !wanted(t) {
+		return nil, nil, ErrUnwanted
+	}
+	return e.retry(ctx, t, t.Clone(), t.Last)
 }
 
 // intentOf is the intent of t's unfinished rotation.

@@ -15,9 +15,13 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
-// Backoff is how long the schedule waits after a rotation that failed or was
-// cancelled.
-const Backoff = 24 * time.Hour
+const (
+	// Backoff is how long the schedule waits after a rotation that was cancelled,
+	// or failed for the first time in a row. Each further failure doubles it, up
+	// to the tenant's interval or maxBackoff.
+	Backoff    = 24 * time.Hour
+	maxBackoff = 32 * 24 * time.Hour
+)
 
 // maxFailures is how many failures a rotation lists.
 const maxFailures = 100
@@ -53,17 +57,17 @@ func (r *Run) Finish(ctx context.Context) (done bool, err error) {
 // kept for a while, settles when they go. From the first Put on the rotation
 // cannot be cancelled.
 func (r *Run) retire(ctx context.Context, t *store.Tenant) error {
-	if t.Rotation.Phase != store.Retiring {
+	config, err := r.e.store.Config(ctx)
+	if err != nil {
+		return err
+	}
+	if config.RetiredKeyRetention == 0 && t.Rotation.Phase != store.Retiring {
 		next := t.Clone()
 		next.Rotation.Phase = store.Retiring
 		if err := r.e.store.Commit(ctx, t, next); err != nil {
 			return err
 		}
 		r.phase, t = store.Retiring, next
-	}
-	config, err := r.e.store.Config(ctx)
-	if err != nil {
-		return err
 	}
 	// Every page is on the target version, so this holds for all other keys:
 	// those too that earlier rotations kept because a page did not open.
@@ -218,15 +222,25 @@ func (r *Run) end(ctx context.Context, t, next *store.Tenant, how store.Phase) e
 // backOff puts the next rotation off if this one did not complete, so that the
 // schedule does not start it again at once.
 func (r *Run) backOff(ctx context.Context, next *store.Tenant) error {
-	if next.Last.Phase == store.Completed {
+	failed := next.Last.Phase == store.Failed
+	if !failed {
+		next.FailedInARow = 0
+	} else {
+		next.FailedInARow++
+	}
+	if next.Last.Phase == store.Completed || !next.RotateAfter.IsZero() {
 		return nil
 	}
 	settings, err := r.e.store.RotationSettings(ctx)
 	if err != nil {
 		return err
 	}
-	earliest := r.e.now().Add(Backoff)
-	if next.Last.Phase == store.Failed || next.DueDate(settings).Before(earliest) {
+	wait := Backoff
+	for n := 1; n < next.FailedInARow && wait < maxBackoff; n++ {
+		wait *= 2
+	}
+	earliest := r.e.now().Add(min(wait, maxBackoff, next.Interval(settings)))
+	if failed || next.Expires(settings).Before(earliest) {
 		next.RotateAfter, next.RotateReason = earliest, ""
 	}
 	return nil

@@ -77,6 +77,12 @@ type Request struct {
 	IdempotencyKey string
 	InitiatedBy    store.Initiator
 	Trigger        string
+	// Material, if set, is the new page key, which the tenant's owner has made;
+	// else it is made here, at random. The caller clears it after Start.
+	Material []byte
+	// Repeats says that the tenant's interval is behind this and not a person: then
+	// failures go on being counted.
+	Repeats bool
 	// Unless, if set, is asked under the tenant's lock: a rotation that it says
 	// true to is not started, and Start fails with [ErrUnwanted].
 	Unless func(*store.Tenant) bool
@@ -172,6 +178,9 @@ func (e *Engine) plan(t *store.Tenant, req Request, items store.Counts) (*store.
 	})
 	next.Keys.Activate(to, now)
 	next.RotateAfter, next.RotateReason = time.Time{}, ""
+	if !req.Repeats {
+		next.FailedInARow = 0
+	}
 	next.Rotation = &store.Rotation{
 		ID: rotationID, TenantID: t.ID, IdempotencyKey: req.IdempotencyKey,
 		From: from.Number, To: to, FromKeyID: from.KeyID, ToKeyID: keyID,

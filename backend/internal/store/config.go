@@ -103,9 +103,16 @@ func (s *Store) UpdateConfig(ctx context.Context, change func(*Config) error) (C
 
 // RotationSettings returns the organization's rotation settings.
 func (s *Store) RotationSettings(ctx context.Context) (RotationSettings, error) {
-	r := RotationSettings{RotationInterval: DefaultRotationInterval}
-	_, err := s.getJSON(ctx, settingsKey, &r)
-	return r, err
+	r, generation := s.settings.get()
+	if r != nil {
+		return *r, nil
+	}
+	read := RotationSettings{RotationInterval: DefaultRotationInterval}
+	if _, err := s.getJSON(ctx, settingsKey, &read); err != nil {
+		return RotationSettings{}, err
+	}
+	s.settings.keep(&read, generation)
+	return read, nil
 }
 
 // UpdateRotationSettings changes the organization's rotation settings and
@@ -118,6 +125,7 @@ func (s *Store) UpdateRotationSettings(ctx context.Context, change func(*Rotatio
 		return r, err
 	}
 	change(&r)
+	defer s.settings.drop() // after the write, and after a failed one too
 	return r, s.putJSON(ctx, settingsKey, r)
 }
 

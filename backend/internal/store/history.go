@@ -18,6 +18,9 @@ func (s *Store) PutHistory(ctx context.Context, t *Tenant, r *Rotation) error {
 	if err := s.putJSON(ctx, historyKey(t.Incarnation, r.To), r); err != nil {
 		return err
 	}
+	if r.To <= keepHistory {
+		return nil // there are no more than versions
+	}
 	names, err := s.storage.List(ctx, historyOf(t.Incarnation))
 	if err != nil {
 		return fmt.Errorf("listing history: %w", err)

@@ -32,8 +32,11 @@ func SealWrapped() []string { return []string{kekPrefix, keyPrefix} }
 // shard is the part of a tenant's path that spreads a million tenants over 256
 // prefixes. It is of a hash since UUIDs of version 7 begin alike.
 func shard(tenantID string) string {
-	sum := sha256.Sum256([]byte(tenantID))
-	return hex.EncodeToString(sum[:1])
+	return hex.EncodeToString([]byte{shardOf(tenantID)})
+}
+
+func shardOf(tenantID string) byte {
+	return sha256.Sum256([]byte(tenantID))[0]
 }
 
 func tenantKey(tenantID string) string {

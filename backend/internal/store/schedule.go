@@ -25,7 +25,9 @@ import (
 //	schedule/rotated/<day>/<hh>/<tenant_id>  rotated on that day
 //	schedule/due/<day>/<hh>/<tenant_id>      to be rotated on that day
 //	schedule/upkeep/<day>/<hh>/<tenant_id>   a key to destroy, or the tenant
+//	schedule/aged/<day>/<hh>/<tenant_id>     rotated on that day, and not in rotated
 //	schedule/failed/all/<hh>/<tenant_id>     the latest rotation failed
+//	schedule/idle/all/<hh>/<tenant_id>       never due: paused, or being deleted
 //
 // A hint is written before the record that wants it, and deleted after the one
 // that does not want it any more. So a tenant is never forgotten; a hint too
@@ -39,14 +41,16 @@ const (
 	RotatedOn Index = "rotated"
 	DueOn     Index = "due"
 	UpkeepOn  Index = "upkeep"
+	AgedOn    Index = "aged"
 	FailedNow Index = "failed"
+	IdleNow   Index = "idle"
 )
 
 const (
 	schedulePrefix = "schedule/"
 	floorsKey      = schedulePrefix + "floors"
-	// failedDay stands where the other indexes have a day.
-	failedDay = "all"
+	// AnyDay stands where other indexes have a day.
+	AnyDay = "all"
 
 	dayFormat = time.DateOnly
 )
@@ -75,6 +79,7 @@ func (t *Tenant) Hints() []Hint {
 	}
 	if t.State != TenantActive {
 		add(UpkeepOn, DayOf(t.DeleteAfter))
+		add(IdleNow, AnyDay)
 		return hints
 	}
 	for _, v := range t.Keys.Versions {
@@ -83,15 +88,21 @@ func (t *Tenant) Hints() []Hint {
 		}
 	}
 	if t.Last != nil && t.Last.Phase == Failed {
-		add(FailedNow, failedDay)
+		add(FailedNow, AnyDay)
 	}
-	if t.Rotation != nil || t.RotationPaused {
-		return hints // the write-ahead log keeps the one, and nothing the other
+	if t.RotationPaused {
+		add(IdleNow, AnyDay)
 	}
-	if due, own := t.OwnDueDate(); own {
+	due, own := t.OwnDueDate()
+	switch rotated := DayOf(t.LastRotatedAt()); {
+	case t.Rotation != nil: // the write-ahead log tells
+	case t.RotationPaused:
+		add(AgedOn, rotated)
+	case own:
 		add(DueOn, DayOf(due))
-	} else {
-		add(RotatedOn, DayOf(t.LastRotatedAt()))
+		add(AgedOn, rotated)
+	default:
+		add(RotatedOn, rotated)
 	}
 	return hints
 }
@@ -116,8 +127,20 @@ func (t *Tenant) DueDate(s RotationSettings) time.Time {
 	if due, own := t.OwnDueDate(); own {
 		return due
 	}
-	return t.LastRotatedAt().Add(IntervalLength(s.RotationInterval))
+	return t.Expires(s)
 }
+
+// Interval is how old t's key may get.
+func (t *Tenant) Interval(s RotationSettings) time.Duration {
+	if t.RotationInterval != "" {
+		return IntervalLength(t.RotationInterval)
+	}
+	return IntervalLength(s.RotationInterval)
+}
+
+// Expires is when t's key has the age at which it is to be rotated, whatever
+// else has put its rotation forward or off.
+func (t *Tenant) Expires(s RotationSettings) time.Time { return t.LastRotatedAt().Add(t.Interval(s)) }
 
 // Commit stores the record that follows old, nil for a new tenant, with its
 // hints: the one change of state that there is. The caller holds the tenant's
@@ -128,6 +151,12 @@ func (s *Store) Commit(ctx context.Context, old, next *Tenant) error {
 		had = old.Hints()
 	}
 	wants := next.Hints()
+	// Whoever has looked at the record before this looks at it again.
+	defer func() {
+		for _, h := range wants {
+			s.agenda.changed(h)
+		}
+	}()
 	for _, h := range wants {
 		if !slices.Contains(had, h) {
 			if err := s.PutHint(ctx, h); err != nil {
@@ -136,18 +165,27 @@ func (s *Store) Commit(ctx context.Context, old, next *Tenant) error {
 		}
 	}
 	if err := s.putTenant(ctx, next); err != nil {
-		s.population.forget()
+		for _, h := range had {
+			s.agenda.changed(h)
+		}
 		return err
-	}
-	if old == nil {
-		s.population.add(1)
 	}
 	for _, h := range had {
 		if !slices.Contains(wants, h) {
 			// If this fails the hint is one too many, and dropped later.
-			_ = s.delete(ctx, h.key())
+			_ = s.deleteHint(ctx, h)
 		}
 	}
+	return nil
+}
+
+// deleteHint deletes a hint that is wanted no more.
+func (s *Store) deleteHint(ctx context.Context, h Hint) error {
+	if err := s.delete(ctx, h.key()); err != nil {
+		s.agenda.changed(h)
+		return err
+	}
+	s.agenda.gone(h)
 	return nil
 }
 
@@ -173,7 +211,7 @@ func (s *Store) DropHint(ctx context.Context, t *Tenant, h Hint) error {
 	if err := s.Fence(ctx, t, h.TenantID); err != nil {
 		return err
 	}
-	return s.delete(ctx, h.key())
+	return s.deleteHint(ctx, h)
 }
 
 // Fence makes sure that the record is what was read. t is nil if there was none.
@@ -196,36 +234,37 @@ func (s *Store) HintShards(ctx context.Context, i Index, day string) ([]string, 
 	if err != nil {
 		return nil, fmt.Errorf("listing the schedule: %w", err)
 	}
+	for n, name := range shards {
+		shards[n] = strings.TrimSuffix(name, "/")
+	}
 	return shards, nil
 }
 
 // HintedTenants lists the tenants in one part of a day's hints.
 func (s *Store) HintedTenants(ctx context.Context, i Index, day, part string) ([]string, error) {
-	ids, err := s.storage.List(ctx, schedulePrefix+string(i)+"/"+day+"/"+part)
+	ids, err := s.storage.List(ctx, schedulePrefix+string(i)+"/"+day+"/"+part+"/")
 	if err != nil {
 		return nil, fmt.Errorf("listing the schedule: %w", err)
 	}
 	return slices.DeleteFunc(ids, func(id string) bool { return strings.HasSuffix(id, "/") }), nil
 }
 
-// FailedTenants lists the tenants whose latest rotation failed, as far as the
+// CountHints returns how many tenants lie under a day of an index, as far as the
 // index tells.
-func (s *Store) FailedTenants(ctx context.Context) ([]Hint, error) {
-	shards, err := s.HintShards(ctx, FailedNow, failedDay)
+func (s *Store) CountHints(ctx context.Context, i Index, day string) (int, error) {
+	shards, err := s.HintShards(ctx, i, day)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	var all []Hint
+	n := 0
 	for _, part := range shards {
-		ids, err := s.HintedTenants(ctx, FailedNow, failedDay, part)
+		ids, err := s.HintedTenants(ctx, i, day, part)
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
-		for _, id := range ids {
-			all = append(all, Hint{FailedNow, failedDay, id})
-		}
+		n += len(ids)
 	}
-	return all, nil
+	return n, nil
 }
 
 // floors are the days before which an index has no hints, so that a tick need
@@ -274,7 +313,7 @@ func (f *floors) write(ctx context.Context, s *Store, i Index, day string) error
 
 // lower makes sure that the floor is not above a hint that is to be written.
 func (f *floors) lower(ctx context.Context, s *Store, h Hint) error {
-	if h.Index == FailedNow {
+	if h.Day == AnyDay {
 		return nil
 	}
 	f.mu.Lock()

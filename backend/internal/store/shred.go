@@ -80,13 +80,11 @@ func (s *Store) Bury(ctx context.Context, t *Tenant, stone Tombstone) error {
 		return err
 	}
 	if err := s.forgetTenant(ctx, t.ID); err != nil {
-		s.population.forget()
 		return err
 	}
-	s.population.add(-1)
 	var errs []error
 	for _, h := range t.Hints() {
-		errs = append(errs, s.delete(ctx, h.key()))
+		errs = append(errs, s.deleteHint(ctx, h))
 	}
 	return errors.Join(errs...)
 }

@@ -50,12 +50,14 @@ type Store struct {
 
 	floors floors
 
-	population population
-	config     cached[Config]
-	keys       *keyCache
-	records    *recordCache
-	tenants    *registry
-	batches    batches
+	roll     roll
+	agenda   agenda
+	config   cached[Config]
+	settings cached[RotationSettings]
+	keys     *keyCache
+	records  *recordCache
+	tenants  *registry
+	batches  batches
 }
 
 // New returns a Store over storage. defaultOrgID is the organization's ID until
@@ -99,8 +101,13 @@ func (s *Store) Invalidate(_ context.Context, key string) {
 	switch {
 	case key == configKey:
 		s.config.drop()
+	case key == settingsKey:
+		s.settings.drop()
 	case hasPrefix(key, tenantPrefix):
 		s.records.drop(path.Base(key))
+		s.roll.forget(path.Base(key))
+	case hasPrefix(key, schedulePrefix):
+		s.agenda.clear()
 	case hasPrefix(key, pagePrefix):
 		s.tenants.drop(incarnationIn(key, pagePrefix))
 	case hasPrefix(key, keyPrefix):

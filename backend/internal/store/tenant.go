@@ -40,6 +40,9 @@ type Tenant struct {
 	// for the reason given.
 	RotateAfter  time.Time `json:"rotate_after,omitzero"`
 	RotateReason string    `json:"rotate_reason,omitempty"`
+	// FailedInARow counts the rotations, and tries of one, that have failed since
+	// one succeeded or somebody asked for one: RotateAfter moves away with it.
+	FailedInARow int `json:"failed_in_a_row,omitempty"`
 
 	// DeleteAfter and DeletedBy are of a tenant that is not active.
 	DeleteAfter time.Time `json:"delete_after,omitzero"`

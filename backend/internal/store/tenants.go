@@ -5,15 +5,9 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"slices"
-	"sync"
-
-	"golang.org/x/sync/errgroup"
 )
-
-// listsInFlight bounds the List calls made at once for one list of tenants.
-const listsInFlight = 16
 
 // Tenant reads the record of a tenant, which is shared: to change it, clone it.
 // It fails with [ErrTenantNotFound].
@@ -22,20 +16,35 @@ func (s *Store) Tenant(ctx context.Context, tenantID string) (*Tenant, error) {
 	if t != nil {
 		return t, nil
 	}
-	t = new(Tenant)
-	found, err := s.getJSON(ctx, tenantKey(tenantID), t)
+	t, err := s.readTenant(ctx, tenantID)
 	if err != nil {
 		return nil, err
 	}
-	if !found {
+	s.records.keep(t, generation)
+	return t, nil
+}
+
+// errRecord reports a record that is there and cannot be used.
+var errRecord = errors.New("the tenant's record is damaged")
+
+// readTenant is Tenant, from storage, and keeps nothing in memory.
+func (s *Store) readTenant(ctx context.Context, tenantID string) (*Tenant, error) {
+	t := new(Tenant)
+	entry, err := s.storage.Get(ctx, tenantKey(tenantID))
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", tenantKey(tenantID), err)
+	}
+	if entry == nil {
 		return nil, ErrTenantNotFound
+	}
+	if err := entry.DecodeJSON(t); err != nil {
+		return nil, fmt.Errorf("%w: decoding %s: %w", errRecord, tenantKey(tenantID), err)
 	}
 	if t.ID != tenantID {
 		// The record leads to keys and pages: one that was moved here would open
 		// another tenant's data under this one's name.
-		return nil, fmt.Errorf("the record of tenant %s belongs to another tenant", tenantID)
+		return nil, fmt.Errorf("%w: that of tenant %s belongs to another tenant", errRecord, tenantID)
 	}
-	s.records.keep(t, generation)
 	return t, nil
 }
 
@@ -56,39 +65,16 @@ func (s *Store) ActiveTenant(ctx context.Context, tenantID string) (*Tenant, err
 
 // putTenant stores the record of a tenant: see Commit.
 func (s *Store) putTenant(ctx context.Context, t *Tenant) error {
-	defer s.records.drop(t.ID) // after the write, and after a failed one too
-	return s.putJSON(ctx, tenantKey(t.ID), t)
+	err := s.putJSON(ctx, tenantKey(t.ID), t)
+	s.records.drop(t.ID) // after a failed write, too
+	s.roll.note(t.ID, true, err)
+	return err
 }
 
 // forgetTenant deletes the record of a tenant.
 func (s *Store) forgetTenant(ctx context.Context, tenantID string) error {
-	defer s.records.drop(tenantID)
-	return s.delete(ctx, tenantKey(tenantID))
-}
-
-// TenantIDs lists the tenants, sorted.
-func (s *Store) TenantIDs(ctx context.Context) ([]string, error) {
-	var (
-		mu  sync.Mutex
-		ids []string
-	)
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(listsInFlight)
-	for i := range 256 {
-		g.Go(func() error {
-			found, err := s.storage.List(ctx, fmt.Sprintf("%s%02x/", tenantPrefix, i))
-			if err != nil {
-				return fmt.Errorf("listing tenants: %w", err)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			ids = append(ids, found...)
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	slices.Sort(ids)
-	return ids, nil
+	err := s.delete(ctx, tenantKey(tenantID))
+	s.records.drop(tenantID)
+	s.roll.note(tenantID, false, err)
+	return err
 }

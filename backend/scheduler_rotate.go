@@ -1,0 +1,117 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+// rotateIfDue rotates the tenant of a hint if p says so, once there is a place
+// in the budget. It waits for that no longer than waiting lives.
+func (s *scheduler) rotateIfDue(ctx, waiting context.Context, p plan, a store.Appointment, did *tally) (again time.Time, err error) {
+	t, err := s.b.store.Tenant(ctx, a.TenantID)
+	if err != nil {
+		return time.Time{}, s.dropIfStale(ctx, a.Hint, err)
+	}
+	asked := p.asked(t)
+	if asked {
+		did.asked.Add(1)
+	}
+	if what, _ := p.due(t); what == nothing {
+		if asked || !t.Wants(a.Hint) {
+			return time.Time{}, s.dropIfStale(ctx, a.Hint, nil)
+		}
+		return p.dueAt(t), nil
+	}
+	if err := s.budget.acquire(waiting); err != nil {
+		return time.Time{}, nil //nolint:nilerr // the round begins anew, or the engine stops
+	}
+	return time.Time{}, s.serveNow(ctx, a.TenantID, s.budget.release, did)
+}
+
+// serveNow does what a tenant is due for, if it still is: waiting for the budget
+// may have taken hours. It sees to it that release is called once that is over.
+func (s *scheduler) serveNow(ctx context.Context, tenantID string, release func(), did *tally) error {
+	p, err := s.plan(ctx)
+	if err != nil {
+		release()
+		return err
+	}
+	t, err := s.b.store.Tenant(ctx, tenantID)
+	if err != nil {
+		release()
+		return passOver(err)
+	}
+	what, reason := p.due(t)
+	stillDue := func(t *store.Tenant) bool {
+		now, _ := p.due(t)
+		return now == what
+	}
+	switch what {
+	case nothing:
+		release()
+		return nil
+	case tryAgain:
+		return s.tryAgain(ctx, t, stillDue, release, did)
+	default:
+		return s.start(ctx, t, rotation.Request{
+			Reason: reason, Repeats: what == rotateInTime,
+			Unless: func(t *store.Tenant) bool { return !stillDue(t) },
+		}, release, did)
+	}
+}
+
+// start starts a rotation of t as the schedule's, and calls release when it is
+// not worked on any more. That somebody else was first is no error.
+func (s *scheduler) start(ctx context.Context, t *store.Tenant, req rotation.Request, release func(), did *tally) error {
+	req.Trigger = triggerScheduled
+	// One for each due date: looked at twice, a tenant is rotated once.
+	req.IdempotencyKey = fmt.Sprintf("schedule/%s/%d", t.Keys.Active().KeyID, t.Keys.Next)
+	req.InitiatedBy = store.Initiator{ID: "system", Name: "system"}
+	r, intent, err := s.b.engine.Start(ctx, t.ID, req)
+	s.carryOut(intent, release) // even after an error: then this undoes what it had begun
+	if err == nil && intent != nil {
+		did.rotated.Add(1)
+		s.b.Logger().Info("rotation started", "tenant_id", t.ID, "rotation_id", r.ID, "trigger", triggerScheduled)
+	}
+	return passOver(err)
+}
+
+// tryAgain lets t's latest rotation, which failed, go on.
+func (s *scheduler) tryAgain(ctx context.Context, t *store.Tenant, stillDue func(*store.Tenant) bool, release func(), did *tally) error {
+	r, intent, err := s.b.engine.TryAgain(ctx, t.ID, stillDue)
+	s.carryOut(intent, release)
+	if err == nil {
+		did.repeated.Add(1)
+		s.b.Logger().Info("rotation changed", "tenant_id", t.ID, "rotation_id", r.ID,
+			"action", string(rotation.Retry), "trigger", triggerScheduled)
+	}
+	return passOver(err)
+}
+
+func (s *scheduler) carryOut(i *rotation.Intent, then func()) {
+	if i == nil {
+		then()
+		return
+	}
+	s.b.workers.carryOutThen(*i, then)
+}
+
+// passOver makes nothing of an error that says that somebody else was first, or
+// that the tenant's state does not allow it.
+func passOver(err error) error {
+	var running *rotation.RunningError
+	var state *rotation.StateError
+	if errors.As(err, &running) || errors.As(err, &state) || errors.Is(err, rotation.ErrUnwanted) ||
+		errors.Is(err, store.ErrTenantNotFound) || errors.Is(err, store.ErrTenantDeleting) {
+		return nil
+	}
+	return err
+}
