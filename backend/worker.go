@@ -169,12 +169,15 @@ func (w *workers) resume(i rotation.Intent, log hclog.Logger) (over, progressed 
 	}
 	log.Debug("rotation in progress")
 	for {
-		settled, moved, err := w.pass(run)
-		progressed = progressed || moved
+		pending, err := run.Pending(w.ctx)
 		if err != nil {
 			return false, progressed, err
 		}
-		if !settled {
+		if len(pending) > 0 {
+			if err := w.move(run, pending); err != nil {
+				return false, progressed, err
+			}
+			progressed = true
 			continue
 		}
 		done, err := run.Finish(w.ctx)
@@ -188,19 +191,6 @@ func (w *workers) resume(i rotation.Intent, log hclog.Logger) (over, progressed 
 			return true, true, nil
 		}
 	}
-}
-
-// pass moves what is not on the target version; moved says that there was some.
-// Once it finds all settled, the rotation may end.
-func (w *workers) pass(run *rotation.Run) (settled, moved bool, err error) {
-	pending, err := run.Pending(w.ctx)
-	if err != nil || len(pending) == 0 {
-		return err == nil, false, err
-	}
-	if err := w.move(run, pending); err != nil {
-		return false, false, err
-	}
-	return run.Settled(pending), true, nil
 }
 
 // move moves pages, many in flight. It asks for one place in the pool at a time

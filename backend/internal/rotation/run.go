@@ -6,7 +6,6 @@ package rotation
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -100,20 +99,6 @@ func (r *Run) Pending(ctx context.Context) ([]store.PageRef, error) {
 	return r.unseen(ctx, t)
 }
 
-// Settled reports whether the run has seen all of refs on the target version by
-// now, or has given them up: then no other List need come before that of Finish.
-func (r *Run) Settled(refs []store.PageRef) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return !slices.ContainsFunc(refs, r.isPending)
-}
-
-// isPending reports whether a page is still to be moved. r.mu is held.
-func (r *Run) isPending(ref store.PageRef) bool {
-	_, failed := r.failures[ref.Place]
-	return ref.Leftover || !failed && !r.seen[ref.Place]
-}
-
 func (r *Run) unseen(ctx context.Context, t *store.Tenant) ([]store.PageRef, error) {
 	refs, err := r.e.store.ListPages(ctx, t)
 	if err != nil {
@@ -123,7 +108,8 @@ func (r *Run) unseen(ctx context.Context, t *store.Tenant) ([]store.PageRef, err
 	defer r.mu.Unlock()
 	var pending []store.PageRef
 	for _, ref := range refs {
-		if r.isPending(ref) {
+		_, failed := r.failures[ref.Place]
+		if ref.Leftover || !failed && !r.seen[ref.Place] {
 			pending = append(pending, ref)
 		}
 	}
