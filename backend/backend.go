@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/creation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
@@ -30,6 +31,7 @@ type backend struct {
 	storage    logical.Storage
 	store      *store.Store
 	engine     *rotation.Engine
+	creation   *creation.Engine
 	deletion   *deletion.Engine
 	workers    *workers
 	schedule   *scheduler
@@ -53,6 +55,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 		now:     func() time.Time { return clock().UTC() },
 	}
 	b.engine = rotation.NewEngine(b.store, intentLog{b.storage}, b.now)
+	b.creation = creation.NewEngine(b.store, creationLog{b.storage})
 	b.deletion = deletion.NewEngine(b.store, b.now)
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
@@ -107,18 +110,22 @@ func (b *backend) periodic(context.Context, *logical.Request) error {
 	return nil
 }
 
-// takeUp starts, in the background, a worker for every unfinished rotation.
+// takeUp starts, in the background, a worker for every unfinished rotation, and
+// one for every creation of a tenant that broke off.
 func (b *backend) takeUp() {
 	if !b.WriteSafeReplicationState() {
 		return // a standby or secondary: its leader does it
 	}
 	b.workers.background(func(ctx context.Context) error {
-		intents, err := b.intents(ctx)
+		all, err := b.readLog(ctx)
 		if err != nil {
 			return err
 		}
-		for _, i := range intents {
+		for _, i := range all.rotations {
 			b.workers.carryOut(i)
+		}
+		for _, i := range all.creations {
+			b.resolve(i)
 		}
 		return nil
 	})

@@ -73,6 +73,7 @@ func (w *witness) exists() bool {
 // atRest checks what has to hold once everything has come to an end.
 func (w *witness) atRest() {
 	w.t.Helper()
+	w.noOrphans()
 	for _, stone := range w.disk.Keys("tombstones/") {
 		_, inc, _ := strings.Cut(stone, testTenant+".")
 		for _, prefix := range []string{"keys/", "pages/", "history/", "progress/"} {
@@ -104,6 +105,21 @@ func (w *witness) atRest() {
 		if st["status"] == "completed" {
 			require.Equal(w.t, st["items_to_rotate"], st["items_rotated"], "accounts")
 		}
+	}
+}
+
+// noOrphans checks that every key in storage is of an incarnation that a record
+// names.
+func (w *witness) noOrphans() {
+	w.t.Helper()
+	known := map[string]bool{}
+	for _, key := range w.disk.Keys("tenants/") {
+		rec := new(store.Tenant)
+		require.NoError(w.t, json.Unmarshal(w.disk.Value(key), rec))
+		known[rec.Incarnation] = true
+	}
+	for _, key := range w.disk.Keys("keys/") {
+		require.True(w.t, known[strings.Split(key, "/")[1]], "%s is of no tenant", key)
 	}
 }
 

@@ -189,8 +189,8 @@ func (b *backend) putTenant(ctx context.Context, id string, change tenantChange)
 	return next, b.store.Commit(ctx, t, next)
 }
 
-// createTenant writes the tenant's keys under a new incarnation and then the
-// record, which makes it exist. Keys without a record are never used.
+// createTenant makes a tenant under a new incarnation. The caller holds its lock
+// exclusively.
 func (b *backend) createTenant(ctx context.Context, id string, change tenantChange) (*store.Tenant, error) {
 	keyType := keyring.DefaultKeyType
 	if change.keyType != nil {
@@ -210,13 +210,11 @@ func (b *backend) createTenant(ctx context.Context, id string, change tenantChan
 		PlacementKeyID: placementID, Keys: keyring.NewRing(keyID, keyType, now),
 	}
 	change.apply(t)
-	if err := b.store.CreateKey(ctx, t.Binding(placementID, "", keyring.PlacementKey)); err != nil {
-		return nil, err
+	intent, err := b.creation.Create(ctx, t)
+	if intent != nil {
+		b.resolve(*intent)
 	}
-	if err := b.store.CreateKey(ctx, t.Binding(keyID, keyType, keyring.PageKey)); err != nil {
-		return nil, err
-	}
-	return t, b.store.Commit(ctx, nil, t)
+	return t, err
 }
 
 func (b *backend) tenantResponse(ctx context.Context, t *store.Tenant) (*logical.Response, error) {

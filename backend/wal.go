@@ -12,15 +12,22 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/mitchellh/mapstructure"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/creation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 )
 
-// walRotation is the kind of the log entries that a rotation leaves while it is
-// unfinished. They are the list of unfinished rotations.
-const walRotation = "rotation"
+// The kinds of entries in the log.
+const (
+	// walRotation is of those that a rotation leaves while it is unfinished. They
+	// are the list of unfinished rotations.
+	walRotation = "rotation"
+	// walCreation is of those that the creation of a tenant leaves until its record
+	// is written.
+	walCreation = "creation"
+)
 
 // errUnfinished keeps an entry of the log: a nil would delete it.
-var errUnfinished = errors.New("the rotation is unfinished and being worked on")
+var errUnfinished = errors.New("what the entry is about is unfinished and being worked on")
 
 // intentLog keeps intents in the framework's write-ahead log.
 type intentLog struct{ storage logical.Storage }
@@ -36,31 +43,69 @@ func (l intentLog) Delete(ctx context.Context, id string) error {
 	return nil
 }
 
-// intents lists the log.
-func (b *backend) intents(ctx context.Context) ([]rotation.Intent, error) {
+// creationLog keeps intents of creations beside them.
+type creationLog struct{ storage logical.Storage }
+
+func (l creationLog) Put(ctx context.Context, i creation.Intent) (string, error) {
+	return framework.PutWAL(context.WithoutCancel(ctx), l.storage, walCreation, i)
+}
+
+func (l creationLog) Delete(ctx context.Context, id string) error {
+	return intentLog(l).Delete(ctx, id)
+}
+
+// unfinishedWork is what the log has.
+type unfinishedWork struct {
+	rotations []rotation.Intent
+	creations []creation.Intent
+}
+
+// readLog reads the whole log.
+func (b *backend) readLog(ctx context.Context) (all unfinishedWork, err error) {
 	ids, err := framework.ListWAL(ctx, b.storage)
 	if err != nil {
-		return nil, fmt.Errorf("listing the write-ahead log: %w", err)
+		return all, fmt.Errorf("listing the write-ahead log: %w", err)
 	}
-	var intents []rotation.Intent
 	for _, id := range ids {
 		entry, err := framework.GetWAL(ctx, b.storage, id)
 		if err != nil {
-			return nil, fmt.Errorf("reading the write-ahead log: %w", err)
+			return all, fmt.Errorf("reading the write-ahead log: %w", err)
 		}
-		if entry == nil || entry.Kind != walRotation {
+		if entry == nil {
 			continue
 		}
+		if err := all.add(id, entry); err != nil {
+			// It must not keep the others from being worked on.
+			b.Logger().Error("an entry of the write-ahead log cannot be read", "wal_id", id, "error", err)
+		}
+	}
+	return all, nil
+}
+
+func (w *unfinishedWork) add(id string, entry *framework.WALEntry) error {
+	switch entry.Kind {
+	case walRotation:
 		i, err := decodeIntent(entry.Data)
 		if err != nil {
-			// It must not keep the other rotations from being worked on.
-			b.Logger().Error("an entry of the write-ahead log cannot be read", "wal_id", id, "error", err)
-			continue
+			return err
 		}
 		i.ID = id
-		intents = append(intents, i)
+		w.rotations = append(w.rotations, i)
+	case walCreation:
+		i, err := decodeCreation(entry.Data)
+		if err != nil {
+			return err
+		}
+		i.ID = id
+		w.creations = append(w.creations, i)
 	}
-	return intents, nil
+	return nil
+}
+
+// intents lists the rotations in the log.
+func (b *backend) intents(ctx context.Context) ([]rotation.Intent, error) {
+	all, err := b.readLog(ctx)
+	return all.rotations, err
 }
 
 func decodeIntent(data any) (i rotation.Intent, err error) {
@@ -73,28 +118,52 @@ func decodeIntent(data any) (i rotation.Intent, err error) {
 	return i, nil
 }
 
-// walRollback is called for entries older than ten minutes, counted from their
-// creation: so for a rotation that is running well, too. The entry is kept
-// unless the rotation is over or never started; Resume tells, and deletes it
-// then itself. Vault does not log the error.
+func decodeCreation(data any) (i creation.Intent, err error) {
+	if err := mapstructure.Decode(data, &i); err != nil {
+		return i, fmt.Errorf("decoding an intent: %w", err)
+	}
+	if i.TenantID == "" || i.Incarnation == "" {
+		return i, errors.New("an intent in the write-ahead log is incomplete")
+	}
+	return i, nil
+}
+
+// resolve finds out, in the background, what became of a creation.
+func (b *backend) resolve(i creation.Intent) {
+	b.workers.untilDone("creation/"+i.Incarnation, func(ctx context.Context) error {
+		return b.creation.Resume(ctx, i)
+	})
+}
+
+// walRollback is called for entries that were written ten minutes ago, or longer:
+// so for a rotation that is running well, too. The entry is kept
+// unless what it is about is over or never started; Resume tells, and deletes it
+// then itself. The framework does not pass the entry's ID, so the log is read for
+// it. Vault does not log the error.
 func (b *backend) walRollback(ctx context.Context, _ *logical.Request, kind string, data any) error {
-	if kind != walRotation {
+	if kind != walRotation && kind != walCreation {
 		return fmt.Errorf("write-ahead log entry of unknown kind %q", kind)
 	}
 	if !b.WriteSafeReplicationState() {
 		return errUnfinished // not this node's to decide
 	}
-	wanted, err := decodeIntent(data)
-	if err != nil {
-		return err // intents logs it
+	wanted := unfinishedWork{}
+	if err := wanted.add("", &framework.WALEntry{Kind: kind, Data: data}); err != nil {
+		return err // readLog logs it
 	}
-	intents, err := b.intents(ctx) // the framework does not pass the entry's ID
+	all, err := b.readLog(ctx)
 	if err != nil {
 		return err
 	}
-	for _, i := range intents {
-		if i.RotationID == wanted.RotationID {
+	for _, i := range all.rotations {
+		if len(wanted.rotations) > 0 && i.RotationID == wanted.rotations[0].RotationID {
 			b.workers.carryOut(i)
+			return errUnfinished
+		}
+	}
+	for _, i := range all.creations {
+		if len(wanted.creations) > 0 && i.Incarnation == wanted.creations[0].Incarnation {
+			b.resolve(i)
 			return errUnfinished
 		}
 	}

@@ -52,10 +52,13 @@ func newWorkers(e *rotation.Engine, limit func() int, log hclog.Logger) *workers
 	}
 }
 
-// background runs f outside of any request, again and again with growing pauses
+// background takes up what is unfinished: see untilDone.
+func (w *workers) background(f func(context.Context) error) { w.untilDone("", f) }
+
+// untilDone runs f outside of any request, again and again with growing pauses
 // until it succeeds or the engine stops.
-func (w *workers) background(f func(context.Context) error) {
-	w.begin("", func() {
+func (w *workers) untilDone(id string, f func(context.Context) error) {
+	w.begin(id, func() {
 		for pause := firstBackoff; ; pause = min(2*pause, maxBackoff) {
 			err := f(w.ctx)
 			if err == nil || w.ctx.Err() != nil {
