@@ -181,11 +181,13 @@ func crashAt(t *testing.T, prepared func() *witness, act func(*witness), p point
 	act(w)
 	failed := w.failed
 	m.crash()
+	w.counted()
 
 	if p.second.n > 0 {
 		m = openMount(t, m.disk, p.second.n, p.second.fault)
 		advance(time.Minute)
 		m.crash()
+		w.counted()
 	}
 	w = w.on(openMount(t, m.disk, 0, faulty.None))
 	w.again(failed, p.first.n%2 == 0)

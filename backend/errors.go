@@ -50,6 +50,7 @@ var statuses = []struct {
 	{keyring.ErrVersion, http.StatusBadRequest, ""},
 	{keyring.ErrVersionDestroyed, http.StatusGone, "what is encrypted under a version of the key that was destroyed cannot be read any more"},
 	{store.ErrContended, http.StatusServiceUnavailable, ""},
+	{store.ErrKeyExhausted, http.StatusServiceUnavailable, "the tenant's key has sealed as many messages as aes256-gcm allows: rotate it, or wait until the schedule does within minutes"},
 }
 
 // answer turns an error into what Vault is to answer. Over gRPC an error keeps

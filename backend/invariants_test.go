@@ -76,7 +76,7 @@ func (w *witness) atRest() {
 	w.noOrphans()
 	for _, stone := range w.disk.Keys("tombstones/") {
 		_, inc, _ := strings.Cut(stone, testTenant+".")
-		for _, prefix := range []string{"keys/", "pages/", "history/", "progress/"} {
+		for _, prefix := range []string{"keys/", "pages/", "history/", "progress/", "seals/"} {
 			require.Empty(w.t, w.disk.Keys(prefix+inc), "of a tenant that was shredded")
 		}
 	}
@@ -90,6 +90,7 @@ func (w *witness) atRest() {
 	require.Nil(w.t, rec.Rotation, "unfinished rotation")
 	w.scheduled(rec)
 	w.versions(rec)
+	w.counted()
 	failed := rec.Last != nil && rec.Last.Phase == store.Failed
 	for _, key := range w.disk.Keys("pages/") {
 		if failed {

@@ -48,6 +48,7 @@ func openMount(t *testing.T, disk *faulty.Disk, n int, fault faulty.Fault) *moun
 	}, time.Now)
 	require.NoError(t, err)
 	m.b = b
+	m.limitSeals(fewSeals)
 	require.NoError(t, b.Initialize(context.Background(), &logical.InitializationRequest{Storage: m.storage}))
 	return m
 }

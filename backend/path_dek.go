@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
@@ -17,7 +18,7 @@ func (b *backend) dekPaths() []*framework.Path {
 		"current_version":        described(framework.TypeInt, "The active version."),
 		"current_key_id":         described(framework.TypeString, "Its key ID."),
 		"min_decryption_version": described(framework.TypeInt, "The least version whose ciphertexts are opened."),
-		"versions":               described(framework.TypeSlice, "The versions, oldest first, with their states, times, and how many pages are on each."),
+		"versions":               described(framework.TypeSlice, "The versions, oldest first, with their states, times, how many pages are on each, and for aes256-gcm how much each has sealed at most."),
 	})
 	return []*framework.Path{{
 		Pattern: tenantPattern + "/dek$",
@@ -27,7 +28,9 @@ func (b *backend) dekPaths() []*framework.Path {
 		},
 		HelpSynopsis: "A tenant's data-encryption key: its versions.",
 		HelpDescription: "Exactly one version is active. A deactivated one still opens what is on it; " +
-			"of a destroyed one the key is gone. pages says how many pages of items are on a version.",
+			"of a destroyed one the key is gone. pages says how many pages of items are on a version. " +
+			"For aes256-gcm, whose keys may seal seal_limit messages each, page_seals and external_seals say how many " +
+			"the page key and the external key have sealed at most; at half of the limit the schedule rotates the key.",
 	}}
 }
 
@@ -46,7 +49,12 @@ func (b *backend) readDEK(ctx context.Context, _ *logical.Request, d *framework.
 	}
 	versions := make([]map[string]any, 0, len(t.Keys.Versions))
 	for i := range t.Keys.Versions {
-		versions = append(versions, versionValue(&t.Keys.Versions[i], usage, external))
+		v := &t.Keys.Versions[i]
+		value := versionValue(v, usage, external)
+		if err := b.addSeals(ctx, t, v, external[v.KeyID], value); err != nil {
+			return nil, err
+		}
+		versions = append(versions, value)
 	}
 	active := t.Keys.Active()
 	return &logical.Response{Data: map[string]any{
@@ -55,6 +63,19 @@ func (b *backend) readDEK(ctx context.Context, _ *logical.Request, d *framework.
 		"min_decryption_version": t.LeastDecryptable(),
 		"versions":               versions,
 	}}, nil
+}
+
+// addSeals adds how much a version has sealed, if its type has a limit.
+func (b *backend) addSeals(ctx context.Context, t *store.Tenant, v *keyring.Version, external bool, value map[string]any) error {
+	if v.KeyType != keyring.AES256GCM || v.State == keyring.Destroyed {
+		return nil
+	}
+	sealed, err := b.store.Seals(ctx, t, v, external)
+	if err != nil {
+		return err
+	}
+	value["page_seals"], value["external_seals"], value["seal_limit"] = sealed.Page, sealed.External, b.store.SealLimit()
+	return nil
 }
 
 // tenantUsage reads a tenant's record and counts its pages under the tenant's

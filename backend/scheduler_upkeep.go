@@ -16,10 +16,11 @@ import (
 // records.
 const lookOverEvery = 24 * time.Hour
 
-// upkeep destroys keys and tenants whose time has come, and looks over
-// what nobody else would come across.
+// upkeep replaces worn keys, destroys keys and tenants whose time has come, and
+// looks over what nobody else would come across.
 func (s *scheduler) upkeep(ctx context.Context, did *tally) error {
 	now := s.b.now()
+	s.replaceWorn(ctx, did)
 	return errors.Join(
 		s.days(ctx, ctx, store.UpkeepOn, store.DayOf(now), now, did, s.keepUp),
 		s.lookOver(ctx, now, did),

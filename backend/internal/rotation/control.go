@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
@@ -99,8 +100,8 @@ func (e *Engine) change(next *store.Tenant, a Action) (changed bool, err error) 
 }
 
 // mayGoBack makes sure that the version that a cancel would make the active one
-// has its key: it may have been destroyed by force before the rotation was
-// retried.
+// has its key, which may have been destroyed by force before the rotation was
+// retried, and that the key may go on sealing.
 func (e *Engine) mayGoBack(ctx context.Context, t *store.Tenant) error {
 	from, err := t.Keys.Usable(t.Rotation.From)
 	if err == nil {
@@ -108,6 +109,20 @@ func (e *Engine) mayGoBack(ctx context.Context, t *store.Tenant) error {
 	}
 	if store.KeyGone(err) {
 		return &StateError{fmt.Sprintf("rotation %s cannot be rolled back: the key of version %d is gone", t.Rotation.ID, t.Rotation.From)}
+	}
+	if err != nil {
+		return err
+	}
+	return e.mustNotBeWorn(ctx, t, t.Rotation, from)
+}
+
+// mustNotBeWorn makes sure that the version that pages are to be sealed under
+// has room for it: the rotation could neither end nor make way for another.
+func (e *Engine) mustNotBeWorn(ctx context.Context, t *store.Tenant, r *store.Rotation, v *keyring.Version) error {
+	worn, err := e.store.Worn(ctx, t, v)
+	if err == nil && worn {
+		err = &StateError{fmt.Sprintf("rotation %s cannot move pages to version %d: its key nears the %d messages that aes256-gcm allows",
+			r.ID, v.Number, e.store.SealLimit())}
 	}
 	return err
 }
@@ -125,6 +140,9 @@ func (e *Engine) retry(ctx context.Context, t, next *store.Tenant, r *store.Rota
 	if t.Rotation != nil || t.Last == nil || t.Last.ID != r.ID || r.Phase != store.Failed {
 		return nil, nil, &StateError{fmt.Sprintf("rotation %s is %s: only the latest rotation can be retried, and only if it failed",
 			r.ID, statusOf[r.Phase])}
+	}
+	if err := e.mustNotBeWorn(ctx, t, r, t.Keys.Active()); err != nil {
+		return nil, nil, err
 	}
 	again := *r
 	again.Phase = store.Sweeping

@@ -107,6 +107,9 @@ func (e *Engine) destroyVersion(ctx context.Context, t *store.Tenant, v keyring.
 	if err := e.store.DestroyKey(ctx, t.Incarnation, v.KeyID); err != nil {
 		return v, err
 	}
+	if err := e.store.ForgetSeals(ctx, t.Incarnation, v); err != nil {
+		return v, err
+	}
 	next, now := t.Clone(), e.now()
 	next.Keys.Destroy(v.Number, now)
 	v.State, v.DestroyedAt = keyring.Destroyed, now // the ring may have forgotten it by now

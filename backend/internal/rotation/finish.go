@@ -182,6 +182,11 @@ func (e *Engine) destroy(ctx context.Context, next *store.Tenant, v keyring.Vers
 			return err
 		}
 	}
+	if !external[v.KeyID] {
+		if err := e.store.ForgetSeals(ctx, next.Incarnation, v); err != nil {
+			return err
+		}
+	}
 	next.Keys.DestroyPageKey(v.Number, external[v.KeyID], e.now())
 	return nil
 }

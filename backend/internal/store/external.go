@@ -20,6 +20,9 @@ var ErrNoExternalKey = errors.New("the version has no external key")
 
 func externalID(keyID string) string { return keyID + externalSuffix }
 
+// versionKeyID is the key ID of the version whose page or external key keyID is.
+func versionKeyID(keyID string) string { return strings.TrimSuffix(keyID, externalSuffix) }
+
 func externalBinding(t *Tenant, v *keyring.Version) keyring.Binding {
 	return t.Binding(externalID(v.KeyID), v.KeyType, keyring.ExternalKey)
 }

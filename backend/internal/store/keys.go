@@ -96,7 +96,11 @@ func (s *Store) CreateKey(ctx context.Context, b keyring.Binding) error {
 	if err != nil {
 		return fmt.Errorf("encoding a key entry: %w", err)
 	}
-	return s.putSealWrapped(ctx, wrappedKeyKey(b.Incarnation, b.KeyID), value)
+	if err := s.putSealWrapped(ctx, wrappedKeyKey(b.Incarnation, b.KeyID), value); err != nil {
+		return err
+	}
+	s.madeKey(b)
+	return nil
 }
 
 // DestroyKey deletes the entry of a key and forgets the opened key. The caller
@@ -135,6 +139,7 @@ func (s *Store) aead(ctx context.Context, b keyring.Binding) (keyring.AEAD, erro
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", b.KeyID, ErrKeyDamaged, err)
 	}
+	a = s.counted(b, a)
 	s.keys.opened.Add(b.KeyID, a)
 	return a, nil
 }

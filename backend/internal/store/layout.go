@@ -21,6 +21,7 @@ const (
 	pagePrefix     = "pages/"
 	historyPrefix  = "history/"
 	progressPrefix = "progress/"
+	sealsPrefix    = "seals/"
 
 	tombstonePrefix = "tombstones/"
 )
@@ -61,3 +62,8 @@ func historyKey(incarnation string, version int) string {
 }
 
 func progressKey(incarnation string) string { return progressPrefix + incarnation }
+
+func sealsOf(incarnation string) string { return sealsPrefix + incarnation + "/" }
+
+// sealsKey is the same for both keys of a version.
+func sealsKey(incarnation, keyID string) string { return sealsOf(incarnation) + versionKeyID(keyID) }

@@ -41,10 +41,10 @@ func (s *Store) DestroyAllKeys(ctx context.Context, incarnation string) error {
 	return nil
 }
 
-// DeleteContent deletes the pages, the history and the progress of an
+// DeleteContent deletes the pages, the history, the progress and the counts of an
 // incarnation, and forgets what is in memory of it.
 func (s *Store) DeleteContent(ctx context.Context, incarnation string) error {
-	for _, prefix := range []string{pagesOf(incarnation), historyOf(incarnation)} {
+	for _, prefix := range []string{pagesOf(incarnation), historyOf(incarnation), sealsOf(incarnation)} {
 		if err := s.deleteBelow(ctx, prefix); err != nil {
 			return err
 		}

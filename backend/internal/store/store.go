@@ -55,6 +55,7 @@ type Store struct {
 	config   cached[Config]
 	settings cached[RotationSettings]
 	keys     *keyCache
+	seals    *seals
 	records  *recordCache
 	tenants  *registry
 	batches  batches
@@ -69,6 +70,7 @@ func New(storage logical.Storage, defaultOrgID string) *Store {
 		tenantLocks: locksutil.CreateLocks(),
 		pageLocks:   locksutil.CreateLocks(),
 		keys:        newKeyCache(),
+		seals:       newSeals(),
 		records:     newRecordCache(),
 		tenants:     newRegistry(),
 	}
