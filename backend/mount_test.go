@@ -39,18 +39,47 @@ func newMount(t *testing.T) *mount {
 // nth operation.
 func openMount(t *testing.T, disk *faulty.Disk, n int, fault faulty.Fault) *mount {
 	t.Helper()
+	m := conditions{}.engine(t, disk, n, fault)
+	m.start()
+	return m
+}
+
+// conditions are what an engine runs under, for tests that it matters to.
+type conditions struct {
+	log    hclog.Logger       // nil keeps no log
+	clock  func() time.Time   // nil is the time package's
+	system logical.SystemView // nil is an active node's
+}
+
+// engine is an engine that has not been started.
+func (c conditions) engine(t *testing.T, disk *faulty.Disk, n int, fault faulty.Fault) *mount {
+	t.Helper()
+	if c.log == nil {
+		c.log = hclog.NewNullLogger()
+	}
+	if c.clock == nil {
+		c.clock = time.Now
+	}
+	if c.system == nil {
+		c.system = logical.StaticSystemView{PluginEnvironment: &logical.PluginEnvironment{}}
+	}
 	m := &mount{t: t, disk: disk, storage: faulty.Open(disk, n, fault)}
 	b, err := newBackend(context.Background(), &logical.BackendConfig{
 		StorageView: m.storage,
 		BackendUUID: "6f2b1a6e-0000-4000-8000-000000000000",
-		Logger:      hclog.NewNullLogger(),
-		System:      logical.StaticSystemView{PluginEnvironment: &logical.PluginEnvironment{}},
-	}, time.Now)
+		Logger:      c.log,
+		System:      c.system,
+	}, c.clock)
 	require.NoError(t, err)
 	m.b = b
 	m.limitSeals(fewSeals)
-	require.NoError(t, b.Initialize(context.Background(), &logical.InitializationRequest{Storage: m.storage}))
 	return m
+}
+
+// start initializes the engine, which takes up what is unfinished.
+func (m *mount) start() {
+	m.t.Helper()
+	require.NoError(m.t, m.b.Initialize(context.Background(), &logical.InitializationRequest{Storage: m.storage}))
 }
 
 // close stops the engine as Vault does.

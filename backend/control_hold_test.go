@@ -1,0 +1,86 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"strings"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+)
+
+// takePlace takes the only place in the pool, without which no page is moved.
+func (w *walk) takePlace() (release func()) {
+	pool := w.b.workers.pool
+	<-pool.request()
+	return pool.release
+}
+
+func (w *walk) holdStart() (release func()) {
+	release = w.takePlace()
+	w.request()
+	return release
+}
+
+// holdMiddle holds the sweep between two pages.
+func (w *walk) holdMiddle() (release func()) {
+	pool, asked := w.b.workers.pool, false
+	w.storage.Hook(func(op, key string) {
+		if op == "put" && strings.HasPrefix(key, "pages/") && !asked {
+			asked = true
+			pool.request() // given when this page is done
+		}
+	})
+	w.request()
+	w.storage.Hook(nil)
+	require.True(w.t, asked)
+	require.Len(w.t, w.pagesOnDisk(), 2, "versions that pages are on")
+	return pool.release
+}
+
+// holdEnd holds the rotation when it has moved and read every page, at its last
+// List but that of its end, without a lock.
+func (w *walk) holdEnd() (release func()) {
+	on, looks := make(chan struct{}), 0
+	w.storage.Hook(func(op, key string) {
+		if op == "list" && strings.HasPrefix(key, "pages/") && len(w.pagesOnDisk()) == 1 {
+			if looks++; looks == 3 {
+				<-on
+			}
+		}
+	})
+	w.request()
+	require.Equal(w.t, 3, looks)
+	require.Equal(w.t, map[int]int{2: len(w.disk.Keys("pages/"))}, w.pagesOnDisk())
+	return func() { close(on) }
+}
+
+// holdRetiring lets the old key's deletion fail.
+func (w *walk) holdRetiring() (release func()) {
+	m := w.mount
+	m.storage.Hook(func(op, key string) {
+		if op == "delete" && strings.HasPrefix(key, "keys/") {
+			m.storage.FailNext(1, faulty.Before)
+		}
+	})
+	w.request()
+	advance(10 * time.Second)
+	return func() { m.storage.Hook(nil) }
+}
+
+// pagesOnDisk counts the pages on each version.
+func (m *mount) pagesOnDisk() map[int]int {
+	on := map[int]int{}
+	for _, key := range m.disk.Keys("pages/") {
+		on[versionOf(m.disk.Value(key))]++
+	}
+	return on
+}
+
+// versionOf is the version in the clear header of a page.
+func versionOf(page []byte) int {
+	return int(page[1])<<24 | int(page[2])<<16 | int(page[3])<<8 | int(page[4])
+}
