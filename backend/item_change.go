@@ -6,7 +6,6 @@ package backend
 import (
 	"encoding/json"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -205,85 +204,4 @@ func (p patch) mergeMetadata(cur map[string]string) (map[string]string, error) {
 		target[k] = v
 	}
 	return parseMetadata(merged(target, p.metadata))
-}
-
-// merged is MergePatch of RFC 7396, section 2, for a patch that is an object. It
-// changes target.
-func merged(target, patch map[string]any) map[string]any {
-	if target == nil {
-		target = map[string]any{}
-	}
-	for name, value := range patch {
-		switch v := value.(type) {
-		case nil:
-			delete(target, name)
-		case map[string]any:
-			inner, _ := target[name].(map[string]any) // anything else is replaced
-			target[name] = merged(inner, v)
-		default:
-			target[name] = v
-		}
-	}
-	return target
-}
-
-var errMetadata = invalid("metadata must be an object of strings")
-
-func parseMetadata(value any) (map[string]string, error) {
-	if value == nil {
-		return nil, nil
-	}
-	object, ok := value.(map[string]any)
-	if !ok {
-		return nil, errMetadata
-	}
-	metadata := make(map[string]string, len(object))
-	for k, v := range object {
-		text, ok := v.(string)
-		if !ok {
-			return nil, errMetadata
-		}
-		metadata[k] = text
-	}
-	return metadata, nil
-}
-
-// encodeData encodes the secret of an item. It refuses numbers that Vault may
-// already have changed on their way here. No message names what is in it.
-func encodeData(data map[string]any) ([]byte, error) {
-	if !exactNumbers(data) {
-		return nil, invalid("data must not have a number of magnitude 2^53 or more, which would arrive changed: send it as a string")
-	}
-	encoded, err := json.Marshal(data)
-	if err != nil {
-		return nil, invalid("data must be an object of JSON values")
-	}
-	return encoded, nil
-}
-
-func exactNumbers(value any) bool {
-	switch v := value.(type) {
-	case map[string]any:
-		for _, member := range v {
-			if !exactNumbers(member) {
-				return false
-			}
-		}
-	case []any:
-		for _, element := range v {
-			if !exactNumbers(element) {
-				return false
-			}
-		}
-	case float64:
-		return math.Abs(v) < maxExactNumber
-	case json.Number:
-		f, err := v.Float64()
-		return err == nil && math.Abs(f) < maxExactNumber
-	case int:
-		return v > -maxExactNumber && v < maxExactNumber
-	case int64:
-		return v > -maxExactNumber && v < maxExactNumber
-	}
-	return true
 }

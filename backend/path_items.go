@@ -6,7 +6,6 @@ package backend
 import (
 	"context"
 	"encoding/json"
-	"slices"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -101,54 +100,6 @@ func parseKind(text string) (store.Kind, error) {
 		return 0, invalid("kind must be credentials, apiKeys or secrets")
 	}
 	return kind, nil
-}
-
-// opsUnderLock is how many changes of a bulk write are made under the tenant's
-// lock at a time: who waits to take it exclusively does not wait for all.
-const opsUnderLock = 2500
-
-// apply makes changes, some at a time.
-func (b *backend) apply(ctx context.Context, tenant string, ops ...*store.Op) error {
-	b.foreground.touch(b.now())
-	if len(ops) > opsUnderLock {
-		t, err := b.store.ActiveTenant(ctx, tenant)
-		if err != nil {
-			return err
-		}
-		// Neighbours in storage together, so that a page is written once.
-		if ops, err = b.store.InOrder(ctx, t, ops); err != nil {
-			return err
-		}
-	}
-	for some := range slices.Chunk(ops, opsUnderLock) {
-		if err := b.applySome(ctx, tenant, some); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// applySome makes changes under the tenant's shared lock, held from reading the
-// record until they are stored.
-func (b *backend) applySome(ctx context.Context, tenant string, ops []*store.Op) error {
-	defer b.store.Shared(tenant)()
-	t, err := b.store.ActiveTenant(ctx, tenant)
-	if err != nil {
-		return err
-	}
-	b.store.Apply(ctx, t, ops...)
-	return nil
-}
-
-// applyOne makes one change and answers with the new revision.
-func (b *backend) applyOne(ctx context.Context, tenant string, op *store.Op) (*logical.Response, error) {
-	if err := b.apply(ctx, tenant, op); err != nil {
-		return nil, err
-	}
-	if op.Err != nil || op.Item == nil {
-		return nil, op.Err
-	}
-	return &logical.Response{Data: map[string]any{"revision": op.Item.Revision}}, nil
 }
 
 func (b *backend) listItems(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
