@@ -8,7 +8,6 @@ package faulty
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -43,82 +42,6 @@ func (f Fault) String() string {
 	return [...]string{"none", "error before the effect", "error after it, stale cache", "error after it", "process gone"}[f]
 }
 
-// Disk is what survives a crash.
-type Disk struct {
-	mu      sync.Mutex
-	entries map[string]logical.StorageEntry
-	stale   map[string]*logical.StorageEntry // what Vault's cache wrongly shows
-	notes   map[string]int                   // what a test counts, over crashes too
-}
-
-// NewDisk returns an empty disk.
-func NewDisk() *Disk {
-	return &Disk{
-		entries: map[string]logical.StorageEntry{}, stale: map[string]*logical.StorageEntry{}, notes: map[string]int{},
-	}
-}
-
-// Clone returns a copy of the disk.
-func (d *Disk) Clone() *Disk {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return &Disk{entries: maps.Clone(d.entries), stale: maps.Clone(d.stale), notes: maps.Clone(d.notes)}
-}
-
-// Note counts something that has happened, for the test.
-func (d *Disk) Note(what string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.notes[what]++
-}
-
-// Noted is how often something was noted.
-func (d *Disk) Noted(what string) int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.notes[what]
-}
-
-// RestartVault drops Vault's cache.
-func (d *Disk) RestartVault() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	clear(d.stale)
-}
-
-// Keys returns the keys of the entries on disk that have a prefix, sorted.
-func (d *Disk) Keys(prefix string) []string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	var keys []string
-	for k := range d.entries {
-		if strings.HasPrefix(k, prefix) {
-			keys = append(keys, k)
-		}
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-// Value returns the value on disk, nil if there is none.
-func (d *Disk) Value(key string) []byte {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return slices.Clone(d.entries[key].Value)
-}
-
-// Set changes the value on disk behind everyone's back; nil removes it.
-func (d *Disk) Set(key string, value []byte) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.stale, key)
-	if value == nil {
-		delete(d.entries, key)
-		return
-	}
-	d.entries[key] = logical.StorageEntry{Key: key, Value: slices.Clone(value)}
-}
-
 // Storage is a disk as one plugin process sees it. It is safe for concurrent
 // use.
 type Storage struct {
@@ -146,13 +69,6 @@ func (s *Storage) Ops() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.ops
-}
-
-// Struck reports whether the fault has happened.
-func (s *Storage) Struck() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.fault != None && s.ops >= s.at
 }
 
 // Kill lets every later operation fail: the process has died.
@@ -296,23 +212,4 @@ func (s *Storage) write(ctx context.Context, op, key string, effect func()) erro
 		return ErrInjected
 	}
 	return nil
-}
-
-// keepStale lets Get go on showing what it shows now. The caller holds d.mu.
-func (d *Disk) keepStale(key string) {
-	if _, already := d.stale[key]; already {
-		return
-	}
-	if e, found := d.entries[key]; found {
-		d.stale[key] = clone(&e)
-	} else {
-		d.stale[key] = nil
-	}
-}
-
-func clone(e *logical.StorageEntry) *logical.StorageEntry {
-	if e == nil {
-		return nil
-	}
-	return &logical.StorageEntry{Key: e.Key, Value: slices.Clone(e.Value), SealWrap: e.SealWrap}
 }
