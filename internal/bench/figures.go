@@ -79,7 +79,9 @@ var sections = []section{
 		{"rotate_items_per_second", itemsPerSecond, goal{}},
 		{"rotate_pages_per_second", pagesPerSecond, goal{}},
 		{"floor_pages_per_second", pagesPerSecond, goal{}},
+		{"floor_rewrite_pages_per_second", pagesPerSecond, goal{}},
 		{"ratio_rotate_vs_floor", ratioUnit, atLeast(0.8)},
+		{"ratio_rotate_vs_rewrite_floor", ratioUnit, goal{}},
 	}},
 	{measure: rotateVersusPeer, figures: []figure{
 		{"peer_items_per_second", itemsPerSecond, goal{}},
@@ -98,8 +100,10 @@ var sections = []section{
 		{"write_requests_per_second", requestsPerSecond, goal{}},
 		{"write_small_requests_per_second", requestsPerSecond, goal{}},
 		{"kv2_write_requests_per_second", requestsPerSecond, goal{}},
+		{"floor_write_requests_per_second", requestsPerSecond, goal{}},
 		{"ratio_write_vs_kv2", ratioUnit, atLeast(1)},
 		{"ratio_write_small_vs_kv2", ratioUnit, atLeast(1)},
+		{"ratio_write_vs_floor", ratioUnit, goal{}},
 	}},
 	{measure: bulkWrites, figures: []figure{
 		{"bulk_write_items_per_second", itemsPerSecond, goal{}},

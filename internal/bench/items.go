@@ -32,7 +32,7 @@ func itemReads(ctx context.Context, b *bench) error {
 }
 
 // itemWrites compares writes of items, spread over many pages and all on one,
-// with writes of KV v2.
+// with writes of KV v2, and with a handler that only puts one page.
 func itemWrites(ctx context.Context, b *bench) error {
 	for _, prepare := range []func() error{
 		func() error { return b.fill(ctx, b.large()) },
@@ -44,15 +44,17 @@ func itemWrites(ctx context.Context, b *bench) error {
 		}
 	}
 	rates, err := alternate(ctx, b.rounds(4),
-		b.requests(b.write(b.large())), b.requests(b.write(b.small())), b.requests(b.writeKV()))
+		b.requests(b.write(b.large())), b.requests(b.write(b.small())), b.requests(b.writeKV()), b.requests(b.putOnce()))
 	if err != nil {
 		return err
 	}
 	b.set("write_requests_per_second", median(rates[0]))
 	b.set("write_small_requests_per_second", median(rates[1]))
 	b.set("kv2_write_requests_per_second", median(rates[2]))
+	b.set("floor_write_requests_per_second", median(rates[3]))
 	b.set("ratio_write_vs_kv2", medianRatio(rates[0], rates[2]))
 	b.set("ratio_write_small_vs_kv2", medianRatio(rates[1], rates[2]))
+	b.set("ratio_write_vs_floor", medianRatio(rates[0], rates[3]))
 	return nil
 }
 
@@ -127,6 +129,18 @@ func (b *bench) writeKV() func(context.Context, int) error {
 	secrets := b.sized(20_000)
 	return func(ctx context.Context, n int) error {
 		path := kvMount + "/data/single/" + floorplugin.Name(rand.IntN(secrets)) // #nosec G404 -- any will do
+		_, err := b.vault.send(ctx, http.MethodPost, path, bodies[n%len(bodies)])
+		return err
+	}
+}
+
+// putOnce has the floor backend put any of as many entries as a tenant of
+// 100,000 items has pages.
+func (b *bench) putOnce() func(context.Context, int) error {
+	bodies := writeBodies()
+	pages := b.sized(1400)
+	return func(ctx context.Context, n int) error {
+		path := fmt.Sprintf("%s/write/%d", floorMount, rand.IntN(pages)) // #nosec G404 -- any will do
 		_, err := b.vault.send(ctx, http.MethodPost, path, bodies[n%len(bodies)])
 		return err
 	}

@@ -47,10 +47,13 @@ func rotateVersusFloor(ctx context.Context, b *bench) error {
 	if _, err := b.floor(ctx, "fill", entries); err != nil {
 		return err
 	}
-	rates, err := alternate(ctx, b.rounds(5), b.rotating(t), func(ctx context.Context) (float64, error) {
-		took, err := b.floor(ctx, "move", entries)
-		return float64(pages) / took, err
-	})
+	floor := func(work string) side {
+		return func(ctx context.Context) (float64, error) {
+			took, err := b.floor(ctx, work, entries)
+			return float64(pages) / took, err
+		}
+	}
+	rates, err := alternate(ctx, b.rounds(5), b.rotating(t), floor("move"), floor("rewrite"))
 	if err != nil {
 		return err
 	}
@@ -61,7 +64,9 @@ func rotateVersusFloor(ctx context.Context, b *bench) error {
 	b.set("rotate_items_per_second", median(rates[0]))
 	b.set("rotate_pages_per_second", median(pageRates))
 	b.set("floor_pages_per_second", median(rates[1]))
+	b.set("floor_rewrite_pages_per_second", median(rates[2]))
 	b.set("ratio_rotate_vs_floor", medianRatio(pageRates, rates[1]))
+	b.set("ratio_rotate_vs_rewrite_floor", medianRatio(pageRates, rates[2]))
 	return nil
 }
 

@@ -38,7 +38,11 @@ func (r *Run) Finish(ctx context.Context) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	pending, err := r.unseen(ctx, t)
+	config, err := r.e.store.Config(ctx)
+	if err != nil {
+		return false, err
+	}
+	pending, err := r.unseen(ctx, t, config)
 	if err != nil || len(pending) > 0 {
 		return false, err
 	}
@@ -48,7 +52,7 @@ func (r *Run) Finish(ctx context.Context) (done bool, err error) {
 	case r.phase == store.RollingBack:
 		err = r.rollBack(ctx, t)
 	default:
-		err = r.retire(ctx, t)
+		err = r.retire(ctx, t, config)
 	}
 	return err == nil, err
 }
@@ -56,11 +60,7 @@ func (r *Run) Finish(ctx context.Context) (done bool, err error) {
 // retire destroys the keys that no page is on any more, or, if they are to be
 // kept for a while, settles when they go. From the first Put on the rotation
 // cannot be cancelled.
-func (r *Run) retire(ctx context.Context, t *store.Tenant) error {
-	config, err := r.e.store.Config(ctx)
-	if err != nil {
-		return err
-	}
+func (r *Run) retire(ctx context.Context, t *store.Tenant, config store.Config) error {
 	if config.RetiredKeyRetention == 0 && t.Rotation.Phase != store.Retiring {
 		next := t.Clone()
 		next.Rotation.Phase = store.Retiring

@@ -25,10 +25,10 @@ type Run struct {
 	mu        sync.Mutex
 	counted   bool
 	begunWith store.Counts // what had been rotated by then, once counted
-	// seen are the pages that this run has found, or after a cancel put, on the
-	// target version. They cannot leave it: every write since the phase began
-	// uses that version.
-	seen     map[store.Place]bool
+	// seen are the pages that this run has put, or found, on the target version;
+	// after a cancel, put only. They cannot leave it: every write since the phase
+	// began uses that version.
+	seen     map[store.Place]store.Moved
 	failures map[store.Place]store.Failure
 	failed   int // items on those pages
 	// strayed are pages that were listed and then did not count: a page does that
@@ -52,7 +52,7 @@ func (e *Engine) newRun(t *store.Tenant, intent Intent) *Run {
 	r := &Run{
 		e: e, intent: intent, phase: t.Rotation.Phase, target: target(t.Rotation),
 		began: now, moved: now, noted: now,
-		seen: map[store.Place]bool{}, failures: map[store.Place]store.Failure{}, strayed: map[store.Place]bool{},
+		seen: map[store.Place]store.Moved{}, failures: map[store.Place]store.Failure{}, strayed: map[store.Place]bool{},
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -96,10 +96,14 @@ func (r *Run) Pending(ctx context.Context) ([]store.PageRef, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.unseen(ctx, t)
+	config, err := r.e.store.Config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return r.unseen(ctx, t, config)
 }
 
-func (r *Run) unseen(ctx context.Context, t *store.Tenant) ([]store.PageRef, error) {
+func (r *Run) unseen(ctx context.Context, t *store.Tenant, c store.Config) ([]store.PageRef, error) {
 	refs, err := r.e.store.ListPages(ctx, t)
 	if err != nil {
 		return nil, err
@@ -109,11 +113,20 @@ func (r *Run) unseen(ctx context.Context, t *store.Tenant) ([]store.PageRef, err
 	var pending []store.PageRef
 	for _, ref := range refs {
 		_, failed := r.failures[ref.Place]
-		if ref.Leftover || !failed && !r.seen[ref.Place] {
+		if ref.Leftover || !failed && !r.sure(ref.Place, c) {
 			pending = append(pending, ref)
 		}
 	}
 	return pending, nil
+}
+
+// sure reports whether enough is known of a page. To have put it is enough where
+// all pages are read again before the old key is destroyed, some days later, and
+// after a cancel; where the key goes at once, the page must have been read since.
+func (r *Run) sure(p store.Place, c store.Config) bool {
+	how, seen := r.seen[p]
+	keyStays := c.RetiredKeyRetention > 0
+	return seen && (how == store.Stayed || keyStays || r.phase == store.RollingBack)
 }
 
 // Move moves one page. It holds the tenant's lock shared from reading the
@@ -141,10 +154,9 @@ func (r *Run) Move(ctx context.Context, ref store.PageRef) error {
 	return nil
 }
 
-// note keeps what a move showed. Forward, a page that was rewritten is read once
-// more before it counts: that is the verifying pass. Back, only a write that
-// succeeded after the cancel counts. It returns false for a page that is listed
-// again and again but does not count: what is cached of the pages is wrong.
+// note keeps what a move showed: back, only a write that succeeded after the
+// cancel counts. It returns false for a page that is listed again and again but
+// does not count: what is cached of the pages is wrong.
 func (r *Run) note(ref store.PageRef, moved store.Moved, back bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -155,8 +167,8 @@ func (r *Run) note(ref store.PageRef, moved store.Moved, back bool) bool {
 		again := r.strayed[ref.Place]
 		r.strayed[ref.Place] = true
 		return !again
-	case back == (moved == store.Rewrote):
-		r.seen[ref.Place] = true
+	case moved == store.Rewrote || !back:
+		r.seen[ref.Place] = moved
 	}
 	return true
 }

@@ -47,25 +47,24 @@ func FuzzDecodeSlots(f *testing.F) {
 	item, err := (&Item{Name: "n", Data: []byte(`{"a":1}`), Revision: 1}).encode()
 	require.NoError(f, err)
 	for _, s := range []slots{nil, {{Hash: 1, Kind: Secrets, Item: item}}, {{Hash: 1, Item: item}, {Hash: 1 << 63, Kind: APIKeys, Item: item}}} {
-		encoded, err := s.encode()
-		require.NoError(f, err)
-		f.Add(encoded)
+		f.Add(s.encode())
 	}
-	f.Add([]byte{0x81, 0x83, 0x00, 0x09, 0x00})
-	f.Add([]byte{0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
+	f.Add([]byte{0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 9, 0, 0, 0, 0})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff})
+	f.Add([]byte{0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, encoded []byte) {
 		s, err := decodeSlots(encoded)
 		if err != nil {
 			require.ErrorIs(t, err, ErrPageDamaged)
 			return
 		}
+		require.Equal(t, encoded, s.encode(), "slots have one form")
 		children := s.split("")
 		require.Len(t, s, len(children[0])+len(children[1]))
 		require.Equal(t, len(s), s.counts().Total())
 		for _, sl := range s {
 			_, _, _ = s.find(sl.Hash, sl.Kind, "n") // a damaged item is an error
 		}
-		_, _ = s.encode() // of a damaged item an error, too
 	})
 }
 

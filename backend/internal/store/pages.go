@@ -78,7 +78,7 @@ func (s *Store) locate(ctx context.Context, w *working, h Hash) (p Place, empty 
 	return "", false, ErrContended
 }
 
-// getPage returns the raw page at p, or nil.
+// getPage returns the raw page at p from storage, or nil.
 func (s *Store) getPage(ctx context.Context, incarnation string, p Place) ([]byte, error) {
 	e, err := s.storage.Get(ctx, pageKey(incarnation, p))
 	if err != nil {
@@ -94,20 +94,60 @@ func (s *Store) getPage(ctx context.Context, incarnation string, p Place) ([]byt
 // directory is dropped.
 func (s *Store) putPage(ctx context.Context, w *working, p Place, page []byte) error {
 	e := &logical.StorageEntry{Key: pageKey(w.incarnation, p), Value: page}
+	had := s.pages.begin(e.Key)
 	if err := s.storage.Put(context.WithoutCancel(ctx), e); err != nil {
+		s.pages.end(e.Key, nil)
 		w.dir.drop()
 		return fmt.Errorf("writing page %s: %w", p, err)
 	}
+	if !had {
+		page = nil // nobody reads it: a rotation must not push out what is read
+	}
+	s.pages.end(e.Key, page)
 	return nil
 }
 
 // deletePage deletes a page; the directory learns of it from the caller.
 func (s *Store) deletePage(ctx context.Context, w *working, p Place) error {
-	if err := s.delete(ctx, pageKey(w.incarnation, p)); err != nil {
+	key := pageKey(w.incarnation, p)
+	s.pages.begin(key)
+	defer s.pages.end(key, nil)
+	if err := s.delete(ctx, key); err != nil {
 		w.dir.drop()
 		return err
 	}
 	return nil
+}
+
+// opened is a page as it was found and opened.
+type opened struct {
+	Header
+	encoded []byte // its slots
+}
+
+// openPageAt reads and opens the page at p for a request; nil if it does not
+// show. Beside [ErrPageDamaged] it fails with one of the errors that KeyGone
+// tells. What comes from the cache and does not open is read from storage.
+func (s *Store) openPageAt(ctx context.Context, t *Tenant, w *working, p Place) (*opened, error) {
+	key := pageKey(w.incarnation, p)
+	raw, generation := s.pages.get(key)
+	if raw != nil {
+		if h, encoded, err := s.openRaw(ctx, t, p, raw); err == nil {
+			return &opened{h, encoded}, nil
+		}
+		s.pages.drop(key)
+		_, generation = s.pages.get(key)
+	}
+	raw, err := s.getPage(ctx, w.incarnation, p)
+	if err != nil || raw == nil {
+		return nil, err
+	}
+	h, encoded, err := s.openRaw(ctx, t, p, raw)
+	if err != nil {
+		return nil, err
+	}
+	s.pages.keep(key, raw, generation)
+	return &opened{h, encoded}, nil
 }
 
 // openRaw returns the header and the encoded slots of a raw page. Beside
@@ -173,21 +213,7 @@ func (s *Store) read(ctx context.Context, t *Tenant, w *working, h Hash) (*conte
 		if err != nil || empty {
 			return nil, err
 		}
-		raw, err := s.getPage(ctx, w.incarnation, p)
-		if err != nil {
-			return nil, err
-		}
-		if raw == nil {
-			isEmpty, err := s.readHidden(ctx, w, p, h)
-			if err != nil {
-				return nil, err
-			}
-			if isEmpty {
-				return &content{place: p}, nil
-			}
-			continue
-		}
-		header, encoded, err := s.openRaw(ctx, t, p, raw)
+		page, err := s.openPageAt(ctx, t, w, p)
 		if KeyGone(err) {
 			last = err
 			if t, err = s.sameTenant(ctx, t); err != nil {
@@ -198,11 +224,21 @@ func (s *Store) read(ctx context.Context, t *Tenant, w *working, h Hash) (*conte
 		if err != nil {
 			return nil, err
 		}
-		decoded, err := decodeSlots(encoded)
+		if page == nil {
+			isEmpty, err := s.readHidden(ctx, w, p, h)
+			if err != nil {
+				return nil, err
+			}
+			if isEmpty {
+				return &content{place: p}, nil
+			}
+			continue
+		}
+		decoded, err := decodeSlots(page.encoded)
 		if err != nil {
 			return nil, err
 		}
-		return &content{place: p, version: header.Version, slots: decoded}, nil
+		return &content{place: p, version: page.Version, slots: decoded}, nil
 	}
 	if last != nil {
 		return nil, fmt.Errorf("%w: %w", ErrPageDamaged, last)

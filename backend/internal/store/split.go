@@ -5,7 +5,6 @@ package store
 
 import (
 	"context"
-	"fmt"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -26,19 +25,15 @@ func (s *Store) forWriting(ctx context.Context, t *Tenant, w *working, p Place) 
 	if empty {
 		return s.firstPage(ctx, w)
 	}
-	raw, err := s.getPage(ctx, w.incarnation, p)
+	page, err := s.openPageAt(ctx, t, w, p)
 	if err != nil {
 		return writable{}, false, err
 	}
-	if raw == nil {
+	if page == nil {
 		isEmpty, err := s.hidden(ctx, w, p)
 		return writable{}, isEmpty, err
 	}
-	_, encoded, err := s.openRaw(ctx, t, p, raw)
-	if err != nil {
-		return writable{}, false, err
-	}
-	decoded, err := decodeSlots(encoded)
+	decoded, err := decodeSlots(page.encoded)
 	return writable{slots: decoded}, err == nil, err
 }
 
@@ -76,12 +71,8 @@ func (s *Store) sealAndPut(ctx context.Context, t *Tenant, w *working, p Place, 
 	if err != nil {
 		return Header{}, err
 	}
-	encoded, err := sl.encode()
-	if err != nil {
-		return Header{}, fmt.Errorf("encoding page %s: %w", p, err)
-	}
 	h := Header{Version: v.Number, Counts: sl.counts()}
-	page, err := sealPage(t, p, h, a, encoded)
+	page, err := sealPage(t, p, h, a, sl.encode())
 	if err != nil {
 		return Header{}, err
 	}

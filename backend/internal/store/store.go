@@ -57,6 +57,7 @@ type Store struct {
 	keys     *keyCache
 	seals    *seals
 	records  *recordCache
+	pages    *pageCache
 	tenants  *registry
 	batches  batches
 }
@@ -72,6 +73,7 @@ func New(storage logical.Storage, defaultOrgID string) *Store {
 		keys:        newKeyCache(),
 		seals:       newSeals(),
 		records:     newRecordCache(),
+		pages:       newPageCache(cachedPageBytes),
 		tenants:     newRegistry(),
 	}
 }
@@ -111,6 +113,7 @@ func (s *Store) Invalidate(_ context.Context, key string) {
 	case hasPrefix(key, schedulePrefix):
 		s.agenda.clear()
 	case hasPrefix(key, pagePrefix):
+		s.pages.drop(key)
 		s.tenants.drop(incarnationIn(key, pagePrefix))
 	case hasPrefix(key, keyPrefix):
 		s.keys.drop()

@@ -126,11 +126,7 @@ func (s *Store) moveHidden(ctx context.Context, t *Tenant, w *working, p Place, 
 	if err != nil || !isEmpty {
 		return Elsewhere, err
 	}
-	encoded, err := slots(nil).encode()
-	if err != nil {
-		return Elsewhere, err
-	}
-	return Rewrote, s.reseal(ctx, t, w, p, Header{Version: version}, encoded)
+	return Rewrote, s.reseal(ctx, t, w, p, Header{Version: version}, slots(nil).encode())
 }
 
 // deleteLeftover deletes what a split that did not finish left over, only after

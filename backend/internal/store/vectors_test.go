@@ -188,9 +188,7 @@ func (v *pageVector) checkItems(t *testing.T, encoded []byte) {
 		require.True(t, hash >= v.Place.first() && hash <= v.Place.last())
 		again, err := it.encode()
 		require.NoError(t, err)
-		require.Equal(t, []byte(decoded[i].Item), again)
+		require.Equal(t, decoded[i].Item, again)
 	}
-	again, err := decoded.encode()
-	require.NoError(t, err)
-	require.Equal(t, encoded, again)
+	require.Equal(t, encoded, decoded.encode())
 }

@@ -156,7 +156,7 @@ func (s *Store) commit(ctx context.Context, t *Tenant, w *working, p Place, ops 
 		settleAll(ops, err)
 		return nil
 	}
-	e := edit{slots: cur.slots, bytes: cur.slots.size(), maxItem: limit.MaxItemBytes}
+	e := edit{slots: slices.Clone(cur.slots), bytes: cur.slots.size(), maxItem: limit.MaxItemBytes}
 	for _, op := range ops {
 		if !e.apply(op) {
 			break // it, and those after it, wait until the page has split
@@ -164,6 +164,13 @@ func (s *Store) commit(ctx context.Context, t *Tenant, w *working, p Place, ops 
 	}
 	var big []Place
 	switch {
+	case len(ops) > 1 && e.bytes > roomyBytes && len(p) < maxDepth:
+		// Split what is there and send the changes again, to the children:
+		// split with them, they would be written once for each level.
+		if big, err = s.split(ctx, t, w, p, cur.slots, cur.isNew); err != nil {
+			settleAll(ops, err)
+		}
+		return big
 	case e.full || tooLarge(p, e.slots):
 		big, err = s.split(ctx, t, w, p, e.slots, cur.isNew)
 	case e.changed:
@@ -172,6 +179,10 @@ func (s *Store) commit(ctx context.Context, t *Tenant, w *working, p Place, ops 
 	settleAll(e.done, err)
 	return big
 }
+
+// roomyBytes is how large a page may become before it is split without the
+// changes that would make it so.
+const roomyBytes = 2 * pageBytes
 
 // tooLarge reports whether a page with these slots is to split.
 func tooLarge(p Place, sl slots) bool {

@@ -32,6 +32,11 @@ func noopPaths() []*framework.Path {
 			Callbacks: on(logical.ReadOperation, noopRead),
 		},
 		{
+			Pattern:   "write/(?P<entry>[0-9]+)$",
+			Fields:    map[string]*framework.FieldSchema{"entry": text(), "data": {Type: framework.TypeMap}},
+			Callbacks: on(logical.UpdateOperation, putOnce),
+		},
+		{
 			Pattern: `tenants/(?P<tenant_id>[^/]+)/encrypt$`,
 			Fields: map[string]*framework.FieldSchema{
 				"tenant_id": text(), "plaintext": text(), "associated_data": text(),
@@ -60,6 +65,24 @@ func noopRead(_ context.Context, _ *logical.Request, d *framework.FieldData) (*l
 		"created_at":  "2025-07-10T14:35:00.123456789Z",
 		"updated_at":  "2025-07-10T14:35:00.123456789Z",
 	}}, nil
+}
+
+// writtenBytes is the mean size of a page of the tenants measured.
+const writtenBytes = 23_000
+
+var written [writtenBytes]byte
+
+// putOnce does of a write what cannot be left out: it puts one entry of a page's
+// size.
+func putOnce(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	entry, _ := d.Get("entry").(string)
+	if _, ok := d.Get("data").(map[string]any); !ok || entry == "" {
+		return nil, logical.ErrInvalidRequest
+	}
+	if err := req.Storage.Put(ctx, &logical.StorageEntry{Key: "write/" + entry, Value: written[:]}); err != nil {
+		return nil, err
+	}
+	return &logical.Response{Data: map[string]any{"revision": 1}}, nil
 }
 
 func noopEncrypt(_ context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {

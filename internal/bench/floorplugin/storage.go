@@ -14,9 +14,11 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// storagePaths offers "fill", which writes entries of random bytes, and "move",
-// which gets, puts and gets again each of them, as a rotation does with pages,
-// and tells how long that took.
+// storagePaths offers "fill", which writes entries of random bytes, and two works
+// that tell how long they took: "move" gets, puts and gets again each of them, as
+// a rotation does with pages whose old key is to be destroyed at once; "rewrite"
+// gets and puts them, as one does whose pages are read again before a key that is
+// kept for some days is destroyed.
 func storagePaths() []*framework.Path {
 	fields := map[string]*framework.FieldSchema{
 		"entries":  {Type: framework.TypeInt, Description: "How many entries."},
@@ -32,7 +34,7 @@ func storagePaths() []*framework.Path {
 			},
 		}
 	}
-	return []*framework.Path{path("fill", fill), path("move", move)}
+	return []*framework.Path{path("fill", fill), path("move", move), path("rewrite", rewrite)}
 }
 
 // timed does each for every entry, in parallel, and answers with the seconds.
@@ -61,7 +63,7 @@ func fill(ctx context.Context, s logical.Storage, key string, bytes int) error {
 	return s.Put(ctx, &logical.StorageEntry{Key: key, Value: value})
 }
 
-func move(ctx context.Context, s logical.Storage, key string, _ int) error {
+func rewrite(ctx context.Context, s logical.Storage, key string, _ int) error {
 	entry, err := s.Get(ctx, key)
 	if err != nil {
 		return err
@@ -69,9 +71,13 @@ func move(ctx context.Context, s logical.Storage, key string, _ int) error {
 	if entry == nil {
 		return fmt.Errorf("%s is not there", key)
 	}
-	if err := s.Put(ctx, entry); err != nil {
+	return s.Put(ctx, entry)
+}
+
+func move(ctx context.Context, s logical.Storage, key string, bytes int) error {
+	if err := rewrite(ctx, s, key, bytes); err != nil {
 		return err
 	}
-	_, err = s.Get(ctx, key)
+	_, err := s.Get(ctx, key)
 	return err
 }
