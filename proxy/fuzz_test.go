@@ -5,12 +5,15 @@ package proxy
 
 import (
 	"encoding/json"
+	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/api"
 	"github.com/stretchr/testify/require"
 )
 
@@ -111,5 +114,93 @@ func FuzzSettingsRequest(f *testing.F) {
 			requirePublicError(t, w, 401, "UNAUTHORIZED")
 			require.Empty(t, fake.intervals)
 		}
+	})
+}
+
+// FuzzLoginRequest throws bodies at the login: a username becomes part of a path
+// of Vault's, so only what is one plain segment of it gets there.
+func FuzzLoginRequest(f *testing.F) {
+	for _, username := range []string{"alice", "a.b-c", "", ".", "..", "a/../b", "a/b", "a%2fb", "a\u0000", "a?b", "\u00e9"} {
+		raw, err := json.Marshal(map[string]string{"username": username, "password": "x"})
+		require.NoError(f, err)
+		f.Add("application/json", string(raw))
+	}
+	f.Add("text/plain", `{"username": "alice", "password": "x"}`)
+	f.Add("application/json", `{"username": "alice"}`)
+	f.Add("application/json", `{"username": ["alice"], "password": null}`)
+	s := newStand(f)
+	fake := &recordingVault{}
+	s.Proxy.vault = fake
+	f.Fuzz(func(t *testing.T, contentType, text string) {
+		fake.users = nil
+		r := httptest.NewRequest("POST", loginPath, strings.NewReader(text))
+		r.Header = http.Header{"Content-Type": {contentType}}
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		switch w.Code {
+		case 200:
+			require.Len(t, fake.users, 1)
+			require.Regexp(t, `^[A-Za-z0-9_.-]+$`, fake.users[0])
+			require.NotContains(t, []string{".", ".."}, fake.users[0])
+		case 400:
+			requirePublicError(t, w, 400, "INVALID_REQUEST")
+			require.Empty(t, fake.users)
+		default:
+			requirePublicError(t, w, 401, "UNAUTHORIZED")
+			require.Empty(t, fake.users)
+		}
+	})
+}
+
+// answering is a Vault that gives one answer to everything.
+type answering struct {
+	status int
+	body   string
+}
+
+// RoundTrip implements http.RoundTripper.
+func (a *answering) RoundTrip(r *http.Request) (*http.Response, error) {
+	return &http.Response{
+		StatusCode: a.status, Header: http.Header{"Content-Type": {"application/json"}},
+		Body: io.NopCloser(strings.NewReader(a.body)), Request: r,
+	}, nil
+}
+
+// FuzzVaultAnswer throws answers at the client: whatever Vault, or what stands in
+// its place, says, a caller gets a rotation that has an ID, or an error in a form
+// that can be sent.
+func FuzzVaultAnswer(f *testing.F) {
+	for _, body := range []string{
+		`{"data": {"rotation_id": "` + rotationID + `", "started_at": "2026-01-31T00:00:00Z", "items_to_rotate": {"secrets": 1}}}`,
+		`{"errors": ["1 error occurred:\n\t* rotation ` + rotationID + ` of this tenant is in progress\n\n"]}`,
+		`{"errors": ["in progress"], "data": {"rotation_id": "` + rotationID + `"}}`,
+		`{"errors": ["permission denied"]}`, `{"errors": null}`, `{"data": []}`, `{"data": {"percent": "x"}}`, "null", "", "<html>",
+	} {
+		for _, status := range []int{200, 204, 400, 403, 409, 429, 472, 500, 503} {
+			f.Add(status, body)
+		}
+	}
+	vault := &answering{}
+	client, err := NewClient(ClientConfig{API: &api.Config{Address: "http://127.0.0.1:1", HttpClient: &http.Client{Transport: vault}}})
+	require.NoError(f, err)
+	f.Fuzz(func(t *testing.T, status int, body string) {
+		if status < 200 || status > 599 || status/100 == 3 {
+			return // nothing that the library takes for an answer
+		}
+		vault.status, vault.body = status, body
+		rotation, err := client.Rotation(t.Context(), "hvs.x", tenantID, rotationID)
+		if err == nil {
+			require.NotEmpty(t, rotation.RotationID)
+			return
+		}
+		var refused *VaultError
+		if errors.As(err, &refused) {
+			require.Equal(t, status, refused.Status)
+			require.NotContains(t, refused.Text(), "\n")
+		}
+		prob := asProblem(err, noRotation)
+		require.GreaterOrEqual(t, prob.status, 400)
+		_, err = json.Marshal(adminError(prob, "", time.Now()))
+		require.NoError(t, err)
 	})
 }

@@ -11,7 +11,7 @@ import (
 // recordingVault is a Vault that agrees to everything, for tests in which a
 // connection would only cost time.
 type recordingVault struct {
-	tenants, intervals []string
+	tenants, intervals, users []string
 }
 
 func (v *recordingVault) Login(context.Context, Realm, string) (Token, error) {
@@ -19,6 +19,7 @@ func (v *recordingVault) Login(context.Context, Realm, string) (Token, error) {
 }
 
 func (v *recordingVault) LoginUser(_ context.Context, username, _ string) (User, error) {
+	v.users = append(v.users, username)
 	return User{Token: Token{Value: "hvs.x"}, Username: username}, nil
 }
 

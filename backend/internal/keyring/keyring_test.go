@@ -168,3 +168,28 @@ func TestAssociatedDataTellsListsApart(t *testing.T) {
 		seen[ad] = true
 	}
 }
+
+// FuzzUnwrap takes what storage may hold in place of a wrapped key. Whatever it
+// is, it is refused, or it is the key.
+func FuzzUnwrap(f *testing.F) {
+	ctx := context.Background()
+	kek, err := NewKEK("kek-1", bytes.Repeat([]byte{1}, KeySize))
+	require.NoError(f, err)
+	key, home := bytes.Repeat([]byte{2}, KeySize), Binding{Tenant: "t", Incarnation: "i", KeyID: "k", KeyType: XAES256GCM, Purpose: PageKey}
+	wrapped, err := kek.Wrap(ctx, key, home)
+	require.NoError(f, err)
+	f.Add(wrapped)
+	f.Add(wrapped[:len(wrapped)-1])
+	f.Add(append(bytes.Clone(wrapped), 0))
+	f.Add([]byte{})
+	f.Add([]byte{0x0a, 0x00})
+	f.Add(append([]byte{0x0a, minWrapped}, make([]byte, minWrapped)...))
+	f.Fuzz(func(t *testing.T, entry []byte) {
+		opened, err := kek.Unwrap(ctx, entry, home)
+		if err != nil {
+			require.ErrorIs(t, err, ErrUnwrap)
+			return
+		}
+		require.Equal(t, key, opened)
+	})
+}
