@@ -18,6 +18,7 @@ import (
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/creation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
@@ -37,6 +38,8 @@ type backend struct {
 	schedule   *scheduler
 	foreground foreground
 	now        func() time.Time
+
+	newWrappingKey func() ([]byte, error) // keyring's
 }
 
 // Factory makes the engine for one mount. It writes nothing: Vault refuses
@@ -53,6 +56,8 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 		storage: conf.StorageView,
 		store:   store.New(conf.StorageView, conf.BackendUUID),
 		now:     func() time.Time { return clock().UTC() },
+
+		newWrappingKey: keyring.NewWrappingKey,
 	}
 	b.engine = rotation.NewEngine(b.store, intentLog{b.storage}, b.now)
 	b.creation = creation.NewEngine(b.store, creationLog{b.storage})
@@ -70,6 +75,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 			b.itemPaths(),
 			b.dekPaths(),
 			b.versionPaths(),
+			b.importPaths(),
 			b.encryptPaths(),
 			b.datakeyPaths(),
 			b.rotationPaths(),

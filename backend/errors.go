@@ -48,6 +48,9 @@ var statuses = []struct {
 	{store.ErrRevision, http.StatusConflict, ""},
 	{keyring.ErrKeyType, http.StatusBadRequest, ""},
 	{keyring.ErrVersion, http.StatusBadRequest, ""},
+	{keyring.ErrImport, http.StatusBadRequest, ""},
+	{keyring.ErrHashFunction, http.StatusBadRequest, ""},
+	{keyring.ErrNotWrapped, http.StatusBadRequest, ""},
 	{keyring.ErrVersionDestroyed, http.StatusGone, "what is encrypted under a version of the key that was destroyed cannot be read any more"},
 	{store.ErrContended, http.StatusServiceUnavailable, ""},
 	{store.ErrKeyExhausted, http.StatusServiceUnavailable, "the tenant's key has sealed as many messages as aes256-gcm allows: rotate it, or wait until the schedule does within minutes"},
@@ -64,6 +67,11 @@ func answer(err error) (*logical.Response, error) {
 	if errors.As(err, &running) {
 		return conflictBody(map[string]any{"rotation_id": running.RotationID}),
 			logical.CodedError(http.StatusConflict, running.Error())
+	}
+	var known *rotation.KnownKeyError
+	if errors.As(err, &known) {
+		return conflictBody(map[string]any{"rotation_id": known.RotationID}),
+			logical.CodedError(http.StatusConflict, known.Error())
 	}
 	var state *rotation.StateError
 	if errors.As(err, &state) {

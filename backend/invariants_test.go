@@ -88,6 +88,9 @@ func (w *witness) atRest() {
 	require.Empty(w.t, w.disk.Keys(framework.WALPrefix), "the write-ahead log")
 	rec := w.record()
 	require.Nil(w.t, rec.Rotation, "unfinished rotation")
+	if key := w.imported[rec.Keys.Active().RotationID]; key != nil {
+		w.onKey(key)
+	}
 	w.scheduled(rec)
 	w.versions(rec)
 	w.counted()

@@ -73,6 +73,7 @@ func (c conditions) engine(t *testing.T, disk *faulty.Disk, n int, fault faulty.
 	require.NoError(t, err)
 	m.b = b
 	m.limitSeals(fewSeals)
+	b.newWrappingKey = nextWrappingKey
 	return m
 }
 

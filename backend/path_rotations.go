@@ -18,26 +18,29 @@ import (
 
 const triggerManual = "manual"
 
+// rotateFields are those of a request that starts a rotation.
+var rotateFields = map[string]*framework.FieldSchema{
+	"tenant_id": tenantIDField,
+	"reason": {
+		Type:        framework.TypeString,
+		Description: "Why, for the history.",
+	},
+	"key_type": {
+		Type:        framework.TypeString,
+		Description: "The type of the new key: xaes256-gcm or aes256-gcm. Default: as the active one.",
+	},
+	"idempotency_key": {
+		Type:        framework.TypeString,
+		Description: "A request with the same key gets the same rotation back. Default: Vault's request ID.",
+	},
+}
+
 func (b *backend) rotationPaths() []*framework.Path {
 	rotationFields := ok("The rotation.", rotationAnswer)
 	return []*framework.Path{
 		{
 			Pattern: tenantPattern + "/dek/rotate$",
-			Fields: map[string]*framework.FieldSchema{
-				"tenant_id": tenantIDField,
-				"reason": {
-					Type:        framework.TypeString,
-					Description: "Why, for the history.",
-				},
-				"key_type": {
-					Type:        framework.TypeString,
-					Description: "The type of the new key: xaes256-gcm or aes256-gcm. Default: as the active one.",
-				},
-				"idempotency_key": {
-					Type:        framework.TypeString,
-					Description: "A request with the same key gets the same rotation back. Default: Vault's request ID.",
-				},
-			},
+			Fields:  rotateFields,
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.UpdateOperation: b.on(b.rotate, "rotate key", "Start a rotation of a tenant's key.", rotationFields),
 			},
@@ -114,6 +117,10 @@ func (b *backend) rotate(ctx context.Context, req *logical.Request, d *framework
 	if _, err := b.store.ActiveTenant(ctx, id); err != nil {
 		return nil, err
 	}
+	return b.startRotation(ctx, req, id, want)
+}
+
+func (b *backend) startRotation(ctx context.Context, req *logical.Request, id string, want rotation.Request) (*logical.Response, error) {
 	want.InitiatedBy = b.initiator(req)
 	r, intent, err := b.engine.Start(ctx, id, want)
 	if intent != nil {
@@ -124,7 +131,7 @@ func (b *backend) rotate(ctx context.Context, req *logical.Request, d *framework
 		return nil, err
 	}
 	if intent != nil {
-		b.Logger().Info("rotation started", "tenant_id", id, "rotation_id", r.ID, "request_id", req.ID)
+		b.Logger().Info("rotation started", "tenant_id", id, "rotation_id", r.ID, "request_id", req.ID, "imported", want.Material != nil)
 	}
 	t, err := b.store.ActiveTenant(ctx, id)
 	if err != nil {

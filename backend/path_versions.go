@@ -27,6 +27,7 @@ var versionAnswer = map[string]*framework.FieldSchema{
 	"external_use":   described(framework.TypeBool, "Whether something has left the engine under it: ciphertexts or data keys."),
 	"pages":          described(framework.TypeInt, "How many pages of items are on it."),
 	"rotation_id":    described(framework.TypeString, "The rotation that made it; empty for the first."),
+	"imported":       described(framework.TypeBool, "True if its owner made its page key; else missing."),
 }
 
 func (b *backend) versionPaths() []*framework.Path {
@@ -140,7 +141,7 @@ func (b *backend) versionResponse(ctx context.Context, id string, v keyring.Vers
 
 // versionValue is a version as answers have it.
 func versionValue(v *keyring.Version, usage store.Usage, external map[string]bool) map[string]any {
-	return map[string]any{
+	value := map[string]any{
 		"version":        v.Number,
 		"key_id":         v.KeyID,
 		"key_type":       string(v.KeyType),
@@ -153,4 +154,8 @@ func versionValue(v *keyring.Version, usage store.Usage, external map[string]boo
 		"pages":          usage.Pages(v.Number),
 		"rotation_id":    v.RotationID,
 	}
+	if v.Fingerprint != "" {
+		value["imported"] = true
+	}
+	return value
 }

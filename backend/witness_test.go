@@ -28,6 +28,7 @@ type witness struct {
 	ends      map[string][]string // how each may end
 	failed    *request            // the latest that met a fault
 	outside   outside             // what has left the engine
+	imported  map[string][]byte   // keys whose import was acknowledged, by rotation
 }
 
 // request is one that may be sent again.
@@ -67,7 +68,7 @@ func (w *witness) again(failed *request, sameID bool) {
 }
 
 func newWitness(m *mount) *witness {
-	return &witness{mount: m, allowed: map[string][]string{}, ends: map[string][]string{}}
+	return &witness{mount: m, allowed: map[string][]string{}, ends: map[string][]string{}, imported: map[string][]byte{}}
 }
 
 func (w *witness) create() {
@@ -177,14 +178,17 @@ func advance(d time.Duration) {
 // midSweep starts a rotation and runs f while its sweep has moved some pages and
 // waits for a place in the pool, without a lock. If a fault comes before, f runs
 // all the same.
-func (w *witness) midSweep(f func()) {
+func (w *witness) midSweep(f func()) { w.midSweepOf(w.rotate, f) }
+
+// midSweepOf is midSweep for a rotation that start starts.
+func (w *witness) midSweepOf(start, f func()) {
 	var held chan struct{}
 	w.storage.Hook(func(op, key string) {
 		if op == "put" && strings.HasPrefix(key, "pages/") && held == nil {
 			held = w.b.workers.pool.request()
 		}
 	})
-	w.rotate()
+	start()
 	synctest.Wait()
 	w.storage.Hook(nil)
 	f()
@@ -199,6 +203,7 @@ func (w *witness) on(m *mount) *witness {
 	c.created = w.created
 	c.rotations = slices.Clone(w.rotations)
 	c.ends = maps.Clone(w.ends)
+	c.imported = maps.Clone(w.imported)
 	for item, values := range w.allowed {
 		c.allowed[item] = slices.Clone(values)
 	}

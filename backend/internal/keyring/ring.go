@@ -55,6 +55,10 @@ type Version struct {
 	// empty for the first: a repeated request is told by them.
 	RotationID     string `json:"rotation_id,omitempty"`
 	IdempotencyKey string `json:"idempotency_key,omitempty"`
+
+	// Fingerprint is of a page key that its owner imported, empty for one that was
+	// made here: see [Fingerprint].
+	Fingerprint string `json:"fingerprint,omitempty"`
 }
 
 // Ring lists the versions of a tenant's DEK, oldest first. A ring changes in

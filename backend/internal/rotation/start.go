@@ -34,6 +34,16 @@ func (e *RunningError) Error() string {
 	return fmt.Sprintf("rotation %s of this tenant is in progress", e.RotationID)
 }
 
+// KnownKeyError reports a key to be imported that the tenant has had before.
+type KnownKeyError struct {
+	Version    int
+	RotationID string
+}
+
+func (e *KnownKeyError) Error() string {
+	return fmt.Sprintf("this key was imported before, as version %d, by rotation %s: import another", e.Version, e.RotationID)
+}
+
 // Intent is what the write-ahead log holds of a rotation: immutable, and never
 // key material. It is there from before the new key is until after the end.
 type Intent struct {
@@ -86,6 +96,8 @@ type Request struct {
 	// Unless, if set, is asked under the tenant's lock: a rotation that it says
 	// true to is not started, and Start fails with [ErrUnwanted].
 	Unless func(*store.Tenant) bool
+
+	fingerprint string // of Material: see recognize
 }
 
 // startTries is how often the Put that commits a rotation is tried. If it fails
@@ -93,20 +105,21 @@ type Request struct {
 const startTries = 3
 
 // Start starts a rotation of a tenant and returns it together with its intent,
-// which is to be carried out. It fails with [store.ErrTenantNotFound] or a
-// [RunningError]. A request with the key of an earlier one gets that rotation
-// back, with a nil intent if it is over.
+// which is to be carried out. It fails with [store.ErrTenantNotFound], a
+// [RunningError], or, for a key that is imported again, a [KnownKeyError]. A
+// request with the idempotency key of an earlier one gets that rotation back,
+// with a nil intent if it is over.
 //
 // If Start fails after it has written the intent, it returns the intent too,
 // which Resume then undoes.
 func (e *Engine) Start(ctx context.Context, tenantID string, req Request) (*store.Rotation, *Intent, error) {
 	// Counting reads every page the first time, and the lock holds up writers:
 	// so count, and refuse what can be refused, before it is taken.
-	if _, r, _, err := e.mayStart(ctx, tenantID, req); r != nil || err != nil {
+	if _, r, _, err := e.mayStart(ctx, tenantID, &req); r != nil || err != nil {
 		return r, nil, err
 	}
 	defer e.store.Exclusive(tenantID)()
-	t, r, usage, err := e.mayStart(ctx, tenantID, req)
+	t, r, usage, err := e.mayStart(ctx, tenantID, &req)
 	if r != nil || err != nil {
 		return r, nil, err
 	}
@@ -115,16 +128,22 @@ func (e *Engine) Start(ctx context.Context, tenantID string, req Request) (*stor
 
 // mayStart reads the tenant's record and what there is to rotate. If the request
 // is a repeated one, it returns the rotation that the first one started.
-func (e *Engine) mayStart(ctx context.Context, tenantID string, req Request) (*store.Tenant, *store.Rotation, store.Usage, error) {
+func (e *Engine) mayStart(ctx context.Context, tenantID string, req *Request) (*store.Tenant, *store.Rotation, store.Usage, error) {
 	t, err := e.store.ActiveTenant(ctx, tenantID)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if r, err := e.repeated(ctx, t, req.IdempotencyKey); r != nil || err != nil {
+	if err := e.recognize(ctx, t, req); err != nil {
+		return nil, nil, nil, err
+	}
+	if r, err := e.repeated(ctx, t, req); r != nil || err != nil {
 		return nil, r, nil, err
 	}
 	if t.Rotation != nil {
 		return nil, nil, nil, &RunningError{RotationID: t.Rotation.ID}
+	}
+	if err := mustBeNew(t, req.fingerprint); err != nil {
+		return nil, nil, nil, err
 	}
 	if req.Unless != nil && req.Unless(t) {
 		return nil, nil, nil, ErrUnwanted
@@ -143,8 +162,7 @@ func (e *Engine) commit(ctx context.Context, t *store.Tenant, req Request, items
 		return nil, nil, fmt.Errorf("writing the intent: %w", err)
 	}
 	next.Rotation.IntentID = intent.ID
-	v := next.Keys.Active()
-	if err := e.store.CreateKey(ctx, t.Binding(v.KeyID, v.KeyType, keyring.PageKey)); err != nil {
+	if err := e.writeKey(ctx, next, req.Material); err != nil {
 		return nil, intent, err
 	}
 	for range startTries {
@@ -174,7 +192,7 @@ func (e *Engine) plan(t *store.Tenant, req Request, items store.Counts) (*store.
 	}
 	to := next.Keys.Add(keyring.Version{
 		KeyID: keyID, KeyType: keyType, CreatedAt: now,
-		RotationID: rotationID, IdempotencyKey: req.IdempotencyKey,
+		RotationID: rotationID, IdempotencyKey: req.IdempotencyKey, Fingerprint: req.fingerprint,
 	})
 	next.Keys.Activate(to, now)
 	next.RotateAfter, next.RotateReason = time.Time{}, ""
@@ -190,15 +208,20 @@ func (e *Engine) plan(t *store.Tenant, req Request, items store.Counts) (*store.
 	return next, &Intent{TenantID: t.ID, Incarnation: t.Incarnation, RotationID: rotationID, KeyID: keyID}, nil
 }
 
-// repeated returns the rotation that an earlier request with the same key
-// started, or nil.
-func (e *Engine) repeated(ctx context.Context, t *store.Tenant, key string) (*store.Rotation, error) {
+// repeated returns the rotation that an earlier request with the same
+// idempotency key started, or nil.
+func (e *Engine) repeated(ctx context.Context, t *store.Tenant, req *Request) (*store.Rotation, error) {
+	key := req.IdempotencyKey
 	if key == "" {
 		return nil, nil
 	}
 	v := t.Keys.Match(func(v *keyring.Version) bool { return v.IdempotencyKey == key })
 	if v == nil {
 		return nil, nil
+	}
+	if req.Material != nil && v.Fingerprint != req.fingerprint {
+		// The answer would say that this key was imported.
+		return nil, &StateError{fmt.Sprintf("idempotency_key is that of rotation %s, which was to another key", v.RotationID)}
 	}
 	return e.find(ctx, t, v)
 }

@@ -8,6 +8,7 @@
 //	settings                            the organization's rotation settings
 //	kek/current                         which key-encryption key wraps
 //	kek/keys/<kek_id>                   the key-encryption keys    (seal-wrapped)
+//	import/wrapping_key                 what owners wrap keys for  (seal-wrapped)
 //	tenants/<hh>/<tenant_id>            a tenant's record, which decides
 //	keys/<incarnation>/<key_id>         its keys, wrapped          (seal-wrapped)
 //	keys/<incarnation>/<key_id>.ext     external keys of versions  (seal-wrapped)

@@ -83,6 +83,11 @@ func (t *Tenant) Binding(keyID string, kt keyring.KeyType, p keyring.Purpose) ke
 func (s *Store) CreateKey(ctx context.Context, b keyring.Binding) error {
 	key := keyring.NewMaterial()
 	defer clear(key)
+	return s.ImportKey(ctx, b, key)
+}
+
+// ImportKey is CreateKey for a key that is given, which the caller clears.
+func (s *Store) ImportKey(ctx context.Context, b keyring.Binding, key []byte) error {
 	kek, release, err := s.currentKEK(ctx)
 	if err != nil {
 		return err

@@ -24,11 +24,13 @@ const (
 	sealsPrefix    = "seals/"
 
 	tombstonePrefix = "tombstones/"
+
+	wrappingKeyKey = "import/wrapping_key"
 )
 
-// SealWrapped lists the prefixes of entries that hold keys: Vault Enterprise
-// wraps them with its seal on top of the barrier.
-func SealWrapped() []string { return []string{kekPrefix, keyPrefix} }
+// SealWrapped lists the entries that hold keys, those ending in a slash as
+// prefixes: Vault Enterprise wraps them with its seal on top of the barrier.
+func SealWrapped() []string { return []string{kekPrefix, keyPrefix, wrappingKeyKey} }
 
 // shard is the part of a tenant's path that spreads a million tenants over 256
 // prefixes. It is of a hash since UUIDs of version 7 begin alike.

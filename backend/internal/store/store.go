@@ -43,10 +43,11 @@ type Store struct {
 	storage logical.Storage
 	orgID   string // what org_id is while nothing else is configured
 
-	tenantLocks []*locksutil.LockEntry
-	pageLocks   []*locksutil.LockEntry
-	kekLock     sync.RWMutex // see keks.go
-	configLock  sync.Mutex   // covers read-modify-write of the two settings entries
+	tenantLocks  []*locksutil.LockEntry
+	pageLocks    []*locksutil.LockEntry
+	kekLock      sync.RWMutex // see keks.go
+	wrappingLock sync.Mutex   // covers making the wrapping key
+	configLock   sync.Mutex   // covers read-modify-write of the two settings entries
 
 	floors floors
 

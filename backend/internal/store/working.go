@@ -85,15 +85,22 @@ func (r *registry) drop(incarnation string) {
 }
 
 // hash places an item of t.
-func (s *Store) hash(ctx context.Context, t *Tenant, w *working, k Kind, name string) (Hash, error) {
+func (s *Store) hash(ctx context.Context, t *Tenant, w *working, k Kind, name string) (h Hash, err error) {
+	err = s.withPlacementKey(ctx, t, w, func(key []byte) { h = hashOf(key, k, name) })
+	return h, err
+}
+
+// withPlacementKey calls f with the placement key of t, which f does not keep.
+func (s *Store) withPlacementKey(ctx context.Context, t *Tenant, w *working, f func(key []byte)) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.placement == nil {
 		key, err := s.openKey(ctx, t.Binding(t.PlacementKeyID, "", keyring.PlacementKey))
 		if err != nil {
-			return 0, err
+			return err
 		}
 		w.placement = key
 	}
-	return hashOf(w.placement, k, name), nil
+	f(w.placement)
+	return nil
 }

@@ -1,0 +1,61 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+)
+
+// WrappingKey returns the private key under which owners of tenants wrap the
+// keys that they import, in PKCS #8; nil if none was made yet.
+//
+// Like a KEK it lies in Vault's barrier as it is. It protects keys on their way
+// from their owner to here and nothing that is stored, so wrapping it under the
+// KEK, which lies beside it, would gain nothing.
+func (s *Store) WrappingKey(ctx context.Context) ([]byte, error) {
+	entry, err := s.storage.Get(ctx, wrappingKeyKey)
+	if err != nil {
+		return nil, fmt.Errorf("reading the wrapping key: %w", err)
+	}
+	if entry == nil {
+		return nil, nil
+	}
+	return entry.Value, nil
+}
+
+// MakeWrappingKey returns the wrapping key, the one that generate makes if there
+// is none yet. One at a time in the mount: generating takes its time, and no
+// tenant's lock is held meanwhile.
+//
+// Whether there is one, Get decides. After a Put that failed with effect, Vault's
+// cache may go on showing none, and a new key then takes the place of the hidden
+// one. Nobody was told of that: its public half is answered only after a Put
+// that succeeded, or after a Get that has shown the key, and from then on Get
+// goes on showing it.
+func (s *Store) MakeWrappingKey(ctx context.Context, generate func() ([]byte, error)) ([]byte, error) {
+	s.wrappingLock.Lock()
+	defer s.wrappingLock.Unlock()
+	key, err := s.WrappingKey(ctx)
+	if key != nil || err != nil {
+		return key, err
+	}
+	if key, err = generate(); err != nil {
+		return nil, err
+	}
+	if err := s.putSealWrapped(ctx, wrappingKeyKey, key); err != nil {
+		return nil, err
+	}
+	return key, nil
+}
+
+// Fingerprint tells an imported key of t when it comes again.
+func (s *Store) Fingerprint(ctx context.Context, t *Tenant, key []byte) (fingerprint string, err error) {
+	w, release := s.tenants.use(t.Incarnation)
+	defer release()
+	err = s.withPlacementKey(ctx, t, w, func(placement []byte) { fingerprint = keyring.Fingerprint(placement, key) })
+	return fingerprint, err
+}

@@ -1,0 +1,129 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+)
+
+func (b *backend) importPaths() []*framework.Path {
+	return []*framework.Path{
+		{
+			Pattern: "wrapping_key$",
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ReadOperation: b.on(b.readWrappingKey, "read wrapping-key", "Read the public key under which keys are wrapped for import.",
+					ok("The public key.", map[string]*framework.FieldSchema{
+						"public_key": described(framework.TypeString, "An RSA key of 4096 bits, as PKIX in PEM."),
+					})),
+			},
+			HelpSynopsis: "The public key under which keys are wrapped for import.",
+			HelpDescription: "An RSA key of 4096 bits, made at the first read, which takes some seconds, and the same from " +
+				"then on. Write what it wraps to tenants/<tenant_id>/dek/import.",
+		},
+		{
+			Pattern: tenantPattern + "/dek/import$",
+			Fields: map[string]*framework.FieldSchema{
+				"tenant_id": tenantIDField,
+				"ciphertext": {
+					Type: framework.TypeString,
+					Description: "Base64 of an AES key of 256 bits, encrypted by RSA-OAEP under wrapping_key, followed by the " +
+						"tenant's new key, of 32 bytes, wrapped by AES-KWP under that AES key: as transit's import has it.",
+				},
+				"hash_function": {
+					Type:        framework.TypeString,
+					Description: "The hash function of RSA-OAEP: SHA1, SHA224, SHA256 (default), SHA384 or SHA512.",
+				},
+				"reason":          rotateFields["reason"],
+				"key_type":        rotateFields["key_type"],
+				"idempotency_key": rotateFields["idempotency_key"],
+			},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: b.on(b.importKey, "import key", "Rotate a tenant's key to one that its owner has made.",
+					ok("The rotation.", rotationAnswer)),
+			},
+			HelpSynopsis: "Rotate a tenant's key to one that its owner has made.",
+			HelpDescription: "The imported key becomes the page key of a new version: all that holds for dek/rotate holds for " +
+				"this rotation. A key that the tenant has had before is refused. Ciphertexts of encrypt and datakey are sealed " +
+				"by another key of that version, which is made here.",
+		},
+	}
+}
+
+func (b *backend) readWrappingKey(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	der, err := b.store.MakeWrappingKey(ctx, b.newWrappingKey)
+	if err != nil {
+		return nil, err
+	}
+	key, err := keyring.ParseWrappingKey(der)
+	if err != nil {
+		return nil, err
+	}
+	public, err := key.PublicPEM()
+	if err != nil {
+		return nil, err
+	}
+	return &logical.Response{Data: map[string]any{"public_key": public}}, nil
+}
+
+// importKey is rotate to a given key. What can be refused is refused before the
+// work that RSA is, and no lock is held during that.
+func (b *backend) importKey(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	id, err := tenantID(d)
+	if err != nil {
+		return nil, err
+	}
+	want, err := b.rotationRequest(req, d)
+	if err != nil {
+		return nil, err
+	}
+	sent, err := importField(d)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := b.store.ActiveTenant(ctx, id); err != nil {
+		return nil, err
+	}
+	if want.Material, err = b.unwrap(ctx, sent); err != nil {
+		return nil, err
+	}
+	defer clear(want.Material)
+	return b.startRotation(ctx, req, id, want)
+}
+
+func importField(d *framework.FieldData) (sent keyring.Import, err error) {
+	hashFunction, _, err := textField(d, "hash_function")
+	if err != nil {
+		return sent, err
+	}
+	ciphertext, isText := d.Raw["ciphertext"].(string)
+	switch {
+	case d.Raw["ciphertext"] == nil:
+		return sent, invalid("ciphertext is missing")
+	case !isText:
+		return sent, invalid("ciphertext must be a string")
+	}
+	return keyring.ParseImport(ciphertext, hashFunction)
+}
+
+// unwrap returns the imported key. Without a wrapping key nothing can have been
+// wrapped under it: that reads like any other import that does not unwrap.
+func (b *backend) unwrap(ctx context.Context, sent keyring.Import) ([]byte, error) {
+	der, err := b.store.WrappingKey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if der == nil {
+		return nil, keyring.ErrNotWrapped
+	}
+	key, err := keyring.ParseWrappingKey(der)
+	if err != nil {
+		return nil, err
+	}
+	return key.Unwrap(sent)
+}
