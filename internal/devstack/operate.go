@@ -101,8 +101,8 @@ func (s *Stack) KillVault() {
 }
 
 // RestartVault starts Vault on its data and address again and waits until it is
-// active, or as a node of a cluster unsealed. A server that still runs is stopped in order first. It needs Raft:
-// in memory nothing is left.
+// active, or as a node of a cluster unsealed. A server that still runs is stopped
+// in order first. It needs Raft: in memory nothing is left.
 func (s *Stack) RestartVault(ctx context.Context) error {
 	if s.opts.Storage != Raft {
 		return fmt.Errorf("restart Vault: storage is %q, which a restart empties; use %q", s.opts.Storage, Raft)
@@ -136,9 +136,6 @@ func (s *Stack) RootToken() string { return s.creds.RootToken }
 // Client is a new Vault client with the root token, which tries every request
 // once: what a test sees is what Vault answered first.
 func (s *Stack) Client() *api.Client { return s.newClient(s.creds.RootToken) }
-
-// ClientFor is the same with a token of the caller's choice.
-func (s *Stack) ClientFor(token string) *api.Client { return s.newClient(token) }
 
 func (s *Stack) newClient(token string) *api.Client {
 	config := api.DefaultConfig()

@@ -17,10 +17,10 @@ import (
 )
 
 // ProxyURL is the base URL of the proxy, the {{base_url}} of the documents.
-func (s *Stack) ProxyURL() string { return "http://" + s.ProxyAddr() }
+func (s *Stack) ProxyURL() string { return "http://" + s.proxyAddr() }
 
-// ProxyAddr is the host and port the proxy listens on.
-func (s *Stack) ProxyAddr() string {
+// proxyAddr is the host and port the proxy listens on.
+func (s *Stack) proxyAddr() string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.opts.ProxyPort))
 }
 
@@ -49,7 +49,7 @@ func (s *Stack) startProxy(ctx context.Context) error {
 		return err
 	}
 	cmd := exec.Command(s.opts.ProxyBin, // #nosec G204 -- a binary the caller names
-		"-listen", s.ProxyAddr(), "-listen-file", listenFile,
+		"-listen", s.proxyAddr(), "-listen-file", listenFile,
 		"-mount", Mount, "-realm", Realm+"="+JWTMount+":"+JWTRole, "-log-level", s.opts.LogLevel)
 	cmd.Env = childEnv("VAULT_ADDR=" + s.VaultAddr())
 	cmd.Dir = s.opts.DataDir

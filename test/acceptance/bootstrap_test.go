@@ -33,7 +33,7 @@ func settings(t *testing.T, s *devstack.Stack) map[string]any {
 	for _, path := range []string{"sys/auth/jwt", "auth/jwt/config", "auth/jwt/role/dek"} {
 		show(path, path)
 	}
-	for _, role := range []string{"security_admin", "super_admin", "key_admin"} {
+	for _, role := range allRoles {
 		show("policy "+role, "sys/policy/"+role)
 		show("group "+role, "identity/group/name/"+role)
 	}
@@ -59,7 +59,9 @@ func TestBootstrapRepairs(t *testing.T) {
 	group := "identity/group/name/key_admin"
 	for _, change := range []struct{ method, path string }{
 		{http.MethodDelete, "sys/policy/super_admin"},
+		{http.MethodDelete, "sys/policy/application"},
 		{http.MethodDelete, "identity/group/name/security_admin"},
+		{http.MethodDelete, "identity/group/name/auditor"},
 		{http.MethodDelete, "sys/auth/jwt"},
 	} {
 		a := callRoot(t, s, change.method, change.path, nil)
@@ -70,10 +72,12 @@ func TestBootstrapRepairs(t *testing.T) {
 
 	require.NoError(t, s.Bootstrap(t.Context()))
 	tenant := newTenant(t, s)
-	for _, role := range []string{"security_admin", "super_admin"} {
+	for _, role := range []string{securityAdmin, superAdmin, auditor} {
 		a := call(t, s, http.MethodGet, "dek/tenants/"+tenant, login(t, s, tenant, role), nil)
 		assert.Equal(t, http.StatusOK, a.Status, role)
 	}
+	a = call(t, s, http.MethodPut, tenantPath(tenant, "encrypt"), login(t, s, tenant, application), map[string]any{"plaintext": "aGVsbG8="})
+	assert.Equal(t, http.StatusOK, a.Status, a.errors())
 	a = callRoot(t, s, http.MethodGet, group, nil)
 	assert.ElementsMatch(t, []any{"key_admin", "of-the-operator"}, a.data()["policies"], "what the operator gave stays")
 }

@@ -28,6 +28,8 @@ const (
 	auditor       = "auditor"
 )
 
+var allRoles = []string{securityAdmin, superAdmin, keyAdmin, application, auditor}
+
 // permission says who may use an operation of a path. For security_admin and
 // application it holds for their own tenant only.
 type permission struct {
