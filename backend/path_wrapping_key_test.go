@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
@@ -55,18 +56,21 @@ func TestWrappingKeyIsMadeOnce(t *testing.T) {
 func TestWrappingKeyAtEveryFault(t *testing.T) {
 	for n := 1; n <= 2; n++ {
 		for _, fault := range []faulty.Fault{faulty.Before, faulty.After, faulty.AfterStale, faulty.Gone} {
-			m := openMount(t, faulty.NewDisk(), 0, faulty.None)
-			m.must(update, tenantPath(""), nil)
-			m.storage.FailNext(n, fault)
-			resp, err := m.call(read, "wrapping_key", nil)
-			require.Error(t, err, "%d %s: %v", n, fault, resp)
-			m.crash()
-			m = openMount(t, m.disk, 0, faulty.None)
-			public := m.publicKey()
-			m.disk.RestartVault()
-			require.Equal(t, public, m.publicKey())
-			m.must(update, tenantPath("/dek/import"), map[string]any{"ciphertext": wrapped(t, public, sha256.New(), ownersKey(1))})
-			m.close()
+			synctest.Test(t, func(t *testing.T) {
+				m := openMount(t, faulty.NewDisk(), 0, faulty.None)
+				m.must(update, tenantPath(""), nil)
+				synctest.Wait()
+				m.storage.FailNext(n, fault)
+				_, err := m.call(read, "wrapping_key", nil)
+				require.Error(t, err, "%d %s", n, fault)
+				m.crash()
+				m = openMount(t, m.disk, 0, faulty.None)
+				public := m.publicKey()
+				m.disk.RestartVault()
+				require.Equal(t, public, m.publicKey())
+				m.must(update, tenantPath("/dek/import"), map[string]any{"ciphertext": wrapped(t, public, sha256.New(), ownersKey(1))})
+				m.close()
+			})
 		}
 	}
 }
