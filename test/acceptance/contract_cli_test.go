@@ -34,27 +34,17 @@ func vaultCLI(t *testing.T, s *devstack.Stack, args ...string) (string, error) {
 	return string(out), err
 }
 
-// contractPaths is every path that is built, with the operations that it has.
-var contractPaths = map[string][]string{
-	"/config":                                          {"get", "post"},
-	"/key/rotationSettings":                            {"get", "post", "patch"},
-	"/tenants":                                         {"get"},
-	"/tenants/{tenant_id}":                             {"get", "post"},
-	"/tenants/{tenant_id}/dek":                         {"get"},
-	"/tenants/{tenant_id}/dek/rotate":                  {"post"},
-	"/tenants/{tenant_id}/dek/rotations":               {"get"},
-	"/tenants/{tenant_id}/dek/rotations/{rotation_id}": {"get"},
-	"/tenants/{tenant_id}/{kind}":                      {"get"},
-	"/tenants/{tenant_id}/{kind}/{name}":               {"get", "post", "patch", "delete"},
-	"/tenants/{tenant_id}/items":                       {"post"},
-	"/rotations":                                       {"get"},
-}
-
+// TestContractPathHelp asks for the help of every path there is.
 func TestContractPathHelp(t *testing.T) {
 	s := shared(t)
-	fill := strings.NewReplacer("{tenant_id}", devTenant, "{rotation_id}", "rot-"+devTenant, "{kind}", "secrets", "{name}", "a/b")
-	for path := range contractPaths {
-		out, err := vaultCLI(t, s, "path-help", "dek"+fill.Replace(path))
+	seen := map[string]bool{}
+	for _, p := range permissions {
+		path := examples(p.path, devTenant)[0]
+		if seen[path] {
+			continue
+		}
+		seen[path] = true
+		out, err := vaultCLI(t, s, "path-help", path)
 		require.NoError(t, err, out)
 		assert.Contains(t, out, "## DESCRIPTION", path)
 		for _, missing := range []string{"<missing", "No help", "N/A", "not documented"} {
@@ -67,34 +57,45 @@ func TestContractPathHelp(t *testing.T) {
 }
 
 // TestContractOpenAPI looks at what Vault's interactive documentation and the
-// generators of clients get.
+// generators of clients get, for every operation of every path.
 func TestContractOpenAPI(t *testing.T) {
 	s := shared(t)
 	a := callRoot(t, s, http.MethodGet, "sys/internal/specs/openapi", nil)
 	require.Equal(t, http.StatusOK, a.Status)
 	paths, _ := a.Body["paths"].(map[string]any)
-	for path, operations := range contractPaths {
-		described, _ := paths["/dek"+path].(map[string]any)
-		list, _ := paths["/dek"+path+"/"].(map[string]any) // where lists are, if writes are without the slash
-		for _, operation := range operations {
-			op, ok := described[operation].(map[string]any)
-			if !ok {
-				op, ok = list[operation].(map[string]any)
-			}
-			if !assert.True(t, ok, "%s %s is not there", operation, path) {
-				continue
-			}
-			assert.NotEmpty(t, op["summary"], "%s %s", operation, path)
-			responses, _ := op["responses"].(map[string]any)
-			if operation == "delete" {
-				assert.Contains(t, responses, "204", path)
-				continue
-			}
-			ok200, _ := responses["200"].(map[string]any)
-			content, _ := ok200["content"].(map[string]any)
-			assert.Contains(t, content, "application/json", "%s %s has no schema", operation, path)
+	names := map[any]string{}
+	for _, p := range permissions {
+		op := describedOperation(paths, p)
+		if !assert.NotNil(t, op, "%s %s is not there", p.operation, p.path) {
+			continue
+		}
+		assert.NotEmpty(t, op["summary"], "%s %s", p.operation, p.path)
+		name, _ := op["operationId"].(string)
+		assert.Regexp(t, `^dek-[a-z]+(-[a-z]+)*$`, name, "%s %s", p.operation, p.path)
+		assert.Empty(t, names[name], "%s is %s %s, too", name, p.operation, p.path)
+		names[name] = p.path
+
+		responses, _ := op["responses"].(map[string]any)
+		if responses["204"] != nil && responses["200"] == nil {
+			continue // nothing to describe
+		}
+		ok200, _ := responses["200"].(map[string]any)
+		content, _ := ok200["content"].(map[string]any)
+		assert.Contains(t, content, "application/json", "%s %s has no schema", p.operation, p.path)
+	}
+}
+
+// describedOperation is an operation as Vault's OpenAPI document has it, nil if
+// it does not. Where lists are, a path may end in a slash.
+func describedOperation(paths map[string]any, p permission) map[string]any {
+	method := map[string]string{"read": "get", "list": "get", "update": "post", "patch": "patch", "delete": "delete"}[p.operation]
+	for _, path := range []string{"/dek/" + p.path, "/dek/" + p.path + "/"} {
+		described, _ := paths[path].(map[string]any)
+		if op, ok := described[method].(map[string]any); ok {
+			return op
 		}
 	}
+	return nil
 }
 
 func TestContractCommandLine(t *testing.T) {

@@ -153,6 +153,16 @@ func TestContractUnknownTenant(t *testing.T) {
 		{http.MethodPatch, "/secrets/a", item},
 		{http.MethodDelete, "/secrets/a", nil},
 		{http.MethodPut, "/items", map[string]any{"items": []any{item}}},
+		{http.MethodDelete, "", nil},
+		{http.MethodPut, "/restore", nil},
+		{http.MethodPut, "/dek/config", map[string]any{"min_decryption_version": 1}},
+		{http.MethodPut, "/dek/rotations/rot-" + uuid.NewString() + "/pause", nil},
+		{http.MethodPut, "/dek/versions/1/destroy", nil},
+		{http.MethodPut, "/encrypt", map[string]any{"plaintext": ""}},
+		{http.MethodPut, "/decrypt", map[string]any{"ciphertext": "dek:v1:AAEC"}},
+		{http.MethodPut, "/rewrap", map[string]any{"ciphertext": "dek:v1:AAEC"}},
+		{http.MethodPut, "/datakey/plaintext", nil},
+		{http.MethodPut, "/datakey/wrapped", nil},
 	} {
 		t.Run(c.method+" "+c.below, func(t *testing.T) {
 			refused(t, callRoot(t, s, c.method, path+c.below, c.body), http.StatusNotFound, "tenant not found")

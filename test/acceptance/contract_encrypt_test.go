@@ -7,7 +7,6 @@ package acceptance
 
 import (
 	"encoding/base64"
-	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
@@ -24,17 +23,6 @@ var isCiphertext = matches(regexp.MustCompile(`^dek:v[1-9][0-9]*:[A-Za-z0-9+/]+=
 
 func encoded(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 
-// destroyAtOnce is a mount whose rotations destroy the old page key as they end,
-// and a tenant of it.
-func destroyAtOnce(t *testing.T, s *devstack.Stack) (tenant string) {
-	t.Helper()
-	mount := withMount(t, s)
-	require.Less(t, callRoot(t, s, http.MethodPut, mount+"/config", map[string]any{"retired_key_retention": 0}).Status, 300)
-	tenant = mount + "/tenants/" + uuid.NewString()
-	require.Less(t, callRoot(t, s, http.MethodPut, tenant, nil).Status, 300)
-	return tenant
-}
-
 // encrypt seals a text and returns the ciphertext.
 func encrypt(t *testing.T, s *devstack.Stack, tenant string, body map[string]any) string {
 	t.Helper()
@@ -42,18 +30,6 @@ func encrypt(t *testing.T, s *devstack.Stack, tenant string, body map[string]any
 	fields{"ciphertext": isCiphertext, "key_version": isNumber}.check(t, data)
 	ciphertext, _ := data["ciphertext"].(string)
 	return ciphertext
-}
-
-// rotateTo starts a rotation of a tenant of a mount of the test's own and waits
-// until it has completed.
-func rotateTo(t *testing.T, s *devstack.Stack, tenant string) {
-	t.Helper()
-	data := succeeded(t, callRoot(t, s, http.MethodPut, tenant+"/dek/rotate", nil))
-	id, _ := data["rotation_id"].(string)
-	require.Eventually(t, func() bool {
-		a := callRoot(t, s, http.MethodGet, tenant+"/dek/rotations/"+id, nil)
-		return a.data()["status"] == "completed"
-	}, rotationLimit, rotationTick)
 }
 
 func TestContractEncrypt(t *testing.T) {
@@ -137,73 +113,6 @@ func TestContractDecryptRefused(t *testing.T) {
 	refused(t, callRoot(t, s, http.MethodPut, tenantPath(uuid.NewString(), "encrypt"), map[string]any{"plaintext": ""}), http.StatusNotFound)
 }
 
-// batchResults are what a batch answers.
-func batchResults(t *testing.T, a answer, status, n int) []map[string]any {
-	t.Helper()
-	require.Equal(t, status, a.Status, "%.300s", a.Raw)
-	list, ok := a.data()["batch_results"].([]any)
-	require.True(t, ok, "%.300s", a.Raw)
-	require.Len(t, list, n)
-	out := make([]map[string]any, n)
-	for i := range list {
-		out[i], _ = list[i].(map[string]any)
-	}
-	return out
-}
-
-func TestContractBatch(t *testing.T) {
-	s := shared(t)
-	tenant := tenantPath(newTenant(t, s))
-	in := make([]any, 1000)
-	for i := range in {
-		in[i] = map[string]any{"plaintext": encoded(fmt.Sprint(i)), "reference": fmt.Sprint("r", i), "associated_data": encoded(fmt.Sprint(i % 7))}
-	}
-	for _, path := range []string{"/encrypt", "/rewrap", "/decrypt"} {
-		a := callRoot(t, s, http.MethodPut, tenant+path, map[string]any{"batch_input": in})
-		next := make([]any, len(in))
-		for i, r := range batchResults(t, a, http.StatusOK, len(in)) {
-			assert.Equal(t, fmt.Sprint("r", i), r["reference"])
-			if path == "/decrypt" {
-				assert.Equal(t, encoded(fmt.Sprint(i)), r["plaintext"])
-			}
-			next[i] = map[string]any{"ciphertext": r["ciphertext"], "reference": r["reference"], "associated_data": encoded(fmt.Sprint(i % 7))}
-		}
-		in = next
-	}
-}
-
-// TestContractBatchWithOneBad: the body over HTTP is Vault's usual one, with the
-// results in data, whatever the status.
-func TestContractBatchWithOneBad(t *testing.T) {
-	s := shared(t)
-	tenant := tenantPath(newTenant(t, s))
-	in := make([]any, 10_000)
-	for i := range in {
-		in[i] = map[string]any{"plaintext": "AAAA", "reference": fmt.Sprint(i)}
-	}
-	in[7777] = map[string]any{"plaintext": "AAA", "reference": "bad"}
-	check := func(a answer, status int) {
-		t.Helper()
-		for i, r := range batchResults(t, a, status, len(in)) {
-			assert.Equal(t, i == 7777, r["error"] != nil)
-			assert.Equal(t, i != 7777, r["ciphertext"] != nil)
-		}
-		require.Equal(t, "application/json", a.Header.Get("Content-Type"))
-		require.NotEmpty(t, a.Body["request_id"])
-	}
-	check(callRoot(t, s, http.MethodPut, tenant+"/encrypt", map[string]any{"batch_input": in}), http.StatusBadRequest)
-	for _, status := range []int{200, 207, 422} {
-		a := callRoot(t, s, http.MethodPut, tenant+"/encrypt", map[string]any{"batch_input": in, "partial_failure_response_code": status})
-		check(a, status)
-	}
-	bad := map[string]any{"batch_input": in[7777:7778], "partial_failure_response_code": 207}
-	batchResults(t, callRoot(t, s, http.MethodPut, tenant+"/encrypt", bad), http.StatusBadRequest, 1)
-	some := map[string]any{"batch_input": in[7777:7779], "partial_failure_response_code": 5}
-	a := callRoot(t, s, http.MethodPut, tenant+"/encrypt", some)
-	batchResults(t, a, http.StatusBadRequest, 2)
-	assert.Len(t, a.Body["warnings"], 1)
-}
-
 func TestContractDatakey(t *testing.T) {
 	s := shared(t)
 	tenant := tenantPath(newTenant(t, s))
@@ -232,59 +141,4 @@ func TestContractDatakey(t *testing.T) {
 	only := tokenFor(t, s, `path "`+tenant+`/datakey/wrapped" { capabilities = ["update"] }`)
 	assert.Equal(t, http.StatusOK, call(t, s, http.MethodPut, tenant+"/datakey/wrapped", only, nil).Status)
 	assert.Equal(t, http.StatusForbidden, call(t, s, http.MethodPut, tenant+"/datakey/plaintext", only, nil).Status)
-}
-
-// TestContractVersions follows ciphertexts over rotations, a least version and
-// the destruction of their version.
-func TestContractVersions(t *testing.T) {
-	s := shared(t)
-	tenant := destroyAtOnce(t, s)
-	old := encrypt(t, s, tenant, map[string]any{"plaintext": encoded("old")})
-	rotateTo(t, s, tenant)
-	rotateTo(t, s, tenant)
-	current := encrypt(t, s, tenant, map[string]any{"plaintext": encoded("new")})
-	dek := func() []any {
-		list, _ := succeeded(t, callRoot(t, s, http.MethodGet, tenant+"/dek", nil))["versions"].([]any)
-		var states []any
-		for _, v := range list {
-			version, _ := v.(map[string]any)
-			states = append(states, version["state"], version["external_use"])
-		}
-		return states
-	}
-	assert.Equal(t, []any{"deactivated", true, "destroyed", false, "active", true}, dek())
-	decrypt := func(ciphertext string) answer {
-		return callRoot(t, s, http.MethodPut, tenant+"/decrypt", map[string]any{"ciphertext": ciphertext})
-	}
-	assert.Equal(t, encoded("old"), succeeded(t, decrypt(old))["plaintext"])
-
-	least := func(n int) answer {
-		return callRoot(t, s, http.MethodPut, tenant+"/dek/config", map[string]any{"min_decryption_version": n})
-	}
-	refused(t, least(0), http.StatusBadRequest, "min_decryption_version")
-	refused(t, least(4), http.StatusBadRequest, "min_decryption_version")
-	assert.Equal(t, 3.0, succeeded(t, least(3))["min_decryption_version"])
-	refused(t, decrypt(old), http.StatusBadRequest, "min_decryption_version")
-	assert.Equal(t, encoded("new"), succeeded(t, decrypt(current))["plaintext"])
-	succeeded(t, least(1))
-	succeeded(t, decrypt(old))
-
-	destroy := func(version string, force bool) answer {
-		return callRoot(t, s, http.MethodPut, tenant+"/dek/versions/"+version+"/destroy", map[string]any{"force": force})
-	}
-	refused(t, destroy("3", true), http.StatusConflict, "active")
-	refused(t, destroy("4", true), http.StatusNotFound)
-	refused(t, destroy("01", true), http.StatusBadRequest, "version")
-	refused(t, destroy("1", false), http.StatusConflict, "external_use")
-	assert.Equal(t, "destroyed", succeeded(t, destroy("2", false))["state"], "it is already")
-	rewrapped := succeeded(t, callRoot(t, s, http.MethodPut, tenant+"/rewrap", map[string]any{"ciphertext": old}))
-	assert.Equal(t, 3.0, rewrapped["key_version"])
-	fields{
-		"version": is(1.0), "key_id": isKeyID, "key_type": is("xaes256-gcm"), "state": is("destroyed"), "created_at": isTime, "activated_at": isTime,
-		"deactivated_at": isTime, "destroyed_at": isTime, "external_use": is(false), "pages": is(0.0), "rotation_id": is(""),
-	}.check(t, succeeded(t, destroy("1", true)))
-	refused(t, decrypt(old), http.StatusBadRequest, "destroyed")
-	ciphertext, _ := rewrapped["ciphertext"].(string)
-	assert.Equal(t, encoded("old"), succeeded(t, decrypt(ciphertext))["plaintext"])
-	assert.Equal(t, []any{"destroyed", false, "destroyed", false, "active", true}, dek())
 }
