@@ -6,6 +6,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -23,6 +24,12 @@ var deletionWindowField = &framework.FieldSchema{
 	Type:        framework.TypeDurationSecond,
 	Query:       true,
 	Description: "On delete: how long the tenant can be restored, at most 720h; 0 destroys it at once. Default: 168h.",
+}
+
+// goesOrGone describes the answer to a delete.
+var goesOrGone = map[int][]framework.Response{
+	http.StatusOK:        {{Description: "The tenant, which can be restored until delete_after.", Fields: tenantAnswer}},
+	http.StatusNoContent: {{Description: "The tenant is gone, or will be within minutes."}},
 }
 
 func (b *backend) restorePath() *framework.Path {

@@ -68,7 +68,7 @@ func (b *backend) tenantPaths() []*framework.Path {
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ReadOperation:   b.on(b.readTenant, "read tenant", "Read a tenant.", answer),
 				logical.UpdateOperation: b.on(b.writeTenant, "write tenant", "Create a tenant, or change its settings.", answer),
-				logical.DeleteOperation: b.on(b.deleteTenant, "delete tenant", "Delete a tenant by destroying its keys.", answer),
+				logical.DeleteOperation: b.on(b.deleteTenant, "delete tenant", "Delete a tenant by destroying its keys.", goesOrGone),
 			},
 			HelpSynopsis: "A tenant.",
 			HelpDescription: "Writing creates the tenant with version 1 of its key, or changes the settings that are named. " +
