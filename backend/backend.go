@@ -1,10 +1,6 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-// Package backend is the secrets engine as Vault sees it: paths, policies'
-// operations, the write-ahead log, and the goroutines that carry rotations out.
-// What the engine is about lies in the packages below internal, which know
-// nothing of Vault's framework.
 package backend
 
 import (
@@ -18,6 +14,7 @@ import (
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/creation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kekrotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
@@ -32,6 +29,7 @@ type backend struct {
 	storage    logical.Storage
 	store      *store.Store
 	engine     *rotation.Engine
+	kek        *kekrotation.Engine
 	creation   *creation.Engine
 	deletion   *deletion.Engine
 	workers    *workers
@@ -62,6 +60,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 	b.engine = rotation.NewEngine(b.store, intentLog{b.storage}, b.now)
 	b.creation = creation.NewEngine(b.store, creationLog{b.storage})
 	b.deletion = deletion.NewEngine(b.store, b.now)
+	b.kek = kekrotation.NewEngine(b.store, b.now)
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
 		RunningVersion: Version,
@@ -80,6 +79,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 			b.datakeyPaths(),
 			b.rotationPaths(),
 			b.statusPaths(),
+			b.kekPaths(),
 			b.tenantPaths(),
 		),
 		InitializeFunc: b.initialize,
@@ -116,12 +116,13 @@ func (b *backend) periodic(context.Context, *logical.Request) error {
 	return nil
 }
 
-// takeUp starts, in the background, a worker for every unfinished rotation, and
-// one for every creation of a tenant that broke off.
+// takeUp starts, in the background, a worker for every unfinished rotation, that
+// of the KEK included, and one for every creation of a tenant that broke off.
 func (b *backend) takeUp() {
 	if !b.WriteSafeReplicationState() {
 		return // a standby or secondary: its leader does it
 	}
+	b.carryOutKEK()
 	b.workers.background(func(ctx context.Context) error {
 		all, err := b.readLog(ctx)
 		if err != nil {

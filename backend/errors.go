@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kekrotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
@@ -44,6 +45,7 @@ var statuses = []struct {
 	{store.ErrTenantDeleting, http.StatusNotFound, "tenant is being deleted: write to its restore path to bring it back"},
 	{store.ErrItemNotFound, http.StatusNotFound, "item not found"},
 	{rotation.ErrNotFound, http.StatusNotFound, "rotation not found"},
+	{store.ErrNoKEK, http.StatusNotFound, ""},
 	{store.ErrItemTooLarge, http.StatusRequestEntityTooLarge, ""},
 	{store.ErrRevision, http.StatusConflict, ""},
 	{keyring.ErrKeyType, http.StatusBadRequest, ""},
@@ -72,6 +74,11 @@ func answer(err error) (*logical.Response, error) {
 	if errors.As(err, &known) {
 		return conflictBody(map[string]any{"rotation_id": known.RotationID}),
 			logical.CodedError(http.StatusConflict, known.Error())
+	}
+	var switching *kekrotation.RunningError
+	if errors.As(err, &switching) {
+		return conflictBody(map[string]any{"kek_id": switching.KEKID}),
+			logical.CodedError(http.StatusConflict, switching.Error())
 	}
 	var state *rotation.StateError
 	if errors.As(err, &state) {

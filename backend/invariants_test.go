@@ -33,6 +33,7 @@ func (w *witness) rest() {
 // readsBack checks that every item has an acknowledged value.
 func (w *witness) readsBack() {
 	w.t.Helper()
+	w.wrapped()
 	w.restore()
 	var present []string
 	for item, allowed := range w.allowed {
@@ -73,9 +74,13 @@ func (w *witness) exists() bool {
 // atRest checks what has to hold once everything has come to an end.
 func (w *witness) atRest() {
 	w.t.Helper()
+	w.kekAtRest()
 	w.noOrphans()
 	for _, stone := range w.disk.Keys("tombstones/") {
-		_, inc, _ := strings.Cut(stone, testTenant+".")
+		_, inc, own := strings.Cut(stone, testTenant+".")
+		if !own {
+			continue
+		}
 		for _, prefix := range []string{"keys/", "pages/", "history/", "progress/", "seals/"} {
 			require.Empty(w.t, w.disk.Keys(prefix+inc), "of a tenant that was shredded")
 		}
@@ -202,4 +207,5 @@ func (w *witness) works() {
 	w.readsBack()
 	w.atRest()
 	w.sealsAndOpens()
+	w.kekRotates()
 }

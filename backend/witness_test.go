@@ -28,6 +28,7 @@ type witness struct {
 	ends      map[string][]string // how each may end
 	failed    *request            // the latest that met a fault
 	outside   outside             // what has left the engine
+	keks      keks                // rotations of the KEK
 	imported  map[string][]byte   // keys whose import was acknowledged, by rotation
 }
 
@@ -208,5 +209,6 @@ func (w *witness) on(m *mount) *witness {
 		c.allowed[item] = slices.Clone(values)
 	}
 	c.outside = w.outside.clone()
+	c.keks = keks{w.keks.asked, slices.Clone(w.keks.acked)}
 	return c
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -24,7 +25,8 @@ const openKeys = 8192
 
 // wrappedKey is a key as it is stored. An entry is written once, under a random
 // ID of its own: transit keeps all versions in one entry and meets the limit of
-// an entry's size (vault#26309).
+// an entry's size (vault#26309). Only a rotation of the mount's KEK writes it
+// again: the same key, wrapped anew.
 type wrappedKey struct {
 	Format  uint8           `cbor:"1,keyasint"` // 1
 	KEKID   string          `cbor:"2,keyasint"`
@@ -93,15 +95,7 @@ func (s *Store) ImportKey(ctx context.Context, b keyring.Binding, key []byte) er
 		return err
 	}
 	defer release()
-	wrapped, err := kek.Wrap(ctx, key, b)
-	if err != nil {
-		return err
-	}
-	value, err := cbor.Marshal(wrappedKey{wrappedKeyFormat, kek.ID, b.KeyType, wrapped})
-	if err != nil {
-		return fmt.Errorf("encoding a key entry: %w", err)
-	}
-	if err := s.putSealWrapped(ctx, wrappedKeyKey(b.Incarnation, b.KeyID), value); err != nil {
+	if err := s.putKey(ctx, kek, b, key); err != nil {
 		return err
 	}
 	s.madeKey(b)
@@ -159,26 +153,60 @@ func (s *Store) CheckPageKey(ctx context.Context, t *Tenant, v *keyring.Version)
 
 // openKey reads and unwraps a key. The caller clears it after use.
 func (s *Store) openKey(ctx context.Context, b keyring.Binding) ([]byte, error) {
-	entry, err := s.storage.Get(ctx, wrappedKeyKey(b.Incarnation, b.KeyID))
+	gone := ""
+	for {
+		w, err := s.readKey(ctx, b.Incarnation, b.KeyID)
+		if err != nil {
+			return nil, err
+		}
+		if w == nil {
+			return nil, fmt.Errorf("%s: %w", b.KeyID, ErrKeyGone)
+		}
+		kek, err := s.kek(ctx, w.KEKID)
+		if errors.Is(err, ErrKeyGone) && gone != w.KEKID {
+			gone = w.KEKID // the key may have been moved to another KEK since it was read
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		key, err := kek.Unwrap(ctx, w.Wrapped, b)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w: %w", b.KeyID, ErrKeyDamaged, err)
+		}
+		return key, nil
+	}
+}
+
+// readKey reads the entry of a key, nil if none shows. It fails with
+// [ErrKeyDamaged].
+func (s *Store) readKey(ctx context.Context, incarnation, keyID string) (*wrappedKey, error) {
+	entry, err := s.storage.Get(ctx, wrappedKeyKey(incarnation, keyID))
 	if err != nil {
-		return nil, fmt.Errorf("reading key %s: %w", b.KeyID, err)
+		return nil, fmt.Errorf("reading key %s: %w", keyID, err)
 	}
 	if entry == nil {
-		return nil, fmt.Errorf("%s: %w", b.KeyID, ErrKeyGone)
+		return nil, nil
 	}
-	var w wrappedKey
-	if err := cbor.Unmarshal(entry.Value, &w); err != nil || w.Format != wrappedKeyFormat {
-		return nil, fmt.Errorf("%s: %w: malformed", b.KeyID, ErrKeyDamaged)
+	w := new(wrappedKey)
+	if err := cbor.Unmarshal(entry.Value, w); err != nil || w.Format != wrappedKeyFormat {
+		return nil, fmt.Errorf("%s: %w: malformed", keyID, ErrKeyDamaged)
 	}
-	kek, err := s.kek(ctx, w.KEKID)
+	return w, nil
+}
+
+// putKey wraps a key under kek and stores it at the place that b names. The
+// caller holds the KEK's lock shared: see currentKEK.
+func (s *Store) putKey(ctx context.Context, kek *keyring.KEK, b keyring.Binding, key []byte) error {
+	wrapped, err := kek.Wrap(ctx, key, b)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	key, err := kek.Unwrap(ctx, w.Wrapped, b)
+	value, err := cbor.Marshal(wrappedKey{wrappedKeyFormat, kek.ID, b.KeyType, wrapped})
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", b.KeyID, ErrKeyDamaged, err)
+		return fmt.Errorf("encoding a key entry: %w", err)
 	}
-	return key, nil
+	return s.putSealWrapped(ctx, wrappedKeyKey(b.Incarnation, b.KeyID), value)
 }
 
 func (s *Store) putSealWrapped(ctx context.Context, key string, value []byte) error {

@@ -1,0 +1,177 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package kekrotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+// RunningError reports that a rotation of the KEK is unfinished: to the one named.
+type RunningError struct{ KEKID string }
+
+func (e *RunningError) Error() string {
+	return fmt.Sprintf("a rotation of the key-encryption key is in progress, to %s", e.KEKID)
+}
+
+// Engine rotates the mount's KEK.
+type Engine struct {
+	store *store.Store
+	now   func() time.Time
+
+	mu   sync.Mutex
+	live *Run // the unfinished rotation, if it is worked on here
+}
+
+// NewEngine returns an Engine over s that takes its time from now.
+func NewEngine(s *store.Store, now func() time.Time) *Engine { return &Engine{store: s, now: now} }
+
+// Request asks for a rotation of the KEK.
+type Request struct {
+	Reason string
+	// IdempotencyKey tells a repeated request: it gets the rotation that the first
+	// one started, as long as no other has begun since.
+	IdempotencyKey string
+	InitiatedBy    store.Initiator
+}
+
+// Start starts a rotation and returns the record as it is then, and whether it
+// was this request that started it. It fails with [store.ErrNoKEK] or a
+// [RunningError]. If it fails otherwise, the rotation may all the same have
+// started: then Resume finds it.
+func (e *Engine) Start(ctx context.Context, req Request) (r *store.KEKRecord, started bool, err error) {
+	r, err = e.store.SwitchKEK(ctx, func(now *store.KEKRecord) (*store.KEKRotation, error) {
+		if last := now.Rotation; last != nil && last.IdempotencyKey == req.IdempotencyKey {
+			return nil, nil
+		}
+		if now.Rotation.Unfinished() {
+			return nil, &RunningError{KEKID: now.KEKID}
+		}
+		started = true
+		return &store.KEKRotation{
+			From: now.KEKID, Phase: store.KEKRewrapping, IdempotencyKey: req.IdempotencyKey,
+			Reason: req.Reason, InitiatedBy: req.InitiatedBy, StartedAt: e.now(),
+		}, nil
+	})
+	return r, started && err == nil, err
+}
+
+// Resume returns the run of the unfinished rotation to go on with, nil if there is
+// none. It waits for those who hold a tenant's lock.
+func (e *Engine) Resume(ctx context.Context) (*Run, error) {
+	r, err := e.store.KEK(ctx)
+	if errors.Is(err, store.ErrNoKEK) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !r.Rotation.Unfinished() {
+		e.setLive(nil)
+		return nil, nil
+	}
+	if run := e.running(r.KEKID); run != nil {
+		return run, nil // it met trouble, and goes on where it was
+	}
+	noted, err := e.store.KEKProgress(ctx, r.KEKID)
+	if err != nil {
+		return nil, err
+	}
+	// Everything wrapped from here on is wrapped under the current KEK, since the
+	// record has been read; what was wrapped before must be there to be listed.
+	e.store.AwaitWraps()
+	run := &Run{e: e, kekID: r.KEKID, began: e.now(), shown: noted, noted: e.now()}
+	e.setLive(run)
+	return run, nil
+}
+
+func (e *Engine) setLive(r *Run) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.live = r
+}
+
+// running returns what is worked on here of the rotation to a KEK, or nil.
+func (e *Engine) running(kekID string) *Run {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.live == nil || e.live.kekID != kekID {
+		return nil
+	}
+	return e.live
+}
+
+// The status of a rotation of the KEK, as callers see it.
+const (
+	StatusNone       = "not_rotated" // the first KEK is in use
+	StatusInProgress = "in_progress"
+	StatusCompleted  = "completed"
+	StatusFailed     = "failed"
+)
+
+var statusOf = map[store.KEKPhase]string{
+	store.KEKRewrapping: StatusInProgress,
+	store.KEKCompleted:  StatusCompleted,
+	store.KEKFailed:     StatusFailed,
+}
+
+// View is the KEK and its latest rotation as callers see them.
+type View struct {
+	store.KEKRecord
+	Status string
+	// Older are the KEKs in storage beside the current one.
+	Older    []string
+	Progress store.KEKProgress
+	Failures []store.KeyFailure
+}
+
+// View describes the KEK as it stands. It fails with [store.ErrNoKEK].
+func (e *Engine) View(ctx context.Context) (View, error) {
+	r, err := e.store.KEK(ctx)
+	if err != nil {
+		return View{}, err
+	}
+	v := View{KEKRecord: *r, Status: StatusNone}
+	stored, err := e.store.StoredKEKs(ctx)
+	if err != nil {
+		return View{}, err
+	}
+	for _, id := range stored {
+		if id != r.KEKID {
+			v.Older = append(v.Older, id)
+		}
+	}
+	if r.Rotation == nil {
+		return v, nil
+	}
+	v.Status = statusOf[r.Rotation.Phase]
+	if !r.Rotation.Unfinished() {
+		v.Progress = store.KEKProgress{
+			Tenants: r.Rotation.Tenants, Keys: r.Rotation.Keys, Failed: r.Rotation.Failed, Percent: 100, At: r.Rotation.EndedAt,
+		}
+		v.Failures = r.Rotation.Failures
+		return v, nil
+	}
+	err = e.viewUnfinished(ctx, &v)
+	return v, err
+}
+
+// viewUnfinished fills in what changes while a rotation runs: from memory where
+// it runs, else from what was last noted.
+func (e *Engine) viewUnfinished(ctx context.Context, v *View) (err error) {
+	if run := e.running(v.KEKID); run != nil {
+		v.Progress, v.Failures = run.progress(), run.failures()
+		return nil
+	}
+	v.Progress, err = e.store.KEKProgress(ctx, v.KEKID)
+	if v.Progress.At.IsZero() {
+		v.Progress.At = v.Rotation.StartedAt
+	}
+	return err
+}

@@ -1,0 +1,150 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+)
+
+// stalledBesideKEK are requests that make, use or destroy keys, stopped before
+// each of their storage operations in turn. No opened key is in memory then.
+var stalledBesideKEK = []struct {
+	name   string
+	op     logical.Operation
+	path   string
+	data   map[string]any
+	before func(*witness)
+	status []int
+}{
+	{name: "a creation", op: update, path: "tenants/" + tenantN(5)},
+	{name: "a rotation", op: update, path: tenantPath("/dek/rotate")},
+	{name: "a first encrypt", op: update, path: tenantPath("/encrypt"), data: map[string]any{"plaintext": encoded("stalled")}},
+	{
+		name: "an encrypt", op: update, path: tenantPath("/encrypt"), data: map[string]any{"plaintext": encoded("stalled")},
+		before: func(w *witness) { w.encrypt("before") },
+	},
+	{name: "a read", op: read, path: itemPath("bulk/1")},
+	{
+		name: "a write", op: update, path: itemPath("stalled"), data: secret("stalled"),
+		before: func(w *witness) { w.allowed["stalled"] = []string{"stalled"} },
+	},
+	{
+		name: "a destroy", op: update, path: tenantPath("/dek/versions/1/destroy"), data: map[string]any{"force": true},
+		before: func(w *witness) {
+			w.encrypt("before")
+			w.rotateToTheEnd()
+			w.outside.mark(1, true)
+		},
+	},
+	{name: "a deletion", op: del, path: "tenants/" + tenantN(2), data: map[string]any{"deletion_window": 0}},
+	{name: "a rotation of the KEK", op: update, path: "kek/rotate", status: []int{200, 409}},
+	{name: "a look at the KEK", op: read, path: "kek"},
+}
+
+// TestStalledBesideKEK lets the KEK rotate, and then rotate again, as far as locks
+// allow while a request is stopped. Whatever order that gives: every key of every
+// tenant opens afterwards, and none is on a KEK that is gone.
+func TestStalledBesideKEK(t *testing.T) {
+	total := 0
+	for _, a := range stalledBesideKEK {
+		for _, rotations := range []int{1, 2} {
+			t.Run(fmt.Sprintf("%s beside %d", a.name, rotations), func(t *testing.T) {
+				for k := 1; ; k++ {
+					w := smallTenant(t)
+					beside(w)
+					if a.before != nil {
+						a.before(w)
+					}
+					w.b.store.Invalidate(t.Context(), "keys/any")
+					w.dropPages()
+					stopped, status := w.stopAt(k, a.op, a.path, a.data, func(w *witness) {
+						for range rotations {
+							w.rotateKEK()
+							w.untilKEKOver()
+						}
+					})
+					if a.status == nil {
+						a.status = []int{200}
+					}
+					require.Contains(t, a.status, status)
+					if a.name == "a destroy" {
+						w.outside.gone[1] = true
+					}
+					w.untilKEKOver()
+					w.keks = keks{asked: 1}
+					w.settle()
+					w.everyKeyOpens()
+					w.close()
+					if !stopped {
+						break
+					}
+					total++
+				}
+			})
+		}
+	}
+	t.Logf("%d interleavings", total)
+}
+
+// stopAt runs a request, stopped before its kth storage operation while act runs;
+// false if it makes fewer.
+func (w *witness) stopAt(k int, op logical.Operation, path string, data map[string]any, act func(*witness)) (stopped bool, status int) {
+	w.t.Helper()
+	at, goOn := make(chan struct{}), make(chan struct{})
+	var n atomic.Int64
+	w.storage.Hook(func(string, string) {
+		if n.Add(1) == int64(k) {
+			close(at)
+			<-goOn
+		}
+	})
+	answered := make(chan int, 1)
+	go func() {
+		answered <- code(w.b.HandleRequest(w.t.Context(), &logical.Request{
+			ID: fmt.Sprintf("stalled-%d", k), Operation: op, Path: path, Data: data, Storage: w.storage,
+		}))
+	}()
+	select {
+	case status = <-answered:
+		w.storage.Hook(nil)
+		close(goOn)
+		return false, status
+	case <-at:
+	}
+	w.storage.Hook(nil)
+	acted := make(chan struct{})
+	go func() {
+		defer close(acted)
+		act(w)
+	}()
+	w.quiet(acted)
+	close(goOn)
+	status = <-answered
+	<-acted
+	return true, status
+}
+
+// untilKEKOver waits until no rotation of the KEK is unfinished.
+func (w *witness) untilKEKOver() {
+	require.Eventually(w.t, func() bool {
+		resp, err := w.call(read, "kek", nil)
+		return err == nil && resp.Data["status"] != "in_progress"
+	}, 30*time.Second, time.Millisecond)
+}
+
+// everyKeyOpens lets one more rotation of the KEK read them all.
+func (w *witness) everyKeyOpens() {
+	w.t.Helper()
+	w.must(update, "kek/rotate", nil)
+	w.untilKEKOver()
+	st := w.must(read, "kek", nil)
+	require.Equal(w.t, "completed", st["status"], "%v", st["failures"])
+	w.wrapped()
+}

@@ -1,0 +1,142 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kekrotation"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+// kekAnswer describes the KEK and its latest rotation.
+var kekAnswer = map[string]*framework.FieldSchema{
+	"kek_id":          described(framework.TypeString, "The KEK that wraps keys."),
+	"created_at":      described(framework.TypeTime, "When it was made; null: not known."),
+	"age":             described(framework.TypeInt, "Seconds since then; null: not known."),
+	"older_kek_ids":   described(framework.TypeStringSlice, "Other KEKs that are still in storage."),
+	"status":          described(framework.TypeString, "Of the latest rotation: not_rotated (there was none), in_progress, completed or failed."),
+	"previous_kek_id": described(framework.TypeString, "The KEK that the latest rotation left; empty: there was none."),
+	"reason":          described(framework.TypeString, "Why, as the request had it."),
+	"started_at":      described(framework.TypeTime, "When the latest rotation started; null: there was none."),
+	"updated_at":      described(framework.TypeTime, "When the figures were taken; null: there are none."),
+	"completed_at":    described(framework.TypeTime, "When it ended; null: it has not."),
+	"percent":         described(framework.TypeFloat, "How much of the tenants has been gone through, 0 to 100."),
+	"tenants":         described(framework.TypeInt, "How many tenants were looked at."),
+	"keys":            described(framework.TypeInt, "How many of their keys are on the KEK, moved to it or made under it."),
+	"keys_failed":     described(framework.TypeInt, "How many keys could not be moved."),
+	"failures":        described(framework.TypeSlice, "The first 100 of them: tenant, key ID and reason."),
+	"initiated_by":    described(framework.TypeMap, "Who asked: id, name, email."),
+}
+
+func (b *backend) kekPaths() []*framework.Path {
+	answer := ok("The key-encryption key.", kekAnswer)
+	return []*framework.Path{
+		{
+			Pattern: "kek$",
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ReadOperation: b.on(b.readKEK, "read key-encryption-key", "Read which key-encryption key is in use, and how its rotation goes.", answer),
+			},
+			HelpSynopsis: "The key-encryption key (KEK) of this mount.",
+			HelpDescription: "It wraps the keys of all tenants. It is made with the first tenant: until then there is none (404). " +
+				"What is shown is never the key itself.",
+		},
+		{
+			Pattern: "kek/rotate$",
+			Fields: map[string]*framework.FieldSchema{
+				"reason": {
+					Type:        framework.TypeString,
+					Description: "Why, for those who read it later.",
+				},
+				"idempotency_key": {
+					Type:        framework.TypeString,
+					Description: "A request with the key of the latest rotation gets that rotation back. Default: Vault's request ID.",
+				},
+			},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: b.on(b.rotateKEK, "rotate key-encryption-key", "Start a rotation of the key-encryption key.", answer),
+			},
+			HelpSynopsis: "Start a rotation of the key-encryption key.",
+			HelpDescription: "Answers at once; the keys of all tenants are then wrapped anew in the background, while everything " +
+				"goes on, and the old KEK is destroyed. Nothing that tenants have is encrypted anew: for that, rotate their keys. " +
+				"While a rotation is unfinished the answer is 409 and names the KEK that it goes to. A key that does not open " +
+				"is listed in failures; the rotation then ends failed, the old KEK is kept, and the next rotation takes what was left.",
+		},
+	}
+}
+
+func (b *backend) readKEK(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	v, err := b.kek.View(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return b.kekResponse(v), nil
+}
+
+func (b *backend) rotateKEK(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	var want kekrotation.Request
+	var err error
+	if want.Reason, _, err = textField(d, "reason"); err != nil {
+		return nil, err
+	}
+	if want.IdempotencyKey, _, err = textField(d, "idempotency_key"); err != nil {
+		return nil, err
+	}
+	if want.IdempotencyKey == "" {
+		want.IdempotencyKey = req.ID
+	}
+	want.InitiatedBy = b.initiator(req)
+	r, started, err := b.kek.Start(ctx, want)
+	// Even if Start failed: it may have started it all the same.
+	b.carryOutKEK()
+	if err != nil {
+		return nil, err
+	}
+	if started {
+		b.Logger().Info("rotation of the key-encryption key started", "kek_id", r.KEKID, "request_id", req.ID)
+	}
+	v, err := b.kek.View(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return b.kekResponse(v), nil
+}
+
+func (b *backend) kekResponse(v kekrotation.View) *logical.Response {
+	var age any
+	if !v.CreatedAt.IsZero() {
+		age = int64(b.now().Sub(v.CreatedAt).Seconds())
+	}
+	r := v.Rotation
+	if r == nil {
+		r = new(store.KEKRotation)
+	}
+	failures := make([]map[string]any, 0, len(v.Failures))
+	for _, f := range v.Failures {
+		failures = append(failures, map[string]any{"tenant_id": f.TenantID, "key_id": f.KeyID, "reason": f.Reason})
+	}
+	return &logical.Response{Data: map[string]any{
+		"kek_id":          v.KEKID,
+		"created_at":      timeValue(v.CreatedAt),
+		"age":             age,
+		"older_kek_ids":   append([]string{}, v.Older...),
+		"status":          v.Status,
+		"previous_kek_id": r.From,
+		"reason":          r.Reason,
+		"started_at":      timeValue(r.StartedAt),
+		"updated_at":      timeValue(v.Progress.At),
+		"completed_at":    timeValue(r.EndedAt),
+		"percent":         v.Progress.Percent,
+		"tenants":         v.Progress.Tenants,
+		"keys":            v.Progress.Keys,
+		"keys_failed":     v.Progress.Failed,
+		"failures":        failures,
+		"initiated_by": map[string]any{
+			"id": r.InitiatedBy.ID, "name": r.InitiatedBy.Name, "email": r.InitiatedBy.Email,
+		},
+	}}
+}
