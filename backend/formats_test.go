@@ -1,0 +1,154 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"encoding/json"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// written is what an engine has put into storage, by key.
+type written struct {
+	mu      sync.Mutex
+	entries map[string][][]byte
+}
+
+// watch notes what is put from now on.
+func (w *written) watch(m *mount) {
+	m.storage.Done(func(op, key string) {
+		if op == "put" {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.entries[key] = append(w.entries[key], m.disk.Value(key))
+		}
+	})
+}
+
+// everything does what makes the engine write each kind of entry.
+func (w *written) everything(t *testing.T) {
+	t.Helper()
+	m := newMount(t)
+	w.watch(m)
+	m.must(update, "config", map[string]any{"org_id": "acme", "rotation_parallelism": 1})
+	m.must(update, "key/rotationSettings", map[string]any{"rotation_interval": "90_DAYS"})
+	m.must(read, "wrapping_key", nil)
+	wit := newWitness(m)
+	wit.createAES()
+	m.must(update, tenantPath(""), map[string]any{"display_name": "Acme", "rotation_interval": "120_DAYS"})
+	wit.bulk(40, 3000)
+	wit.encrypt("x")
+	wit.encrypt("y")
+	m.must(update, tenantPath("/dek/config"), map[string]any{"min_decryption_version": 1})
+
+	id, release := rotateAndHold(m)
+	m.must(update, action(id, "pause"), nil)
+	release()
+	advance(time.Second)
+	<-m.b.workers.pool.request()
+	m.must(update, action(id, "resume"), nil)
+	advance(2 * time.Second)
+	release() // long enough for a note of progress
+	advance(time.Minute)
+	require.Equal(t, "completed", m.status(id)["status"])
+	m.imports(make([]byte, 32))
+	advance(time.Minute)
+	wit.damage()
+	wit.rotate()
+	advance(time.Minute)
+	require.Equal(t, "failed", m.status(wit.rotations[0])["status"])
+	m.must(update, "rotations", map[string]any{"all": true, "reason": "leak"})
+
+	m.must(update, "tenants/"+tenantN(1), map[string]any{"rotation_paused": true})
+	m.must(update, "tenants/"+tenantN(2), nil)
+	m.must(del, "tenants/"+tenantN(2), nil)
+	m.must(update, "tenants/"+tenantN(3), nil)
+	m.must(del, "tenants/"+tenantN(3), map[string]any{"deletion_window": 0})
+	advance(8 * day)
+	m.tick()
+	m.close()
+}
+
+// tableRow is a row of a table whose first column is an entry's key.
+var tableRow = regexp.MustCompile("(?m)^\\| `([a-z]+[a-z/_<>.]*)` \\| (JSON|CBOR|binary|empty|[^|]*) \\|")
+
+// placeholders are what stands in keys.
+var placeholders = strings.NewReplacer(
+	"<hh>", "[0-9a-f]{2}", "<tenant_id>", uuidForm, "<incarnation>", "[0-9a-f]{32}", "<kek_id>", "kek-"+uuidForm,
+	"<key_id>", "(dek|plc)-"+uuidForm, "<bits>", "[01]{0,64}", "<version>", "[0-9]{10}", "<uuid>", uuidForm,
+	"<index>/<day>", "((rotated|due|aged|upkeep)/20[0-9]{2}-[0-9]{2}-[0-9]{2}|(failed|idle)/all)", ".", `\.`,
+)
+
+const uuidForm = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+
+// TestFormatsAreDocumented finds each entry that the engine writes in the table
+// of docs/formats.md, and each field of those in JSON on the page.
+func TestFormatsAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../docs/formats.md")
+	require.NoError(t, err)
+	table, rest, found := strings.Cut(string(page), "\n- `<hh>`")
+	require.True(t, found)
+	w := written{entries: map[string][][]byte{}}
+	synctest.Test(t, w.everything)
+
+	seen := map[string]bool{}
+	rows := tableRow.FindAllStringSubmatch(table, -1)
+	for key, values := range w.entries {
+		var row []string
+		for _, r := range rows {
+			if regexp.MustCompile("^" + placeholders.Replace(r[1]) + "$").MatchString(key) {
+				require.Nil(t, row, "%s is in the table twice", key)
+				row = r
+			}
+		}
+		require.NotNil(t, row, "%s is not in the table", key)
+		seen[row[1]] = true
+		for _, v := range values {
+			checkValue(t, row, rest, v)
+		}
+	}
+	for _, r := range rows {
+		if !strings.HasPrefix(r[1], "kek/") { // of which one lies there, and rotations have tests of their own
+			require.True(t, seen[r[1]], "nothing has written %s", r[1])
+		}
+	}
+}
+
+func checkValue(t *testing.T, row []string, page string, value []byte) {
+	t.Helper()
+	switch row[2] {
+	case "empty":
+		require.Empty(t, value, row[1])
+	case "JSON":
+		var decoded any
+		require.NoError(t, json.Unmarshal(value, &decoded), row[1])
+		for _, name := range fieldNames(decoded) {
+			require.Regexp(t, "[`\"]"+name+"[`\"]", page, "a field of %s", row[1])
+		}
+	default:
+		require.False(t, json.Valid(value), "%s is JSON", row[1])
+	}
+}
+
+// fieldNames are those of all objects in a JSON document.
+func fieldNames(document any) (names []string) {
+	switch d := document.(type) {
+	case map[string]any:
+		for name, v := range d {
+			names = append(append(names, name), fieldNames(v)...)
+		}
+	case []any:
+		for _, v := range d {
+			names = append(names, fieldNames(v)...)
+		}
+	}
+	return names
+}
