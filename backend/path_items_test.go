@@ -10,8 +10,6 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
-
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
 )
 
 // refused makes a request that has to be refused: with that status, a message
@@ -169,51 +167,6 @@ func TestRepeatedWriteIsRecognized(t *testing.T) {
 	require.EqualValues(t, 2, m.must(read, itemPath("x"), nil)["revision"])
 }
 
-func TestBulkWrite(t *testing.T) {
-	m := withTenant(t)
-	m.must(update, itemPath("there"), secret("v"))
-	entry := func(kind, name string, more map[string]any) map[string]any {
-		e := map[string]any{"kind": kind, "name": name, "data": map[string]any{"v": name}}
-		for k, v := range more {
-			e[k] = v
-		}
-		return e
-	}
-	results := m.must(update, tenantPath("/items"), map[string]any{"items": []any{
-		entry("credentials", "a", nil),
-		entry("apiKeys", "a", map[string]any{"metadata": map[string]any{"m": "1"}}),
-		entry("secrets", "there", map[string]any{"cas": 0}),
-		entry("tokens", "a", nil),
-		entry("secrets", "../a", nil),
-		entry("secrets", "no-data", map[string]any{"data": nil}),
-		entry("secrets", "twice", nil),
-		entry("secrets", "twice", nil),
-		entry("secrets", "large", map[string]any{"data": map[string]any{"v": strings.Repeat("x", 300_000)}}),
-	}})["results"].([]map[string]any)
-	for i, want := range []any{1, 1, "revision 1", "kind", "name", "data", 1, 2, "max_item_bytes"} {
-		if n, ok := want.(int); ok {
-			require.EqualValues(t, n, results[i]["revision"], "%d: %v", i, results[i])
-		} else {
-			require.Contains(t, results[i]["error"], want, "%d", i)
-		}
-	}
-	require.Equal(t, map[string]int{"credentials": 1, "api_keys": 1, "secrets": 2},
-		m.must(read, tenantPath(""), nil)["item_counts"])
-
-	many := make([]any, maxBulkItems+1)
-	for name, items := range map[string]any{
-		"missing": nil, "empty": []any{}, "an object": map[string]any{"a": 1}, "of numbers": []any{1, 2}, "too many": many,
-	} {
-		t.Run(name, func(t *testing.T) {
-			m.t = t
-			m.refused(400, "items", update, tenantPath("/items"), map[string]any{"items": items})
-		})
-	}
-	m.t = t
-	m.refused(404, "tenant", update, "tenants/00000000-0000-4000-8000-000000000000/items",
-		map[string]any{"items": []any{entry("secrets", "a", nil)}})
-}
-
 func TestListItems(t *testing.T) {
 	m := withTenant(t)
 	require.Nil(t, m.must(list, tenantPath("/secrets/"), nil)["keys"], "an empty list, Vault's 404")
@@ -239,83 +192,4 @@ func TestMaxItemBytes(t *testing.T) {
 	m.must(update, itemPath("x"), secret(strings.Repeat("x", 393_000)))
 	m.must(update, itemPath("y"), secret(strings.Repeat("y", 393_000)))
 	require.Len(t, m.must(list, tenantPath("/secrets/"), nil)["keys"], 2)
-}
-
-func TestDamagedPageIsReportedWithoutItsContent(t *testing.T) {
-	m := withTenant(t)
-	m.must(update, itemPath("x"), secret("v"))
-	key := m.disk.Keys("pages/")[0]
-	page := m.disk.Value(key)
-	page[len(page)-1] ^= 1
-	m.disk.Set(key, page)
-	resp, err := m.call(read, itemPath("x"), nil)
-	require.Equal(t, 500, code(resp, err))
-	require.ErrorContains(t, err, "page does not open")
-}
-
-// A page moved to another tenant's place, or to another place of its own
-// tenant's, does not open.
-func TestMovedPageDoesNotOpen(t *testing.T) {
-	const other = "11111111-1111-4111-8111-111111111111"
-	m := withTenant(t)
-	m.must(update, itemPath("x"), secret("v"))
-	mine := m.disk.Keys("pages/")[0]
-	m.must(update, "tenants/"+other, nil)
-	m.must(update, "tenants/"+other+"/secrets/x", secret("w"))
-	for _, key := range m.disk.Keys("pages/") {
-		if key != mine {
-			m.disk.Set(key, m.disk.Value(mine))
-		}
-	}
-	re := openMount(t, m.disk, 0, faulty.None)
-	defer re.close()
-	resp, err := re.call(read, "tenants/"+other+"/secrets/x", nil)
-	require.Equal(t, 500, code(resp, err))
-	require.ErrorContains(t, err, "page does not open")
-
-	// To another place, and with another header.
-	m.disk.Set(mine+"0", m.disk.Value(mine))
-	m.disk.Set(mine+"1", m.disk.Value(mine))
-	page := m.disk.Value(mine)
-	m.disk.Set(mine, nil)
-	for name, change := range map[string]func(){
-		"another place": func() {},
-		"another count": func() {
-			page[headerLength-1]++
-			m.disk.Set(mine, page)
-		},
-	} {
-		change()
-		re := openMount(t, m.disk, 0, faulty.None)
-		resp, err := re.call(read, itemPath("x"), nil)
-		require.Equal(t, 500, code(resp, err), name)
-		require.ErrorContains(t, err, "page does not open", name)
-		re.close()
-	}
-}
-
-// headerLength is how long the clear header of a page is: docs/formats.md.
-const headerLength = 17
-
-// A tenant's record that was moved to another tenant's place is refused: it
-// would lead to the other's keys and pages.
-func TestMovedRecordIsRefused(t *testing.T) {
-	const other = "11111111-1111-4111-8111-111111111111"
-	m := withTenant(t)
-	m.must(update, itemPath("x"), secret("v"))
-	m.must(update, "tenants/"+other, nil)
-	keys := m.disk.Keys("tenants/")
-	require.Len(t, keys, 2)
-	m.disk.Set(keys[0], m.disk.Value(keys[1]))
-	re := openMount(t, m.disk, 0, faulty.None)
-	defer re.close()
-	opened := 0
-	for _, id := range []string{testTenant, other} {
-		if _, err := re.call(read, "tenants/"+id, nil); err == nil {
-			opened++
-		} else {
-			require.ErrorContains(t, err, "belongs to another tenant")
-		}
-	}
-	require.Equal(t, 1, opened)
 }

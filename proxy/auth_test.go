@@ -6,7 +6,6 @@ package proxy
 import (
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -184,84 +183,4 @@ func TestMalformedRequestWithAVaultToken(t *testing.T) {
 	before := len(s.vault.seen(atSelf))
 	require.Equal(t, 200, s.change(token).Code)
 	require.Len(t, s.vault.seen(atSelf), before, "a well-formed request needs no extra call")
-}
-
-func TestLoginIsCached(t *testing.T) {
-	s := newStand(t)
-	for range 3 {
-		require.Equal(t, 200, s.rotate(header("Authorization", "Bearer "+jwt(map[string]any{
-			"exp": newClock().now().Add(time.Hour).Unix(),
-		}))).Code)
-	}
-	require.Len(t, s.vault.seen(atLogin), 1)
-}
-
-func TestCachedLoginDoesNotOutliveTheJWT(t *testing.T) {
-	s := newStand(t)
-	token := header("Authorization", "Bearer "+s.goodJWT())
-	require.Equal(t, 200, s.rotate(token).Code)
-	s.clock.advance(59*time.Minute + 50*time.Second)
-	require.Equal(t, 200, s.rotate(token).Code)
-	s.clock.advance(20 * time.Second)
-	requireAdminError(t, s.rotate(token), 401, "UNAUTHORIZED")
-}
-
-func TestRevokedTokenIsReplacedOnce(t *testing.T) {
-	s := newStand(t)
-	token := header("Authorization", "Bearer "+s.goodJWT())
-	require.Equal(t, 200, s.rotate(token).Code)
-	s.vault.on(atRotate, func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("X-Vault-Token") == "hvs.login-1" {
-			reply(403, invalidTokenAnswer)(w, r)
-			return
-		}
-		reply(200, rotationData)(w, r)
-	})
-	require.Equal(t, 200, s.rotate(token).Code)
-	require.Len(t, s.vault.seen(atLogin), 2)
-	require.Equal(t, 200, s.rotate(token).Code)
-	require.Len(t, s.vault.seen(atLogin), 2, "the new token is kept")
-
-	s.vault.on(atRotate, reply(403, invalidTokenAnswer))
-	before := len(s.vault.seen(atRotate))
-	requireAdminError(t, s.rotate(token), 401, "UNAUTHORIZED")
-	require.Len(t, s.vault.seen(atLogin), 3)
-	require.Len(t, s.vault.seen(atRotate), before+2)
-
-	s.vault.on(atLogin, reply(400, `{"errors":["role not found"]}`))
-	requireAdminError(t, s.rotate(token), 401, "UNAUTHORIZED")
-}
-
-func TestPolicyRefusalKeepsTheLogin(t *testing.T) {
-	s := newStand(t)
-	s.vault.on(atRotate, reply(403, `{"errors":["1 error occurred:\n\t* permission denied\n\n"]}`))
-	requireAdminError(t, s.rotate(), 403, "FORBIDDEN")
-	requireAdminError(t, s.rotate(), 403, "FORBIDDEN")
-	require.Len(t, s.vault.seen(atLogin), 1)
-}
-
-func TestConcurrentLoginsOfOneJWTAreOne(t *testing.T) {
-	s := newStand(t)
-	const callers = 8
-	release := make(chan struct{})
-	s.vault.on(atLogin, func(w http.ResponseWriter, r *http.Request) {
-		<-release
-		s.vault.login(w, r)
-	})
-	token := header("Authorization", "Bearer "+s.goodJWT())
-	var wg sync.WaitGroup
-	codes := make([]int, callers)
-	for i := range callers {
-		wg.Go(func() { codes[i] = s.rotate(token).Code })
-	}
-	// Each caller counts a lookup just before it joins the login.
-	require.Eventually(t, func() bool { return lookups(s, cacheMiss) == callers }, 5*time.Second, time.Millisecond)
-	close(release)
-	wg.Wait()
-	for _, code := range codes {
-		require.Equal(t, 200, code)
-	}
-	// A caller may be descheduled between its lookup and joining; it then finds
-	// no login in flight and makes one, but never one each.
-	require.Less(t, len(s.vault.seen(atLogin)), callers)
 }

@@ -1,0 +1,148 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+)
+
+// httpAnswer is the answer to a batch: its status, its results, its warnings.
+func (m *mount) httpAnswer(path string, data map[string]any) (status int, results []map[string]any, warnings []any) {
+	m.t.Helper()
+	resp, err := m.call(update, tenantPath(path), data)
+	require.NoError(m.t, err)
+	require.NoError(m.t, resp.Error())
+	status = 200
+	body := map[string]any{"data": resp.Data, "warnings": resp.Warnings}
+	text, err := json.Marshal(body)
+	require.NoError(m.t, err)
+	if raw := resp.Data[logical.HTTPRawBody]; raw != nil {
+		status = resp.Data[logical.HTTPStatusCode].(int)
+		text = []byte(raw.(string))
+	}
+	var decoded struct {
+		Data struct {
+			Results []map[string]any `json:"batch_results"`
+		} `json:"data"`
+		Warnings []any `json:"warnings"`
+	}
+	require.NoError(m.t, json.Unmarshal(text, &decoded))
+	return status, decoded.Data.Results, decoded.Warnings
+}
+
+func TestBatchKeepsOrderAndReferences(t *testing.T) {
+	m := withTenant(t)
+	const n = 300
+	var in []any
+	for i := range n {
+		e := map[string]any{"plaintext": encoded(fmt.Sprint(i)), "reference": fmt.Sprintf("r%d", i)}
+		if i%2 == 1 {
+			e["associated_data"] = encoded(fmt.Sprint("ad", i))
+		}
+		in = append(in, e)
+	}
+	status, sealed, _ := m.httpAnswer("/encrypt", map[string]any{"batch_input": in, "plaintext": "ignored, as it is", "associated_data": 1})
+	require.Equal(t, 200, status)
+	require.Len(t, sealed, n)
+	for _, path := range []string{"/rewrap", "/decrypt"} {
+		var next []any
+		for i, r := range sealed {
+			require.Equal(t, fmt.Sprintf("r%d", i), r["reference"])
+			require.Equal(t, 1.0, r["key_version"])
+			require.NotContains(t, r, "error")
+			require.NotContains(t, r, "plaintext")
+			e := map[string]any{"ciphertext": r["ciphertext"], "reference": r["reference"]}
+			if i%2 == 1 {
+				e["associated_data"] = encoded(fmt.Sprint("ad", i))
+			}
+			next = append(next, e)
+		}
+		status, sealed, _ = m.httpAnswer(path, map[string]any{"batch_input": next})
+		require.Equal(t, 200, status)
+	}
+	for i, r := range sealed {
+		require.Equal(t, map[string]any{"plaintext": encoded(fmt.Sprint(i)), "reference": fmt.Sprintf("r%d", i)}, r)
+	}
+}
+
+func TestBatchWithFailures(t *testing.T) {
+	m := withTenant(t)
+	good := m.encrypted(testTenant, "good")
+	bad := []any{
+		map[string]any{"ciphertext": "dek:v1:AAAA", "reference": "damaged"},
+		map[string]any{"reference": "nothing"},
+		map[string]any{"ciphertext": 1, "reference": "a number"},
+		map[string]any{"ciphertext": good, "associated_data": "!", "reference": "associated data"},
+		map[string]any{"ciphertext": good, "reference": 7},
+	}
+	mixed := append([]any{map[string]any{"ciphertext": good, "reference": "good"}}, bad...)
+	for name, c := range map[string]struct {
+		code   any
+		input  []any
+		status int
+		warns  bool
+	}{
+		"some fail":                   {nil, mixed, 400, false},
+		"some fail, 207":              {207, mixed, 207, false},
+		"some fail, 200":              {200, mixed, 200, false},
+		"some fail, a string":         {"422", mixed, 422, false},
+		"all fail, 207":               {207, bad, 400, false},
+		"none fails, 207":             {207, mixed[:1], 200, false},
+		"a status that Go refuses":    {7, mixed, 400, true},
+		"a status that ends nothing":  {100, mixed, 400, true},
+		"a status beyond":             {600, mixed, 400, true},
+		"a status beyond, none fails": {600, mixed[:1], 200, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m.t = t
+			for path, value := range map[string]string{"/decrypt": "plaintext", "/rewrap": "ciphertext"} {
+				status, results, warnings := m.httpAnswer(path, map[string]any{"batch_input": c.input, "partial_failure_response_code": c.code})
+				require.Equal(t, c.status, status)
+				require.Equal(t, c.warns, len(warnings) > 0)
+				require.Len(t, results, len(c.input))
+				for i, r := range results {
+					reference, _ := c.input[i].(map[string]any)["reference"].(string)
+					require.Equal(t, reference, r["reference"])
+					require.Equal(t, reference == "good", r[value] != nil)
+					require.Equal(t, reference != "good", r["error"] != nil, "either a value or an error")
+				}
+			}
+		})
+	}
+}
+
+func TestBatchThatFailsMakesNoKey(t *testing.T) {
+	m := withTenant(t)
+	status, results, _ := m.httpAnswer("/encrypt", map[string]any{"batch_input": []any{
+		map[string]any{"plaintext": "!"}, map[string]any{}, map[string]any{"plaintext": encoded(strings.Repeat("x", maxPlaintextBytes+1))},
+	}})
+	require.Equal(t, 400, status)
+	require.Len(t, results, 3)
+	require.Contains(t, results[2]["error"], "785408")
+	require.Empty(t, m.externalKeys())
+	status, _, _ = m.httpAnswer("/encrypt", map[string]any{"batch_input": []any{map[string]any{"plaintext": "!"}, map[string]any{"plaintext": ""}}})
+	require.Equal(t, 400, status)
+	require.Len(t, m.externalKeys(), 1, "one entry did not fail")
+}
+
+func TestBatchOfTenThousandWithOneBad(t *testing.T) {
+	m := withTenant(t)
+	in := make([]any, 10_000)
+	for i := range in {
+		in[i] = map[string]any{"plaintext": "AAAA"}
+	}
+	in[4321] = map[string]any{"plaintext": "AAA"}
+	status, results, _ := m.httpAnswer("/encrypt", map[string]any{"batch_input": in})
+	require.Equal(t, 400, status)
+	require.Len(t, results, len(in))
+	for i, r := range results {
+		require.Equal(t, i == 4321, r["error"] != nil)
+	}
+}
