@@ -68,15 +68,16 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 		PathsSpecial: &logical.Paths{
 			SealWrapStorage: store.SealWrapped(),
 		},
+		// Patterns are tried in this order, so what is asked for most comes first.
 		Paths: framework.PathAppend(
+			b.itemPaths(),
+			b.encryptPaths(),
+			b.datakeyPaths(),
 			b.configPaths(),
 			b.rotationSettingsPaths(),
-			b.itemPaths(),
 			b.dekPaths(),
 			b.versionPaths(),
 			b.importPaths(),
-			b.encryptPaths(),
-			b.datakeyPaths(),
 			b.rotationPaths(),
 			b.statusPaths(),
 			b.kekPaths(),
