@@ -13,6 +13,11 @@ path "@MOUNT@/status" {
   capabilities = ["read"]
 }
 
+# Which key-encryption key is in use, never the key itself.
+path "@MOUNT@/kek" {
+  capabilities = ["read"]
+}
+
 # The unfinished rotations of the whole mount.
 path "@MOUNT@/rotations" {
   capabilities = ["list"]

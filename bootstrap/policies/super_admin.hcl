@@ -14,6 +14,15 @@ path "@MOUNT@/status" {
   capabilities = ["read"]
 }
 
+# The key-encryption key of the mount.
+path "@MOUNT@/kek" {
+  capabilities = ["read"]
+}
+
+path "@MOUNT@/kek/rotate" {
+  capabilities = ["create", "update"]
+}
+
 # The unfinished rotations of the whole mount, and making many due at once.
 path "@MOUNT@/rotations" {
   capabilities = ["list", "create", "update"]

@@ -46,6 +46,8 @@ var permissions = []permission{
 	{"key/rotationSettings", "update", []string{superAdmin, keyAdmin}},
 	{"key/rotationSettings", "patch", []string{superAdmin, keyAdmin}},
 	{"status", "read", []string{superAdmin, auditor}},
+	{"kek", "read", []string{superAdmin, keyAdmin, auditor}},
+	{"kek/rotate", "update", []string{superAdmin, keyAdmin}},
 	{"rotations", "list", []string{superAdmin, auditor}},
 	{"rotations", "update", []string{superAdmin}},
 
@@ -206,7 +208,9 @@ func probe(t *testing.T, s *devstack.Stack, operation, path, who, token string, 
 	if operation == "delete" {
 		path += "?deletion_window=none&cas=none"
 	}
-	a := call(t, s, vaultOperations[operation], path, token, map[string]any{"key_type": "none", "bits": 1, "cas": "none"})
+	a := call(t, s, vaultOperations[operation], path, token, map[string]any{
+		"key_type": "none", "bits": 1, "cas": "none", "idempotency_key": []string{"none"},
+	})
 	if !allowed {
 		assert.Equal(t, http.StatusForbidden, a.Status, "%s: %s %s", who, operation, path)
 		return
