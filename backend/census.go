@@ -72,8 +72,11 @@ func (c *census) dueOnes(ctx context.Context) error {
 		if day == "" {
 			continue
 		}
-		last := store.DayOf(week.Add(-x.shift))
+		last := max(store.DayOf(week.Add(-x.shift)), c.plan.lastAsked(x.index))
 		past := store.DayOf(now.Add(-x.shift - c.plan.jitter))
+		if x.index == store.RotatedOn {
+			past = max(past, c.plan.lastAsked(x.index))
+		}
 		for ; day <= last; day = store.NextDay(day) {
 			some, total, err := c.hinted(ctx, x.index, day, maxRecordsRead-c.read)
 			if err != nil {
@@ -84,32 +87,44 @@ func (c *census) dueOnes(ctx context.Context) error {
 			}
 		}
 	}
+	// As long as it is not certain that everyone has been rotated, some may not
+	// have been.
+	if !c.plan.settings.RotateBefore.IsZero() {
+		c.overdue = max(c.overdue, 1)
+	}
 	return nil
 }
 
-// dueOn counts the tenants of one day. Beyond those whose records are read, all
-// are overdue or all are due soon.
+// dueOn counts the tenants of one day. Those whose records are not read are all
+// overdue, if the day is past, or else divided as those are that are read.
 func (c *census) dueOn(ctx context.Context, some []store.Hint, total int, past bool) error {
 	c.read += len(some)
 	records, err := c.wanting(ctx, some)
 	if err != nil {
 		return err
 	}
-	now := c.plan.now
+	overdue, soon := 0, 0
 	for _, t := range records {
 		due := t.DueDate(c.plan.settings)
 		switch {
-		case due.Add(c.plan.jitter).Before(now):
-			c.overdue++
+		case due.Add(c.plan.jitter).Before(c.plan.now) || c.plan.asked(t):
+			overdue++
 			c.late = append(c.late, lateTenant{t.ID, due})
-		case due.Before(now.AddDate(0, 0, 7)):
-			c.soon++
+		case due.Before(c.plan.now.AddDate(0, 0, 7)):
+			soon++
 		}
 	}
-	if rest := total - len(some); past {
+	c.overdue += overdue
+	c.soon += soon
+	switch rest := total - len(some); {
+	case rest == 0:
+	case past:
 		c.overdue += rest
-	} else {
+	case len(some) == 0:
 		c.soon += rest
+	default:
+		c.overdue += rest * overdue / len(some)
+		c.soon += rest * soon / len(some)
 	}
 	return nil
 }
@@ -165,7 +180,9 @@ func (c *census) hinted(ctx context.Context, i store.Index, day string, most int
 			mu.Lock()
 			defer mu.Unlock()
 			total += len(ids)
-			for _, id := range ids[:min(len(ids), most-len(some))] {
+			// From each part, since the schedule goes through them in their order.
+			few := min(len(ids), most/len(shards)+1, most-len(some))
+			for _, id := range ids[:few] {
 				some = append(some, store.Hint{Index: i, Day: day, TenantID: id})
 			}
 			return nil

@@ -76,3 +76,10 @@ func (p *pool) release() {
 		p.taken++
 	}
 }
+
+// empty reports whether no place is taken.
+func (p *pool) empty() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.taken == 0
+}

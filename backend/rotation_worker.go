@@ -65,6 +65,9 @@ func (w *workers) resume(i rotation.Intent, log hclog.Logger) (over, progressed 
 	if err := run.Count(w.ctx); err != nil {
 		return false, false, err
 	}
+	if err := run.OpenKeys(w.ctx); err != nil {
+		return false, false, err
+	}
 	log.Debug("rotation in progress")
 	for {
 		pending, err := run.Pending(w.ctx)

@@ -61,6 +61,18 @@ func (p plan) lastDue(today string) string {
 	return store.DayOf(p.now.Add(store.IntervalLength(store.DefaultRotationInterval)))
 }
 
+// lastAsked is the latest day of an index under which a tenant may lie that is
+// among everyone who is to be rotated; empty if nobody is.
+func (p plan) lastAsked(i store.Index) string {
+	switch {
+	case p.settings.RotateBefore.IsZero():
+		return ""
+	case i == store.RotatedOn:
+		return store.DayOf(p.settings.RotateBefore)
+	}
+	return p.lastDue("")
+}
+
 // duty is what a tenant is due for.
 type duty int
 

@@ -33,7 +33,19 @@ func (s *scheduler) rotateIfDue(ctx, waiting context.Context, p plan, a store.Ap
 	if err := s.budget.acquire(waiting); err != nil {
 		return time.Time{}, nil //nolint:nilerr // the round begins anew, or the engine stops
 	}
-	return time.Time{}, s.serveNow(ctx, a.TenantID, s.budget.release, did)
+	return time.Time{}, s.serveNow(ctx, a.TenantID, s.giveBack, did)
+}
+
+// giveBack gives a place in the budget back. With the last, everyone who was to be
+// rotated may have been: a round is to find that out.
+func (s *scheduler) giveBack() {
+	s.budget.release()
+	s.mu.Lock()
+	everyone := !s.planned.settings.RotateBefore.IsZero()
+	s.mu.Unlock()
+	if everyone && s.budget.empty() {
+		s.wake()
+	}
 }
 
 // serveNow does what a tenant is due for, if it still is: waiting for the budget

@@ -60,13 +60,14 @@ func (g goal) String() string {
 
 // Units of figures. A ratio is above 1 where the engine is the better side.
 const (
-	itemsPerSecond    = "items/s"
-	pagesPerSecond    = "pages/s"
-	requestsPerSecond = "requests/s"
-	ratioUnit         = "ratio"
-	milliseconds      = "ms"
-	seconds           = "s"
-	megabytes         = "MB"
+	itemsPerSecond     = "items/s"
+	pagesPerSecond     = "pages/s"
+	requestsPerSecond  = "requests/s"
+	rotationsPerSecond = "rotations/s"
+	ratioUnit          = "ratio"
+	milliseconds       = "ms"
+	seconds            = "s"
+	megabytes          = "MB"
 )
 
 // sections is the table of all figures, the most important first. What restarts
@@ -123,6 +124,17 @@ var sections = []section{
 	{measure: proxyStatus, figures: []figure{
 		{"proxy_status_requests_per_second", requestsPerSecond, goal{}},
 		{"ratio_proxy_vs_vault", ratioUnit, atLeast(0.7)},
+	}},
+	{measure: rotateFleet, figures: []figure{
+		{"fleet_rotations_per_second", rotationsPerSecond, atLeast(300)},
+		{"fleet_read_p99_ms", milliseconds, goal{}},
+	}},
+	{measure: fleetOfAMillion, figures: []figure{
+		{"scheduler_idle_tick_ms", milliseconds, atMost(50)},
+		{"fleet_rss_mb", megabytes, atMost(300)},
+		{"initialize_seconds", seconds, atMost(2)},
+		{"status_ms", milliseconds, atMost(200)},
+		{"tenants_page_ms", milliseconds, goal{}},
 	}},
 	{measure: rotateMillion, figures: []figure{
 		{"rotate_million_seconds", seconds, atMost(15)},

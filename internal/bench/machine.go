@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // machine describes what the figures were measured on, without naming it.
@@ -33,6 +34,14 @@ func residentMB(pids []int) (sum float64) {
 		sum += kilobytes(fmt.Sprintf("/proc/%d/status", pid), "VmRSS") / 1000
 	}
 	return sum
+}
+
+// mostResidentMB is the most memory that a process that has ended had resident.
+func mostResidentMB(u *syscall.Rusage) float64 {
+	if runtime.GOOS == "darwin" {
+		return float64(u.Maxrss) / 1e6 // in bytes there
+	}
+	return float64(u.Maxrss) * 1024 / 1e6
 }
 
 // kilobytes is a field whose value reads like "123 kB".

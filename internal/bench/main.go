@@ -19,9 +19,11 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"strconv"
 	"syscall"
 	"time"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/bench/fleet"
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/bench/floorplugin"
 )
 
@@ -42,6 +44,9 @@ func main() {
 	if len(os.Args) == 2 && (os.Args[1] == floorplugin.FloorArg || os.Args[1] == floorplugin.LoaderArg) {
 		exit(floorplugin.Serve(os.Args[1]))
 	}
+	if len(os.Args) == 3 && os.Args[1] == fleet.Arg {
+		exit(measureFleet(os.Args[2]))
+	}
 	opts, err := parse(os.Args[1:], os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return
@@ -54,6 +59,17 @@ func main() {
 		return
 	}
 	exit(run(opts))
+}
+
+// measureFleet is what fleetOfAMillion starts.
+func measureFleet(tenants string) error {
+	n, err := strconv.Atoi(tenants)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return fleet.Measure(ctx, n, os.Stdout)
 }
 
 func exit(err error) {

@@ -63,13 +63,7 @@ func (b *bench) register(ctx context.Context, name, version, arg string) error {
 // mountLoaded mounts the engine at mount with a tenant of so many items. They
 // are written by the loader, which stands in for the engine until then.
 func (b *bench) mountLoaded(ctx context.Context, mount, tenant string, items int) error {
-	if err := b.register(ctx, enginePlugin, floorplugin.LoaderVersion, floorplugin.LoaderArg); err != nil {
-		return err
-	}
-	err := b.vault.post(ctx, "sys/mounts/"+mount, map[string]any{
-		"type": enginePlugin, "config": map[string]any{"plugin_version": floorplugin.LoaderVersion},
-	})
-	if err != nil {
+	if err := b.mountLoader(ctx, mount); err != nil {
 		return err
 	}
 	const perRequest = 20_000 // a request has 90 seconds
@@ -79,6 +73,21 @@ func (b *bench) mountLoaded(ctx context.Context, mount, tenant string, items int
 			return err
 		}
 	}
+	return b.finishLoading(ctx, mount)
+}
+
+// mountLoader mounts the loader where the engine is to be.
+func (b *bench) mountLoader(ctx context.Context, mount string) error {
+	if err := b.register(ctx, enginePlugin, floorplugin.LoaderVersion, floorplugin.LoaderArg); err != nil {
+		return err
+	}
+	return b.vault.post(ctx, "sys/mounts/"+mount, map[string]any{
+		"type": enginePlugin, "config": map[string]any{"plugin_version": floorplugin.LoaderVersion},
+	})
+}
+
+// finishLoading stores what was loaded and has the engine take over.
+func (b *bench) finishLoading(ctx context.Context, mount string) error {
 	if err := b.vault.post(ctx, mount+"/flush", nil); err != nil {
 		return err
 	}

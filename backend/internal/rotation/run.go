@@ -89,6 +89,16 @@ func (r *Run) tenant(ctx context.Context) (*store.Tenant, error) {
 	return t, nil
 }
 
+// OpenKeys opens the keys that the pages will need.
+func (r *Run) OpenKeys(ctx context.Context) error {
+	t, err := r.read(ctx)
+	if err != nil {
+		return err
+	}
+	r.e.store.OpenPageKeys(ctx, t, t.Rotation.From, t.Rotation.To)
+	return nil
+}
+
 // Pending lists the pages afresh and returns those that the run has not seen on
 // the target version. With none left, the run is to Finish.
 func (r *Run) Pending(ctx context.Context) ([]store.PageRef, error) {

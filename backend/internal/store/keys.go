@@ -122,6 +122,17 @@ func (s *Store) pageAEAD(ctx context.Context, t *Tenant, v *keyring.Version) (ke
 	return s.aead(ctx, t.Binding(v.KeyID, v.KeyType, keyring.PageKey))
 }
 
+// OpenPageKeys opens the page keys of versions ahead of their use, as far as they
+// open: who then needs one, and has one of few places in a pool, does not wait for
+// storage in it. What does not open is told by its use.
+func (s *Store) OpenPageKeys(ctx context.Context, t *Tenant, versions ...int) {
+	for _, n := range versions {
+		if v, err := t.Keys.Usable(n); err == nil {
+			_, _ = s.pageAEAD(ctx, t, v)
+		}
+	}
+}
+
 // aead opens the key at the place that b names. It fails with [ErrKeyGone].
 func (s *Store) aead(ctx context.Context, b keyring.Binding) (keyring.AEAD, error) {
 	if a, ok := s.keys.opened.Get(b.KeyID); ok {

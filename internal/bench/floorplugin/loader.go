@@ -5,6 +5,7 @@ package floorplugin
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -22,8 +23,8 @@ const (
 	flushParallel    = 32
 )
 
-// loader makes the engine over a buffer in memory, with two paths of its own:
-// "load" writes items of one tenant, "flush" writes all entries to the mount's
+// loader makes the engine over a buffer in memory, with paths of its own: "load"
+// writes items of one tenant, "fleet" makes many tenants, "flush" writes all entries to the mount's
 // storage. Through the engine's API a million items would take as many page
 // writes as it takes requests times pages, which is not what is measured.
 func loader(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
@@ -49,6 +50,16 @@ func loader(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, 
 				},
 				Operations: map[logical.Operation]framework.OperationHandler{
 					logical.UpdateOperation: &framework.PathOperation{Callback: l.load},
+				},
+			},
+			{
+				Pattern: "fleet",
+				Fields: map[string]*framework.FieldSchema{
+					"tenants": {Type: framework.TypeInt, Description: "How many tenants to create."},
+					"items":   {Type: framework.TypeInt, Description: "How many items each has."},
+				},
+				Operations: map[logical.Operation]framework.OperationHandler{
+					logical.UpdateOperation: &framework.PathOperation{Callback: l.fleet},
 				},
 			},
 			{
@@ -79,6 +90,24 @@ func (l *load) load(ctx context.Context, _ *logical.Request, d *framework.FieldD
 	for ; from < to; from += loadRequestItems {
 		items := Items(from, min(from+loadRequestItems, to))
 		resp, err := l.send(ctx, "tenants/"+tenant+"/items", map[string]any{"items": items})
+		if err != nil || resp != nil && resp.IsError() {
+			return resp, err
+		}
+	}
+	return nil, nil
+}
+
+// FleetTenant is the ID of tenant n of a fleet.
+func FleetTenant(n int) string { return fmt.Sprintf("00000000-0000-4000-9000-%012d", n) }
+
+func (l *load) fleet(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	tenants, items := d.Get("tenants").(int), d.Get("items").(int)
+	for n := range tenants {
+		path := "tenants/" + FleetTenant(n)
+		if resp, err := l.send(ctx, path, nil); err != nil || resp != nil && resp.IsError() {
+			return resp, err
+		}
+		resp, err := l.send(ctx, path+"/items", map[string]any{"items": Items(0, items)})
 		if err != nil || resp != nil && resp.IsError() {
 			return resp, err
 		}
