@@ -160,6 +160,12 @@ func (l *leaks) rotations(tenant string) {
 	l.want(200, l.vault("GET", tenantPath(tenant, "dek/rotations", id), nil))
 	l.want(200, l.vault("GET", tenantPath(tenant, "dek"), nil))
 	l.want(409, l.vault("PUT", tenantPath(tenant, "dek/rotations", id, "cancel"), nil))
+
+	body = map[string]any{"reason": l.mark("reason"), "idempotency_key": l.mark("idempotency key")}
+	l.want(200, l.vault("PUT", "dek/kek/rotate", body))
+	require.Eventually(l.t, func() bool {
+		return l.want(200, l.vault("GET", "dek/kek", nil)).data()["status"] == "completed"
+	}, rotationLimit, rotationTick)
 }
 
 // What a field is that gets a value of the wrong type: one that may carry a

@@ -7,6 +7,7 @@ package acceptance
 
 import (
 	"bytes"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,7 +95,7 @@ type errorBody struct {
 // logs of Vault, plugin and proxy, the audit log, and all bodies of errors.
 func TestNothingLeaks(t *testing.T) {
 	dir := t.TempDir()
-	s := start(t, devstack.Options{Storage: devstack.Raft, DataDir: dir, LogLevel: "trace"})
+	s := start(t, devstack.Options{Storage: devstack.Raft, DataDir: dir, LogLevel: "trace", RawStorage: true})
 	l := &leaks{t: t, s: s, markers: markers{}}
 	audit := filepath.Join(dir, "audit.log")
 	l.vault("PUT", "sys/audit/file", map[string]any{"type": "file", "options": map[string]any{"file_path": audit}})
@@ -106,6 +107,7 @@ func TestNothingLeaks(t *testing.T) {
 	l.rotations(tenant)
 	l.people(tenant)
 	l.mistakes(tenant)
+	l.damage()
 	l.deletion()
 	snapshot := l.snapshot()
 	l.trouble(tenant)
@@ -121,11 +123,9 @@ func (l *leaks) searchFiles(dir string, snapshot []byte) {
 	files, err := unpacked(snapshot)
 	require.NoError(l.t, err)
 	require.NotEmpty(l.t, files["state.bin"], "the snapshot holds Vault's storage")
-	for name, path := range map[string]string{
-		"vault.db": "raft/vault.db", "raft.db": "raft/raft/raft.db",
-		"vault.log": "vault.log", "proxy.log": "proxy.log", "bootstrap.log": "bootstrap.log",
-	} {
-		files[name], err = os.ReadFile(filepath.Join(dir, path))
+	l.raftFiles(dir, files)
+	for _, name := range []string{"vault.log", "proxy.log", "bootstrap.log"} {
+		files[name], err = os.ReadFile(filepath.Join(dir, name))
 		require.NoError(l.t, err)
 		require.NotEmpty(l.t, files[name])
 	}
@@ -146,6 +146,21 @@ func (l *leaks) searchFiles(dir string, snapshot []byte) {
 		all.search(name, content, hits)
 	}
 	assert.Equal(l.t, filesClear, hits.list())
+}
+
+// raftFiles adds all that raft keeps on disk, by name: those of one name together.
+func (l *leaks) raftFiles(dir string, files map[string][]byte) {
+	err := filepath.WalkDir(filepath.Join(dir, "raft"), func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		files[entry.Name()] = append(files[entry.Name()], content...)
+		return err
+	})
+	require.NoError(l.t, err)
+	require.NotEmpty(l.t, files["vault.db"])
+	require.NotEmpty(l.t, files["raft.db"])
 }
 
 // searchAudit finds in the audit log what docs/audit.md lists.
