@@ -74,6 +74,11 @@ func newCaller(t *testing.T, s *devstack.Stack) *caller {
 				map[string]string{"INFA-SESSION-ID": token, "Content-Type": "application/json"},
 				http.StatusBadRequest,
 			},
+			{
+				"login", http.MethodPost, "/saas/public/core/v3/login", `{"username": "nobody", "password": "none"}`,
+				map[string]string{"Content-Type": "application/json"},
+				http.StatusUnauthorized,
+			},
 		},
 	}
 }
