@@ -89,6 +89,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 		Invalidate:     b.store.Invalidate,
 		Clean:          func(context.Context) { b.workers.stop() },
 	}
+	wrapHelp(b.Paths)
 	steady := *conf
 	if conf.System != nil {
 		steady.System = newSteadySystem(conf.System, b.now)
@@ -150,10 +151,3 @@ func (b *backend) parallelism() int {
 	}
 	return c.RotationParallelism
 }
-
-const backendHelp = `
-Keeps the secrets of a service's tenants, each tenant's under a data-encryption
-key (DEK) of its own, and rotates those keys: a rotation re-encrypts everything
-that the tenant has here, in the background and without downtime, and destroys
-the old key when nothing depends on it any more.
-`

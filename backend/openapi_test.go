@@ -5,6 +5,7 @@ package backend
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -19,6 +20,9 @@ func TestEveryOperationIsDescribed(t *testing.T) {
 	for _, p := range m.b.Paths {
 		require.NotEmpty(t, p.HelpSynopsis, p.Pattern)
 		require.NotEmpty(t, p.HelpDescription, p.Pattern)
+		for line := range strings.Lines(p.HelpDescription) {
+			require.LessOrEqual(t, len(strings.TrimSuffix(line, "\n")), helpColumns, p.Pattern)
+		}
 		for name, f := range p.Fields {
 			require.NotEmpty(t, f.Description, "%s: %s", p.Pattern, name)
 		}

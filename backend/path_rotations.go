@@ -45,9 +45,10 @@ func (b *backend) rotationPaths() []*framework.Path {
 				logical.UpdateOperation: b.on(b.rotate, "rotate key", "Start a rotation of a tenant's key.", rotationFields),
 			},
 			HelpSynopsis: "Start a rotation of a tenant's key.",
-			HelpDescription: "Answers at once; everything that the tenant has is then re-encrypted in the background, " +
-				"while reads and writes go on, and the old key is destroyed. One rotation at a time per tenant: " +
-				"while one is unfinished the answer is 409 and names it.",
+			HelpDescription: "Answers at once with the rotation; dek/rotations/<rotation_id> tells how far it is. Everything that " +
+				"the tenant has here is re-encrypted in the background, while reads and writes go on. The old key is destroyed " +
+				"when nothing depends on it any more and the time that config has as retired_key_retention has passed. A tenant " +
+				"has one rotation at a time: while one is unfinished the answer is 409 and names it.",
 		},
 		{
 			Pattern: tenantPattern + "/dek/rotations/?$",
