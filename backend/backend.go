@@ -146,8 +146,5 @@ func (b *backend) parallelism() int {
 	if err != nil {
 		return 1 // storage has trouble: go gently until it is read
 	}
-	if b.foreground.busy(b.now()) {
-		return min(c.RotationParallelism, besideRequests)
-	}
-	return c.RotationParallelism
+	return b.foreground.pages(b.now(), c.RotationParallelism)
 }

@@ -4,26 +4,81 @@
 package backend
 
 import (
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
 const (
-	// besideRequests is how many pages rotations have in flight while tenants are
-	// being served. Measured, reads then take twice as long as without a rotation,
-	// which keeps four fifths of its speed; with 32 they take twelve times as long.
-	besideRequests = 8
 	// servedFor is how long after a request tenants count as being served.
 	servedFor = 100 * time.Millisecond
+	// besideRequests is how many pages rotations have in flight when the first
+	// request comes, and leastBeside how many they keep in any case.
+	besideRequests = 8
+	leastBeside    = 4
+	// slowRead is how long a read may take in the plugin, storage included; one of
+	// toleratedSlow may take longer.
+	slowRead      = 10 * time.Millisecond
+	toleratedSlow = 20
 )
 
-// foreground knows when a tenant's items were last used.
-type foreground struct{ last atomic.Int64 }
+// foreground says how many pages rotations may have in flight beside requests. A
+// page in flight makes requests wait, and how long depends on the machine: so the
+// number follows from how long reads take. It is raised by one at a time while
+// they are fast and lowered by a quarter when they are slow, as TCP does it with
+// a congestion window.
+type foreground struct {
+	mu     sync.Mutex
+	last   time.Time // of a request
+	beside int
+
+	since       time.Time // when the present window of reads began
+	reads, slow int
+}
+
+// window is over how long reads are counted before the number changes.
+const window = servedFor
 
 // touch notes that a request uses a tenant's items or keys.
-func (f *foreground) touch(now time.Time) { f.last.Store(now.UnixNano()) }
+func (f *foreground) touch(now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.noteRequest(now)
+}
 
-// busy reports whether tenants are being served.
-func (f *foreground) busy(now time.Time) bool {
-	return now.Sub(time.Unix(0, f.last.Load())) < servedFor
+func (f *foreground) noteRequest(now time.Time) {
+	if now.Sub(f.last) >= servedFor { // the first after a while
+		f.beside, f.since, f.reads, f.slow = besideRequests, now, 0, 0
+	}
+	f.last = now
+}
+
+// read notes a read that ends now.
+func (f *foreground) read(now time.Time, took time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.noteRequest(now)
+	f.reads++
+	if took > slowRead {
+		f.slow++
+	}
+	if now.Sub(f.since) < window {
+		return
+	}
+	if f.slow*toleratedSlow > f.reads {
+		f.beside = max(leastBeside, f.beside*3/4)
+	} else {
+		f.beside++
+	}
+	f.since, f.reads, f.slow = now, 0, 0
+}
+
+// pages returns how many pages rotations may have in flight, of at most most.
+func (f *foreground) pages(now time.Time, most int) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if now.Sub(f.last) >= servedFor {
+		return most
+	}
+	f.beside = min(f.beside, max(most, leastBeside))
+	return min(f.beside, most)
 }

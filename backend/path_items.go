@@ -141,8 +141,11 @@ func (b *backend) readItem(ctx context.Context, _ *logical.Request, d *framework
 	if err != nil {
 		return nil, err
 	}
-	b.foreground.touch(b.now())
+	began := b.now()
+	b.foreground.touch(began)
 	it, version, err := b.store.Read(ctx, t, kind, name)
+	ended := b.now()
+	b.foreground.read(ended, ended.Sub(began))
 	if err != nil {
 		return nil, err
 	}
