@@ -52,6 +52,16 @@ path "@MOUNT@/tenants/+/dek/rotate" {
   capabilities = ["create", "update"]
 }
 
+# To rotate to a key that the tenant's owner has made, and the public key under
+# which such a key is wrapped.
+path "@MOUNT@/tenants/+/dek/import" {
+  capabilities = ["create", "update"]
+}
+
+path "@MOUNT@/wrapping_key" {
+  capabilities = ["read"]
+}
+
 path "@MOUNT@/tenants/+/dek/rotations" {
   capabilities = ["list"]
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
 )
 
-// vaultCLI runs the vault command as an operator does.
-func vaultCLI(t *testing.T, s *devstack.Stack, args ...string) (string, error) {
+// vaultBin is the vault command that the stack runs.
+func vaultBin(t *testing.T) string {
 	t.Helper()
 	root, err := devstack.RepoRoot()
 	require.NoError(t, err)
@@ -28,7 +28,13 @@ func vaultCLI(t *testing.T, s *devstack.Stack, args ...string) (string, error) {
 	if bin == "" {
 		bin = filepath.Join(root, "bin", "vault")
 	}
-	cmd := exec.CommandContext(t.Context(), bin, args...)
+	return bin
+}
+
+// vaultCLI runs the vault command as an operator does.
+func vaultCLI(t *testing.T, s *devstack.Stack, args ...string) (string, error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), vaultBin(t), args...)
 	cmd.Env = []string{"VAULT_ADDR=" + s.VaultAddr(), "VAULT_TOKEN=" + s.RootToken(), "HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH")}
 	out, err := cmd.CombinedOutput()
 	return string(out), err

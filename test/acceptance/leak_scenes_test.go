@@ -176,7 +176,7 @@ var (
 		"display_name", "org_id", "reason", "idempotency_key", "tenants",
 	}
 	settingFields = []string{
-		"cas", "all", "force", "bits", "min_decryption_version", "key_type", "rotation_interval", "rotation_paused",
+		"cas", "all", "force", "bits", "min_decryption_version", "key_type", "hash_function", "rotation_interval", "rotation_paused",
 		"rotation_parallelism", "retired_key_retention", "max_item_bytes", "scheduler_jitter", "max_concurrent_rotations",
 		"partial_failure_response_code", "deletion_window", "limit", "after",
 	}

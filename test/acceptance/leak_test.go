@@ -105,6 +105,7 @@ func TestNothingLeaks(t *testing.T) {
 	l.items(tenant)
 	l.encryption(tenant)
 	l.rotations(tenant)
+	l.imports(tenant)
 	l.people(tenant)
 	l.mistakes(tenant)
 	l.damage()

@@ -26,6 +26,9 @@ const (
 	keyAdmin      = "key_admin"
 	application   = "application"
 	auditor       = "auditor"
+
+	// noTenant has the roles that are bound to a tenant, and none.
+	noTenant = "no tenant"
 )
 
 var allRoles = []string{securityAdmin, superAdmin, keyAdmin, application, auditor}
@@ -60,6 +63,8 @@ var permissions = []permission{
 	{"tenants/{tenant_id}/dek", "read", []string{superAdmin, securityAdmin, auditor}},
 	{"tenants/{tenant_id}/dek/config", "update", []string{superAdmin}},
 	{"tenants/{tenant_id}/dek/rotate", "update", []string{superAdmin, securityAdmin}},
+	{"tenants/{tenant_id}/dek/import", "update", []string{superAdmin, securityAdmin}},
+	{"wrapping_key", "read", []string{superAdmin, securityAdmin, noTenant}}, // a public key, of no tenant
 	{"tenants/{tenant_id}/dek/rotations", "list", []string{superAdmin, securityAdmin, auditor}},
 	{"tenants/{tenant_id}/dek/rotations/{rotation_id}", "read", []string{superAdmin, securityAdmin, auditor}},
 	{"tenants/{tenant_id}/dek/rotations/{rotation_id}/{action}", "update", []string{superAdmin, securityAdmin}},
@@ -141,7 +146,7 @@ func TestPolicies(t *testing.T) {
 	people := map[string]string{ // by role, or why there is none
 		securityAdmin: login(t, s, own, securityAdmin), application: login(t, s, own, application),
 		superAdmin: login(t, s, "", superAdmin), keyAdmin: login(t, s, "", keyAdmin), auditor: login(t, s, "", auditor),
-		"no role": login(t, s, own), "no tenant": login(t, s, "", securityAdmin, application),
+		"no role": login(t, s, own), noTenant: login(t, s, "", securityAdmin, application),
 	}
 	state := func() []any {
 		var all []any
