@@ -27,7 +27,7 @@ var versionAnswer = map[string]*framework.FieldSchema{
 	"external_use":   described(framework.TypeBool, "Whether something has left the engine under it: ciphertexts or data keys."),
 	"pages":          described(framework.TypeInt, "How many pages of items are on it."),
 	"rotation_id":    described(framework.TypeString, "The rotation that made it; empty for the first."),
-	"imported":       described(framework.TypeBool, "True if its owner made its page key; else missing."),
+	"imported":       {Type: framework.TypeBool, Description: "True if its owner made its page key; else missing."},
 }
 
 func (b *backend) versionPaths() []*framework.Path {
