@@ -5,7 +5,6 @@ package backend
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
 const triggerManual = "manual"
@@ -85,24 +83,7 @@ func (b *backend) rotationPaths() []*framework.Path {
 			HelpDescription: "cancel rolls everything back to the old key; it is refused once that is being retired. " +
 				"retry goes on with the latest rotation, if it failed. Repeating an action that holds already changes nothing.",
 		},
-		{
-			Pattern: "rotations/?$",
-			Fields: map[string]*framework.FieldSchema{
-				"after": afterField, "limit": limitField,
-				"all":     {Type: framework.TypeBool, Description: "Rotate every tenant."},
-				"tenants": {Type: framework.TypeSlice, Description: "Rotate these: up to 10,000 tenant IDs."},
-				"reason":  {Type: framework.TypeString, Description: "Why, for the history."},
-			},
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: b.on(b.listUnfinished, "list unfinished-rotations", "List the unfinished rotations of all tenants.", listed),
-				logical.UpdateOperation: b.on(b.rotateMany, "rotate keys", "Make all tenants, or some, due now.",
-					ok("How many.", map[string]*framework.FieldSchema{"scheduled": described(framework.TypeInt, "How many tenants are due now.")})),
-			},
-			HelpSynopsis: "The unfinished rotations of all tenants; rotate many.",
-			HelpDescription: "Listed, the keys are <tenant_id>/<rotation_id>. Written to, with all or tenants, it makes those " +
-				"due now, and the schedule rotates them within its budget (max_concurrent_rotations), without jitter: " +
-				"the answer to a leaked key. Tenants whose rotation is paused are passed over.",
-		},
+		b.allRotationsPath(),
 	}
 }
 
@@ -233,49 +214,4 @@ func (b *backend) actOnRotation(ctx context.Context, _ *logical.Request, d *fram
 		return nil, err
 	}
 	return b.rotationResponse(ctx, t, r)
-}
-
-func (b *backend) listUnfinished(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	p, err := pageField(d)
-	if err != nil {
-		return nil, err
-	}
-	keys, err := b.unfinished(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return logical.ListResponse(p.ofSorted(keys)), nil
-}
-
-// unfinished lists the unfinished rotations as <tenant_id>/<rotation_id>.
-func (b *backend) unfinished(ctx context.Context) ([]string, error) {
-	intents, err := b.intents(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var keys []string
-	for _, i := range intents {
-		unfinished, err := b.isUnfinished(ctx, i)
-		if err != nil {
-			return nil, err
-		}
-		if unfinished {
-			keys = append(keys, i.TenantID+"/"+i.RotationID)
-		}
-	}
-	slices.Sort(keys)
-	return keys, nil
-}
-
-// isUnfinished leaves out the entries of rotations that are about to start, or
-// that never did.
-func (b *backend) isUnfinished(ctx context.Context, i rotation.Intent) (bool, error) {
-	t, err := b.store.Tenant(ctx, i.TenantID)
-	if errors.Is(err, store.ErrTenantNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	return t.Rotation != nil && t.Rotation.ID == i.RotationID, nil
 }

@@ -103,56 +103,6 @@ func (b *backend) readTenant(ctx context.Context, _ *logical.Request, d *framewo
 	return b.tenantResponse(ctx, t)
 }
 
-// tenantChange is what a write of a tenant names.
-type tenantChange struct {
-	displayName, interval, keyType *string
-	paused                         *bool
-}
-
-func parseTenantChange(d *framework.FieldData) (c tenantChange, err error) {
-	for field, to := range map[string]**string{
-		"display_name": &c.displayName, "rotation_interval": &c.interval, "key_type": &c.keyType,
-	} {
-		text, named, err := textField(d, field)
-		if err != nil {
-			return tenantChange{}, err
-		}
-		if named {
-			*to = &text
-		}
-	}
-	if c.interval != nil && *c.interval != "" {
-		if err := checkInterval(*c.interval); err != nil {
-			return tenantChange{}, err
-		}
-	}
-	if c.keyType != nil {
-		t, err := keyring.ParseKeyType(*c.keyType)
-		if err != nil {
-			return tenantChange{}, err
-		}
-		name := string(t)
-		c.keyType = &name
-	}
-	if d.Raw["rotation_paused"] != nil {
-		value, _ := d.Get("rotation_paused").(bool)
-		c.paused = &value
-	}
-	return c, nil
-}
-
-func (c tenantChange) apply(t *store.Tenant) {
-	if c.displayName != nil {
-		t.DisplayName = *c.displayName
-	}
-	if c.interval != nil {
-		t.RotationInterval = *c.interval
-	}
-	if c.paused != nil {
-		t.RotationPaused = *c.paused
-	}
-}
-
 func (b *backend) writeTenant(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	id, err := tenantID(d)
 	if err != nil {

@@ -5,17 +5,87 @@ package backend
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
 // maxTenantsNamed is how many tenants one request can make due.
 const maxTenantsNamed = 10_000
+
+// allRotationsPath is that of the rotations of all tenants together.
+func (b *backend) allRotationsPath() *framework.Path {
+	return &framework.Path{
+		Pattern: "rotations/?$",
+		Fields: map[string]*framework.FieldSchema{
+			"after": afterField, "limit": limitField,
+			"all":     {Type: framework.TypeBool, Description: "Rotate every tenant."},
+			"tenants": {Type: framework.TypeSlice, Description: "Rotate these: up to 10,000 tenant IDs."},
+			"reason":  {Type: framework.TypeString, Description: "Why, for the history."},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ListOperation: b.on(b.listUnfinished, "list unfinished-rotations", "List the unfinished rotations of all tenants.", listed),
+			logical.UpdateOperation: b.on(b.rotateMany, "rotate keys", "Make all tenants, or some, due now.",
+				ok("How many.", map[string]*framework.FieldSchema{"scheduled": described(framework.TypeInt, "How many tenants are due now.")})),
+		},
+		HelpSynopsis: "The unfinished rotations of all tenants; rotate many.",
+		HelpDescription: "Listed, the keys are <tenant_id>/<rotation_id>. Written to, with all or tenants, it makes those " +
+			"due now, and the schedule rotates them within its budget (max_concurrent_rotations), without jitter: " +
+			"the answer to a leaked key. Tenants whose rotation is paused are passed over.",
+	}
+}
+
+func (b *backend) listUnfinished(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	p, err := pageField(d)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := b.unfinished(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return logical.ListResponse(p.ofSorted(keys)), nil
+}
+
+// unfinished lists the unfinished rotations as <tenant_id>/<rotation_id>.
+func (b *backend) unfinished(ctx context.Context) ([]string, error) {
+	intents, err := b.intents(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var keys []string
+	for _, i := range intents {
+		unfinished, err := b.isUnfinished(ctx, i)
+		if err != nil {
+			return nil, err
+		}
+		if unfinished {
+			keys = append(keys, i.TenantID+"/"+i.RotationID)
+		}
+	}
+	slices.Sort(keys)
+	return keys, nil
+}
+
+// isUnfinished leaves out the entries of rotations that are about to start, or
+// that never did.
+func (b *backend) isUnfinished(ctx context.Context, i rotation.Intent) (bool, error) {
+	t, err := b.store.Tenant(ctx, i.TenantID)
+	if errors.Is(err, store.ErrTenantNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return t.Rotation != nil && t.Rotation.ID == i.RotationID, nil
+}
 
 // rotateMany makes tenants due now. It starts no rotation itself: the schedule
 // does, within its budget, and goes on after a restart.
