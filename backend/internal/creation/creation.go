@@ -67,7 +67,7 @@ func (e *Engine) Create(ctx context.Context, t *store.Tenant) (*Intent, error) {
 		return intent, err
 	}
 	if e.intents.Delete(ctx, intent.ID) != nil {
-		return intent, nil // the tenant is there; only the entry is left
+		return intent, nil //nolint:nilerr // the tenant is there; only the entry is left
 	}
 	return nil, nil
 }
