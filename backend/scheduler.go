@@ -141,7 +141,7 @@ func (s *scheduler) serve(ctx, waiting context.Context, did *tally) error {
 	}
 	today := store.DayOf(p.now)
 	// Whoever was asked for just now comes first.
-	for _, day := range []string{store.DayOf(p.now.AddDate(0, 0, -1)), today} {
+	for _, day := range []string{today, store.DayOf(p.now.AddDate(0, 0, -1))} {
 		if err := s.visitDay(ctx, waiting, store.DueOn, day, p.now, did, visit); err != nil {
 			return err
 		}

@@ -225,15 +225,15 @@ func (r *Run) end(ctx context.Context, t, next *store.Tenant, how store.Phase) e
 }
 
 // backOff puts the next rotation off if this one did not complete, so that the
-// schedule does not start it again at once.
+// schedule does not start it again at once, unless one was asked for meanwhile.
 func (r *Run) backOff(ctx context.Context, next *store.Tenant) error {
-	failed := next.Last.Phase == store.Failed
-	if !failed {
-		next.FailedInARow = 0
-	} else {
+	failed, asked := next.Last.Phase == store.Failed, !next.RotateAfter.IsZero()
+	if failed && !asked {
 		next.FailedInARow++
+	} else {
+		next.FailedInARow = 0
 	}
-	if next.Last.Phase == store.Completed || !next.RotateAfter.IsZero() {
+	if next.Last.Phase == store.Completed || asked {
 		return nil
 	}
 	settings, err := r.e.store.RotationSettings(ctx)
