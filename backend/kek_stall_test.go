@@ -5,6 +5,7 @@ package backend
 
 import (
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -147,4 +148,56 @@ func (w *witness) everyKeyOpens() {
 	st := w.must(read, "kek", nil)
 	require.Equal(w.t, "completed", st["status"], "%v", st["failures"])
 	w.wrapped()
+}
+
+// A switch that was hidden by Vault's cache shows while a creation has wrapped its
+// keys under the old KEK and not yet put its record. The worker that reads the new
+// record in that moment must wait for the creation: no pass would find its keys.
+func TestSwitchOfTheKEKShowsBesideACreation(t *testing.T) {
+	w := smallTenant(t)
+	defer w.close()
+	w.failStale(3, "put", func(key string) bool { return key == "kek/current" })
+	_, err := w.call(update, "kek/rotate", nil)
+	require.Error(t, err)
+	require.Eventually(t, func() bool { // the look at it that follows the request
+		w.b.workers.mu.Lock()
+		defer w.b.workers.mu.Unlock()
+		return w.b.workers.running["kek"] == nil
+	}, 30*time.Second, time.Millisecond)
+	looking, look := w.pauseAt("get", "kek/current")
+	w.b.carryOutKEK()
+	<-looking
+	created := "tenants/" + tenantN(5)
+	putting, put := w.pauseAt("put", tenantN(5))
+	answered := make(chan error, 1)
+	go func() {
+		_, err := w.call(update, created, nil)
+		answered <- err
+	}()
+	<-putting
+	w.storage.Hook(nil)
+	w.disk.RestartVault()
+	close(look)
+	w.quiet(nil)
+	close(put)
+	require.NoError(t, <-answered)
+	w.untilKEKOver()
+	w.keks = keks{asked: 1}
+	w.settle()
+	w.everyKeyOpens()
+	w.must(update, created+"/secrets/a", secret("v"))
+}
+
+// pauseAt lets the next operation of that name on a key with that end wait until
+// goOn is closed; at is closed when it does.
+func (m *mount) pauseAt(op, end string) (at, goOn chan struct{}) {
+	at, goOn = make(chan struct{}), make(chan struct{})
+	var once atomic.Bool
+	m.storage.Hook(func(o, key string) {
+		if o == op && strings.HasSuffix(key, end) && !strings.HasPrefix(key, "schedule/") && once.CompareAndSwap(false, true) {
+			close(at)
+			<-goOn
+		}
+	})
+	return at, goOn
 }
