@@ -81,8 +81,8 @@ func checkName(name string) error {
 	return nil
 }
 
-// textField returns a text of at most maxTextBytes without control characters,
-// and whether the request names it.
+// textField returns a text of at most maxTextBytes, of UTF-8 without control
+// characters, and whether the request names it.
 func textField(d *framework.FieldData, field string) (text string, named bool, err error) {
 	raw, named := d.Raw[field]
 	if !named || raw == nil {
@@ -96,7 +96,7 @@ func textField(d *framework.FieldData, field string) (text string, named bool, e
 		return "", false, invalid("%s must have at most %d bytes", field, maxTextBytes)
 	}
 	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) {
-		return "", false, invalid("%s must not have control characters", field)
+		return "", false, invalid("%s must not have control characters, nor bytes that are not UTF-8", field)
 	}
 	return text, true, nil
 }
