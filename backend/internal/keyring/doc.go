@@ -20,7 +20,14 @@
 // rotation re-encrypts the pages and destroys the page key, while what has left
 // the engine cannot be re-encrypted here, and keeps the external one.
 //
+// A page key is made here at random, or comes from the tenant's owner, wrapped
+// under an RSA key of the mount: see [Import] and [WrappingKey].
+//
 // A [Ring] lists a tenant's versions and their states after NIST SP 800-57 part
 // 1, section 7: exactly one version is active and seals; deactivated ones only
 // open; the key of a destroyed one is gone. Version numbers only grow.
+//
+// What this package must never do: name a key, or a text that arrived with one, in
+// an error; tell those who try why a ciphertext or an import does not open; take a
+// nonce from a caller.
 package keyring
