@@ -5,6 +5,7 @@ package backend
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -200,4 +201,39 @@ func (m *mount) pauseAt(op, end string) (at, goOn chan struct{}) {
 		}
 	})
 	return at, goOn
+}
+
+// A key is destroyed just after a rotation of the KEK has listed it, and the
+// deletion fails with effect: Get goes on showing the key. It stays destroyed.
+func TestKeyDestroyedWhileTheKEKRotates(t *testing.T) {
+	w := smallTenant(t)
+	defer w.close()
+	w.encrypt("old")
+	w.rotateToTheEnd()
+	listed, goOn := make(chan struct{}), make(chan struct{})
+	var once atomic.Bool
+	w.storage.Done(func(op, key string) {
+		if op == "list" && strings.HasPrefix(key, "keys/") && once.CompareAndSwap(false, true) {
+			close(listed)
+			<-goOn
+		}
+	})
+	w.rotateKEK()
+	<-listed
+	external := func(key string) bool { return strings.HasSuffix(key, ".ext") }
+	left := w.failStale(1, "delete", external)
+	answered := make(chan error, 1)
+	go func() {
+		_, err := w.call(update, destroyPath(1), map[string]any{"force": true})
+		answered <- err
+	}()
+	w.quiet(nil)
+	close(goOn)
+	require.Error(t, <-answered)
+	w.storage.Hook(nil)
+	w.storage.Done(nil)
+	w.untilKEKOver()
+	require.Zero(t, *left)
+	require.False(t, slices.ContainsFunc(w.disk.Keys("keys/"), external), "the key is back")
+	w.everyKeyOpens()
 }
