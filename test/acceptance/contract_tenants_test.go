@@ -158,6 +158,7 @@ func TestContractUnknownTenant(t *testing.T) {
 		{http.MethodPut, "/dek/config", map[string]any{"min_decryption_version": 1}},
 		{http.MethodPut, "/dek/rotations/rot-" + uuid.NewString() + "/pause", nil},
 		{http.MethodPut, "/dek/versions/1/destroy", nil},
+		{http.MethodPut, "/dek/import", map[string]any{"ciphertext": encoded(text(552))}},
 		{http.MethodPut, "/encrypt", map[string]any{"plaintext": ""}},
 		{http.MethodPut, "/decrypt", map[string]any{"ciphertext": "dek:v1:AAEC"}},
 		{http.MethodPut, "/rewrap", map[string]any{"ciphertext": "dek:v1:AAEC"}},
