@@ -89,7 +89,7 @@ func (b *backend) isUnfinished(ctx context.Context, i rotation.Intent) (bool, er
 
 // rotateMany makes tenants due now. It starts no rotation itself: the schedule
 // does, within its budget, and goes on after a restart.
-func (b *backend) rotateMany(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) rotateMany(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	reason, _, err := textField(d, "reason")
 	if err != nil {
 		return nil, err
@@ -108,7 +108,7 @@ func (b *backend) rotateMany(ctx context.Context, _ *logical.Request, d *framewo
 	if err != nil {
 		return nil, err
 	}
-	b.Logger().Info("rotations asked for", "tenants", scheduled, "all", all)
+	b.Logger().Info("rotations asked for", "tenants", scheduled, "all", all, "request_id", req.ID)
 	b.schedule.wakeNow()
 	return &logical.Response{Data: map[string]any{"scheduled": scheduled}}, nil
 }

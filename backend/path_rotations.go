@@ -196,7 +196,7 @@ func (b *backend) readRotation(ctx context.Context, _ *logical.Request, d *frame
 	return b.rotationResponse(ctx, t, r)
 }
 
-func (b *backend) actOnRotation(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) actOnRotation(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	id, err := tenantID(d)
 	if err != nil {
 		return nil, err
@@ -208,7 +208,7 @@ func (b *backend) actOnRotation(ctx context.Context, _ *logical.Request, d *fram
 		return nil, err
 	}
 	b.workers.carryOut(*intent)
-	b.Logger().Info("rotation changed", "tenant_id", id, "rotation_id", rotationID, "action", action)
+	b.Logger().Info("rotation changed", "tenant_id", id, "rotation_id", rotationID, "action", action, "request_id", req.ID)
 	t, err := b.store.ActiveTenant(ctx, id)
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"net/http"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -118,7 +119,7 @@ func (b *backend) destroyVersion(ctx context.Context, req *logical.Request, d *f
 	force, _ := d.Get("force").(bool)
 	v, did, err := b.engine.DestroyVersion(ctx, id, number, force)
 	if errors.Is(err, keyring.ErrNoVersion) {
-		return nil, &refusal{404, "key version not found"}
+		return nil, &refusal{http.StatusNotFound, "key version not found"}
 	}
 	if err != nil {
 		return nil, err

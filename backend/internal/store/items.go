@@ -57,13 +57,13 @@ func (s *Store) Names(ctx context.Context, t *Tenant, k Kind) ([]string, error) 
 			continue // as it was when the list began
 		}
 		g.Go(func() error {
-			sc := scan{kind: k, from: p.first(), to: p.last()}
-			if err := s.scan(ctx, t, w, &sc); err != nil {
+			l := listing{kind: k, from: p.first(), to: p.last()}
+			if err := s.list(ctx, t, w, &l); err != nil {
 				return err
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			names = append(names, sc.names...)
+			names = append(names, l.names...)
 			return nil
 		})
 	}
@@ -95,21 +95,21 @@ func (s *Store) leaves(ctx context.Context, w *working) (map[Place]entry, error)
 func (s *Store) NamesAfter(ctx context.Context, t *Tenant, k Kind, after string, limit int) ([]string, error) {
 	w, release := s.tenants.use(t.Incarnation)
 	defer release()
-	sc := scan{kind: k, to: Place("").last(), limit: limit, after: after}
+	l := listing{kind: k, to: Place("").last(), limit: limit, after: after}
 	if after != "" {
 		h, err := s.hash(ctx, t, w, k, after)
 		if err != nil {
 			return nil, err
 		}
-		sc.from, sc.afterHash = h, h
+		l.from, l.afterHash = h, h
 	}
-	err := s.scan(ctx, t, w, &sc)
-	return sc.names, err
+	err := s.list(ctx, t, w, &l)
+	return l.names, err
 }
 
-// scan collects the names of one kind whose hashes lie from one to another,
+// listing collects the names of one kind whose hashes lie from one to another,
 // both included.
-type scan struct {
+type listing struct {
 	kind     Kind
 	from, to Hash
 	limit    int // 0: no limit
@@ -120,42 +120,42 @@ type scan struct {
 	names []string
 }
 
-func (s *Store) scan(ctx context.Context, t *Tenant, w *working, sc *scan) error {
+func (s *Store) list(ctx context.Context, t *Tenant, w *working, l *listing) error {
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		c, err := s.read(ctx, t, w, sc.from)
+		c, err := s.read(ctx, t, w, l.from)
 		if err != nil || c == nil {
 			return err
 		}
-		done, err := sc.take(c)
+		done, err := l.take(c)
 		if err != nil || done {
 			return err
 		}
-		sc.from = c.place.last() + 1
+		l.from = c.place.last() + 1
 	}
 }
 
-// take collects from one page; done says that the scan ends with it.
-func (sc *scan) take(c *content) (done bool, err error) {
+// take collects from one page; done says that the listing ends with it.
+func (l *listing) take(c *content) (done bool, err error) {
 	type named struct {
 		hash Hash
 		name string
 	}
 	var found []named
-	for _, sl := range c.slots[c.slots.from(sc.from):] {
-		if sl.Hash > sc.to {
+	for _, sl := range c.slots[c.slots.from(l.from):] {
+		if sl.Hash > l.to {
 			break
 		}
-		if sl.Kind != sc.kind {
+		if sl.Kind != l.kind {
 			continue
 		}
 		it, err := decodeItem(sl.Item)
 		if err != nil {
 			return false, err
 		}
-		if sc.after != "" && sl.Hash == sc.afterHash && it.Name <= sc.after {
+		if l.after != "" && sl.Hash == l.afterHash && it.Name <= l.after {
 			continue
 		}
 		found = append(found, named{sl.Hash, it.Name})
@@ -164,10 +164,10 @@ func (sc *scan) take(c *content) (done bool, err error) {
 		return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.name, b.name))
 	})
 	for _, n := range found {
-		sc.names = append(sc.names, n.name)
-		if sc.limit > 0 && len(sc.names) == sc.limit {
+		l.names = append(l.names, n.name)
+		if l.limit > 0 && len(l.names) == l.limit {
 			return true, nil
 		}
 	}
-	return c.place.last() >= sc.to, nil
+	return c.place.last() >= l.to, nil
 }
