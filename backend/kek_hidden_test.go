@@ -175,3 +175,27 @@ func TestHiddenTenantKeepsTheOldKEK(t *testing.T) {
 		m.must(update, hidden+"/secrets/a", secret("v"))
 	})
 }
+
+// Keys that have been moved are read once more before the old KEK goes. So one that
+// a late write has put back is moved again.
+func TestMovedKeyIsReadOnceMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := withKeys(t)
+		defer w.close()
+		before := w.disk.Clone()
+		landed := map[string]bool{}
+		w.storage.Done(func(op, key string) {
+			if op == "put" && strings.HasPrefix(key, "keys/") && !landed[key] {
+				landed[key] = true
+				late{key, before.Value(key)}.lands(w.disk)
+			}
+		})
+		w.rotateKEK()
+		advance(time.Minute)
+		w.storage.Done(nil)
+		require.Len(t, landed, 4)
+		w.kekAtRest()
+		w.readsBack()
+		w.works()
+	})
+}
