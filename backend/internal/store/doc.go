@@ -6,7 +6,8 @@
 //
 //	config                              the mount's settings
 //	settings                            the organization's rotation settings
-//	kek/current                         which key-encryption key wraps
+//	kek/current                         which key-encryption key wraps, and its rotation
+//	kek/progress                        how far that rotation is
 //	kek/keys/<kek_id>                   the key-encryption keys    (seal-wrapped)
 //	import/wrapping_key                 what owners wrap keys for  (seal-wrapped)
 //	tenants/<hh>/<tenant_id>            a tenant's record, which decides
