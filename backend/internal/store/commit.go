@@ -28,7 +28,7 @@ func (s *Store) Commit(ctx context.Context, old, next *Tenant) error {
 	}()
 	for _, h := range wants {
 		if !slices.Contains(had, h) {
-			if err := s.PutHint(ctx, h); err != nil {
+			if err := s.putHint(ctx, h); err != nil {
 				return err
 			}
 		}
@@ -58,8 +58,8 @@ func (s *Store) deleteHint(ctx context.Context, h Hint) error {
 	return nil
 }
 
-// PutHint writes a hint.
-func (s *Store) PutHint(ctx context.Context, h Hint) error {
+// putHint writes a hint.
+func (s *Store) putHint(ctx context.Context, h Hint) error {
 	s.floors.lock.RLock()
 	defer s.floors.lock.RUnlock()
 	if err := s.floors.lower(ctx, s, h); err != nil {

@@ -89,7 +89,7 @@ func (t *Tenant) Hints() []Hint {
 	if t.RotationPaused {
 		add(IdleNow, AnyDay)
 	}
-	due, own := t.OwnDueDate()
+	due, own := t.ownDueDate()
 	switch rotated := DayOf(t.LastRotatedAt()); {
 	case t.Rotation != nil: // the write-ahead log tells
 	case t.RotationPaused:
@@ -106,9 +106,9 @@ func (t *Tenant) Hints() []Hint {
 // Wants reports whether the schedule has to hold h for t.
 func (t *Tenant) Wants(h Hint) bool { return slices.Contains(t.Hints(), h) }
 
-// OwnDueDate returns when t is due if it does not simply follow the
+// ownDueDate returns when t is due if it does not simply follow the
 // organization's interval.
-func (t *Tenant) OwnDueDate() (due time.Time, own bool) {
+func (t *Tenant) ownDueDate() (due time.Time, own bool) {
 	switch {
 	case !t.RotateAfter.IsZero():
 		return t.RotateAfter, true
@@ -120,7 +120,7 @@ func (t *Tenant) OwnDueDate() (due time.Time, own bool) {
 
 // DueDate returns when the schedule is to rotate t's key.
 func (t *Tenant) DueDate(s RotationSettings) time.Time {
-	if due, own := t.OwnDueDate(); own {
+	if due, own := t.ownDueDate(); own {
 		return due
 	}
 	return t.Expires(s)
