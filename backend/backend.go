@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -36,6 +37,8 @@ type backend struct {
 	schedule   *scheduler
 	foreground foreground
 	now        func() time.Time
+
+	unreadableEntries sync.Map // of the write-ahead log, by ID, once logged
 
 	newWrappingKey func() ([]byte, error) // keyring's
 }

@@ -4,6 +4,7 @@
 package backend
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -34,8 +35,7 @@ var moments = []struct {
 		w.letGo = w.takePlace()
 	}},
 	{"when it has failed", stand{phase: "failed"}, func(w *walk) {
-		w.damage()
-		w.damaged = true
+		w.harm()
 		w.request()
 		advance(time.Second)
 		w.letGo = w.takePlace()
@@ -177,15 +177,29 @@ type walk struct {
 	stand   stand
 	id, key string // of the latest rotation
 	letGo   func() // what holds it
-	damaged bool
+	repair  func() // sets right what was damaged
 	writes  int
 }
 
 func newWalk(t *testing.T, at stand, hold func(*walk)) *walk {
-	w := &walk{witness: filled(t, 25), stand: at}
+	w := &walk{witness: filled(t, 25), stand: at, repair: func() {}}
 	hold(w)
 	require.Equal(t, at.status(), w.status(w.id)["status"])
 	return w
+}
+
+// harm damages a page until it is repaired, or written: what is in memory of it is
+// whole.
+func (w *walk) harm() {
+	key := w.disk.Keys("pages/")[0]
+	whole := w.disk.Value(key)
+	w.damage()
+	damaged := w.disk.Value(key)
+	w.repair = func() {
+		if bytes.Equal(damaged, w.disk.Value(key)) {
+			w.disk.Set(key, whole)
+		}
+	}
 }
 
 // step takes an action and checks the answer, and what is to be seen afterwards.
@@ -284,9 +298,7 @@ func (w *walk) end() {
 	if w.stand.deleted {
 		w.step("restore")
 	}
-	if w.damaged {
-		w.damage() // repaired
-	}
+	w.repair()
 	w.letGo()
 	advance(time.Minute)
 	if w.stand.paused {

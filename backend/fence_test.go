@@ -35,9 +35,9 @@ func TestStartThatFailsEveryTimeWithEffect(t *testing.T) {
 		failures int
 		crash    bool
 	}{
-		"and is undone":                      {failures: 3},
+		"and is undone":                       {failures: 3},
 		"and whose undoing fails with effect": {failures: 6},
-		"before a crash":                     {failures: 3, crash: true},
+		"before a crash":                      {failures: 3, crash: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -32,8 +32,7 @@ func (b *backend) rotateKEKToTheEnd() {
 		if kekrotation.Overtaken(err) {
 			continue // not a fault
 		}
-		b.Logger().Warn("rotation of the key-encryption key met trouble, trying again", "error", err, "pause", pause)
-		if !b.workers.wait(pause) {
+		if !b.workers.again(b.Logger(), "rotation of the key-encryption key met trouble", err, pause) {
 			return
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -118,6 +119,12 @@ func (m *mount) callAs(id string, op logical.Operation, path string, data map[st
 	return resp, err
 }
 
+// checked counts the answers that were held against each schema.
+var checked sync.Map
+
+// enough answers of a kind show what more of them would.
+const enough = 1000
+
 // described checks an answer against the schema that the path publishes.
 func (m *mount) described(op logical.Operation, path string, resp *logical.Response) {
 	m.t.Helper()
@@ -129,6 +136,10 @@ func (m *mount) described(op logical.Operation, path string, resp *logical.Respo
 	}
 	if resp.Data[logical.HTTPStatusCode] != nil {
 		return // a whole HTTP answer, of a batch in which something failed
+	}
+	n, _ := checked.LoadOrStore(string(op)+" "+m.b.Route(path).Pattern, new(atomic.Int64))
+	if n.(*atomic.Int64).Add(1) > enough {
+		return
 	}
 	schema.ValidateResponse(m.t, schema.GetResponseSchema(m.t, m.b.Route(path), op), resp, true)
 }

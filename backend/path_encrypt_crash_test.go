@@ -95,8 +95,8 @@ func (w *witness) opens() {
 			require.Equal(w.t, 400, c, "ciphertext %d of version %d, which was destroyed", i, s.version)
 			continue
 		}
-		if w.outside.forced[s.version] && c == 400 {
-			continue
+		if w.outside.forced[s.version] && c != 200 {
+			continue // its key may be gone, or show behind a stale cache, wrapped by a KEK that is
 		}
 		require.Equal(w.t, 200, c, "ciphertext %d of version %d: %v", i, s.version, err)
 		if s.plaintext != "" {

@@ -44,8 +44,7 @@ func (w *workers) run(i rotation.Intent) {
 			pause = firstBackoff
 			continue // not a fault: it was cancelled, say
 		}
-		log.Warn("rotation met trouble, trying again", "error", err, "pause", pause)
-		if !w.wait(pause) {
+		if !w.again(log, "rotation met trouble", err, pause) {
 			return
 		}
 	}

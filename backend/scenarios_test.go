@@ -51,7 +51,7 @@ var scenarios = []scenario{
 		act: func(w *witness) {
 			for i := range 3 {
 				w.put(fmt.Sprintf("small/%d", i), "small")
-				w.put(fmt.Sprintf("large/%d", i), filler("large", 240_000))
+				w.put(fmt.Sprintf("large/%d", i), filler("large", 120_000))
 			}
 			w.put("large/0", "small now")
 		},

@@ -5,6 +5,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -92,6 +93,10 @@ func (s *scheduler) round(name string, f func(context.Context, *tally) error) {
 	began := s.b.now()
 	err := f(s.b.workers.ctx, &did)
 	if s.b.workers.ctx.Err() == nil {
+		if readOnly(err) || readOnly(did.err) {
+			s.b.workers.noteReadOnly(errors.Join(err, did.err))
+			return
+		}
 		if err != nil {
 			s.b.Logger().Warn("the schedule met trouble, it goes on at the next tick", "round", name, "error", err)
 		}

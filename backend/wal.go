@@ -60,29 +60,42 @@ type unfinishedWork struct {
 	creations []creation.Intent
 }
 
-// readLog reads the whole log.
+// readLog reads the whole log. An entry that cannot be made out stays where it is,
+// and keeps no other from being worked on.
 func (b *backend) readLog(ctx context.Context) (all unfinishedWork, err error) {
 	ids, err := framework.ListWAL(ctx, b.storage)
 	if err != nil {
 		return all, fmt.Errorf("listing the write-ahead log: %w", err)
 	}
 	for _, id := range ids {
-		entry, err := framework.GetWAL(ctx, b.storage, id)
+		// Not by GetWAL: its error does not tell storage that fails, where all is to be
+		// tried again, from an entry that is damaged.
+		stored, err := b.storage.Get(ctx, framework.WALPrefix+id)
 		if err != nil {
 			return all, fmt.Errorf("reading the write-ahead log: %w", err)
 		}
-		if entry == nil {
+		if stored == nil {
 			continue
 		}
-		if err := all.add(id, entry); err != nil {
-			// It must not keep the others from being worked on.
-			b.Logger().Error("an entry of the write-ahead log cannot be read", "wal_id", id, "error", err)
+		if err := all.add(id, stored); err != nil {
+			b.unreadable(id, err)
 		}
 	}
 	return all, nil
 }
 
-func (w *unfinishedWork) add(id string, entry *framework.WALEntry) error {
+// unreadable logs, once, that an entry of the log cannot be made out.
+func (b *backend) unreadable(id string, err error) {
+	if _, known := b.unreadableEntries.LoadOrStore(id, true); !known {
+		b.Logger().Error("an entry of the write-ahead log cannot be read, and is kept", "wal_id", id, "error", err)
+	}
+}
+
+func (w *unfinishedWork) add(id string, stored *logical.StorageEntry) error {
+	var entry framework.WALEntry
+	if err := stored.DecodeJSON(&entry); err != nil {
+		return fmt.Errorf("decoding an entry: %w", err)
+	}
 	switch entry.Kind {
 	case walRotation:
 		i, err := decodeIntent(entry.Data)
@@ -98,6 +111,8 @@ func (w *unfinishedWork) add(id string, entry *framework.WALEntry) error {
 		}
 		i.ID = id
 		w.creations = append(w.creations, i)
+	default:
+		return fmt.Errorf("an entry of unknown kind %q", entry.Kind)
 	}
 	return nil
 }
@@ -136,36 +151,11 @@ func (b *backend) resolve(i creation.Intent) {
 }
 
 // walRollback is called for entries that were written ten minutes ago, or longer:
-// so for a rotation that is running well, too. The entry is kept
-// unless what it is about is over or never started; Resume tells, and deletes it
-// then itself. The framework does not pass the entry's ID, so the log is read for
-// it. Vault does not log the error.
-func (b *backend) walRollback(ctx context.Context, _ *logical.Request, kind string, data any) error {
-	if kind != walRotation && kind != walCreation {
-		return fmt.Errorf("write-ahead log entry of unknown kind %q", kind)
-	}
-	if !b.WriteSafeReplicationState() {
-		return errUnfinished // not this node's to decide
-	}
-	wanted := unfinishedWork{}
-	if err := wanted.add("", &framework.WALEntry{Kind: kind, Data: data}); err != nil {
-		return err // readLog logs it
-	}
-	all, err := b.readLog(ctx)
-	if err != nil {
-		return err
-	}
-	for _, i := range all.rotations {
-		if len(wanted.rotations) > 0 && i.RotationID == wanted.rotations[0].RotationID {
-			b.workers.carryOut(i)
-			return errUnfinished
-		}
-	}
-	for _, i := range all.creations {
-		if len(wanted.creations) > 0 && i.Incarnation == wanted.creations[0].Incarnation {
-			b.resolve(i)
-			return errUnfinished
-		}
-	}
-	return nil
+// so for a rotation that is running well, too. It keeps them all, where nil would
+// delete one. What the log has was taken up a moment ago, since Vault calls
+// periodic first, and who finds that an entry is over deletes it: a rotation that
+// has ended or never started, a creation that is settled. So nothing is to be done
+// here, while Vault holds its state lock. Vault does not log the error.
+func (b *backend) walRollback(context.Context, *logical.Request, string, any) error {
+	return errUnfinished
 }

@@ -5,10 +5,12 @@ package backend
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 )
@@ -40,6 +42,8 @@ type workers struct {
 	stopped bool
 	running map[string]*work // by rotation ID
 	wg      sync.WaitGroup
+
+	readOnly sync.Once // for its line in the log
 }
 
 func newWorkers(e *rotation.Engine, limit func() int, log hclog.Logger) *workers {
@@ -62,8 +66,7 @@ func (w *workers) untilDone(id string, f func(context.Context) error) {
 			if err == nil || w.ctx.Err() != nil {
 				return
 			}
-			w.log.Warn("trouble with storage, trying again", "error", err, "pause", pause)
-			if !w.wait(pause) {
+			if !w.again(w.log, "trouble with storage", err, pause) {
 				return
 			}
 		}
@@ -115,6 +118,31 @@ func (w *workers) leave(id string) bool {
 	}
 	delete(w.running, id)
 	return true
+}
+
+// readOnly reports whether storage can only be read. Over gRPC the error comes as
+// text.
+func readOnly(err error) bool {
+	return err != nil && strings.Contains(err.Error(), logical.ErrReadOnly.Error())
+}
+
+// again logs what work met and pauses before it is tried again; false if it is to
+// be left: the engine stops, or storage can only be read. Vault's next tick takes
+// it up then, and until storage can be written nothing more is said.
+func (w *workers) again(log hclog.Logger, met string, err error, pause time.Duration) bool {
+	if readOnly(err) {
+		w.noteReadOnly(err)
+		return false
+	}
+	log.Warn(met+", trying again", "error", err, "pause", pause)
+	return w.wait(pause)
+}
+
+// noteReadOnly logs, once, that storage can only be read.
+func (w *workers) noteReadOnly(err error) {
+	w.readOnly.Do(func() {
+		w.log.Warn("storage can only be read: what is unfinished or due waits until it can be written", "error", err)
+	})
 }
 
 // wait pauses; false if the engine stops meanwhile.

@@ -21,7 +21,7 @@ import (
 
 // endLimit is how long a rotation may take to end after the last fault; one
 // that takes longer is stuck.
-const endLimit = 2 * time.Minute
+const endLimit = 5 * time.Minute
 
 // round is one rotation of a tenant that a fault strikes.
 type round struct {

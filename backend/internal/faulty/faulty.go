@@ -55,6 +55,9 @@ type Storage struct {
 	log    []string
 	before func(op, key string)
 	after  func(op, key string)
+
+	outage error // what every write fails with, and every read if reads is true
+	reads  bool
 }
 
 var _ logical.Storage = (*Storage)(nil)
@@ -83,6 +86,24 @@ func (s *Storage) FailNext(n int, fault Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.at, s.fault = s.ops+n, fault
+}
+
+// Outage lets every write fail with err, without effect, and every read too if
+// reads is true; nil ends it.
+func (s *Storage) Outage(err error, reads bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.outage, s.reads = err, reads
+}
+
+// failure is what an operation that fails returns.
+func (s *Storage) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.outage != nil {
+		return s.outage
+	}
+	return ErrInjected
 }
 
 // Hook calls f before every operation with its name (get, put, delete, list)
@@ -132,6 +153,9 @@ func (s *Storage) next(op, key string) Fault {
 	}
 	s.ops++
 	s.log = append(s.log, op+" "+key)
+	if s.outage != nil && (s.reads || op == "put" || op == "delete") {
+		return Before
+	}
 	if s.fault == None || s.ops != s.at {
 		return None
 	}
@@ -146,7 +170,7 @@ func (s *Storage) List(ctx context.Context, prefix string) ([]string, error) {
 	}
 	defer s.done("list", prefix)
 	if s.next("list", prefix) != None {
-		return nil, ErrInjected
+		return nil, s.failure()
 	}
 	var children []string
 	for _, k := range s.disk.Keys(prefix) {
@@ -168,7 +192,7 @@ func (s *Storage) Get(ctx context.Context, key string) (*logical.StorageEntry, e
 	}
 	defer s.done("get", key)
 	if s.next("get", key) != None {
-		return nil, ErrInjected
+		return nil, s.failure()
 	}
 	s.disk.mu.Lock()
 	defer s.disk.mu.Unlock()
@@ -198,7 +222,7 @@ func (s *Storage) write(ctx context.Context, op, key string, effect func()) erro
 	defer s.done(op, key)
 	fault := s.next(op, key)
 	if fault == Before || fault == Gone {
-		return ErrInjected
+		return s.failure()
 	}
 	s.disk.mu.Lock()
 	defer s.disk.mu.Unlock()

@@ -3,7 +3,10 @@
 
 package store
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // directory caches which pages a tenant has, and of each what its header says.
 // It holds the pages that count; those left over from an unfinished split show
@@ -157,6 +160,7 @@ func (d *directory) headersToRead() (generation uint64, places []Place, loaded b
 				places = append(places, p)
 			}
 		}
+		slices.Sort(places) // a run that is repeated reads them in the same order
 	}
 	return d.generation, places, d.pages != nil
 }

@@ -5,6 +5,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -60,6 +61,7 @@ func (sc *Scan) Run(ctx context.Context) error {
 			unread = append(unread, p)
 		}
 	}
+	slices.Sort(unread)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(headersInFlight)
 	for _, p := range unread {

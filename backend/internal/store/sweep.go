@@ -4,8 +4,10 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 )
 
 // Moved says what Move did.
@@ -26,7 +28,8 @@ type PageRef struct {
 	Leftover bool
 }
 
-// ListPages lists the pages of t afresh, those left over from a split included.
+// ListPages lists the pages of t afresh, in the order of their places, those left
+// over from a split included.
 func (s *Store) ListPages(ctx context.Context, t *Tenant) ([]PageRef, error) {
 	listed, err := s.listPages(ctx, t.Incarnation)
 	if err != nil {
@@ -37,6 +40,7 @@ func (s *Store) ListPages(ctx context.Context, t *Tenant) ([]PageRef, error) {
 		above, leftover := p.coveredBy(listed)
 		refs = append(refs, PageRef{Place: p, Above: above, Leftover: leftover})
 	}
+	slices.SortFunc(refs, func(a, b PageRef) int { return cmp.Compare(a.Place, b.Place) })
 	return refs, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -111,9 +112,9 @@ func (s *Store) applyRound(ctx context.Context, t *Tenant, w *working, ops []*Op
 	}
 	var g errgroup.Group
 	g.SetLimit(pagesInFlight)
-	for p, ops := range byPage {
+	for _, p := range slices.Sorted(maps.Keys(byPage)) {
 		g.Go(func() error {
-			s.applyTo(ctx, t, w, p, ops)
+			s.applyTo(ctx, t, w, p, byPage[p])
 			return nil
 		})
 	}
