@@ -13,10 +13,12 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
 )
 
 // stalledBesideKEK are requests that make, use or destroy keys, stopped before
-// each of their storage operations in turn. No opened key is in memory then.
+// each of their storage operations in turn, of an engine that has nothing in memory.
 var stalledBesideKEK = []struct {
 	name   string
 	op     logical.Operation
@@ -64,8 +66,9 @@ func TestStalledBesideKEK(t *testing.T) {
 					if a.before != nil {
 						a.before(w)
 					}
-					w.b.store.Invalidate(t.Context(), "keys/any")
-					w.dropPages()
+					w.close()
+					w = w.on(openMount(t, w.disk, 0, faulty.None))
+					w.quiet(nil)
 					stopped, status := w.stopAt(k, a.op, a.path, a.data, func(w *witness) {
 						for range rotations {
 							w.rotateKEK()
@@ -236,4 +239,32 @@ func TestKeyDestroyedWhileTheKEKRotates(t *testing.T) {
 	require.Zero(t, *left)
 	require.False(t, slices.ContainsFunc(w.disk.Keys("keys/"), external), "the key is back")
 	w.everyKeyOpens()
+}
+
+// Two tenants are created at once, and each finds that there is no KEK: one is made.
+func TestOneFirstKEK(t *testing.T) {
+	w := newWitness(newMount(t))
+	defer w.close()
+	w.quiet(nil)
+	both := make(chan struct{})
+	var looks atomic.Int64
+	w.storage.Done(func(op, key string) {
+		if op != "get" || key != "kek/current" {
+			return
+		}
+		if looks.Add(1) == 2 {
+			close(both)
+		}
+		<-both
+	})
+	answered := make(chan error, 2)
+	for n := range 2 {
+		go func() {
+			_, err := w.call(update, "tenants/"+tenantN(n), nil)
+			answered <- err
+		}()
+	}
+	require.NoError(t, <-answered)
+	require.NoError(t, <-answered)
+	require.Len(t, w.disk.Keys("kek/keys/"), 1)
 }
