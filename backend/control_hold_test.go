@@ -4,6 +4,7 @@
 package backend
 
 import (
+	"encoding/binary"
 	"strings"
 	"time"
 
@@ -82,5 +83,5 @@ func (m *mount) pagesOnDisk() map[int]int {
 
 // versionOf is the version in the clear header of a page.
 func versionOf(page []byte) int {
-	return int(page[1])<<24 | int(page[2])<<16 | int(page[3])<<8 | int(page[4])
+	return int(binary.BigEndian.Uint32(page[1:]))
 }

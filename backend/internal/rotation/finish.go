@@ -264,7 +264,7 @@ func (r *Run) account(ctx context.Context, t *store.Tenant, ended *store.Rotatio
 		if err != nil {
 			return err
 		}
-		ended.Rotated = ended.ToRotate.Less(usage.Beside(ended.To))
+		ended.Rotated = rotatedBy(usage, ended, r.phase == store.RollingBack)
 	}
 	ended.Failed = r.failed
 	ended.Failures = slices.SortedFunc(maps.Values(r.failures), func(a, b store.Failure) int {

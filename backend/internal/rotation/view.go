@@ -103,12 +103,23 @@ func (e *Engine) viewUnfinished(ctx context.Context, t *store.Tenant, v *View) e
 	return nil
 }
 
-// rotated is how many of the items to rotate are off the old versions: what
-// there was to rotate less what is still there.
+// rotated is how many of the items to rotate are off the old versions, as far as
+// that is known.
 func (e *Engine) rotated(t *store.Tenant, r *store.Rotation) store.Counts {
 	usage, known := e.store.KnownUsage(t)
 	if !known {
 		return store.Counts{}
+	}
+	return rotatedBy(usage, r, r.Phase == store.RollingBack)
+}
+
+// rotatedBy is how many of the items to rotate are rotated. Nothing new comes to
+// the versions that a rotation leaves: what there was to rotate less what is still
+// there has been rotated, or deleted. On the way back that is the new version, and
+// what is still on it, at most what there was.
+func rotatedBy(usage store.Usage, r *store.Rotation, back bool) store.Counts {
+	if back {
+		return r.ToRotate.Less(r.ToRotate.Less(usage.On(r.To)))
 	}
 	return r.ToRotate.Less(usage.Beside(r.To))
 }

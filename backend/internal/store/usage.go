@@ -34,6 +34,9 @@ func (u Usage) Beside(version int) (c Counts) {
 	return c
 }
 
+// On is the number of items on a version.
+func (u Usage) On(version int) Counts { return u[version].items }
+
 // Pages is the number of pages on a version.
 func (u Usage) Pages(version int) int { return u[version].pages }
 
