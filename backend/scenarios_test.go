@@ -74,6 +74,22 @@ var scenarios = []scenario{
 		twice: true,
 	},
 	{
+		name: "rotate, keep the old key, and cancel the next",
+		before: func(w *witness) {
+			w.create()
+			w.bulk(20, 3000)
+			w.must(logical.UpdateOperation, "config", map[string]any{"retired_key_retention": "168h"})
+		},
+		act: func(w *witness) {
+			w.rotate()
+			advance(time.Second)
+			w.put("bulk/1", "between")
+			w.midSweep(func() { w.act("cancel", "rolled_back") })
+			advance(time.Second)
+			w.put("bulk/2", "afterwards")
+		},
+	},
+	{
 		name: "rotate while writing",
 		before: func(w *witness) {
 			w.create()
