@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
@@ -99,11 +100,13 @@ func (b *backend) rotateMany(ctx context.Context, req *logical.Request, d *frame
 	if all == named {
 		return nil, invalid("one of all=true and tenants must be given")
 	}
+	// Vault sends a request again, with the same ID, when the plugin crashed.
+	wanted := demand{at: b.now(), request: "rotations/" + req.ID, reason: reason}
 	var scheduled int
 	if all {
-		scheduled, err = b.rotateEveryone(ctx, reason)
+		scheduled, err = b.rotateEveryone(ctx, wanted)
 	} else {
-		scheduled, err = b.rotateNamed(ctx, d.Raw["tenants"], reason)
+		scheduled, err = b.rotateNamed(ctx, d.Raw["tenants"], wanted)
 	}
 	if err != nil {
 		return nil, err
@@ -113,11 +116,20 @@ func (b *backend) rotateMany(ctx context.Context, req *logical.Request, d *frame
 	return &logical.Response{Data: map[string]any{"scheduled": scheduled}}, nil
 }
 
+// demand is what a request for rotations says of them.
+type demand struct {
+	at              time.Time
+	request, reason string
+}
+
 // rotateEveryone takes one write, however many tenants there are: every key that
-// is older than now is due.
-func (b *backend) rotateEveryone(ctx context.Context, reason string) (int, error) {
+// is older than now is due. It returns how many there are whom the schedule does
+// not pass over.
+func (b *backend) rotateEveryone(ctx context.Context, wanted demand) (int, error) {
 	_, err := b.store.UpdateRotationSettings(ctx, func(s *store.RotationSettings) {
-		s.RotateBefore, s.RotateReason = b.now(), reason
+		if s.RotateRequest != wanted.request {
+			s.RotateBefore, s.RotateReason, s.RotateRequest = wanted.at, wanted.reason, wanted.request
+		}
 	})
 	if err != nil {
 		return 0, err
@@ -130,7 +142,9 @@ func (b *backend) rotateEveryone(ctx context.Context, reason string) (int, error
 	return max(tenants-idle, 0), err
 }
 
-func (b *backend) rotateNamed(ctx context.Context, raw any, reason string) (int, error) {
+// rotateNamed makes some tenants due and returns how many of them the schedule
+// does not pass over.
+func (b *backend) rotateNamed(ctx context.Context, raw any, wanted demand) (scheduled int, err error) {
 	ids, err := tenantList(raw)
 	if err != nil {
 		return 0, err
@@ -140,24 +154,34 @@ func (b *backend) rotateNamed(ctx context.Context, raw any, reason string) (int,
 			return 0, err // one that is unknown refuses the whole, before anything is written
 		}
 	}
-	now := b.now()
 	for _, id := range ids {
-		if err := b.makeDue(ctx, id, now, reason); err != nil {
+		paused, err := b.makeDue(ctx, id, wanted)
+		if err != nil {
 			return 0, err
 		}
+		if !paused {
+			scheduled++
+		}
 	}
-	return len(ids), nil
+	return scheduled, nil
 }
 
-func (b *backend) makeDue(ctx context.Context, id string, now time.Time, reason string) error {
+// makeDue makes a tenant due, unless the same request has. One that is paused is
+// rotated when it no longer is.
+func (b *backend) makeDue(ctx context.Context, id string, wanted demand) (paused bool, err error) {
 	defer b.store.Exclusive(id)()
 	t, err := b.store.ActiveTenant(ctx, id)
 	if err != nil {
-		return err
+		return false, err
+	}
+	served := t.Keys.Match(func(v *keyring.Version) bool { return v.IdempotencyKey == wanted.request })
+	if t.RotateRequest == wanted.request || served != nil {
+		return t.RotationPaused, nil
 	}
 	next := t.Clone()
-	next.RotateAfter, next.RotateReason, next.FailedInARow = now, reason, 0
-	return b.store.Commit(ctx, t, next)
+	next.RotateAfter, next.RotateReason, next.RotateRequest = wanted.at, wanted.reason, wanted.request
+	next.FailedInARow = 0
+	return next.RotationPaused, b.store.Commit(ctx, t, next)
 }
 
 func tenantList(raw any) ([]string, error) {

@@ -114,3 +114,36 @@ func TestOldestKeyAge(t *testing.T) {
 		require.Equal(t, 10*day, age().Truncate(time.Hour))
 	})
 }
+
+// Vault sends a request again, with the same ID, when the plugin crashed: it asks
+// for nothing more, whether what it asked for is still to come or done.
+func TestRepeatedRequestForRotations(t *testing.T) {
+	for name, data := range map[string]map[string]any{
+		"everyone": {"all": true},
+		"one":      {"tenants": []any{testTenant}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMount(t)
+				m.must(update, tenantPath(""), nil)
+				advance(time.Minute)
+				ask := func(id string) {
+					resp, err := m.callAs(id, update, "rotations", data)
+					require.NoError(t, err)
+					require.Equal(t, 1, resp.Data["scheduled"])
+					advance(time.Minute)
+				}
+				ask("one")
+				m.crash()
+				m = openMount(t, m.disk, 0, faulty.None)
+				defer m.close()
+				ask("one")
+				m.tick()
+				require.Len(t, m.rotationsOf(testTenant), 1)
+				ask("another")
+				m.tick()
+				require.Len(t, m.rotationsOf(testTenant), 2)
+			})
+		})
+	}
+}

@@ -13,13 +13,9 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
-const (
-	// visitsInFlight is how many tenants a round looks at at once: as many as can
-	// start a rotation at a time before storage has enough to do.
-	visitsInFlight = 64
-	// afterTrouble is how long a tenant with trouble is let alone.
-	afterTrouble = 30 * time.Second
-)
+// visitsInFlight is how many tenants a round looks at at once: as many as can start
+// a rotation at a time before storage has enough to do.
+const visitsInFlight = 64
 
 // visitor looks at a tenant. It returns when to look again, unless something
 // changes before; the zero time is at the next tick.
@@ -87,8 +83,7 @@ func (s *scheduler) visit(ctx, waiting context.Context, i store.Index, day strin
 				switch {
 				case ctx.Err() != nil:
 				case err != nil:
-					did.trouble(err)
-					s.b.store.LookAgain(a, now.Add(afterTrouble))
+					did.trouble(err) // and at the next look it is there again
 				case !again.IsZero():
 					s.b.store.LookAgain(a, again)
 				}

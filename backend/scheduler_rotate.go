@@ -86,6 +86,9 @@ func (s *scheduler) start(ctx context.Context, t *store.Tenant, req rotation.Req
 	req.Trigger = triggerScheduled
 	// One for each due date: looked at twice, a tenant is rotated once.
 	req.IdempotencyKey = fmt.Sprintf("schedule/%s/%d", t.Keys.Active().KeyID, t.Keys.Next)
+	if t.RotateRequest != "" {
+		req.IdempotencyKey = t.RotateRequest
+	}
 	req.InitiatedBy = store.Initiator{ID: "system", Name: "system"}
 	r, intent, err := s.b.engine.Start(ctx, t.ID, req)
 	s.carryOut(intent, release) // even after an error: then this undoes what it had begun

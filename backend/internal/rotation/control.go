@@ -154,7 +154,7 @@ func (e *Engine) retry(ctx context.Context, t, next *store.Tenant, r *store.Rota
 	again.EndedAt = time.Time{}
 	again.Failures, again.Failed = nil, 0
 	next.Rotation, next.Last = &again, nil
-	next.RotateAfter, next.RotateReason = time.Time{}, ""
+	next.RotateAfter, next.RotateReason, next.RotateRequest = time.Time{}, "", ""
 	intent := intentOf(next)
 	id, err := e.intents.Put(ctx, *intent)
 	if err != nil {

@@ -58,8 +58,9 @@ func (r *Run) Finish(ctx context.Context) (done bool, err error) {
 }
 
 // retire destroys the keys that no page is on any more, or, if they are to be
-// kept for a while, settles when they go. From the first Put on the rotation
-// cannot be cancelled.
+// kept for a while, settles when they go. Before a key is destroyed one Put says
+// that the rotation cannot be cancelled any more. If none is, the Put that ends
+// the rotation says so as well: until then a cancel finds everything it needs.
 func (r *Run) retire(ctx context.Context, t *store.Tenant, config store.Config) error {
 	if config.RetiredKeyRetention == 0 && t.Rotation.Phase != store.Retiring {
 		next := t.Clone()
@@ -246,7 +247,7 @@ func (r *Run) backOff(ctx context.Context, next *store.Tenant) error {
 	}
 	earliest := r.e.now().Add(min(wait, maxBackoff, next.Interval(settings)))
 	if failed || next.Expires(settings).Before(earliest) {
-		next.RotateAfter, next.RotateReason = earliest, ""
+		next.RotateAfter, next.RotateReason, next.RotateRequest = earliest, "", ""
 	}
 	return nil
 }

@@ -195,7 +195,7 @@ func (e *Engine) plan(t *store.Tenant, req Request, items store.Counts) (*store.
 		RotationID: rotationID, IdempotencyKey: req.IdempotencyKey, Fingerprint: req.fingerprint,
 	})
 	next.Keys.Activate(to, now)
-	next.RotateAfter, next.RotateReason = time.Time{}, ""
+	next.RotateAfter, next.RotateReason, next.RotateRequest = time.Time{}, "", ""
 	if !req.Repeats {
 		next.FailedInARow = 0
 	}

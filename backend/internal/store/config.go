@@ -58,6 +58,9 @@ type RotationSettings struct {
 	// everyone is due, and rewrites no tenant's record.
 	RotateBefore time.Time `json:"rotate_before,omitzero"`
 	RotateReason string    `json:"rotate_reason,omitempty"`
+	// RotateRequest is the latest request for that, which is kept: sent again, it
+	// asks for nothing more.
+	RotateRequest string `json:"rotate_request,omitempty"`
 }
 
 // Config returns the configuration in force.

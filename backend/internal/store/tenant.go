@@ -40,6 +40,9 @@ type Tenant struct {
 	// for the reason given.
 	RotateAfter  time.Time `json:"rotate_after,omitzero"`
 	RotateReason string    `json:"rotate_reason,omitempty"`
+	// RotateRequest is the request that asked for it, and becomes the idempotency
+	// key of the rotation: sent again, it asks for nothing more.
+	RotateRequest string `json:"rotate_request,omitempty"`
 	// FailedInARow counts the rotations, and tries of one, that have failed since
 	// one succeeded or somebody asked for one: RotateAfter moves away with it.
 	FailedInARow int `json:"failed_in_a_row,omitempty"`
