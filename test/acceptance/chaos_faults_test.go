@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
@@ -53,6 +54,7 @@ func clusterFaults() []fault {
 	return []fault{
 		stepDownFault(),
 		{name: "leader-sigkill", latest: 95, strike: killLeader, later: bringBack},
+		{name: "no-quorum", latest: 80, strike: stopFollowers, restore: letFollowersGoOn},
 	}
 }
 
@@ -118,6 +120,53 @@ func (a *arena) leader(ctx context.Context) (*devstack.Stack, error) {
 		return a.nodes[0], nil
 	}
 	return a.cluster.Leader(ctx)
+}
+
+// stepDownLimit is how long a leader may take to find that it has lost its quorum,
+// some two seconds, and to stop being active: the engine takes five at most.
+const stepDownLimit = 20 * time.Second
+
+// stopFollowers stops the processes of all nodes but the active one. Its storage
+// takes nothing any more: what is being written hangs, until it notices and gives
+// up being active, which must not wait for what hangs.
+func stopFollowers(ctx context.Context, a *arena) error {
+	leader, err := a.leader(ctx)
+	if err != nil {
+		return err
+	}
+	for _, node := range a.nodes {
+		if node != leader {
+			err = errors.Join(err, signalNode(node, syscall.SIGSTOP))
+		}
+	}
+	if err == nil {
+		err = until(stepDownLimit, func() bool {
+			_, notActive := activeSince(ctx, leader)
+			return notActive != nil
+		})
+	}
+	if err != nil {
+		err = fmt.Errorf("the leader without a quorum is still active: %w", err)
+		return errors.Join(err, letFollowersGoOn(ctx, a))
+	}
+	return nil
+}
+
+func letFollowersGoOn(_ context.Context, a *arena) error {
+	var err error
+	for _, node := range a.nodes {
+		err = errors.Join(err, signalNode(node, syscall.SIGCONT))
+	}
+	return err
+}
+
+// signalNode sends a signal to a node's server.
+func signalNode(node *devstack.Stack, signal syscall.Signal) error {
+	pids, err := node.PIDs()
+	if err != nil {
+		return err
+	}
+	return syscall.Kill(pids[len(pids)-1], signal) // a node has no proxy
 }
 
 func killLeader(ctx context.Context, a *arena) error {
