@@ -159,10 +159,10 @@ func (s *scheduler) serve(ctx, waiting context.Context, did *tally) error {
 			return err
 		}
 	}
-	if len(unfinished) > 0 || waiting.Err() != nil {
-		return nil
+	if waiting.Err() == nil && len(unfinished) == 0 {
+		return s.endCampaign(ctx, p, did)
 	}
-	return s.endCampaign(ctx, p, did)
+	return ctx.Err()
 }
 
 // endCampaign forgets that everyone was to be rotated, once everyone has been:

@@ -79,19 +79,24 @@ func (s *scheduler) visit(ctx, waiting context.Context, i store.Index, day strin
 				return ctx.Err()
 			}
 			g.Go(func() error {
-				again, err := visit(ctx, a, did)
-				switch {
-				case ctx.Err() != nil:
-				case err != nil:
-					did.trouble(err) // and at the next look it is there again
-				case !again.IsZero():
-					s.b.store.LookAgain(a, again)
-				}
+				s.visitOne(ctx, a, did, visit)
 				return nil
 			})
 		}
 	}
 	return ctx.Err()
+}
+
+// visitOne looks at a tenant. With trouble it is there again at the next look.
+func (s *scheduler) visitOne(ctx context.Context, a store.Appointment, did *tally, visit visitor) {
+	again, err := visit(ctx, a, did)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		did.trouble(err)
+	case !again.IsZero():
+		s.b.store.LookAgain(a, again)
+	}
 }
 
 // dropIfStale drops a hint that the tenant's record does not want. readErr is
