@@ -121,25 +121,59 @@ func (w *witness) holdRotation() (id string, release func()) {
 	return w.rotations[len(w.rotations)-1], w.b.workers.pool.release
 }
 
-// A page that has been moved is read once more before it counts as moved. So one
-// that a late write has put back, sealed by the old version, is moved again.
+// putBack lets a late write put each page that is moved back as it was before, once.
+func (w *witness) putBack() (landed map[string]bool) {
+	before, landed := w.disk.Clone(), map[string]bool{}
+	w.storage.Done(func(op, key string) {
+		if op == "put" && strings.HasPrefix(key, "pages/") && !landed[key] {
+			landed[key] = true
+			late{key, before.Value(key)}.lands(w.disk)
+		}
+	})
+	return landed
+}
+
+// Where the old key goes at once, a page that has been moved is read once more
+// before it counts as moved. So one that a late write has put back, sealed by the
+// old version, is moved again.
 func TestMovedPageIsReadOnceMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := filled(t, 25)
 		defer w.close()
-		before := w.disk.Clone()
 		_, release := w.holdRotation()
-		landed := map[string]bool{}
-		w.storage.Done(func(op, key string) {
-			if op == "put" && strings.HasPrefix(key, "pages/") && !landed[key] {
-				landed[key] = true
-				late{key, before.Value(key)}.lands(w.disk)
-			}
-		})
+		landed := w.putBack()
 		release()
 		advance(time.Minute)
 		w.storage.Done(nil)
 		require.NotEmpty(t, landed)
+		w.readsBack()
+		w.atRest()
+		w.works()
+	})
+}
+
+// Where the old key is kept for a while, all pages are read before it goes: with a
+// page that a late write has put back it stays, until a rotation has moved that.
+func TestKeptKeyOfAMovedPage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := filled(t, 25)
+		defer w.close()
+		w.must(update, "config", map[string]any{"retired_key_retention": "168h", "scheduler_jitter": 0})
+		_, release := w.holdRotation()
+		landed := w.putBack()
+		release()
+		advance(time.Minute)
+		w.storage.Done(nil)
+		require.NotEmpty(t, landed)
+		require.Contains(t, w.pagesOnDisk(), 1)
+		w.hourly(20 * day)
+		w.readsBack()
+		require.Equal(t, "deactivated", w.versionList()[0]["state"])
+
+		w.rotate()
+		advance(time.Minute)
+		w.hourly(9 * day)
+		require.Equal(t, "destroyed", w.versionList()[0]["state"])
 		w.readsBack()
 		w.atRest()
 		w.works()
