@@ -15,8 +15,15 @@
 // [Run.Pending] lists those not yet seen on the new version, [Run.Move] moves
 // one, until a fresh List shows none. A page's header says which version it is
 // on, so there is no cursor, and doing it again does no harm. [Run.Finish] then
-// ends it: phase retiring, the old key deleted, the record, the history, the
-// intent, in this order.
+// ends it. By default the old key is kept for a while: the record says that the
+// rotation is over and until when, then come the history and the intent; once the
+// time has come, [Engine.DestroyRetired] reads every page again and destroys the
+// key. Without a retention the order is phase retiring, the old key deleted, the
+// record, the history, the intent.
+//
+// A rotation to a key that a tenant's owner has made ([Request.Material]) differs
+// in step 2 alone. A failed one ([Retry], or [Engine.TryAgain] for the schedule)
+// goes on under a new intent.
 //
 // A cancelled rotation runs the other way and rewrites every page whatever its
 // header says: a forward write that failed may have taken effect unseen, and

@@ -1,0 +1,75 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package rotation
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+const (
+	// Backoff is how long the schedule waits after a rotation that was cancelled,
+	// or failed for the first time in a row. Each further failure doubles it, up
+	// to the tenant's interval or maxBackoff.
+	Backoff    = 24 * time.Hour
+	maxBackoff = 32 * 24 * time.Hour
+)
+
+// maxFailures is how many failures a rotation lists.
+const maxFailures = 100
+
+// backOff puts the next rotation off if this one did not complete, so that the
+// schedule does not start it again at once, unless one was asked for meanwhile.
+func (r *Run) backOff(ctx context.Context, next *store.Tenant) error {
+	failed, asked := next.Last.Phase == store.Failed, !next.RotateAfter.IsZero()
+	if failed && !asked {
+		next.FailedInARow++
+	} else {
+		next.FailedInARow = 0
+	}
+	if next.Last.Phase == store.Completed || asked {
+		return nil
+	}
+	settings, err := r.e.store.RotationSettings(ctx)
+	if err != nil {
+		return err
+	}
+	wait := Backoff
+	for n := 1; n < next.FailedInARow && wait < maxBackoff; n++ {
+		wait *= 2
+	}
+	earliest := r.e.now().Add(min(wait, maxBackoff, next.Interval(settings)))
+	if failed || next.Expires(settings).Before(earliest) {
+		next.RotateAfter, next.RotateReason, next.RotateRequest = earliest, "", ""
+	}
+	return nil
+}
+
+// account settles the figures: what is no longer on other versions has been
+// rotated, whoever moved or deleted it.
+func (r *Run) account(ctx context.Context, t *store.Tenant, ended *store.Rotation) error {
+	switch ended.Phase {
+	case store.Completed:
+		ended.Rotated = ended.ToRotate
+	case store.RolledBack:
+		ended.Rotated = store.Counts{}
+	default:
+		usage, err := r.e.store.Usage(ctx, t)
+		if err != nil {
+			return err
+		}
+		ended.Rotated = rotatedBy(usage, ended, r.phase == store.RollingBack)
+	}
+	ended.Failed = r.failed
+	ended.Failures = slices.SortedFunc(maps.Values(r.failures), func(a, b store.Failure) int {
+		return cmp.Compare(a.Page, b.Page)
+	})
+	ended.Failures = ended.Failures[:min(len(ended.Failures), maxFailures)]
+	return nil
+}

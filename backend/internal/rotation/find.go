@@ -1,0 +1,75 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package rotation
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+// repeated returns the rotation that an earlier request with the same
+// idempotency key started, or nil.
+func (e *Engine) repeated(ctx context.Context, t *store.Tenant, req *Request) (*store.Rotation, error) {
+	key := req.IdempotencyKey
+	if key == "" {
+		return nil, nil
+	}
+	v := t.Keys.Match(func(v *keyring.Version) bool { return v.IdempotencyKey == key })
+	if v == nil {
+		return nil, nil
+	}
+	if req.Material != nil && v.Fingerprint != req.fingerprint {
+		// The answer would say that this key was imported.
+		return nil, &StateError{fmt.Sprintf("idempotency_key is that of rotation %s, which was to another key", v.RotationID)}
+	}
+	return e.find(ctx, t, v)
+}
+
+// Find returns a rotation of t by its ID. It fails with [ErrNotFound].
+func (e *Engine) Find(ctx context.Context, t *store.Tenant, rotationID string) (*store.Rotation, error) {
+	v := t.Keys.Match(func(v *keyring.Version) bool { return v.RotationID == rotationID })
+	if v == nil {
+		return nil, ErrNotFound
+	}
+	return e.find(ctx, t, v)
+}
+
+func (e *Engine) find(ctx context.Context, t *store.Tenant, v *keyring.Version) (*store.Rotation, error) {
+	for _, r := range []*store.Rotation{t.Rotation, t.Last} {
+		if r != nil && r.To == v.Number {
+			return r, nil
+		}
+	}
+	r, err := e.store.History(ctx, t, v.Number)
+	if err != nil {
+		return nil, err
+	}
+	if r == nil {
+		return nil, ErrNotFound
+	}
+	return r, nil
+}
+
+// All returns the rotations of t that are known, newest first.
+func (e *Engine) All(ctx context.Context, t *store.Tenant) ([]*store.Rotation, error) {
+	filed, err := e.store.AllHistory(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	var all []*store.Rotation
+	for _, r := range []*store.Rotation{t.Rotation, t.Last} {
+		if r != nil {
+			all = append(all, r)
+		}
+	}
+	for _, r := range filed {
+		if len(all) == 0 || r.To < all[len(all)-1].To {
+			all = append(all, r)
+		}
+	}
+	return all, nil
+}
