@@ -54,3 +54,35 @@ func TestBulkWrite(t *testing.T) {
 	m.refused(404, "tenant", update, "tenants/00000000-0000-4000-8000-000000000000/items",
 		map[string]any{"items": []any{entry("secrets", "a", nil)}})
 }
+
+// A page of one item cannot become smaller by splitting, however large the item
+// is and however often it is written: each split would leave an empty page.
+func TestWritingAgainSplitsNoMore(t *testing.T) {
+	entry := func(name string, bytes int) map[string]any {
+		return map[string]any{"kind": "secrets", "name": name, "data": map[string]any{"v": strings.Repeat("x", bytes)}}
+	}
+	const large = 150_000
+	for name, items := range map[string][]any{
+		"one large item, twice":  {entry("a", large), entry("a", large)},
+		"large items":            {entry("a", large), entry("b", large), entry("c", large), entry("a", large)},
+		"large ones among small": {entry("a", large), entry("s", 10), entry("t", 10), entry("b", large), entry("b", large), entry("u", 10)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := withTenant(t)
+			pages := func() int {
+				versions, _ := m.must(read, tenantPath("/dek"), nil)["versions"].([]map[string]any)
+				n, _ := versions[0]["pages"].(int)
+				return n
+			}
+			m.must(update, tenantPath("/items"), map[string]any{"items": items})
+			m.must(update, tenantPath("/items"), map[string]any{"items": items})
+			settled := pages()
+			require.Positive(t, settled)
+			require.Less(t, settled, 20, "a few items need a few splits")
+			for range 5 {
+				m.must(update, tenantPath("/items"), map[string]any{"items": items})
+			}
+			require.Equal(t, settled, pages())
+		})
+	}
+}

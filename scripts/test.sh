@@ -36,7 +36,7 @@ step() {
 crash_points() {
 	out=$(mktemp)
 	trap 'rm -f "$out"' EXIT
-	if ! $GO test -count=1 -timeout 30m -v -run 'EveryCrashPoint|StalledRequests' ./backend >"$out" 2>&1; then
+	if ! $GO test -count=1 -timeout 30m -v -run 'EveryCrashPoint|StalledRequests|SeedReproduces' ./backend >"$out" 2>&1; then
 		grep -v -e '^=== ' -e '--- PASS' "$out" | head -200
 		return 1
 	fi

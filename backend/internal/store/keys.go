@@ -99,6 +99,21 @@ func (s *Store) ImportKey(ctx context.Context, b keyring.Binding, key []byte) er
 		return err
 	}
 	s.madeKey(b)
+	return s.holdOpen(b, key)
+}
+
+// holdOpen keeps a key that was just stored open, since it is about to be used:
+// else its first use would read it back. Whoever makes a key holds the tenant's
+// lock exclusively, and so does who destroys one.
+func (s *Store) holdOpen(b keyring.Binding, key []byte) error {
+	if b.Purpose == keyring.PlacementKey {
+		return nil // it seals nothing
+	}
+	a, err := keyring.NewAEAD(b.KeyType, key)
+	if err != nil {
+		return fmt.Errorf("%s: %w", b.KeyID, err)
+	}
+	s.keys.opened.Add(b.KeyID, s.counted(b, a))
 	return nil
 }
 

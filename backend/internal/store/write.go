@@ -165,7 +165,7 @@ func (s *Store) commit(ctx context.Context, t *Tenant, w *working, p Place, ops 
 	}
 	var big []Place
 	switch {
-	case len(ops) > 1 && e.bytes > roomyBytes && len(p) < maxDepth:
+	case len(ops) > 1 && e.bytes > roomyBytes && tooLarge(p, e.slots):
 		// Split what is there and send the changes again, to the children:
 		// split with them, they would be written once for each level.
 		if big, err = s.split(ctx, t, w, p, cur.slots, cur.isNew); err != nil {
