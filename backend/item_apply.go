@@ -14,7 +14,7 @@ import (
 
 // opsUnderLock is how many changes of a bulk write are made under the tenant's
 // lock at a time: who waits to take it exclusively does not wait for all.
-const opsUnderLock = 2500
+const opsUnderLock = 5000
 
 // apply makes changes, some at a time.
 func (b *backend) apply(ctx context.Context, tenant string, ops ...*store.Op) error {

@@ -11,8 +11,8 @@ import (
 )
 
 // cachedPageBytes bounds the pages held in memory, sealed as they lie in
-// storage: some 2,800 pages, or 200,000 items of 200 bytes.
-const cachedPageBytes = 64 << 20
+// storage: some 1,800 pages, or 130,000 items of 200 bytes.
+const cachedPageBytes = 40 << 20
 
 // pageCache holds sealed pages that requests have read. To ask storage for a page
 // costs a plugin more than everything else that it does to read an item.

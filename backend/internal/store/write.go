@@ -14,7 +14,7 @@ import (
 )
 
 // pagesInFlight bounds the pages that one bulk write changes at once.
-const pagesInFlight = 16
+const pagesInFlight = 32
 
 // errPageFull would need two large items whose 64-bit hashes are the same.
 var errPageFull = errors.New("items cannot be told apart by their hashes")
