@@ -4,8 +4,6 @@
 package backend
 
 import (
-	"fmt"
-	"sync"
 	"testing"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -61,7 +59,9 @@ func TestStalledOutside(t *testing.T) {
 			t.Run(a.name+" beside "+b.name, func(t *testing.T) {
 				for k := 1; ; k++ {
 					w := smallTenant(t)
-					stopped := w.stallOutside(k, a.path, a.data(w), b.act)
+					data := a.data(w)
+					got, stopped := w.stopAt(k, update, tenantPath(a.path), data, b.act)
+					w.noteOutside(data, got.resp, got.err)
 					w.settle()
 					w.close()
 					if !stopped {
@@ -73,55 +73,6 @@ func TestStalledOutside(t *testing.T) {
 		}
 	}
 	t.Logf("%d interleavings", total)
-}
-
-// stallOutside runs a request, stopped before its kth storage operation while act
-// runs; false if it makes fewer.
-func (w *witness) stallOutside(k int, path string, data map[string]any, act func(*witness)) (stopped bool) {
-	w.t.Helper()
-	at, goOn := make(chan struct{}), make(chan struct{})
-	var mu sync.Mutex
-	n := 0
-	w.storage.Hook(func(string, string) {
-		mu.Lock()
-		n++
-		hit := n == k
-		mu.Unlock()
-		if hit {
-			close(at)
-			<-goOn
-		}
-	})
-	type answer struct {
-		resp *logical.Response
-		err  error
-	}
-	answered := make(chan answer, 1)
-	go func() {
-		resp, err := w.b.HandleRequest(w.t.Context(), &logical.Request{
-			ID: fmt.Sprintf("stalled-%d", k), Operation: update, Path: tenantPath(path), Data: data, Storage: w.storage,
-		})
-		answered <- answer{resp, err}
-	}()
-	var got answer
-	select {
-	case got = <-answered:
-		w.storage.Hook(nil)
-	case <-at:
-		stopped = true
-		w.storage.Hook(nil)
-		acted := make(chan struct{})
-		go func() {
-			defer close(acted)
-			act(w)
-		}()
-		w.quiet(acted)
-		close(goOn)
-		got = <-answered
-		<-acted
-	}
-	w.noteOutside(data, got.resp, got.err)
-	return stopped
 }
 
 // noteOutside notes what a stalled request has answered.

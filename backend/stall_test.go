@@ -5,7 +5,7 @@ package backend
 
 import (
 	"fmt"
-	"sync"
+	"runtime"
 	"testing"
 	"time"
 
@@ -94,7 +94,7 @@ func smallTenant(t *testing.T) *witness {
 	return w
 }
 
-// stall runs a request, stopped before its kth storage operation while act runs;
+// stall has a request stopped before its kth storage operation while act runs;
 // false if it makes fewer.
 func (w *witness) stall(k int, op logical.Operation, path string, data map[string]any, item string, values []string,
 	act func(*witness),
@@ -105,48 +105,47 @@ func (w *witness) stall(k int, op logical.Operation, path string, data map[strin
 			w.begin(item, v)
 		}
 	}
-	at, goOn := make(chan struct{}), make(chan struct{})
-	var mu sync.Mutex
-	n := 0
-	w.storage.Hook(func(string, string) {
-		mu.Lock()
-		n++
-		hit := n == k
-		mu.Unlock()
-		if hit {
-			close(at)
-			<-goOn
-		}
-	})
-	answered := make(chan error, 1)
-	go func() {
-		_, err := w.b.HandleRequest(w.t.Context(), &logical.Request{
-			ID: fmt.Sprintf("stalled-%d", k), Operation: op, Path: path, Data: data, Storage: w.storage,
-		})
-		answered <- err
-	}()
-	select {
-	case err := <-answered:
-		require.NoError(w.t, err)
-		w.storage.Hook(nil)
-		close(goOn) // for what the request has left running
-		return false
-	case <-at:
-	}
-	w.storage.Hook(nil)
-	acted := make(chan struct{})
-	go func() {
-		defer close(acted)
-		act(w)
-	}()
-	w.quiet(acted)
-	close(goOn)
-	err := <-answered
-	<-acted
-	if err == nil && item != "" && len(values) > 0 && !w.touches(item) {
+	got, stopped := w.stopAt(k, op, path, data, act)
+	if !stopped {
+		require.NoError(w.t, got.err)
+	} else if got.err == nil && item != "" && len(values) > 0 && !w.touches(item) {
 		w.allowed[item] = values
 	}
-	return true
+	return stopped
+}
+
+// stopAt has a request stopped before its kth storage operation while act runs as
+// far as locks allow; stopped is false if it makes fewer.
+func (w *witness) stopAt(k int, op logical.Operation, path string, data map[string]any, act func(*witness)) (got answered, stopped bool) {
+	w.t.Helper()
+	w.calm()
+	reached, goOn := w.stopKth(k)
+	answer := w.beside(op, path, data)
+	select {
+	case got = <-answer:
+		w.storage.Hook(nil)
+		goOn() // for what the request has left running
+		return got, false
+	case <-reached:
+	}
+	_, wait := w.meantime(act)
+	goOn()
+	got = <-answer
+	wait()
+	return got, true
+}
+
+// calm waits until nothing runs in the background, whose use of storage would be
+// taken for a request's.
+func (m *mount) calm() {
+	for ; m.busy(); runtime.Gosched() {
+	}
+}
+
+func (m *mount) busy() bool {
+	m.b.workers.mu.Lock()
+	defer m.b.workers.mu.Unlock()
+	return len(m.b.workers.running) > 0
 }
 
 // touches reports whether what went on meanwhile wrote the item, too.

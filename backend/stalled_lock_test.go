@@ -4,12 +4,10 @@
 package backend
 
 import (
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
@@ -19,13 +17,13 @@ import (
 // reading the record until the Put, or the answer: where no lock of a page stands
 // in for it.
 
-// stopKth stops the kth operation on storage from now, but for looks at the
-// write-ahead log; reached is closed when it has come there, and goOn lets it go on.
-func (m *mount) stopKth(k int64) (reached chan struct{}, goOn func()) {
+// stopKth stops the kth operation on storage from now; reached is closed when it
+// has come there, and goOn lets it go on.
+func (m *mount) stopKth(k int) (reached chan struct{}, goOn func()) {
 	reached, on := make(chan struct{}), make(chan struct{})
 	var n atomic.Int64
-	m.storage.Hook(func(_, key string) {
-		if !strings.HasPrefix(key, framework.WALPrefix) && n.Add(1) == k {
+	m.storage.Hook(func(string, string) {
+		if n.Add(1) == int64(k) {
 			close(reached)
 			<-on
 		}
@@ -62,16 +60,17 @@ func TestStalledFirstWrite(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for k := int64(1); ; k++ {
+			for k := 1; ; k++ {
 				m := withTenant(t)
 				slowly(m)
 				w := newWitness(m)
+				w.calm()
 				reached, goOn := w.stopKth(k)
 				written := w.beside(update, itemPath("first"), secret("precious"))
 				select {
 				case got := <-written:
 					require.NoError(t, got.err)
-					require.Greater(t, k, int64(2))
+					require.Greater(t, k, 2)
 					return
 				case <-reached:
 				}
@@ -96,8 +95,9 @@ func TestStalledFirstWrite(t *testing.T) {
 // A worker that has read the record writes its page before the tenant goes, and not
 // after.
 func TestStalledSweepBesideADeletion(t *testing.T) {
-	for k := int64(1); ; k++ {
+	for k := 1; ; k++ {
 		w := smallTenant(t)
+		w.calm()
 		<-w.b.workers.pool.request()
 		w.rotate()
 		reached, goOn := w.stopKth(k)
@@ -109,7 +109,7 @@ func TestStalledSweepBesideADeletion(t *testing.T) {
 		}()
 		select {
 		case <-over:
-			require.Greater(t, k, int64(3))
+			require.Greater(t, k, 3)
 			return
 		case <-reached:
 		}
@@ -131,19 +131,20 @@ func TestStalledSweepBesideADeletion(t *testing.T) {
 // Nothing is answered that was sealed by a version whose destruction has been
 // acknowledged. Counting the seals of a key writes to storage before the answer.
 func TestStalledSealBesideADestroy(t *testing.T) {
-	for k := int64(1); ; k++ {
+	for k := 1; ; k++ {
 		m := newMount(t)
 		m.limitSeals(store.SealLimits{First: 1, Largest: 1, Soft: 1 << 20, Hard: 1 << 21})
 		slowly(m)
 		w := newWitness(m)
 		w.createAES()
 		w.encrypt("before")
+		w.calm()
 		reached, goOn := w.stopKth(k)
 		sealing := w.beside(update, tenantPath("/encrypt"), map[string]any{"plaintext": encoded("stalled")})
 		select {
 		case got := <-sealing:
 			require.NoError(t, got.err)
-			require.Greater(t, k, int64(1), "nothing is written while it is sealed")
+			require.Greater(t, k, 1, "nothing is written while it is sealed")
 			w.close()
 			return
 		case <-reached:

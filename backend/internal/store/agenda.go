@@ -19,6 +19,8 @@ const (
 	// agendaHolds is how long a part of the agenda is believed before it is
 	// listed again, so that nothing depends on its being right for ever.
 	agendaHolds = 24 * time.Hour
+	// never is a count of changes that no entry comes to.
+	never = math.MaxUint32
 )
 
 // agenda is what is in memory of the days that the schedule goes through: when
@@ -68,14 +70,11 @@ func partOf(h Hint) agendaPart { return agendaPart{h.Index, h.Day, shard(h.Tenan
 // looked at now: from memory, or, where that has nothing, all that a List shows.
 func (s *Store) Appointments(ctx context.Context, i Index, day, shard string, now time.Time) ([]Appointment, error) {
 	k := agendaPart{i, day, shard}
-	if !s.agenda.known(k, now) {
-		ids, err := s.HintedTenants(ctx, i, day, shard)
-		s.agenda.install(k, ids, err)
-		if err != nil {
-			return nil, err
-		}
+	if due, known := s.agenda.lookUp(k, now); known {
+		return due, nil
 	}
-	return s.agenda.due(k, now), nil
+	ids, err := s.HintedTenants(ctx, i, day, shard)
+	return s.agenda.install(k, ids, now, err), err
 }
 
 // LookAgain notes that a tenant need not be looked at before a time, unless
@@ -86,14 +85,14 @@ func (s *Store) LookAgain(a Appointment, at time.Time) { s.agenda.putOff(a, at) 
 // tenant is due has changed.
 func (s *Store) ForgetAppointments() { s.agenda.clear() }
 
-// known reports whether the agenda has a part. If not, it is told what changes
-// from now on, for a List.
-func (a *agenda) known(k agendaPart, now time.Time) bool {
+// lookUp returns the appointments in a part whose time has come, if the agenda
+// has it. If not, it is told what changes from now on, for a List.
+func (a *agenda) lookUp(k agendaPart, now time.Time) (due []Appointment, known bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if p := a.parts[k]; p != nil {
 		if age := now.Sub(p.listed); age >= 0 && age < agendaHolds {
-			return true
+			return p.due(k, now), true
 		}
 		a.size -= len(p.entries)
 	}
@@ -101,20 +100,21 @@ func (a *agenda) known(k agendaPart, now time.Time) bool {
 		a.parts, a.size = map[agendaPart]*appointments{}, 0
 	}
 	a.parts[k] = &appointments{listed: now, listing: true}
-	return false
+	return nil, false
 }
 
-// install takes what a List of a part showed, or that it failed.
-func (a *agenda) install(k agendaPart, ids []string, err error) {
+// install takes what a List of a part showed, or that it failed, and returns the
+// appointments whose time has come.
+func (a *agenda) install(k agendaPart, ids []string, now time.Time, err error) []Appointment {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	p := a.parts[k]
 	if p == nil {
-		return // cleared meanwhile
+		return atOnce(k, ids)
 	}
 	if err != nil {
 		a.drop(k, p)
-		return
+		return nil
 	}
 	p.listing, p.next = false, 0
 	changed := p.entries
@@ -129,14 +129,22 @@ func (a *agenda) install(k agendaPart, ids []string, err error) {
 	for _, e := range changed {
 		a.set(p, e.id, e.seq)
 	}
+	return p.due(k, now)
 }
 
-// due returns the entries of a part whose time has come.
-func (a *agenda) due(k agendaPart, now time.Time) []Appointment {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	p := a.parts[k]
-	if p == nil || now.Unix() < p.next {
+// atOnce are appointments of a part that was cleared while it was listed. With it
+// went what changed meanwhile, so none of them can be put off.
+func atOnce(k agendaPart, ids []string) []Appointment {
+	due := make([]Appointment, 0, len(ids))
+	for _, id := range ids {
+		due = append(due, Appointment{Hint{k.index, k.day, id}, never})
+	}
+	return due
+}
+
+// due returns the entries whose time has come.
+func (p *appointments) due(k agendaPart, now time.Time) []Appointment {
+	if now.Unix() < p.next {
 		return nil
 	}
 	var due []Appointment

@@ -97,3 +97,22 @@ func TestAppointmentMadeDuringAList(t *testing.T) {
 	s.ForgetAppointments()
 	require.Len(t, s.dueUnder(t, h, now), 1)
 }
+
+// What is cleared while it is listed is looked at all the same, and not put off:
+// what changed meanwhile was forgotten, too.
+func TestAgendaClearedDuringAList(t *testing.T) {
+	s, storage, _, h := appointed(t)
+	now := time.Now()
+	storage.Hook(func(op, _ string) {
+		if op == "list" {
+			storage.Hook(nil)
+			s.ForgetAppointments()
+		}
+	})
+	due := s.dueUnder(t, h, now)
+	require.Len(t, due, 1)
+	require.Equal(t, h, due[0].Hint)
+	require.Len(t, s.dueUnder(t, h, now), 1)
+	s.LookAgain(due[0], now.Add(time.Hour))
+	require.Len(t, s.dueUnder(t, h, now), 1)
+}
