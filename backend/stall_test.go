@@ -138,7 +138,8 @@ func (w *witness) stopAt(k int, op logical.Operation, path string, data map[stri
 // calm waits until nothing runs in the background, whose use of storage would be
 // taken for a request's.
 func (m *mount) calm() {
-	for ; m.busy(); runtime.Gosched() {
+	for m.busy() {
+		runtime.Gosched()
 	}
 }
 
