@@ -64,10 +64,11 @@ var accountedTroubles = map[string]func(*witness) *witness{
 	},
 	"errors of writes": func(w *witness) *witness {
 		n := 0
-		w.storage.Hook(func(op, _ string) {
+		w.storage.Fail(func(op, _ string) faulty.Fault {
 			if n++; op == "put" && n%5 == 0 && n < 60 {
-				w.storage.FailNext(1, []faulty.Fault{faulty.Before, faulty.After, faulty.AfterStale}[n/5%3])
+				return []faulty.Fault{faulty.Before, faulty.After, faulty.AfterStale}[n/5%3]
 			}
+			return faulty.None
 		})
 		return w
 	},

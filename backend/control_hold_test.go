@@ -6,6 +6,7 @@ package backend
 import (
 	"encoding/binary"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -29,14 +30,15 @@ func (w *walk) holdStart() (release func()) {
 // holdMiddle holds the sweep between two pages.
 func (w *walk) holdMiddle() (release func()) {
 	pool, asked := w.b.workers.pool, false
-	w.storage.Hook(func(op, key string) {
+	w.storage.Fail(func(op, key string) faulty.Fault {
 		if op == "put" && strings.HasPrefix(key, "pages/") && !asked {
 			asked = true
 			pool.request() // given when this page is done
 		}
+		return faulty.None
 	})
 	w.request()
-	w.storage.Hook(nil)
+	w.storage.Fail(nil)
 	require.True(w.t, asked)
 	require.Len(w.t, w.pagesOnDisk(), 2, "versions that pages are on")
 	return pool.release
@@ -45,16 +47,17 @@ func (w *walk) holdMiddle() (release func()) {
 // holdEnd holds the rotation when it has moved and read every page, at its last
 // List but that of its end, without a lock.
 func (w *walk) holdEnd() (release func()) {
-	on, looks := make(chan struct{}), 0
+	on := make(chan struct{})
+	var looks atomic.Int64
 	w.storage.Hook(func(op, key string) {
 		if op == "list" && strings.HasPrefix(key, "pages/") && len(w.pagesOnDisk()) == 1 {
-			if looks++; looks == 3 {
+			if looks.Add(1) == 3 {
 				<-on
 			}
 		}
 	})
 	w.request()
-	require.Equal(w.t, 3, looks)
+	require.EqualValues(w.t, 3, looks.Load())
 	require.Equal(w.t, map[int]int{2: len(w.disk.Keys("pages/"))}, w.pagesOnDisk())
 	return func() { close(on) }
 }
@@ -62,14 +65,10 @@ func (w *walk) holdEnd() (release func()) {
 // holdRetiring lets the old key's deletion fail.
 func (w *walk) holdRetiring() (release func()) {
 	m := w.mount
-	m.storage.Hook(func(op, key string) {
-		if op == "delete" && strings.HasPrefix(key, "keys/") {
-			m.storage.FailNext(1, faulty.Before)
-		}
-	})
+	m.storage.Fail(on("delete", "keys/", faulty.Before))
 	w.request()
 	advance(10 * time.Second)
-	return func() { m.storage.Hook(nil) }
+	return func() { m.storage.Fail(nil) }
 }
 
 // pagesOnDisk counts the pages on each version.

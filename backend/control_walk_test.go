@@ -191,8 +191,9 @@ func newWalk(t *testing.T, at stand, hold func(*walk)) *walk {
 // harm damages a page until it is repaired, or written: what is in memory of it is
 // whole.
 func (w *walk) harm() {
-	key := w.disk.Keys("pages/")[0]
+	key := w.largestPage()
 	whole := w.disk.Value(key)
+	w.damaged = key
 	w.damage()
 	damaged := w.disk.Value(key)
 	w.repair = func() {

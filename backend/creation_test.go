@@ -6,7 +6,6 @@ package backend
 import (
 	"context"
 	"fmt"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -103,14 +102,10 @@ func TestCreationAskedForAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMount(t)
 		m.must(update, "tenants/"+otherTenant, nil)
-		m.storage.Hook(func(op, key string) {
-			if op == "put" && strings.HasSuffix(key, testTenant) && strings.HasPrefix(key, "tenants/") {
-				m.storage.FailNext(1, faulty.AfterStale)
-				m.storage.Hook(nil)
-			}
-		})
+		m.storage.Fail(on("put", "tenants/", faulty.AfterStale))
 		_, err := m.call(update, tenantPath(""), nil)
 		require.Error(t, err)
+		m.storage.Fail(nil)
 		m.must(update, tenantPath(""), nil)
 		advance(time.Minute)
 		w := newWitness(m)

@@ -18,11 +18,12 @@ import (
 // Vault's cache goes on showing the old one. It returns how many are left.
 func (m *mount) failRecord(n int) (left *int) {
 	left = &n
-	m.storage.Hook(func(op, key string) {
-		if op == "put" && strings.HasPrefix(key, "tenants/") && *left > 0 {
-			*left--
-			m.storage.FailNext(1, faulty.AfterStale)
+	m.storage.Fail(func(op, key string) faulty.Fault {
+		if op != "put" || !strings.HasPrefix(key, "tenants/") || *left == 0 {
+			return faulty.None
 		}
+		*left--
+		return faulty.AfterStale
 	})
 	return left
 }
@@ -92,7 +93,7 @@ func TestHintOfAHiddenChange(t *testing.T) {
 				w.must(update, "config", map[string]any{"scheduler_jitter": 0})
 				left := w.failRecord(1)
 				c.change(w)
-				w.storage.Hook(nil)
+				w.storage.Fail(nil)
 				require.Zero(t, *left, "the change is to fail")
 				advance(c.wait)
 				w.tick()
@@ -112,7 +113,7 @@ func TestHintOfAHiddenChange(t *testing.T) {
 			w.failRecord(1)
 			w.create()
 			require.False(t, w.created, "the creation is to fail")
-			w.storage.Hook(nil)
+			w.storage.Fail(nil)
 			advance(367 * day)
 			w.tick()
 			w.close()

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,10 +54,10 @@ func TestMoveDoesNotBringASplitPageBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := filled(t, 8)
 		id, release := rotateAndHold(w.mount)
-		w.onPage("delete", func() { w.storage.FailNext(1, faulty.AfterStale) })
+		w.storage.Fail(on("delete", "pages/", faulty.AfterStale))
 		w.put("splits", filler("b", 12000))
 		require.Len(t, w.allowed["splits"], 2, "the write that splits is to fail")
-		w.storage.Hook(nil)
+		w.storage.Fail(nil)
 		w.put("acknowledged", "precious")
 		w.put("bulk/0", "new value")
 		release()
@@ -73,14 +74,14 @@ func TestMoveDoesNotBringASplitPageBack(t *testing.T) {
 func TestHiddenPageThatShowsIsMoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := filled(t, 0)
-		w.onPage("put", func() { w.storage.FailNext(1, faulty.AfterStale) })
+		w.storage.Fail(on("put", "pages/", faulty.AfterStale))
 		w.put("first", "x")
-		w.storage.Hook(nil)
+		w.storage.Fail(nil)
 		w.must(read, tenantPath(""), nil) // loads the directory
 		id, release := rotateAndHold(w.mount)
-		looks := 0
+		var looks atomic.Int64
 		w.onPage("get", func() {
-			if looks++; looks == 2 {
+			if looks.Add(1) == 2 {
 				w.disk.RestartVault()
 			}
 		})

@@ -19,11 +19,12 @@ import (
 // effect, while Vault's cache goes on showing what it showed.
 func (m *mount) failStale(n int, op string, on func(key string) bool) (left *int) {
 	left = &n
-	m.storage.Hook(func(o, key string) {
-		if o == op && on(key) && *left > 0 {
-			*left--
-			m.storage.FailNext(1, faulty.AfterStale)
+	m.storage.Fail(func(o, key string) faulty.Fault {
+		if o != op || !on(key) || *left == 0 {
+			return faulty.None
 		}
+		*left--
+		return faulty.AfterStale
 	})
 	return left
 }
@@ -39,7 +40,7 @@ func TestHiddenSwitchOfTheKEK(t *testing.T) {
 		resp, err := w.call(update, "kek/rotate", nil)
 		require.Equal(t, 500, code(resp, err))
 		require.Zero(t, *left)
-		w.storage.Hook(nil)
+		w.storage.Fail(nil)
 		advance(time.Hour)
 		require.Equal(t, old, w.must(read, "kek", nil)["kek_id"])
 		w.must(update, "tenants/"+tenantN(1), nil)
@@ -68,7 +69,7 @@ func TestHiddenKeyGoesWithTheKEK(t *testing.T) {
 		w.failStale(1, "put", external)
 		w.encrypt("fails")
 		require.Empty(t, w.outside.sealed)
-		w.storage.Hook(nil)
+		w.storage.Fail(nil)
 		w.must(update, "kek/rotate", nil)
 		advance(time.Second)
 		require.Equal(t, "completed", w.must(read, "kek", nil)["status"])
@@ -87,7 +88,7 @@ func TestDestroyedKeyDoesNotComeBackWithTheKEK(t *testing.T) {
 		defer w.close()
 		w.failStale(1, "delete", func(key string) bool { return strings.HasSuffix(key, ".ext") })
 		w.destroy(1, true)
-		w.storage.Hook(nil)
+		w.storage.Fail(nil)
 		before := w.disk.Keys("keys/")
 		w.must(update, "kek/rotate", nil)
 		advance(time.Second)
@@ -104,15 +105,16 @@ func TestShreddedKeysDoNotComeBackWithTheKEK(t *testing.T) {
 		w := withKeys(t)
 		defer w.close()
 		deleted := 0
-		w.storage.Hook(func(op, key string) {
+		w.storage.Fail(func(op, key string) faulty.Fault {
 			if op == "delete" && strings.HasPrefix(key, "keys/") {
 				if deleted++; deleted%2 == 0 {
-					w.storage.FailNext(1, faulty.Before)
+					return faulty.Before
 				}
 			}
+			return faulty.None
 		})
 		w.must(del, tenantPath(""), map[string]any{"deletion_window": 0})
-		w.storage.Hook(nil)
+		w.storage.Fail(nil)
 		left := w.disk.Keys("keys/")
 		require.NotEmpty(t, left)
 		values := w.disk.Clone()
@@ -153,7 +155,7 @@ func TestHiddenTenantKeepsTheOldKEK(t *testing.T) {
 				require.Error(t, m.storage.Put(t.Context(), &logical.StorageEntry{Key: key, Value: w.disk.Value(key)}))
 			}
 		}
-		m.storage.Hook(nil)
+		m.storage.Fail(nil)
 		m.must(update, "kek/rotate", nil)
 		advance(5 * time.Minute)
 		require.Equal(t, "in_progress", m.must(read, "kek", nil)["status"], "it may pass")
@@ -182,14 +184,7 @@ func TestMovedKeyIsReadOnceMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := withKeys(t)
 		defer w.close()
-		before := w.disk.Clone()
-		landed := map[string]bool{}
-		w.storage.Done(func(op, key string) {
-			if op == "put" && strings.HasPrefix(key, "keys/") && !landed[key] {
-				landed[key] = true
-				late{key, before.Value(key)}.lands(w.disk)
-			}
-		})
+		landed := w.eachLands("keys/")
 		w.rotateKEK()
 		advance(time.Minute)
 		w.storage.Done(nil)

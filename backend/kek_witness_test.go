@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
@@ -36,14 +37,15 @@ func (w *witness) rotateKEK() {
 // before, f runs all the same.
 func (w *witness) midKEK(f func()) {
 	var held chan struct{}
-	w.storage.Hook(func(op, key string) {
+	w.storage.Fail(func(op, key string) faulty.Fault {
 		if op == "put" && strings.HasPrefix(key, "keys/") && held == nil {
 			held = w.b.workers.pool.request()
 		}
+		return faulty.None
 	})
 	w.rotateKEK()
 	advance(time.Second)
-	w.storage.Hook(nil)
+	w.storage.Fail(nil)
 	f()
 	if held != nil {
 		w.b.workers.pool.release()

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,15 +36,16 @@ func (l late) lands(d *faulty.Disk) { d.Set(l.key, l.value) }
 func (w *witness) lateChild() late {
 	w.t.Helper()
 	before, children := w.disk.Keys("pages/"), 0
-	w.storage.Hook(func(op, key string) {
+	w.storage.Fail(func(op, key string) faulty.Fault {
 		if op == "put" && strings.HasPrefix(key, "pages/") {
 			if children++; children == 2 {
-				w.storage.FailNext(1, faulty.Before)
+				return faulty.Before
 			}
 		}
+		return faulty.None
 	})
 	w.put("fails", filler("splits", 33_000))
-	w.storage.Hook(nil)
+	w.storage.Fail(nil)
 	added := slices.DeleteFunc(w.disk.Keys("pages/"), func(key string) bool { return slices.Contains(before, key) })
 	require.Len(w.t, added, 1)
 	child := late{added[0], w.disk.Value(added[0])}
@@ -52,11 +55,11 @@ func (w *witness) lateChild() late {
 }
 
 // onList calls f after the kth List of pages.
-func (m *mount) onList(k int, f func()) (lists *int) {
-	lists = new(int)
+func (m *mount) onList(k int64, f func()) (lists *atomic.Int64) {
+	lists = new(atomic.Int64)
 	m.storage.Done(func(op, key string) {
 		if op == "list" && strings.HasPrefix(key, "pages/") {
-			if *lists++; *lists == k {
+			if lists.Add(1) == k {
 				f()
 			}
 		}
@@ -70,11 +73,11 @@ func (m *mount) onList(k int, f func()) (lists *int) {
 func TestLatePageIsFoundBeforeAKeyGoes(t *testing.T) {
 	for name, cancel := range map[string]bool{"forward": false, "back": true} {
 		t.Run(name, func(t *testing.T) {
-			for k := 1; ; k++ {
+			for k := int64(1); ; k++ {
 				found := false
 				synctest.Test(t, func(t *testing.T) { found = latePage(t, k, cancel) })
 				if !found {
-					require.Greater(t, k, 2)
+					require.Greater(t, k, int64(2))
 					t.Logf("%d looks", k)
 					return
 				}
@@ -84,7 +87,7 @@ func TestLatePageIsFoundBeforeAKeyGoes(t *testing.T) {
 }
 
 // latePage lets a page turn up after the kth look; false if there was no later one.
-func latePage(t *testing.T, k int, cancel bool) (found bool) {
+func latePage(t *testing.T, k int64, cancel bool) (found bool) {
 	w := filled(t, 8)
 	defer w.close()
 	var child late
@@ -100,9 +103,9 @@ func latePage(t *testing.T, k int, cancel bool) (found bool) {
 	release()
 	advance(time.Minute)
 	w.storage.Done(nil)
-	require.GreaterOrEqual(t, *lists, k)
+	require.GreaterOrEqual(t, lists.Load(), k)
 	w.readsBack()
-	if *lists == k {
+	if lists.Load() == k {
 		// It came when the key had gone. Nothing in it counts, and the next rotation
 		// deletes it.
 		w.works()
@@ -121,16 +124,25 @@ func (w *witness) holdRotation() (id string, release func()) {
 	return w.rotations[len(w.rotations)-1], w.b.workers.pool.release
 }
 
-// putBack lets a late write put each page that is moved back as it was before, once.
-func (w *witness) putBack() (landed map[string]bool) {
+// eachLands lets a late write put each entry with that prefix that is written back
+// as it was before, once.
+func (w *witness) eachLands(prefix string) (landed map[string]bool) {
 	before, landed := w.disk.Clone(), map[string]bool{}
+	var mu sync.Mutex
 	w.storage.Done(func(op, key string) {
-		if op == "put" && strings.HasPrefix(key, "pages/") && !landed[key] {
+		mu.Lock()
+		defer mu.Unlock()
+		if op == "put" && strings.HasPrefix(key, prefix) && !landed[key] {
 			landed[key] = true
 			late{key, before.Value(key)}.lands(w.disk)
 		}
 	})
 	return landed
+}
+
+// putBack lets a late write put each page that is moved back as it was before, once.
+func (w *witness) putBack() (landed map[string]bool) {
+	return w.eachLands("pages/")
 }
 
 // Where the old key goes at once, a page that has been moved is read once more
@@ -205,7 +217,7 @@ func TestLatePageKeepsAVersion(t *testing.T) {
 				lists := w.onList(1, func() { child.lands(w.disk) })
 				destroy(w)
 				w.storage.Done(nil)
-				require.Equal(t, 2, *lists, "two looks")
+				require.EqualValues(t, 2, lists.Load(), "two looks")
 				require.Equal(t, fmt.Sprint("deactivated", 1), fmt.Sprint(w.versionList()[0]["state"], w.versionList()[0]["version"]))
 				w.readsBack()
 				w.works()

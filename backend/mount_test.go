@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -91,6 +92,16 @@ func (m *mount) close() { m.b.Cleanup(context.Background()) }
 func (m *mount) crash() {
 	m.storage.Kill()
 	m.close()
+}
+
+// on fails operations of that name on keys with that prefix.
+func on(name, prefix string, fault faulty.Fault) func(op, key string) faulty.Fault {
+	return func(op, key string) faulty.Fault {
+		if op == name && strings.HasPrefix(key, prefix) {
+			return fault
+		}
+		return faulty.None
+	}
 }
 
 // call makes a request with an ID of its own.

@@ -100,14 +100,10 @@ func TestFirstUseByManyAtOnce(t *testing.T) {
 // shows later.
 func TestHiddenExternalKeyIsReplaced(t *testing.T) {
 	m := withTenant(t)
-	m.storage.Hook(func(op, key string) {
-		if op == "put" && strings.HasSuffix(key, ".ext") {
-			m.storage.FailNext(1, faulty.AfterStale)
-		}
-	})
+	m.storage.Fail(on("put", "keys/", faulty.AfterStale))
 	resp, err := m.call(update, tenantPath("/encrypt"), map[string]any{"plaintext": ""})
 	require.Equal(t, 500, code(resp, err))
-	m.storage.Hook(nil)
+	m.storage.Fail(nil)
 	require.Len(t, m.externalKeys(), 1, "it took effect")
 	require.Equal(t, true, m.versionList()[0]["external_use"], "a List shows it")
 

@@ -6,6 +6,7 @@ package backend
 import (
 	"encoding/json"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -237,13 +238,13 @@ func TestProgressOfTheKEK(t *testing.T) {
 		for n := range tenants {
 			m.must(update, "tenants/"+tenantN(n), nil)
 		}
-		notes := 0
+		var notes atomic.Int64
 		m.storage.Hook(func(op, key string) {
 			switch {
 			case op == "put" && strings.HasPrefix(key, "keys/"):
 				<-time.After(200 * time.Millisecond)
 			case op == "put" && key == "kek/progress":
-				notes++
+				notes.Add(1)
 			}
 		})
 		m.must(update, "kek/rotate", nil)
@@ -254,7 +255,7 @@ func TestProgressOfTheKEK(t *testing.T) {
 		require.Less(t, st["percent"], 95.0)
 		require.Greater(t, st["keys"], 10)
 		require.Less(t, st["tenants"], tenants)
-		require.InDelta(t, 4, notes, 1)
+		require.InDelta(t, 4, notes.Load(), 1)
 		m.crash()
 
 		m = openMount(t, m.disk, 0, faulty.None)
@@ -276,15 +277,16 @@ func TestRotationOfTheKEKOutlastsTrouble(t *testing.T) {
 		w := withKeys(t)
 		defer w.close()
 		fails := 0
-		w.storage.Hook(func(op, key string) {
-			if op == "put" && strings.HasPrefix(key, "keys/") && fails < 8 {
-				fails++
-				w.storage.FailNext(1, []faulty.Fault{faulty.Before, faulty.AfterStale}[fails%2])
+		w.storage.Fail(func(op, key string) faulty.Fault {
+			if op != "put" || !strings.HasPrefix(key, "keys/") || fails == 8 {
+				return faulty.None
 			}
+			fails++
+			return []faulty.Fault{faulty.Before, faulty.AfterStale}[fails%2]
 		})
 		w.must(update, "kek/rotate", nil)
 		advance(10 * time.Minute)
-		w.storage.Hook(nil)
+		w.storage.Fail(nil)
 		require.Equal(t, 8, fails)
 		require.Equal(t, "completed", w.must(read, "kek", nil)["status"])
 		w.wrapped()

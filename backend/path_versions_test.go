@@ -5,7 +5,6 @@ package backend
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -192,14 +191,10 @@ func TestDestroyVersionThatBrokeOff(t *testing.T) {
 			inFakeTime(t, func(m *mount) {
 				m.encrypted(testTenant, "x")
 				m.rotated(nil)
-				m.storage.Hook(func(op, key string) {
-					if op == "put" && strings.HasPrefix(key, "tenants/") {
-						m.storage.FailNext(1, faulty.Before)
-					}
-				})
+				m.storage.Fail(on("put", "tenants/", faulty.Before))
 				resp, err := m.call(update, destroyPath(1), map[string]any{"force": true})
 				require.Equal(t, 500, code(resp, err))
-				m.storage.Hook(nil)
+				m.storage.Fail(nil)
 				require.Equal(t, []any{"deactivated", false}, []any{m.versionList()[0]["state"], m.versionList()[0]["external_use"]})
 				finish(m)
 				require.Equal(t, "destroyed", m.versionList()[0]["state"])

@@ -35,14 +35,15 @@ func TestAskedForComesFirst(t *testing.T) {
 		m.must(update, "rotations", map[string]any{"tenants": []any{tenantN(asked)}, "reason": "leak"})
 		synctest.Wait()
 		var order []string
-		m.storage.Hook(func(op, key string) {
+		m.storage.Fail(func(op, key string) faulty.Fault {
 			if op == "put" && len(key) > len("tenants/00/") && key[:len("tenants/")] == "tenants/" {
 				order = append(order, key[len("tenants/00/"):])
 			}
+			return faulty.None
 		})
 		m.b.schedule.budget.release()
 		advance(time.Minute)
-		m.storage.Hook(nil)
+		m.storage.Fail(nil)
 		require.NotEmpty(t, order)
 		require.Equal(t, tenantN(asked), order[0], "the first to be rotated")
 		for n := range old {

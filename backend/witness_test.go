@@ -4,6 +4,7 @@
 package backend
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
 )
 
 // absent stands for an item that does not exist.
@@ -30,6 +33,7 @@ type witness struct {
 	outside   outside             // what has left the engine
 	keks      keks                // rotations of the KEK
 	imported  map[string][]byte   // keys whose import was acknowledged, by rotation
+	damaged   string              // the page that damage flips a bit of
 }
 
 // request is one that may be sent again.
@@ -157,12 +161,23 @@ func (w *witness) restore() {
 	_, _ = w.call(logical.UpdateOperation, tenantPath("/restore"), nil)
 }
 
-// damage flips a bit of the first page, and flips it back when called again.
+// damage flips a bit of a page that has items, and flips it back when called again.
 func (w *witness) damage() {
-	key := w.disk.Keys("pages/")[0]
+	if w.damaged == "" {
+		w.damaged = w.largestPage()
+	}
+	key := w.damaged
 	page := w.disk.Value(key)
 	page[len(page)-1] ^= 1
 	w.disk.Set(key, page)
+}
+
+// largestPage is the key of one. Which items share a page is random, so another may
+// have none.
+func (m *mount) largestPage() string {
+	return slices.MaxFunc(m.disk.Keys("pages/"), func(a, b string) int {
+		return cmp.Compare(len(m.disk.Value(a)), len(m.disk.Value(b)))
+	})
 }
 
 // filler is a value of a given size that names its item.
@@ -184,14 +199,15 @@ func (w *witness) midSweep(f func()) { w.midSweepOf(w.rotate, f) }
 // midSweepOf is midSweep for a rotation that start starts.
 func (w *witness) midSweepOf(start, f func()) {
 	var held chan struct{}
-	w.storage.Hook(func(op, key string) {
+	w.storage.Fail(func(op, key string) faulty.Fault {
 		if op == "put" && strings.HasPrefix(key, "pages/") && held == nil {
 			held = w.b.workers.pool.request()
 		}
+		return faulty.None
 	})
 	start()
 	synctest.Wait()
-	w.storage.Hook(nil)
+	w.storage.Fail(nil)
 	f()
 	if held != nil {
 		w.b.workers.pool.release()
@@ -205,6 +221,7 @@ func (w *witness) on(m *mount) *witness {
 	c.rotations = slices.Clone(w.rotations)
 	c.ends = maps.Clone(w.ends)
 	c.imported = maps.Clone(w.imported)
+	c.damaged = w.damaged
 	for item, values := range w.allowed {
 		c.allowed[item] = slices.Clone(values)
 	}

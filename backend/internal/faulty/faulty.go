@@ -53,6 +53,7 @@ type Storage struct {
 	fault  Fault
 	gone   bool
 	log    []string
+	decide func(op, key string) Fault
 	before func(op, key string)
 	after  func(op, key string)
 
@@ -106,8 +107,17 @@ func (s *Storage) failure() error {
 	return ErrInjected
 }
 
+// Fail lets f say how each operation fails, by its name (get, put, delete, list) and
+// key; nil ends that. It is called for one at a time, with the storage locked: so it
+// may count, but neither block nor use the storage.
+func (s *Storage) Fail(f func(op, key string) Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.decide = f
+}
+
 // Hook calls f before every operation with its name (get, put, delete, list)
-// and key; nil ends that. It may block.
+// and key; nil ends that. It may block, and be called for several at once.
 func (s *Storage) Hook(f func(op, key string)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,7 +125,7 @@ func (s *Storage) Hook(f func(op, key string)) {
 }
 
 // Done calls f after every operation, before who made it has its answer; nil ends
-// that. It may block.
+// that. It may block, and be called for several at once.
 func (s *Storage) Done(f func(op, key string)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -156,11 +166,15 @@ func (s *Storage) next(op, key string) Fault {
 	if s.outage != nil && (s.reads || op == "put" || op == "delete") {
 		return Before
 	}
-	if s.fault == None || s.ops != s.at {
-		return None
+	fault := None
+	if s.decide != nil {
+		fault = s.decide(op, key)
 	}
-	s.gone = s.fault == Gone
-	return s.fault
+	if s.ops == s.at && s.fault != None {
+		fault = s.fault
+	}
+	s.gone = fault == Gone
+	return fault
 }
 
 // List lists the children of a prefix, folders with a slash at the end.

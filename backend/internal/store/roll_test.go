@@ -71,13 +71,14 @@ func TestTenantIsCountedOnce(t *testing.T) {
 			return n
 		}
 		require.Zero(t, count())
-		storage.Hook(func(op, key string) {
+		storage.Fail(func(op, key string) faulty.Fault {
 			if op == "put" && strings.HasPrefix(key, "tenants/") {
-				storage.Hook(nil)
-				storage.FailNext(1, fault)
+				return fault
 			}
+			return faulty.None
 		})
 		require.Error(t, s.Commit(ctx, nil, tenantOf(id)))
+		storage.Fail(nil)
 		count()
 		tenant := tenantOf(id)
 		require.NoError(t, s.Commit(ctx, nil, tenant))

@@ -133,15 +133,16 @@ func TestFailedReservationGrantsNothing(t *testing.T) {
 				did, err := s.seal(2)
 				require.NoError(t, err)
 				for range 3 {
-					s.storage.Hook(func(name, key string) {
+					s.storage.Fail(func(name, key string) faulty.Fault {
 						if name == op && strings.HasPrefix(key, sealsPrefix) {
-							s.storage.FailNext(1, fault)
+							return fault
 						}
+						return faulty.None
 					})
 					n, err := s.seal(1)
 					require.ErrorIs(t, err, faulty.ErrInjected)
 					require.Zero(t, n)
-					s.storage.Hook(nil)
+					s.storage.Fail(nil)
 					n, err = s.seal(5)
 					require.NoError(t, err)
 					did += n
