@@ -13,23 +13,32 @@ import (
 )
 
 // opsUnderLock is how many changes of a bulk write are made under the tenant's
-// lock at a time: who waits to take it exclusively does not wait for all.
+// lock at a time: who waits to take it exclusively does not wait for all. The
+// first of a tenant are made at once, since each of its pages is then written once.
 const opsUnderLock = 5000
 
 // apply makes changes, some at a time.
 func (b *backend) apply(ctx context.Context, tenant string, ops ...*store.Op) error {
 	b.foreground.touch(b.now())
+	atOnce := opsUnderLock
 	if len(ops) > opsUnderLock {
 		t, err := b.store.ActiveTenant(ctx, tenant)
 		if err != nil {
 			return err
+		}
+		empty, err := b.store.HasNoPages(ctx, t)
+		if err != nil {
+			return err
+		}
+		if empty {
+			atOnce = len(ops)
 		}
 		// Neighbours in storage together, so that a page is written once.
 		if ops, err = b.store.InOrder(ctx, t, ops); err != nil {
 			return err
 		}
 	}
-	for some := range slices.Chunk(ops, opsUnderLock) {
+	for some := range slices.Chunk(ops, atOnce) {
 		if err := b.applySome(ctx, tenant, some); err != nil {
 			return err
 		}

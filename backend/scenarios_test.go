@@ -62,6 +62,36 @@ var scenarios = []scenario{
 		act:    func(w *witness) { w.bulk(60, 3000) },
 	},
 	{
+		name: "write in bulk beside what is there",
+		before: func(w *witness) {
+			w.create()
+			w.bulk(20, 3000)
+		},
+		act: func(w *witness) { w.bulk(90, 3000) },
+	},
+	{
+		name: "split, and write in bulk", // which may meet what a split that broke off has left
+		before: func(w *witness) {
+			w.create()
+			w.bulk(8, 3000)
+		},
+		act: func(w *witness) {
+			w.put("splits", filler("splits", 20_000))
+			w.bulk(60, 3000)
+		},
+	},
+	{
+		name:   "write in bulk, write, and rotate",
+		before: (*witness).create,
+		act: func(w *witness) {
+			w.bulk(30, 3000)
+			w.put("splits/1", filler("one", 30_000))
+			w.put("splits/2", filler("two", 30_000))
+			w.rotate()
+			w.put("bulk/1", "new")
+		},
+	},
+	{
 		name: "rotate",
 		before: func(w *witness) {
 			w.create()

@@ -12,6 +12,7 @@ import (
 type edit struct {
 	slots   slots
 	bytes   int // what the slots take, encoded
+	room    int // bytes that the slots may take together
 	maxItem int // bytes that an encoded item may have
 
 	done    []*Op // changes that the slots hold
@@ -79,7 +80,7 @@ func (e *edit) put(i int, replace bool, op *Op, it *Item) (fits bool, err error)
 	}
 	// Alone an item always fits: the configuration's bound on an item is far
 	// enough below that of a page.
-	if bytes > maxPageBytes && len(e.slots) > 0 && (!replace || len(e.slots) > 1) {
+	if bytes > e.room && len(e.slots) > 0 && (!replace || len(e.slots) > 1) {
 		return false, nil
 	}
 	if replace {

@@ -124,11 +124,24 @@ func (s slots) find(h Hash, k Kind, name string) (i int, it *Item, err error) {
 	return i, nil, nil
 }
 
+// leaf is a page that is to be, and what it is to hold.
+type leaf struct {
+	place Place
+	slots slots
+}
+
+// leaves parts the slots between pages below p, or p itself, none of which is too
+// large. Together the pages cover what p does.
+func (s slots) leaves(p Place) []leaf {
+	if !tooLarge(p, s) {
+		return []leaf{{p, s}}
+	}
+	children := s.split(p)
+	return append(children[0].leaves(p.child(0)), children[1].leaves(p.child(1))...)
+}
+
 // split parts the slots between the two children of p.
 func (s slots) split(p Place) (children [2]slots) {
-	for i := range s {
-		c := p.side(s[i].Hash)
-		children[c] = append(children[c], s[i])
-	}
-	return children
+	middle := s.from(p.child(1).first())
+	return [2]slots{s[:middle:middle], s[middle:]}
 }

@@ -83,15 +83,9 @@ func (s *Store) sealAndPut(ctx context.Context, t *Tenant, w *working, p Place, 
 // p exists it alone counts: so both children first, an empty one too, then p
 // goes, and only then is the change acknowledged and the directory told. It
 // returns the children that are themselves too large.
-func (s *Store) split(ctx context.Context, t *Tenant, w *working, p Place, sl slots, isNew bool) (big []Place, err error) {
+func (s *Store) split(ctx context.Context, t *Tenant, w *working, p Place, sl slots) (big []Place, err error) {
 	if len(p) == maxDepth {
 		return nil, errPageFull
-	}
-	if isNew {
-		// One child alone would leave a hole: there must be a page above them.
-		if err := s.writePage(ctx, t, w, p, nil, true); err != nil {
-			return nil, err
-		}
 	}
 	added := map[Place]Header{}
 	for side, c := range sl.split(p) {
@@ -110,6 +104,49 @@ func (s *Store) split(ctx context.Context, t *Tenant, w *working, p Place, sl sl
 	}
 	w.dir.change(&p, added)
 	return big, nil
+}
+
+// plant stores what is too large for a tenant's first page: the root, empty, then
+// all pages that hold sl between them, then the root goes.
+//
+// To go down several levels at once is sound only where a List under the lock of
+// the root has shown no page. Else there might be a page in between, left over from
+// a split that broke off: it would count when the root has gone, in place of those
+// below it. And without the root the first of them would count before the others
+// are there.
+func (s *Store) plant(ctx context.Context, t *Tenant, w *working, sl slots) error {
+	const root = Place("")
+	leaves := sl.leaves(root)
+	for _, l := range leaves {
+		if l.slots.size() > maxPageBytes {
+			return errPageFull
+		}
+	}
+	if err := s.writePage(ctx, t, w, root, nil, true); err != nil {
+		return err
+	}
+	headers := make([]Header, len(leaves))
+	var g errgroup.Group
+	g.SetLimit(pagesInFlight)
+	for i, l := range leaves {
+		g.Go(func() (err error) {
+			headers[i], err = s.sealAndPut(ctx, t, w, l.place, l.slots)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if err := s.deletePage(ctx, w, root); err != nil {
+		return err
+	}
+	added := make(map[Place]Header, len(leaves))
+	for i, l := range leaves {
+		added[l.place] = headers[i]
+	}
+	gone := root
+	w.dir.change(&gone, added)
+	return nil
 }
 
 // divide splits pages until none of several items is too large. What fails is

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -74,6 +75,14 @@ func (s *Store) Apply(ctx context.Context, t *Tenant, ops ...*Op) {
 	for _, op := range pending {
 		op.settle(ErrContended)
 	}
+}
+
+// HasNoPages reports whether nothing was ever written to a tenant.
+func (s *Store) HasNoPages(ctx context.Context, t *Tenant) (bool, error) {
+	w, release := s.tenants.use(t.Incarnation)
+	defer release()
+	_, empty, err := s.locate(ctx, w, 0)
+	return empty, err
 }
 
 // InOrder returns the changes in the order in which their items are stored; those
@@ -157,7 +166,10 @@ func (s *Store) commit(ctx context.Context, t *Tenant, w *working, p Place, ops 
 		settleAll(ops, err)
 		return nil
 	}
-	e := edit{slots: slices.Clone(cur.slots), bytes: cur.slots.size(), maxItem: limit.MaxItemBytes}
+	e := edit{slots: slices.Clone(cur.slots), bytes: cur.slots.size(), room: maxPageBytes, maxItem: limit.MaxItemBytes}
+	if cur.isNew {
+		e.room = math.MaxInt
+	}
 	for _, op := range ops {
 		if !e.apply(op) {
 			break // it, and those after it, wait until the page has split
@@ -165,15 +177,17 @@ func (s *Store) commit(ctx context.Context, t *Tenant, w *working, p Place, ops 
 	}
 	var big []Place
 	switch {
+	case cur.isNew && tooLarge(p, e.slots):
+		err = s.plant(ctx, t, w, e.slots)
 	case len(ops) > 1 && e.bytes > roomyBytes && tooLarge(p, e.slots):
 		// Split what is there and send the changes again, to the children:
 		// split with them, they would be written once for each level.
-		if big, err = s.split(ctx, t, w, p, cur.slots, cur.isNew); err != nil {
+		if big, err = s.split(ctx, t, w, p, cur.slots); err != nil {
 			settleAll(ops, err)
 		}
 		return big
 	case e.full || tooLarge(p, e.slots):
-		big, err = s.split(ctx, t, w, p, e.slots, cur.isNew)
+		big, err = s.split(ctx, t, w, p, e.slots)
 	case e.changed:
 		err = s.writePage(ctx, t, w, p, e.slots, cur.isNew)
 	}
