@@ -5,6 +5,7 @@ package store
 
 import (
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -18,6 +19,21 @@ type edit struct {
 	done    []*Op // changes that the slots hold
 	changed bool
 	full    bool // a change did not fit: the page must split first
+}
+
+// newEdit makes changes to what is in a page, as many as fit. A tenant's first page
+// has room for all, since it is stored as many.
+func newEdit(cur writable, maxItem int, ops []*Op) *edit {
+	e := &edit{slots: slices.Clone(cur.slots), bytes: cur.slots.size(), room: maxPageBytes, maxItem: maxItem}
+	if cur.isNew {
+		e.room = math.MaxInt
+	}
+	for _, op := range ops {
+		if !e.apply(op) {
+			break // it, and those after it, wait until the page has split
+		}
+	}
+	return e
 }
 
 // apply makes one change. It returns false if the change has to wait until the

@@ -70,11 +70,7 @@ func (p Place) last() Hash {
 	return p.first() | Hash(uint64(math.MaxUint64)>>len(p))
 }
 
-// side says to which child of p an item of that hash belongs.
-func (p Place) side(h Hash) int {
-	return int(h >> (maxDepth - 1 - len(p)) & 1) // #nosec G115 -- one bit
-}
-
+// child covers the half of p's hashes whose next bit is side.
 func (p Place) child(side int) Place {
 	return p + Place('0'+rune(side)) // #nosec G115 -- 0 or 1
 }

@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"math"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -166,15 +165,7 @@ func (s *Store) commit(ctx context.Context, t *Tenant, w *working, p Place, ops 
 		settleAll(ops, err)
 		return nil
 	}
-	e := edit{slots: slices.Clone(cur.slots), bytes: cur.slots.size(), room: maxPageBytes, maxItem: limit.MaxItemBytes}
-	if cur.isNew {
-		e.room = math.MaxInt
-	}
-	for _, op := range ops {
-		if !e.apply(op) {
-			break // it, and those after it, wait until the page has split
-		}
-	}
+	e := newEdit(cur, limit.MaxItemBytes, ops)
 	var big []Place
 	switch {
 	case cur.isNew && tooLarge(p, e.slots):
