@@ -13,7 +13,7 @@ const (
 	servedFor = 100 * time.Millisecond
 	// besideRequests is how many pages rotations have in flight when the first
 	// request comes, and leastBeside how many they keep in any case.
-	besideRequests = 12
+	besideRequests = 10
 	leastBeside    = 4
 	// slowRead is how long a read may take in the plugin, storage included; one of
 	// toleratedSlow may take longer.
