@@ -29,19 +29,12 @@ func (w *walk) holdStart() (release func()) {
 
 // holdMiddle holds the sweep between two pages.
 func (w *walk) holdMiddle() (release func()) {
-	pool, asked := w.b.workers.pool, false
-	w.storage.Fail(func(op, key string) faulty.Fault {
-		if op == "put" && strings.HasPrefix(key, "pages/") && !asked {
-			asked = true
-			pool.request() // given when this page is done
-		}
-		return faulty.None
-	})
+	held := w.holdAfter("pages/")
 	w.request()
-	w.storage.Fail(nil)
-	require.True(w.t, asked)
+	w.storage.Hook(nil)
+	require.True(w.t, held.Load())
 	require.Len(w.t, w.pagesOnDisk(), 2, "versions that pages are on")
-	return pool.release
+	return w.b.workers.pool.release
 }
 
 // holdEnd holds the rotation when it has moved and read every page, at its last

@@ -13,8 +13,9 @@ import (
 )
 
 // opsUnderLock is how many changes of a bulk write are made under the tenant's
-// lock at a time: who waits to take it exclusively does not wait for all. The
-// first of a tenant are made at once, since each of its pages is then written once.
+// lock at a time: who waits to take it exclusively does not wait for all. A request
+// that finds no page makes all at once, since each page is then written once; should
+// another come first, it holds the lock for as many changes page by page.
 const opsUnderLock = 5000
 
 // apply makes changes, some at a time.

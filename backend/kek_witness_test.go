@@ -13,7 +13,6 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
@@ -36,18 +35,12 @@ func (w *witness) rotateKEK() {
 // some tenants and waits for a place in the pool, without a lock. If a fault comes
 // before, f runs all the same.
 func (w *witness) midKEK(f func()) {
-	var held chan struct{}
-	w.storage.Fail(func(op, key string) faulty.Fault {
-		if op == "put" && strings.HasPrefix(key, "keys/") && held == nil {
-			held = w.b.workers.pool.request()
-		}
-		return faulty.None
-	})
+	held := w.holdAfter("keys/")
 	w.rotateKEK()
 	advance(time.Second)
-	w.storage.Fail(nil)
+	w.storage.Hook(nil)
 	f()
-	if held != nil {
+	if held.Load() {
 		w.b.workers.pool.release()
 	}
 }

@@ -9,12 +9,11 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
-
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
 )
 
 // absent stands for an item that does not exist.
@@ -191,6 +190,18 @@ func advance(d time.Duration) {
 	synctest.Wait()
 }
 
+// holdAfter takes a place in the pool with the next Put of a key with that prefix,
+// and says whether it has: the place is given when what is moved there is done.
+func (m *mount) holdAfter(prefix string) (held *atomic.Bool) {
+	held = new(atomic.Bool)
+	m.storage.Hook(func(op, key string) {
+		if op == "put" && strings.HasPrefix(key, prefix) && held.CompareAndSwap(false, true) {
+			m.b.workers.pool.request()
+		}
+	})
+	return held
+}
+
 // midSweep starts a rotation and runs f while its sweep has moved some pages and
 // waits for a place in the pool, without a lock. If a fault comes before, f runs
 // all the same.
@@ -198,18 +209,12 @@ func (w *witness) midSweep(f func()) { w.midSweepOf(w.rotate, f) }
 
 // midSweepOf is midSweep for a rotation that start starts.
 func (w *witness) midSweepOf(start, f func()) {
-	var held chan struct{}
-	w.storage.Fail(func(op, key string) faulty.Fault {
-		if op == "put" && strings.HasPrefix(key, "pages/") && held == nil {
-			held = w.b.workers.pool.request()
-		}
-		return faulty.None
-	})
+	held := w.holdAfter("pages/")
 	start()
 	synctest.Wait()
-	w.storage.Fail(nil)
+	w.storage.Hook(nil)
 	f()
-	if held != nil {
+	if held.Load() {
 		w.b.workers.pool.release()
 	}
 }

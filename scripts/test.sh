@@ -36,8 +36,8 @@ step() {
 crash_points() {
 	out=$(mktemp)
 	trap 'rm -f "$out"' EXIT
-	if ! $GO test -count=1 -timeout 30m -v -run 'EveryCrashPoint|StalledRequests|SeedReproduces' ./backend >"$out" 2>&1; then
-		grep -v -e '^=== ' -e '--- PASS' "$out" | head -200
+	if ! $GO test -count=1 -timeout 15m -v -run 'EveryCrashPoint|StalledRequests|SeedReproduces' ./backend >"$out" 2>&1; then
+		grep -v -e '^=== ' -e '--- PASS' "$out" | head -2000
 		return 1
 	fi
 	grep -e 'crash points in' -e 'interleavings' "$out" | sed 's/^ *[a-z_]*\.go:[0-9]*: */  /'

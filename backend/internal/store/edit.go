@@ -27,6 +27,8 @@ func newEdit(cur writable, maxItem int, ops []*Op) *edit {
 	e := &edit{slots: slices.Clone(cur.slots), bytes: cur.slots.size(), room: maxPageBytes, maxItem: maxItem}
 	if cur.isNew {
 		e.room = math.MaxInt
+		// In their order each goes to the end, however many requests wait together.
+		ops = byHash(ops)
 	}
 	for _, op := range ops {
 		if !e.apply(op) {

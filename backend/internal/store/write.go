@@ -96,9 +96,14 @@ func (s *Store) InOrder(ctx context.Context, t *Tenant, ops []*Op) ([]*Op, error
 		}
 		op.hash = h
 	}
+	return byHash(ops), nil
+}
+
+// byHash returns changes in the order of their hashes.
+func byHash(ops []*Op) []*Op {
 	ordered := slices.Clone(ops)
 	slices.SortStableFunc(ordered, func(a, b *Op) int { return cmp.Compare(a.hash, b.hash) })
-	return ordered, nil
+	return ordered
 }
 
 // applyRound sends every change to the page that covers it now.
