@@ -17,7 +17,7 @@ const (
 	leastBeside    = 4
 	// slowRead is how long a read may take in the plugin, storage included; one of
 	// toleratedSlow may take longer.
-	slowRead      = 8 * time.Millisecond
+	slowRead      = 9 * time.Millisecond
 	toleratedSlow = 20
 )
 
