@@ -44,7 +44,9 @@ func FuzzOpenPage(f *testing.F) {
 // FuzzDecodeSlots takes what a page may hold once it is opened: what decodes is
 // found, counted, split and encoded, or refused, without a panic.
 func FuzzDecodeSlots(f *testing.F) {
-	item, err := (&Item{Name: "n", Data: []byte(`{"a":1}`), Revision: 1}).encode()
+	item, err := (&Item{
+		Name: "n", Data: []byte(`{"a":1}`), Revision: 1, RequestID: "0f8fad5b-d9cb-469f-a165-70867728950e#1",
+	}).encode()
 	require.NoError(f, err)
 	for _, s := range []slots{nil, {{Hash: 1, Kind: Secrets, Item: item}}, {{Hash: 1, Item: item}, {Hash: 1 << 63, Kind: APIKeys, Item: item}}} {
 		f.Add(s.encode())

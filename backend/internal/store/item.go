@@ -62,16 +62,19 @@ type itemRecord struct {
 	Metadata  map[string]string
 	Revision  uint64
 	CreatedAt int64 // nanoseconds since 1970, UTC
-	UpdatedAt int64
-	RequestID string
+	UpdatedAt int64 // the same; 0 if it is that of the creation
+	RequestID requestID
 }
 
 func (it *Item) encode() ([]byte, error) {
-	return cbor.Marshal(itemRecord{
+	r := itemRecord{
 		Name: it.Name, Data: it.Data, Metadata: it.Metadata, Revision: it.Revision,
-		CreatedAt: it.CreatedAt.UnixNano(), UpdatedAt: it.UpdatedAt.UnixNano(),
-		RequestID: it.RequestID,
-	})
+		CreatedAt: it.CreatedAt.UnixNano(), RequestID: requestID(it.RequestID),
+	}
+	if !it.UpdatedAt.Equal(it.CreatedAt) {
+		r.UpdatedAt = it.UpdatedAt.UnixNano()
+	}
+	return cbor.Marshal(r)
 }
 
 func decodeItem(b []byte) (*Item, error) {
@@ -79,9 +82,12 @@ func decodeItem(b []byte) (*Item, error) {
 	if err := cbor.Unmarshal(b, &r); err != nil {
 		return nil, fmt.Errorf("decoding an item: %w", err)
 	}
+	if r.UpdatedAt == 0 {
+		r.UpdatedAt = r.CreatedAt
+	}
 	return &Item{
 		Name: r.Name, Data: r.Data, Metadata: r.Metadata, Revision: r.Revision,
 		CreatedAt: time.Unix(0, r.CreatedAt).UTC(), UpdatedAt: time.Unix(0, r.UpdatedAt).UTC(),
-		RequestID: r.RequestID,
+		RequestID: string(r.RequestID),
 	}, nil
 }

@@ -126,6 +126,8 @@ type itemVector struct {
 	Data      json.RawMessage   `json:"data"`
 	Metadata  map[string]string `json:"metadata"`
 	Revision  uint64            `json:"revision"`
+	CreatedAt int64             `json:"created_at"` // nanoseconds since 1970
+	UpdatedAt int64             `json:"updated_at"`
 	RequestID string            `json:"request_id"`
 	Hash      string            `json:"hash"` // hex
 }
@@ -144,7 +146,7 @@ func (v *pageVector) opened(t *testing.T, page []byte) []byte {
 func TestPageVectors(t *testing.T) {
 	var vectors []pageVector
 	fromFile(t, "pages.json", &vectors)
-	require.Len(t, vectors, 6)
+	require.Len(t, vectors, 8)
 	for _, v := range vectors {
 		require.Equal(t, []byte(v.Slots), v.opened(t, v.Page))
 
@@ -178,7 +180,7 @@ func (v *pageVector) checkItems(t *testing.T, encoded []byte) {
 		require.JSONEq(t, string(want.Data), string(it.Data))
 		require.Equal(t, Item{
 			Name: want.Name, Data: it.Data, Metadata: want.Metadata, Revision: want.Revision, RequestID: want.RequestID,
-			CreatedAt: time.Unix(0, 1760000000123456789).UTC(), UpdatedAt: time.Unix(1760000001, 0).UTC(),
+			CreatedAt: time.Unix(0, want.CreatedAt).UTC(), UpdatedAt: time.Unix(0, want.UpdatedAt).UTC(),
 		}, *it)
 		kind, known := ParseKind(want.Kind)
 		require.True(t, known)
