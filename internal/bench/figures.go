@@ -105,6 +105,8 @@ var sections = []section{
 		{"ratio_write_vs_kv2", ratioUnit, atLeast(1)},
 		{"ratio_write_small_vs_kv2", ratioUnit, atLeast(1)},
 		{"ratio_write_vs_floor", ratioUnit, goal{}},
+		{"ratio_floor_write_vs_kv2", ratioUnit, goal{}},
+		{"ratio_floor_small_write_vs_kv2", ratioUnit, goal{}},
 	}},
 	{measure: bulkWrites, figures: []figure{
 		{"bulk_write_items_per_second", itemsPerSecond, goal{}},

@@ -32,7 +32,8 @@ func itemReads(ctx context.Context, b *bench) error {
 }
 
 // itemWrites compares writes of items, spread over many pages and all on one,
-// with writes of KV v2, and with a handler that only puts one page.
+// with writes of KV v2, and with a handler that only puts one entry: of a page's
+// size, which is the floor, and a small one, to tell what the size costs.
 func itemWrites(ctx context.Context, b *bench) error {
 	for _, prepare := range []func() error{
 		func() error { return b.fill(ctx, b.large()) },
@@ -44,7 +45,8 @@ func itemWrites(ctx context.Context, b *bench) error {
 		}
 	}
 	rates, err := alternate(ctx, b.rounds(4),
-		b.requests(b.write(b.large())), b.requests(b.write(b.small())), b.requests(b.writeKV()), b.requests(b.putOnce()))
+		b.requests(b.write(b.large())), b.requests(b.write(b.small())), b.requests(b.writeKV()),
+		b.requests(b.putOnce("page")), b.requests(b.putOnce("small")))
 	if err != nil {
 		return err
 	}
@@ -55,6 +57,8 @@ func itemWrites(ctx context.Context, b *bench) error {
 	b.set("ratio_write_vs_kv2", medianRatio(rates[0], rates[2]))
 	b.set("ratio_write_small_vs_kv2", medianRatio(rates[1], rates[2]))
 	b.set("ratio_write_vs_floor", medianRatio(rates[0], rates[3]))
+	b.set("ratio_floor_write_vs_kv2", medianRatio(rates[3], rates[2]))
+	b.set("ratio_floor_small_write_vs_kv2", medianRatio(rates[4], rates[2]))
 	return nil
 }
 
@@ -136,11 +140,11 @@ func (b *bench) writeKV() func(context.Context, int) error {
 
 // putOnce has the floor backend put any of as many entries as a tenant of
 // 100,000 items has pages.
-func (b *bench) putOnce() func(context.Context, int) error {
+func (b *bench) putOnce(size string) func(context.Context, int) error {
 	bodies := writeBodies()
-	pages := b.sized(1400)
+	pages := b.sized(1050)
 	return func(ctx context.Context, n int) error {
-		path := fmt.Sprintf("%s/write/%d", floorMount, rand.IntN(pages)) // #nosec G404 -- any will do
+		path := fmt.Sprintf("%s/write/%s/%d", floorMount, size, rand.IntN(pages)) // #nosec G404 -- any will do
 		_, err := b.vault.send(ctx, http.MethodPost, path, bodies[n%len(bodies)])
 		return err
 	}

@@ -32,8 +32,10 @@ func noopPaths() []*framework.Path {
 			Callbacks: on(logical.ReadOperation, noopRead),
 		},
 		{
-			Pattern:   "write/(?P<entry>[0-9]+)$",
-			Fields:    map[string]*framework.FieldSchema{"entry": text(), "data": {Type: framework.TypeMap}},
+			Pattern: "write/(?P<size>page|small)/(?P<entry>[0-9]+)$",
+			Fields: map[string]*framework.FieldSchema{
+				"size": text(), "entry": text(), "data": {Type: framework.TypeMap},
+			},
 			Callbacks: on(logical.UpdateOperation, putOnce),
 		},
 		{
@@ -67,19 +69,19 @@ func noopRead(_ context.Context, _ *logical.Request, d *framework.FieldData) (*l
 	}}, nil
 }
 
-// writtenBytes is the mean size of a page of the tenants measured.
-const writtenBytes = 23_000
+// writtenBytes are the sizes of what a write may put: the mean size of a page of
+// the tenants measured, and what three items take.
+var writtenBytes = map[string]int{"page": 26_000, "small": 1_000}
 
-var written [writtenBytes]byte
-
-// putOnce does of a write what cannot be left out: it puts one entry of a page's
-// size.
+// putOnce does of a write what cannot be left out: it puts one entry.
 func putOnce(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	size, _ := d.Get("size").(string)
 	entry, _ := d.Get("entry").(string)
 	if _, ok := d.Get("data").(map[string]any); !ok || entry == "" {
 		return nil, logical.ErrInvalidRequest
 	}
-	if err := req.Storage.Put(ctx, &logical.StorageEntry{Key: "write/" + entry, Value: written[:]}); err != nil {
+	value := make([]byte, writtenBytes[size])
+	if err := req.Storage.Put(ctx, &logical.StorageEntry{Key: "write/" + size + "/" + entry, Value: value}); err != nil {
 		return nil, err
 	}
 	return &logical.Response{Data: map[string]any{"revision": 1}}, nil
