@@ -58,7 +58,7 @@ func (b *backend) itemPaths() []*framework.Path {
 				"cas": {
 					Type:        framework.TypeInt,
 					Query:       true,
-					Description: "The revision that the item must have; 0: it must not exist.",
+					Description: "The revision that the item must have; 0: it must not exist. On delete it is a query parameter.",
 				},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{

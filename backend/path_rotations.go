@@ -66,8 +66,9 @@ func (b *backend) rotationPaths() []*framework.Path {
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ReadOperation: b.on(b.readRotation, "read rotation", "Read how far a rotation is, or how it ended.", rotationFields),
 			},
-			HelpSynopsis:    "A rotation.",
-			HelpDescription: "How far it is and when it may end; once it is over, how it ended and what it did.",
+			HelpSynopsis: "A rotation.",
+			HelpDescription: "How far it is and when it may end; once it is over, how it ended and what it did. Its status is " +
+				"in_progress, paused or rolling_back, and once it is over completed, rolled_back or failed.",
 		},
 		{
 			Pattern: tenantPattern + "/dek/rotations/(?P<rotation_id>[^/]+)/(?P<action>pause|resume|cancel|retry)$",

@@ -27,7 +27,7 @@ func (b *backend) statusPaths() []*framework.Path {
 		"tenants":            described(framework.TypeInt, "How many tenants there are."),
 		"rotations_active":   described(framework.TypeInt, "Unfinished rotations."),
 		"rotations_failed":   described(framework.TypeInt, "Tenants whose latest rotation failed."),
-		"overdue":            described(framework.TypeInt, "Tenants whose key is older than it may be, the jitter included."),
+		"overdue":            described(framework.TypeInt, "Tenants whose key is older than it may be, the jitter included, or that are still to be rotated after all=true."),
 		"overdue_tenants":    described(framework.TypeStringSlice, "The first 100 of them, most overdue first."),
 		"due_within_7d":      described(framework.TypeInt, "Tenants that become due in the next seven days."),
 		"oldest_key_age":     described(framework.TypeInt, "Seconds since the oldest active key took over; less by up to a day if over 500 keys are of the same first day."),

@@ -27,7 +27,7 @@ var tenantAnswer = map[string]*framework.FieldSchema{
 	"item_counts":       described(framework.TypeMap, "How many items the tenant has, by kind."),
 	"current_key_id":    described(framework.TypeString, "The ID of the active key."),
 	"last_rotated_at":   described(framework.TypeTime, "When the active key took over from another; null: never."),
-	"next_rotation_at":  described(framework.TypeTime, "When the next rotation is due; null: rotation is paused."),
+	"next_rotation_at":  described(framework.TypeTime, "When the next rotation is due; null: the schedule passes the tenant over, or it is being deleted."),
 	"delete_after":      described(framework.TypeTime, "Until when the tenant can be restored; null: it is not being deleted."),
 }
 
