@@ -40,7 +40,7 @@ type SealLimits struct {
 // Even a key that seals once between two restarts has two million of them.
 var defaultSealLimits = SealLimits{First: 1 << 10, Largest: 1 << 20, Soft: 1 << 31, Hard: 1 << 32}
 
-// openCounters bounds the counters held in memory: some 20 MB. There are more of
+// openCounters bounds the counters held in memory: some 23 MB. There are more of
 // them than opened keys, since a counter that is forgotten costs a write.
 const openCounters = 1 << 16
 
