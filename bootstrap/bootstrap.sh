@@ -73,7 +73,8 @@ plugin_sha256() {
 # hash, V empty if it has none, and nothing if it is not registered. A plugin
 # tells Vault its version when it is registered, so there may be several.
 catalog_entry() {
-	read_field detailed sys/plugins/catalog | tr '[' '\n' |
+	catalog=$(read_field detailed sys/plugins/catalog)
+	echo "$catalog" | tr '[' '\n' |
 		grep " name:$PLUGIN_NAME .*sha256:$1 .*type:secret" |
 		sed -n 's/.* \(version:[^] ]*\).*/\1/p' | tail -n 1
 }
