@@ -110,11 +110,13 @@ func scheduleScenarios(asked *bool) []scenario {
 func TestEveryCrashPointOfTheSchedule(t *testing.T) {
 	var asked bool
 	seed := seedOf(t)
+	points := 0
 	for _, sc := range scheduleScenarios(&asked) {
 		t.Run(sc.name, func(t *testing.T) {
 			cryptotest.SetGlobalRandom(t, seed)
 			prepared, ops := rehearse(t, sc.before, sc.act)
 			for _, p := range sample(telling(ops)) {
+				points++
 				ok := t.Run(p.String(), func(t *testing.T) {
 					asked = false
 					cryptotest.SetGlobalRandom(t, seed+fresh)
@@ -136,6 +138,9 @@ func TestEveryCrashPointOfTheSchedule(t *testing.T) {
 				}
 			}
 		})
+	}
+	if !t.Failed() {
+		t.Logf("%d crash points of the schedule, no violation (CRASH_SEED=%d)", points, seed)
 	}
 }
 

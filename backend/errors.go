@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"regexp"
 
+	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kekrotation"
@@ -107,11 +108,20 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 	if field == nil {
 		return resp, nil
 	}
-	expected := "another type"
+	expected := "of another type"
 	if p := b.Route(req.Path); p != nil && p.Fields[field[1]] != nil {
-		expected = "type " + p.Fields[field[1]].Type.String()
+		expected = typeName(p.Fields[field[1]].Type)
 	}
-	return nil, logical.CodedError(http.StatusBadRequest, fmt.Sprintf("%s must be of %s", field[1], expected))
+	return nil, logical.CodedError(http.StatusBadRequest, fmt.Sprintf("%s must be %s", field[1], expected))
+}
+
+// typeName says what a field takes. The vault command sends name=value as a
+// string: who writes an object for the first time meets that.
+func typeName(t framework.FieldType) string {
+	if t == framework.TypeMap {
+		return "an object; the vault command takes one from standard input (-) or from a file (@item.json)"
+	}
+	return "of type " + t.String()
 }
 
 func messageOr(message string, err error) string {

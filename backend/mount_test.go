@@ -112,7 +112,9 @@ func (m *mount) call(op logical.Operation, path string, data map[string]any) (*l
 // requests counts those of all mounts, since an ID is never used twice.
 var requests atomic.Int64
 
-func (m *mount) requestID() string { return fmt.Sprintf("req-%d", requests.Add(1)) }
+func (m *mount) requestID() string {
+	return fmt.Sprintf("00000000-0000-4000-8000-%012d", requests.Add(1))
+}
 
 // callAs makes a request with a given ID. As over gRPC, what it carries goes
 // through JSON.

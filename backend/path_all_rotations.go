@@ -6,6 +6,8 @@ package backend
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -150,8 +152,13 @@ func (b *backend) rotateNamed(ctx context.Context, raw any, wanted demand) (sche
 		return 0, err
 	}
 	for _, id := range ids {
-		if _, err := b.store.ActiveTenant(ctx, id); err != nil {
-			return 0, err // one that is unknown refuses the whole, before anything is written
+		// One that is unknown refuses the whole, before anything is written.
+		_, err := b.store.ActiveTenant(ctx, id)
+		if errors.Is(err, store.ErrTenantNotFound) || errors.Is(err, store.ErrTenantDeleting) {
+			err = &refusal{http.StatusNotFound, fmt.Sprintf("tenants has %s: %s", id, err)}
+		}
+		if err != nil {
+			return 0, err
 		}
 	}
 	for _, id := range ids {

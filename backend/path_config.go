@@ -136,7 +136,7 @@ func durationOf(field string, raw any, most time.Duration) (time.Duration, error
 		return 0, invalid("%s must be a duration, such as 24h or a whole number of seconds", field)
 	}
 	if value < 0 || value > most {
-		return 0, invalid("%s must be from 0 to %s", field, most)
+		return 0, invalid("%s must be from 0 to %dh", field, most/time.Hour)
 	}
 	return value, nil
 }

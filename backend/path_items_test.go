@@ -193,3 +193,16 @@ func TestMaxItemBytes(t *testing.T) {
 	m.must(update, itemPath("y"), secret(strings.Repeat("y", 393_000)))
 	require.Len(t, m.must(list, tenantPath("/secrets/"), nil)["keys"], 2)
 }
+
+// The vault command sends data=… as a string. What was sent is not repeated.
+func TestMistypedFieldIsRefusedWithoutItsValue(t *testing.T) {
+	m := withTenant(t)
+	for path, data := range map[string]map[string]any{
+		itemPath("x"): {"data": `{"password":"hunter2"}`}, tenantPath("/encrypt"): {"batch_input": "hunter2"},
+	} {
+		_, err := m.call(update, path, data)
+		require.ErrorContains(t, err, " must be ")
+		require.NotContains(t, err.Error(), "hunter2")
+	}
+	m.refused(400, "data must be an object; the vault command", update, itemPath("x"), map[string]any{"data": "a"})
+}

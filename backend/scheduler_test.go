@@ -167,7 +167,7 @@ func TestRotateEveryoneNow(t *testing.T) {
 		m.refused(400, "one of all=true and tenants", update, "rotations", map[string]any{"all": true, "tenants": []any{tenantN(1)}})
 		m.refused(400, "tenants must be a list", update, "rotations", map[string]any{"tenants": []any{}})
 		m.refused(400, "lower case", update, "rotations", map[string]any{"tenants": []any{"x"}})
-		m.refused(404, "tenant not found", update, "rotations", map[string]any{"tenants": []any{tenantN(1), testTenant}})
+		m.refused(404, "tenants has "+testTenant+": tenant not found", update, "rotations", map[string]any{"tenants": []any{tenantN(1), testTenant}})
 
 		require.Equal(t, 2, m.must(update, "rotations", map[string]any{
 			"tenants": []any{tenantN(1), tenantN(2), tenantN(1)}, "reason": "suspicion",

@@ -35,6 +35,10 @@ type options struct {
 func (o *options) flags(out io.Writer) *flag.FlagSet {
 	fs := flag.NewFlagSet("dek-proxy", flag.ContinueOnError)
 	fs.SetOutput(out)
+	fs.Usage = func() {
+		_, _ = fmt.Fprint(out, "Usage of dek-proxy. In the environment a flag is DEK_PROXY_ and its name in capitals, with _ for -.\n")
+		fs.PrintDefaults()
+	}
 	fs.StringVar(&o.listen, "listen", "127.0.0.1:8080", "`address` to listen on; port 0 takes a free one")
 	fs.StringVar(&o.listenFile, "listen-file", "", "write the bound address to this `file`, renamed into place when ready")
 	fs.StringVar(&o.mount, "mount", "dek", "`path` of the secrets engine")
