@@ -115,13 +115,23 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 	return nil, logical.CodedError(http.StatusBadRequest, fmt.Sprintf("%s must be %s", field[1], expected))
 }
 
-// typeName says what a field takes. The vault command sends name=value as a
-// string: who writes an object for the first time meets that.
+// typeName says what a field takes.
 func typeName(t framework.FieldType) string {
-	if t == framework.TypeMap {
+	switch t {
+	case framework.TypeString:
+		return "a string"
+	case framework.TypeInt:
+		return "a whole number"
+	case framework.TypeBool:
+		return "true or false"
+	case framework.TypeDurationSecond:
+		return "a duration, such as 24h or a whole number of seconds, and not below 0"
+	case framework.TypeMap:
+		// The command sends name=value as a string, which is what one tries first.
 		return "an object; the vault command takes one from standard input (-) or from a file (@item.json)"
+	default:
+		return "of type " + t.String()
 	}
-	return "of type " + t.String()
 }
 
 func messageOr(message string, err error) string {

@@ -136,6 +136,25 @@ func wholeNumber(raw any) (int, bool) {
 	return 0, false
 }
 
+// boolField returns a yes or no, and whether the request names it. In a query, and
+// from the command line, it comes as text. The framework would take any number
+// but 0 for yes, and an empty text for no.
+func boolField(d *framework.FieldData, field string) (value, named bool, err error) {
+	raw, named := d.Raw[field]
+	if !named || raw == nil {
+		return false, false, nil
+	}
+	switch v := raw.(type) {
+	case bool:
+		return v, true, nil
+	case string:
+		if value, err := strconv.ParseBool(v); err == nil {
+			return value, true, nil
+		}
+	}
+	return false, false, invalid("%s must be true or false", field)
+}
+
 // page is the part of a list that a request asks for.
 type page struct {
 	after string

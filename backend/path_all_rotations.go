@@ -97,7 +97,10 @@ func (b *backend) rotateMany(ctx context.Context, req *logical.Request, d *frame
 	if err != nil {
 		return nil, err
 	}
-	all, _ := d.Get("all").(bool)
+	all, _, err := boolField(d, "all")
+	if err != nil {
+		return nil, err
+	}
 	named := d.Raw["tenants"] != nil
 	if all == named {
 		return nil, invalid("one of all=true and tenants must be given")
@@ -204,10 +207,10 @@ func tenantList(raw any) ([]string, error) {
 	}
 	var ids []string
 	seen := map[string]bool{}
-	for _, e := range list {
+	for i, e := range list {
 		id, _ := e.(string)
 		if !uuidPattern.MatchString(id) {
-			return nil, invalid("tenants must be a list of UUIDs in lower case")
+			return nil, invalid("tenants must be a list of UUIDs in lower case: element %d is not", i)
 		}
 		if !seen[id] {
 			seen[id] = true

@@ -132,7 +132,7 @@ func durationOf(field string, raw any, most time.Duration) (time.Duration, error
 			err = errNotDuration
 		}
 	}
-	if err != nil {
+	if err != nil || value%time.Second != 0 {
 		return 0, invalid("%s must be a duration, such as 24h or a whole number of seconds", field)
 	}
 	if value < 0 || value > most {

@@ -107,11 +107,13 @@ func (b *backend) restoreTenant(ctx context.Context, req *logical.Request, d *fr
 	if err != nil {
 		return nil, err
 	}
-	t, err := b.deletion.Restore(ctx, id)
+	t, restored, err := b.deletion.Restore(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	b.Logger().Info("tenant is restored", "tenant_id", id, "request_id", req.ID)
+	if restored {
+		b.Logger().Info("tenant is restored", "tenant_id", id, "request_id", req.ID)
+	}
 	return b.tenantResponse(ctx, t)
 }
 

@@ -176,7 +176,7 @@ func TestListItems(t *testing.T) {
 	require.Equal(t, []string{"a", "a/x", "b", "c:1@d_.-"}, m.must(list, tenantPath("/secrets/"), nil)["keys"])
 	require.Nil(t, m.must(list, tenantPath("/apiKeys/"), nil)["keys"], "another kind")
 	for says, data := range map[string]map[string]any{
-		"limit": {"limit": 0}, "limit must": {"limit": -1}, "limit must be of type int": {"limit": "x"}, "after": {"after": "../x"},
+		"limit": {"limit": 0}, "limit must": {"limit": -1}, "limit must be a whole number": {"limit": "x"}, "after": {"after": "../x"},
 	} {
 		m.refused(400, says, list, tenantPath("/secrets/"), data)
 	}

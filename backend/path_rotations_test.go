@@ -44,8 +44,11 @@ func TestConfig(t *testing.T) {
 		"org_id must have at most":                  {"org_id": strings.Repeat("x", 513)},
 		"retired_key_retention must be from":        {"retired_key_retention": "100000h"},
 		"retired_key_retention":                     {"retired_key_retention": "soon"},
-		"scheduler_jitter must be from":             {"scheduler_jitter": "10000h"},
-		"max_concurrent_rotations must be from 1":   {"max_concurrent_rotations": 0},
+		"retired_key_retention must be a duration":  {"retired_key_retention": "999ms"},
+		"retired_key_retention must be a duration, such as 24h or a whole number of seconds, and not below 0": {"retired_key_retention": -1},
+		"scheduler_jitter must be a duration":     {"scheduler_jitter": "1.5s"},
+		"scheduler_jitter must be from":           {"scheduler_jitter": "10000h"},
+		"max_concurrent_rotations must be from 1": {"max_concurrent_rotations": 0},
 	} {
 		m.refused(400, says, update, "config", data)
 	}

@@ -116,7 +116,10 @@ func (b *backend) destroyVersion(ctx context.Context, req *logical.Request, d *f
 	if err != nil {
 		return nil, err
 	}
-	force, _ := d.Get("force").(bool)
+	force, _, err := boolField(d, "force")
+	if err != nil {
+		return nil, err
+	}
 	v, did, err := b.engine.DestroyVersion(ctx, id, number, force)
 	if errors.Is(err, keyring.ErrNoVersion) {
 		return nil, &refusal{http.StatusNotFound, "key version not found"}

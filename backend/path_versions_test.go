@@ -66,6 +66,9 @@ func TestDestroyVersion(t *testing.T) {
 
 		m.refused(409, "external_use", update, destroyPath(1), nil)
 		m.refused(409, "external_use", update, destroyPath(1), map[string]any{"force": false})
+		for _, force := range []any{1, 2, "", "yes", []any{}, map[string]any{}} {
+			m.refused(400, "force must be", update, destroyPath(1), map[string]any{"force": force})
+		}
 		m.opensTo("x", ciphertext)
 		got = m.must(update, destroyPath(1), map[string]any{"force": true})
 		require.Equal(t, []any{"destroyed", false}, []any{got["state"], got["external_use"]})

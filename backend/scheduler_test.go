@@ -165,6 +165,8 @@ func TestRotateEveryoneNow(t *testing.T) {
 		advance(time.Hour)
 		m.refused(400, "one of all=true and tenants", update, "rotations", nil)
 		m.refused(400, "one of all=true and tenants", update, "rotations", map[string]any{"all": true, "tenants": []any{tenantN(1)}})
+		m.refused(400, "tenants must be a list of UUIDs in lower case: element 1", update, "rotations", map[string]any{"tenants": []any{tenantN(1), "x"}})
+		m.refused(400, "all must be true or false", update, "rotations", map[string]any{"all": 2})
 		m.refused(400, "tenants must be a list", update, "rotations", map[string]any{"tenants": []any{}})
 		m.refused(400, "lower case", update, "rotations", map[string]any{"tenants": []any{"x"}})
 		m.refused(404, "tenants has "+testTenant+": tenant not found", update, "rotations", map[string]any{"tenants": []any{tenantN(1), testTenant}})

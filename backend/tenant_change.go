@@ -41,9 +41,12 @@ func parseTenantChange(d *framework.FieldData) (c tenantChange, err error) {
 		name := string(t)
 		c.keyType = &name
 	}
-	if d.Raw["rotation_paused"] != nil {
-		value, _ := d.Get("rotation_paused").(bool)
-		c.paused = &value
+	paused, named, err := boolField(d, "rotation_paused")
+	if err != nil {
+		return tenantChange{}, err
+	}
+	if named {
+		c.paused = &paused
 	}
 	return c, nil
 }

@@ -123,6 +123,10 @@ func TestLoginResults(t *testing.T) {
 	} {
 		require.Equal(t, want, loginResult(err))
 	}
+	for _, says := range []string{"missing name in alias", "invalid alias metadata: email: value is too long"} {
+		require.Equal(t, loginRefused, loginResult(&VaultError{Status: 500, Messages: []string{says}}))
+	}
+	require.Equal(t, loginUnavailable, loginResult(&VaultError{Status: 500, Messages: []string{"anything else"}}))
 	require.Equal(t, loginUnavailable, loginResult(&VaultError{Status: 503}))
 	require.Equal(t, loginUnavailable, loginResult(errors.New("odd")))
 }

@@ -21,6 +21,7 @@ const (
 	codeNoRotation   = "ROTATION_NOT_FOUND"
 	codeMethod       = "METHOD_NOT_ALLOWED"
 	codeConflict     = "ROTATION_IN_PROGRESS"
+	codeRefused      = "ROTATION_NOT_POSSIBLE"
 	codeTooLarge     = "PAYLOAD_TOO_LARGE"
 	codeRateLimited  = "RATE_LIMITED"
 	codeInternal     = "INTERNAL_ERROR"
@@ -108,7 +109,8 @@ func asProblem(err error, absent missing) *problem {
 }
 
 // vaultProblem is the table of Vault's answers to a call of the engine.
-// Vault's own texts stay inside, except the engine's word on a malformed request.
+// Vault's own texts stay inside, except the engine's word on a malformed request,
+// and on why a rotation that meets no other one cannot be.
 func vaultProblem(ve *VaultError, absent missing) *problem {
 	p := &problem{status: ve.Status, cause: ve}
 	switch {
@@ -120,6 +122,8 @@ func vaultProblem(ve *VaultError, absent missing) *problem {
 		p.code, p.message, p.reason = codeForbidden, "Insufficient permissions", "Vault's policies do not allow this request"
 	case ve.Status == http.StatusNotFound && !ve.NotMounted() && absent != missing{}:
 		p.code, p.message, p.reason = absent.code, absent.message, absent.reason
+	case ve.Status == http.StatusConflict && ve.RotationID == "":
+		p.code, p.message, p.reason = codeRefused, "Rotation not possible", bounded(ve.Text())
 	case ve.Status == http.StatusConflict:
 		p.code, p.message, p.reason = codeConflict, "Rotation in progress", "A DEK rotation is already in progress"
 		p.rotationID = ve.RotationID
@@ -139,7 +143,8 @@ func vaultProblem(ve *VaultError, absent missing) *problem {
 
 // loginProblem is the table of Vault's answers to a login. Vault answers 400 to
 // a failed one whatever the cause, 403 or 404 where the method is not mounted
-// or the user is locked out. A 5xx is Vault, or the keys it verifies with, out of reach.
+// or the user is locked out. Any other 5xx is Vault, or the keys it verifies with,
+// out of reach.
 func loginProblem(err error) *problem {
 	var ve *VaultError
 	if !errors.As(err, &ve) {
@@ -148,7 +153,7 @@ func loginProblem(err error) *problem {
 	switch {
 	case ve.Status == http.StatusTooManyRequests:
 		return vaultProblem(ve, missing{})
-	case ve.Status >= 500 || isUnavailable(ve.Status):
+	case (ve.Status >= 500 || isUnavailable(ve.Status)) && !ve.Unidentified():
 		return unavailable(ve)
 	default:
 		p := unauthorized("Vault refused the login")

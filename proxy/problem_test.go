@@ -26,6 +26,7 @@ func TestVaultsAnswersToARotate(t *testing.T) {
 		{"old engine", reply(404, `{"errors":["1 error occurred:\n\t* unsupported path\n\n"]}`), 500, "INTERNAL_ERROR", "Server error"},
 		{"wrong method", reply(405, `{"errors":[]}`), 500, "INTERNAL_ERROR", "Server error"},
 		{"malformed", reply(400, `{"errors":["1 error occurred:\n\t* key_type must be x\n\n"]}`), 400, "INVALID_REQUEST", "key_type must be x"},
+		{"conflict with no rotation", reply(409, `{"errors":["no room for another version"]}`), 409, "ROTATION_NOT_POSSIBLE", "no room for another version"},
 		{"too large", reply(413, `{"errors":["too large"]}`), 413, "PAYLOAD_TOO_LARGE", "too large"},
 		{"fault", reply(500, `{"errors":["internal: /secret/path"]}`), 500, "INTERNAL_ERROR", "Server error"},
 		{"sealed", reply(503, `{"errors":["Vault is sealed"]}`), 503, "SERVICE_UNAVAILABLE", "Service unavailable"},

@@ -154,6 +154,14 @@ func (e *VaultError) NoLeader() bool {
 		strings.Contains(e.Text(), "active cluster node not found")
 }
 
+// Unidentified tells a login whose JWT names nobody whom Vault can make an entity
+// of: one with an empty subject, or with a name or email that is too long. Vault
+// answers 500, and so it does each time.
+func (e *VaultError) Unidentified() bool {
+	return e.Status == http.StatusInternalServerError &&
+		(strings.Contains(e.Text(), "invalid alias metadata") || strings.Contains(e.Text(), "missing name in alias"))
+}
+
 // isInvalidToken reports whether Vault refused a call because it does not know the token.
 func isInvalidToken(err error) bool {
 	var ve *VaultError

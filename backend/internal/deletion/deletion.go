@@ -63,16 +63,16 @@ func (e *Engine) Schedule(ctx context.Context, tenantID string, window *time.Dur
 // Restore brings a tenant back as it was. An active one stays as it is. It fails
 // with [store.ErrTenantNotFound], also once the window has passed and the keys
 // are being destroyed.
-func (e *Engine) Restore(ctx context.Context, tenantID string) (*store.Tenant, error) {
+func (e *Engine) Restore(ctx context.Context, tenantID string) (t *store.Tenant, restored bool, err error) {
 	defer e.store.Exclusive(tenantID)()
-	t, err := e.present(ctx, tenantID)
+	t, err = e.present(ctx, tenantID)
 	if err != nil || t.State == store.TenantActive {
-		return t, err
+		return t, false, err
 	}
 	next := t.Clone()
 	next.State = store.TenantActive
 	next.DeleteAfter, next.DeletedAt, next.DeletedBy = time.Time{}, time.Time{}, store.Initiator{}
-	return next, e.store.Commit(ctx, t, next)
+	return next, true, e.store.Commit(ctx, t, next)
 }
 
 // present reads a record that is active or deleting.

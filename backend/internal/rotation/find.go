@@ -5,6 +5,7 @@ package rotation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
@@ -26,7 +27,11 @@ func (e *Engine) repeated(ctx context.Context, t *store.Tenant, req *Request) (*
 		// The answer would say that this key was imported.
 		return nil, &StateError{fmt.Sprintf("idempotency_key is that of rotation %s, which was to another key", v.RotationID)}
 	}
-	return e.find(ctx, t, v)
+	r, err := e.find(ctx, t, v)
+	if errors.Is(err, ErrNotFound) {
+		err = &StateError{fmt.Sprintf("idempotency_key is that of rotation %s, which is older than the history", v.RotationID)}
+	}
+	return r, err
 }
 
 // Find returns a rotation of t by its ID. It fails with [ErrNotFound].

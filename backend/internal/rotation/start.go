@@ -145,11 +145,25 @@ func (e *Engine) mayStart(ctx context.Context, tenantID string, req *Request) (*
 	if err := mustBeNew(t, req.fingerprint); err != nil {
 		return nil, nil, nil, err
 	}
+	if err := mustHaveRoom(t); err != nil {
+		return nil, nil, nil, err
+	}
 	if req.Unless != nil && req.Unless(t) {
 		return nil, nil, nil, ErrUnwanted
 	}
 	usage, err := e.store.Usage(ctx, t)
 	return t, nil, usage, err
+}
+
+// mustHaveRoom refuses a version more than the record can hold. It fails with a
+// [StateError].
+func mustHaveRoom(t *store.Tenant) error {
+	full, err := t.Full()
+	if err == nil && full {
+		err = &StateError{fmt.Sprintf("%d versions of the key are kept, and there is no room for another: "+
+			"destroy old ones, or wait until retired_key_retention has passed", len(t.Keys.Versions))}
+	}
+	return err
 }
 
 // commit makes the three writes of a start.

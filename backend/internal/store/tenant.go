@@ -65,6 +65,19 @@ type Tenant struct {
 	Last     *Rotation `json:"last_rotation,omitempty"`
 }
 
+// maxRecordBytes is the size of a record from which on no version is added: half
+// of what an entry may have, so that there is room to end a rotation, to change
+// settings and to delete the tenant. It is some 600 versions.
+const maxRecordBytes = 256 << 10
+
+// Full reports whether the record is too large for another version. It grows only
+// by versions that are not destroyed: by rotations within the retention, and by
+// those in use outside.
+func (t *Tenant) Full() (bool, error) {
+	encoded, err := json.Marshal(t)
+	return len(encoded) >= maxRecordBytes, err
+}
+
 // Clone returns a copy of t to change: what was read stays as it is until the
 // copy is stored.
 func (t *Tenant) Clone() *Tenant {

@@ -1,0 +1,60 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A tenant that is rotated again and again within the retention keeps all its
+// versions, until its record has no room for another. It can still be written to,
+// read and deleted, and rotated once old versions are gone.
+func TestRecordHasRoomForSoManyVersions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMount(t)
+		defer m.close()
+		w := newWitness(m)
+		w.create()
+		w.bulk(3, 10)
+		key := func(n int) string { return fmt.Sprintf("%0512d", n) }
+		var first string
+		n := 0
+		for ; ; n++ {
+			resp, err := m.call(update, tenantPath("/dek/rotate"), map[string]any{"idempotency_key": key(n)})
+			if code(resp, err) != 200 {
+				break
+			}
+			if n == 0 {
+				first = resp.Data["rotation_id"].(string)
+			}
+			synctest.Wait()
+		}
+		require.Greater(t, n, 200)
+		m.refused(409, "no room for another: destroy old ones, or wait until retired_key_retention", update, tenantPath("/dek/rotate"), nil)
+		record, err := json.Marshal(w.record())
+		require.NoError(t, err)
+		require.Less(t, len(record), 300<<10)
+		require.Equal(t, "completed", m.must(update, tenantPath("/dek/rotate"), map[string]any{"idempotency_key": key(n - 1)})["status"])
+		m.refused(409, "rotation "+first+", which is older than the history", update, tenantPath("/dek/rotate"), map[string]any{"idempotency_key": key(0)})
+
+		// Nothing but the number of versions is in the way.
+		m.must(update, tenantPath(""), map[string]any{"display_name": strings.Repeat("<", 512)})
+		w.bulk(3, 10)
+		for version := 1; version <= 101; version++ {
+			m.must(update, tenantPath(fmt.Sprintf("/dek/versions/%d/destroy", version)), nil)
+		}
+		m.refused(409, "no room", update, tenantPath("/dek/rotate"), nil) // of destroyed ones 100 are kept
+		m.hourly(8 * 24 * time.Hour)                                      // the retention passes
+		m.rotated(nil)
+		w.readsBack()
+		m.must(del, tenantPath(""), map[string]any{"deletion_window": "0"})
+	})
+}
