@@ -109,16 +109,16 @@ func (e *Engine) running(kekID string) *Run {
 
 // The status of a rotation of the KEK, as callers see it.
 const (
-	StatusNone       = "not_rotated" // the first KEK is in use
-	StatusInProgress = "in_progress"
-	StatusCompleted  = "completed"
-	StatusFailed     = "failed"
+	statusNone       = "not_rotated" // the first KEK is in use
+	statusInProgress = "in_progress"
+	statusCompleted  = "completed"
+	statusFailed     = "failed"
 )
 
 var statusOf = map[store.KEKPhase]string{
-	store.KEKRewrapping: StatusInProgress,
-	store.KEKCompleted:  StatusCompleted,
-	store.KEKFailed:     StatusFailed,
+	store.KEKRewrapping: statusInProgress,
+	store.KEKCompleted:  statusCompleted,
+	store.KEKFailed:     statusFailed,
 }
 
 // View is the KEK and its latest rotation as callers see them.
@@ -137,7 +137,7 @@ func (e *Engine) View(ctx context.Context) (View, error) {
 	if err != nil {
 		return View{}, err
 	}
-	v := View{KEKRecord: *r, Status: StatusNone}
+	v := View{KEKRecord: *r, Status: statusNone}
 	stored, err := e.store.StoredKEKs(ctx)
 	if err != nil {
 		return View{}, err

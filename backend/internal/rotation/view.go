@@ -16,12 +16,12 @@ const defaultRate = 10_000
 
 // The status of a rotation, as callers see it.
 const (
-	StatusInProgress  = "in_progress"
-	StatusPaused      = "paused"
-	StatusRollingBack = "rolling_back"
-	StatusCompleted   = "completed"
-	StatusRolledBack  = "rolled_back"
-	StatusFailed      = "failed"
+	statusInProgress  = "in_progress"
+	statusPaused      = "paused"
+	statusRollingBack = "rolling_back"
+	statusCompleted   = "completed"
+	statusRolledBack  = "rolled_back"
+	statusFailed      = "failed"
 )
 
 // View is a rotation as callers see it.
@@ -37,12 +37,12 @@ type View struct {
 }
 
 var statusOf = map[store.Phase]string{
-	store.Sweeping:    StatusInProgress,
-	store.Retiring:    StatusInProgress,
-	store.RollingBack: StatusRollingBack,
-	store.Completed:   StatusCompleted,
-	store.RolledBack:  StatusRolledBack,
-	store.Failed:      StatusFailed,
+	store.Sweeping:    statusInProgress,
+	store.Retiring:    statusInProgress,
+	store.RollingBack: statusRollingBack,
+	store.Completed:   statusCompleted,
+	store.RolledBack:  statusRolledBack,
+	store.Failed:      statusFailed,
 }
 
 // View describes a rotation of t as it stands.
@@ -54,7 +54,7 @@ func (e *Engine) View(ctx context.Context, t *store.Tenant, r *store.Rotation) (
 		return v, nil
 	}
 	if r.Paused {
-		v.Status = StatusPaused
+		v.Status = statusPaused
 	}
 	if err := e.viewUnfinished(ctx, t, &v); err != nil {
 		return View{}, err
