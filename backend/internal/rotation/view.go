@@ -119,9 +119,9 @@ func (e *Engine) rotated(t *store.Tenant, r *store.Rotation) store.Counts {
 // what is still on it, at most what there was.
 func rotatedBy(usage store.Usage, r *store.Rotation, back bool) store.Counts {
 	if back {
-		return r.ToRotate.Less(r.ToRotate.Less(usage.On(r.To)))
+		return r.ToRotate.Min(usage.On(r.To))
 	}
-	return r.ToRotate.Less(usage.Beside(r.To))
+	return r.ToRotate.Minus(usage.Beside(r.To))
 }
 
 func (e *Engine) forget(rotationID string) {

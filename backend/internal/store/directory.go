@@ -132,7 +132,7 @@ func (d *directory) set(p Place, h Header) {
 	d.remove(p)
 	d.pages[p] = entry{Header: h, known: true}
 	t := d.sums[h.Version]
-	d.sums[h.Version] = tally{t.pages + 1, t.items.Add(h.Counts)}
+	d.sums[h.Version] = tally{t.pages + 1, t.items.Plus(h.Counts)}
 }
 
 func (d *directory) remove(p Place) {
@@ -146,7 +146,7 @@ func (d *directory) remove(p Place) {
 		return
 	}
 	t := d.sums[e.Version]
-	d.sums[e.Version] = tally{t.pages - 1, t.items.Less(e.Counts)}
+	d.sums[e.Version] = tally{t.pages - 1, t.items.Minus(e.Counts)}
 }
 
 // headersToRead returns the pages whose header is not known.

@@ -167,18 +167,26 @@ func (c Counts) Total() int {
 	return n
 }
 
-// Add returns the sums, kind by kind.
-func (c Counts) Add(d Counts) Counts {
+// Plus returns the sums, kind by kind.
+func (c Counts) Plus(d Counts) Counts {
 	for i := range c {
 		c[i] += d[i]
 	}
 	return c
 }
 
-// Less returns the differences, kind by kind, and 0 where d is the greater.
-func (c Counts) Less(d Counts) Counts {
+// Minus returns the differences, kind by kind, and 0 where d is the greater.
+func (c Counts) Minus(d Counts) Counts {
 	for i := range c {
 		c[i] -= min(c[i], d[i])
+	}
+	return c
+}
+
+// Min returns the smaller counts, kind by kind.
+func (c Counts) Min(d Counts) Counts {
+	for i := range c {
+		c[i] = min(c[i], d[i])
 	}
 	return c
 }

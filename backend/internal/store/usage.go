@@ -19,7 +19,7 @@ type Usage map[int]tally
 // Items is the number of items on all versions.
 func (u Usage) Items() (c Counts) {
 	for _, t := range u {
-		c = c.Add(t.items)
+		c = c.Plus(t.items)
 	}
 	return c
 }
@@ -28,7 +28,7 @@ func (u Usage) Items() (c Counts) {
 func (u Usage) Beside(version int) (c Counts) {
 	for v, t := range u {
 		if v != version {
-			c = c.Add(t.items)
+			c = c.Plus(t.items)
 		}
 	}
 	return c
