@@ -3,10 +3,7 @@
 
 package store
 
-import (
-	"strings"
-	"sync"
-)
+import "sync"
 
 // cached holds one decoded entry. A value read before the entry was dropped is
 // never kept: each drop starts a new generation, and keep takes the one that
@@ -36,12 +33,4 @@ func (c *cached[T]) drop() {
 	defer c.mu.Unlock()
 	c.generation++
 	c.value = nil
-}
-
-func hasPrefix(key, prefix string) bool { return strings.HasPrefix(key, prefix) }
-
-// incarnationIn returns the path element of key that follows prefix.
-func incarnationIn(key, prefix string) string {
-	inc, _, _ := strings.Cut(strings.TrimPrefix(key, prefix), "/")
-	return inc
 }

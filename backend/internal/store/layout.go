@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"strings"
 )
 
 // Storage prefixes and keys; doc.go has the whole picture.
@@ -54,6 +55,12 @@ func pagesOf(incarnation string) string { return pagePrefix + incarnation + "/" 
 
 func pageKey(incarnation string, p Place) string {
 	return pagesOf(incarnation) + "p" + string(p)
+}
+
+// incarnationOfPage is whose page the entry at key is.
+func incarnationOfPage(key string) string {
+	incarnation, _, _ := strings.Cut(strings.TrimPrefix(key, pagePrefix), "/")
+	return incarnation
 }
 
 func historyOf(incarnation string) string { return historyPrefix + incarnation + "/" }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"path"
+	"strings"
 	"sync"
 
 	"github.com/hashicorp/vault/sdk/helper/locksutil"
@@ -108,15 +109,15 @@ func (s *Store) Invalidate(_ context.Context, key string) {
 		s.config.drop()
 	case key == settingsKey:
 		s.settings.drop()
-	case hasPrefix(key, tenantPrefix):
+	case strings.HasPrefix(key, tenantPrefix):
 		s.records.drop(path.Base(key))
 		s.roll.forget(path.Base(key))
-	case hasPrefix(key, schedulePrefix):
+	case strings.HasPrefix(key, schedulePrefix):
 		s.agenda.clear()
-	case hasPrefix(key, pagePrefix):
+	case strings.HasPrefix(key, pagePrefix):
 		s.pages.drop(key)
-		s.tenants.drop(incarnationIn(key, pagePrefix))
-	case hasPrefix(key, keyPrefix):
+		s.tenants.drop(incarnationOfPage(key))
+	case strings.HasPrefix(key, keyPrefix):
 		s.keys.drop()
 	}
 }
