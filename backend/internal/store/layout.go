@@ -33,6 +33,9 @@ const (
 // prefixes: Vault Enterprise wraps them with its seal on top of the barrier.
 func SealWrapped() []string { return []string{kekPrefix, keyPrefix, wrappingKeyKey} }
 
+// TenantShards is over how many prefixes tenants are spread: see shard.
+const TenantShards = 256
+
 // shard is the part of a tenant's path that spreads a million tenants over 256
 // prefixes. It is of a hash since UUIDs of version 7 begin alike.
 func shard(tenantID string) string {

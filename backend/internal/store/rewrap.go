@@ -13,18 +13,6 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 )
 
-// TenantShards is into how many parts the tenants are divided; see shard.
-const TenantShards = 256
-
-// TenantsInShard lists the tenants of one part, from storage.
-func (s *Store) TenantsInShard(ctx context.Context, i int) ([]string, error) {
-	ids, err := s.storage.List(ctx, fmt.Sprintf("%s%02x/", tenantPrefix, i))
-	if err != nil {
-		return nil, fmt.Errorf("listing tenants: %w", err)
-	}
-	return ids, nil
-}
-
 // Rewrapped says what a look at the keys of one tenant found and did.
 type Rewrapped struct {
 	Keys     int // are on the KEK now

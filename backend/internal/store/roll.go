@@ -19,16 +19,13 @@ import (
 // listsInFlight bounds the List calls made at once for one list of tenants.
 const listsInFlight = 16
 
-// parts is how many prefixes tenants are spread over: see shard.
-const parts = 256
-
 // roll is the list of all tenants, kept in memory by the parts in which they lie
 // in storage: 16 bytes a tenant. A part is listed when it is first needed, and
 // again after a write of which it is not known whether it took effect. So a page
 // of the list costs what it holds, and a count nothing.
 type roll struct {
 	mu    sync.Mutex
-	parts [parts]rollPart
+	parts [TenantShards]rollPart
 }
 
 // rollPart is one part. Its IDs are never changed in place: who reads them holds
@@ -86,21 +83,30 @@ func (r *roll) keep(n int, ids []uuid.UUID, changes uint64) {
 	}
 }
 
+// TenantsInShard lists the tenants of one part, from storage.
+func (s *Store) TenantsInShard(ctx context.Context, i int) ([]string, error) {
+	ids, err := s.storage.List(ctx, fmt.Sprintf("%s%02x/", tenantPrefix, i))
+	if err != nil {
+		return nil, fmt.Errorf("listing tenants: %w", err)
+	}
+	return ids, nil
+}
+
 // allParts returns the IDs of all parts, and lists those that are not known.
 func (s *Store) allParts(ctx context.Context) ([][]uuid.UUID, error) {
-	all := make([][]uuid.UUID, parts)
+	all := make([][]uuid.UUID, TenantShards)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(listsInFlight)
-	for n := range parts {
+	for n := range TenantShards {
 		p := s.roll.part(n)
 		if p.known {
 			all[n] = p.ids
 			continue
 		}
 		g.Go(func() error {
-			names, err := s.storage.List(ctx, fmt.Sprintf("%s%02x/", tenantPrefix, n))
+			names, err := s.TenantsInShard(ctx, n)
 			if err != nil {
-				return fmt.Errorf("listing tenants: %w", err)
+				return err
 			}
 			ids := make([]uuid.UUID, 0, len(names))
 			for _, name := range names {
