@@ -85,8 +85,8 @@ func (c *pageCache) add(key string, page []byte) {
 	}
 }
 
-// begin notes that a page is about to be written or deleted. The write ends with
-// end if it succeeded, and was of a page that the cache had, and with fail else.
+// begin notes that a page is about to be written or deleted, and takes it out of
+// the cache; had says whether it was there. end follows, however the write ends.
 func (c *pageCache) begin(key string) (had bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
