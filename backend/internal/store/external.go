@@ -41,7 +41,7 @@ func (s *Store) ExternalKey(ctx context.Context, t *Tenant, v *keyring.Version) 
 	}
 	// Not told by the error of opening it: a missing KEK must not look like a
 	// missing external key, in whose place another would be made.
-	found, err := s.HasKey(ctx, t.Incarnation, b.KeyID)
+	found, err := s.hasKey(ctx, t.Incarnation, b.KeyID)
 	if err != nil {
 		return nil, fmt.Errorf("looking for an external key: %w", err)
 	}
@@ -51,7 +51,7 @@ func (s *Store) ExternalKey(ctx context.Context, t *Tenant, v *keyring.Version) 
 	a, err := s.aead(ctx, b)
 	if errors.Is(err, ErrKeyGone) {
 		// Destroyed between the two, unless it is the KEK that is missing.
-		if found, again := s.HasKey(ctx, t.Incarnation, b.KeyID); again == nil && !found {
+		if found, again := s.hasKey(ctx, t.Incarnation, b.KeyID); again == nil && !found {
 			return nil, ErrNoExternalKey
 		}
 	}

@@ -126,8 +126,8 @@ func (s *Store) DestroyKey(ctx context.Context, incarnation, keyID string) error
 	return s.delete(ctx, wrappedKeyKey(incarnation, keyID))
 }
 
-// HasKey reports whether the entry of a key is in storage.
-func (s *Store) HasKey(ctx context.Context, incarnation, keyID string) (bool, error) {
+// hasKey reports whether the entry of a key is in storage.
+func (s *Store) hasKey(ctx context.Context, incarnation, keyID string) (bool, error) {
 	entry, err := s.storage.Get(ctx, wrappedKeyKey(incarnation, keyID))
 	return entry != nil, err
 }
