@@ -60,8 +60,8 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 
 		newWrappingKey: keyring.NewWrappingKey,
 	}
-	b.engine = rotation.NewEngine(b.store, intentLog{b.storage}, b.now)
-	b.creation = creation.NewEngine(b.store, creationLog{b.storage})
+	b.engine = rotation.NewEngine(b.store, rotationLog(b.storage), b.now)
+	b.creation = creation.NewEngine(b.store, creationLog(b.storage))
 	b.deletion = deletion.NewEngine(b.store, b.now)
 	b.kek = kekrotation.NewEngine(b.store, b.now)
 	b.Backend = &framework.Backend{

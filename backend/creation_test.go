@@ -130,7 +130,7 @@ func TestEntryOfAPastCreation(t *testing.T) {
 		past := w.record().Incarnation
 		entry := func(incarnation string) {
 			t.Helper()
-			_, err := creationLog{w.storage}.Put(context.Background(), creation.Intent{TenantID: testTenant, Incarnation: incarnation})
+			_, err := creationLog(w.storage).Put(context.Background(), creation.Intent{TenantID: testTenant, Incarnation: incarnation})
 			require.NoError(t, err)
 		}
 		settled := func() {

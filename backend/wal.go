@@ -29,29 +29,31 @@ const (
 // errUnfinished keeps an entry of the log: a nil would delete it.
 var errUnfinished = errors.New("what the entry is about is unfinished and being worked on")
 
-// intentLog keeps intents in the framework's write-ahead log.
-type intentLog struct{ storage logical.Storage }
-
-func (l intentLog) Put(ctx context.Context, i rotation.Intent) (string, error) {
-	return framework.PutWAL(context.WithoutCancel(ctx), l.storage, walRotation, i)
+// intentLog keeps intents of one kind in the framework's write-ahead log.
+type intentLog[I any] struct {
+	storage logical.Storage
+	kind    string
 }
 
-func (l intentLog) Delete(ctx context.Context, id string) error {
+func rotationLog(s logical.Storage) intentLog[rotation.Intent] {
+	return intentLog[rotation.Intent]{s, walRotation}
+}
+
+func creationLog(s logical.Storage) intentLog[creation.Intent] {
+	return intentLog[creation.Intent]{s, walCreation}
+}
+
+// Put adds an entry and returns its ID.
+func (l intentLog[I]) Put(ctx context.Context, intent I) (string, error) {
+	return framework.PutWAL(context.WithoutCancel(ctx), l.storage, l.kind, intent)
+}
+
+// Delete removes an entry; one that is not there is no error.
+func (l intentLog[I]) Delete(ctx context.Context, id string) error {
 	if err := framework.DeleteWAL(context.WithoutCancel(ctx), l.storage, id); err != nil {
 		return fmt.Errorf("deleting the intent: %w", err)
 	}
 	return nil
-}
-
-// creationLog keeps intents of creations beside them.
-type creationLog struct{ storage logical.Storage }
-
-func (l creationLog) Put(ctx context.Context, i creation.Intent) (string, error) {
-	return framework.PutWAL(context.WithoutCancel(ctx), l.storage, walCreation, i)
-}
-
-func (l creationLog) Delete(ctx context.Context, id string) error {
-	return intentLog(l).Delete(ctx, id)
 }
 
 // unfinishedWork is what the log has.

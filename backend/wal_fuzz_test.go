@@ -20,10 +20,10 @@ func loggedEntries(f *testing.F) (entries [][]byte) {
 	f.Helper()
 	ctx, storage := context.Background(), &logical.InmemStorage{}
 	r := rotation.Intent{TenantID: testTenant, Incarnation: "i", RotationID: "rot-1", KeyID: "dek-1"}
-	_, err := intentLog{storage}.Put(ctx, r)
+	_, err := rotationLog(storage).Put(ctx, r)
 	require.NoError(f, err)
 	c := creation.Intent{TenantID: testTenant, Incarnation: "i"}
-	_, err = creationLog{storage}.Put(ctx, c)
+	_, err = creationLog(storage).Put(ctx, c)
 	require.NoError(f, err)
 	ids, err := framework.ListWAL(ctx, storage)
 	require.NoError(f, err)
