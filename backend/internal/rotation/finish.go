@@ -27,7 +27,7 @@ func (r *Run) Finish(ctx context.Context) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	pending, err := r.unseen(ctx, t, config)
+	pending, err := r.unseen(ctx, t, config.RetiredKeyRetention > 0)
 	if err != nil || len(pending) > 0 {
 		return false, err
 	}
@@ -37,7 +37,7 @@ func (r *Run) Finish(ctx context.Context) (done bool, err error) {
 	case r.phase == store.RollingBack:
 		err = r.rollBack(ctx, t)
 	default:
-		err = r.retire(ctx, t, config)
+		err = r.retire(ctx, t, config.RetiredKeyRetention)
 	}
 	return err == nil, err
 }
@@ -46,8 +46,8 @@ func (r *Run) Finish(ctx context.Context) (done bool, err error) {
 // kept for a while, settles when they go. Before a key is destroyed one Put says
 // that the rotation cannot be cancelled any more. If none is, the Put that ends
 // the rotation says so as well: until then a cancel finds everything it needs.
-func (r *Run) retire(ctx context.Context, t *store.Tenant, config store.Config) error {
-	if config.RetiredKeyRetention == 0 && t.Rotation.Phase != store.Retiring {
+func (r *Run) retire(ctx context.Context, t *store.Tenant, retention time.Duration) error {
+	if retention == 0 && t.Rotation.Phase != store.Retiring {
 		next := t.Clone()
 		next.Rotation.Phase = store.Retiring
 		if err := r.e.store.Commit(ctx, t, next); err != nil {
@@ -62,8 +62,8 @@ func (r *Run) retire(ctx context.Context, t *store.Tenant, config store.Config) 
 		if v.Number == r.target || v.State == keyring.Destroyed {
 			continue
 		}
-		if config.RetiredKeyRetention > 0 && !v.PageKeyDestroyed {
-			r.keep(next.Keys.Find(v.Number), config.RetiredKeyRetention)
+		if retention > 0 && !v.PageKeyDestroyed {
+			r.keep(next.Keys.Find(v.Number), retention)
 			continue
 		}
 		if err := r.e.destroy(ctx, next, v); err != nil {

@@ -110,10 +110,12 @@ func (r *Run) Pending(ctx context.Context) ([]store.PageRef, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.unseen(ctx, t, config)
+	return r.unseen(ctx, t, config.RetiredKeyRetention > 0)
 }
 
-func (r *Run) unseen(ctx context.Context, t *store.Tenant, c store.Config) ([]store.PageRef, error) {
+// unseen lists the pages afresh and returns those of which not enough is known;
+// keyStays says that the key that is left stays for some days.
+func (r *Run) unseen(ctx context.Context, t *store.Tenant, keyStays bool) ([]store.PageRef, error) {
 	refs, err := r.e.store.ListPages(ctx, t)
 	if err != nil {
 		return nil, err
@@ -123,7 +125,7 @@ func (r *Run) unseen(ctx context.Context, t *store.Tenant, c store.Config) ([]st
 	var pending []store.PageRef
 	for _, ref := range refs {
 		_, failed := r.failures[ref.Place]
-		if ref.Leftover || !failed && !r.sure(ref.Place, c) {
+		if ref.Leftover || !failed && !r.sure(ref.Place, keyStays) {
 			pending = append(pending, ref)
 		}
 	}
@@ -133,9 +135,8 @@ func (r *Run) unseen(ctx context.Context, t *store.Tenant, c store.Config) ([]st
 // sure reports whether enough is known of a page. To have put it is enough where
 // all pages are read again before the old key is destroyed, some days later, and
 // after a cancel; where the key goes at once, the page must have been read since.
-func (r *Run) sure(p store.Place, c store.Config) bool {
+func (r *Run) sure(p store.Place, keyStays bool) bool {
 	how, seen := r.seen[p]
-	keyStays := c.RetiredKeyRetention > 0
 	return seen && (how == store.Stayed || keyStays || r.phase == store.RollingBack)
 }
 
