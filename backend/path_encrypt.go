@@ -118,15 +118,8 @@ func (b *backend) encrypt(ctx context.Context, req *logical.Request, d *framewor
 }
 
 func (b *backend) decrypt(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	id, err := tenantID(d)
+	_, batch, err := b.openRequest(ctx, d)
 	if err != nil {
-		return nil, err
-	}
-	batch, err := parseBatch(d, "ciphertext")
-	if err != nil {
-		return nil, err
-	}
-	if err := b.openAll(ctx, id, batch); err != nil {
 		return nil, err
 	}
 	batch.each(func(e *entry) error {
@@ -138,19 +131,23 @@ func (b *backend) decrypt(ctx context.Context, req *logical.Request, d *framewor
 }
 
 func (b *backend) rewrap(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	id, err := tenantID(d)
+	id, batch, err := b.openRequest(ctx, d)
 	if err != nil {
-		return nil, err
-	}
-	batch, err := parseBatch(d, "ciphertext")
-	if err != nil {
-		return nil, err
-	}
-	if err := b.openAll(ctx, id, batch); err != nil {
 		return nil, err
 	}
 	if err := b.sealAll(ctx, id, batch); err != nil {
 		return nil, err
 	}
 	return batch.answer(req)
+}
+
+// openRequest opens the ciphertexts that a request has, and returns whose they are.
+func (b *backend) openRequest(ctx context.Context, d *framework.FieldData) (id string, opened *batch, err error) {
+	if id, err = tenantID(d); err != nil {
+		return "", nil, err
+	}
+	if opened, err = parseBatch(d, "ciphertext"); err != nil {
+		return "", nil, err
+	}
+	return id, opened, b.openAll(ctx, id, opened)
 }
