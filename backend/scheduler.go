@@ -141,23 +141,22 @@ func (s *scheduler) serve(ctx, waiting context.Context, did *tally) error {
 		return err
 	}
 	did.asked.Store(0) // of a round that was overtaken
-	visit := func(ctx context.Context, a store.Appointment, did *tally) (time.Time, error) {
+	w := dayWalk{store: s.b.store, waiting: waiting, now: p.now, did: did}
+	w.visit = func(ctx context.Context, a store.Appointment, did *tally) (time.Time, error) {
 		return s.rotateIfDue(ctx, waiting, p, a, did)
 	}
 	today := store.DayOf(p.now)
 	// Whoever was asked for just now comes first.
 	for _, day := range []string{today, store.DayOf(p.now.AddDate(0, 0, -1))} {
-		if err := s.visitDay(ctx, waiting, store.DueOn, day, p.now, did, visit); err != nil {
+		if err := w.day(ctx, store.DueOn, day); err != nil {
 			return err
 		}
 	}
-	for _, x := range []struct {
-		index store.Index
-		last  string
-	}{{store.DueOn, p.lastDue(today)}, {store.RotatedOn, p.lastRotated()}} {
-		if err := s.days(ctx, waiting, x.index, x.last, p.now, did, visit); err != nil {
-			return err
-		}
+	if err := w.days(ctx, store.DueOn, p.lastDue(today)); err != nil {
+		return err
+	}
+	if err := w.days(ctx, store.RotatedOn, p.lastRotated()); err != nil {
+		return err
 	}
 	if waiting.Err() == nil && len(unfinished) == 0 {
 		return s.endCampaign(ctx, p, did)

@@ -21,23 +21,32 @@ const visitsInFlight = 64
 // changes before; the zero time is at the next tick.
 type visitor func(context.Context, store.Appointment, *tally) (again time.Time, err error)
 
-// days visits the tenants under the days of an index up to last, and moves the
-// index's floor up over days before today that have no hints left. When waiting
-// ends it visits no more.
-func (s *scheduler) days(ctx, waiting context.Context, i store.Index, last string, now time.Time, did *tally, visit visitor) error {
-	day, err := s.b.store.Floor(ctx, i)
+// dayWalk goes through the days of the indexes and visits those tenants whose time has
+// come.
+type dayWalk struct {
+	store   *store.Store
+	waiting context.Context // when it ends, nobody else is visited
+	now     time.Time
+	visit   visitor
+	did     *tally
+}
+
+// days goes through the days of an index up to last, and moves the index's floor up
+// over days before today that have no hints left.
+func (w dayWalk) days(ctx context.Context, i store.Index, last string) error {
+	day, err := w.store.Floor(ctx, i)
 	if err != nil || day == "" {
 		return err
 	}
-	today := store.DayOf(now)
-	for ; (day <= last || day < today) && waiting.Err() == nil; day = store.NextDay(day) {
-		shards, err := s.b.store.HintShards(ctx, i, day)
+	today := store.DayOf(w.now)
+	for ; (day <= last || day < today) && w.waiting.Err() == nil; day = store.NextDay(day) {
+		shards, err := w.store.HintShards(ctx, i, day)
 		if err != nil {
 			return err
 		}
 		if len(shards) == 0 {
 			if day < today {
-				if err := s.b.store.RaiseFloor(ctx, i, day); err != nil {
+				if err := w.store.RaiseFloor(ctx, i, day); err != nil {
 					return err
 				}
 			}
@@ -46,40 +55,39 @@ func (s *scheduler) days(ctx, waiting context.Context, i store.Index, last strin
 		if day > last {
 			return nil // there the floor stays
 		}
-		if err := s.visit(ctx, waiting, i, day, shards, now, did, visit); err != nil {
+		if err := w.shards(ctx, i, day, shards); err != nil {
 			return err
 		}
 	}
 	return ctx.Err()
 }
 
-// visitDay visits the tenants under one day.
-func (s *scheduler) visitDay(ctx, waiting context.Context, i store.Index, day string, now time.Time, did *tally, visit visitor) error {
-	shards, err := s.b.store.HintShards(ctx, i, day)
+// day goes through one day of an index.
+func (w dayWalk) day(ctx context.Context, i store.Index, day string) error {
+	shards, err := w.store.HintShards(ctx, i, day)
 	if err != nil {
 		return err
 	}
-	return s.visit(ctx, waiting, i, day, shards, now, did, visit)
+	return w.shards(ctx, i, day, shards)
 }
 
-// visit looks at those tenants of a day whose time has come, part by part, so
-// that the day need not be held in memory. One with trouble does not keep the
-// others waiting.
-func (s *scheduler) visit(ctx, waiting context.Context, i store.Index, day string, shards []string, now time.Time, did *tally, visit visitor) error {
+// shards goes through a day shard by shard, so that it need not be held in memory.
+// One tenant with trouble does not keep the others waiting.
+func (w dayWalk) shards(ctx context.Context, i store.Index, day string, shards []string) error {
 	var g errgroup.Group
 	g.SetLimit(visitsInFlight)
 	defer func() { _ = g.Wait() }() // errors are in the tally
-	for _, part := range shards {
-		due, err := s.b.store.Appointments(ctx, i, day, part, now)
+	for _, shard := range shards {
+		due, err := w.store.Appointments(ctx, i, day, shard, w.now)
 		if err != nil {
 			return err
 		}
 		for _, a := range due {
-			if waiting.Err() != nil {
+			if w.waiting.Err() != nil {
 				return ctx.Err()
 			}
 			g.Go(func() error {
-				s.visitOne(ctx, a, did, visit)
+				w.tenant(ctx, a)
 				return nil
 			})
 		}
@@ -87,15 +95,15 @@ func (s *scheduler) visit(ctx, waiting context.Context, i store.Index, day strin
 	return ctx.Err()
 }
 
-// visitOne looks at a tenant. With trouble it is there again at the next look.
-func (s *scheduler) visitOne(ctx context.Context, a store.Appointment, did *tally, visit visitor) {
-	again, err := visit(ctx, a, did)
+// tenant visits one. With trouble it is there again at the next look.
+func (w dayWalk) tenant(ctx context.Context, a store.Appointment) {
+	again, err := w.visit(ctx, a, w.did)
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
-		did.trouble(err)
+		w.did.trouble(err)
 	case !again.IsZero():
-		s.b.store.LookAgain(a, again)
+		w.store.LookAgain(a, again)
 	}
 }
 

@@ -21,19 +21,18 @@ const lookOverEvery = 24 * time.Hour
 func (s *scheduler) upkeep(ctx context.Context, did *tally) error {
 	now := s.b.now()
 	s.replaceWorn(ctx, did)
-	return errors.Join(
-		s.days(ctx, ctx, store.UpkeepOn, store.DayOf(now), now, did, s.keepUp),
-		s.lookOver(ctx, now, did),
-	)
+	w := dayWalk{store: s.b.store, waiting: ctx, now: now, visit: s.keepUp, did: did}
+	return errors.Join(w.days(ctx, store.UpkeepOn, store.DayOf(now)), s.lookOver(ctx, now, did))
 }
 
 // lookOver drops hints that are wanted no more and that only status counts.
 func (s *scheduler) lookOver(ctx context.Context, now time.Time, did *tally) error {
-	check := func(ctx context.Context, a store.Appointment, _ *tally) (time.Time, error) {
+	w := dayWalk{store: s.b.store, waiting: ctx, now: now, did: did}
+	w.visit = func(ctx context.Context, a store.Appointment, _ *tally) (time.Time, error) {
 		return now.Add(lookOverEvery), s.dropIfStale(ctx, a.Hint, nil)
 	}
 	for _, i := range []store.Index{store.FailedNow, store.IdleNow} {
-		if err := s.visitDay(ctx, ctx, i, store.AnyDay, now, did, check); err != nil {
+		if err := w.day(ctx, i, store.AnyDay); err != nil {
 			return err
 		}
 	}
@@ -42,7 +41,7 @@ func (s *scheduler) lookOver(ctx context.Context, now time.Time, did *tally) err
 	if err != nil {
 		return err
 	}
-	return s.days(ctx, ctx, store.AgedOn, first, now, did, check)
+	return w.days(ctx, store.AgedOn, first)
 }
 
 func (s *scheduler) keepUp(ctx context.Context, a store.Appointment, did *tally) (time.Time, error) {
