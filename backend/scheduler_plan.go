@@ -31,6 +31,9 @@ func (s *scheduler) plan(ctx context.Context) (plan, error) {
 // before, everyone is to be looked at again.
 func (s *scheduler) newPlan(ctx context.Context) (plan, error) {
 	p, err := s.plan(ctx)
+	if err == nil {
+		err = s.notAhead(ctx, &p)
+	}
 	if err != nil {
 		return p, err
 	}
@@ -41,6 +44,20 @@ func (s *scheduler) newPlan(ctx context.Context) (plan, error) {
 	}
 	s.planned, s.lastRun = p, p.now
 	return p, nil
+}
+
+// notAhead brings the time before which keys are too old back to now, if the clock has
+// been set back since: a key that is made now would be too old again at once.
+func (s *scheduler) notAhead(ctx context.Context, p *plan) (err error) {
+	if !p.settings.RotateBefore.After(p.now) {
+		return nil
+	}
+	p.settings, err = s.b.store.UpdateRotationSettings(ctx, func(now *store.RotationSettings) {
+		if now.RotateBefore.After(p.now) {
+			now.RotateBefore = p.now
+		}
+	})
+	return err
 }
 
 // lastRotated is the latest day of rotation on which a tenant may be due.
