@@ -135,8 +135,8 @@ func (s *Store) sameTenant(ctx context.Context, t *Tenant) (*Tenant, error) {
 	if err != nil {
 		return nil, err
 	}
-	if now.Incarnation != t.Incarnation {
-		return nil, ErrTenantNotFound
+	if now.Incarnation != t.Incarnation || now.State == TenantShredding {
+		return nil, ErrTenantNotFound // its keys are going, or gone
 	}
 	return now, nil
 }

@@ -96,6 +96,11 @@ func (s *Store) withPlacementKey(ctx context.Context, t *Tenant, w *working, f f
 	defer w.mu.Unlock()
 	if w.placement == nil {
 		key, err := s.openKey(ctx, t.Binding(t.PlacementKeyID, "", keyring.PlacementKey))
+		if KeyGone(err) {
+			if _, gone := s.sameTenant(ctx, t); gone != nil {
+				return gone
+			}
+		}
 		if err != nil {
 			return err
 		}
