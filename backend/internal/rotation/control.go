@@ -49,7 +49,7 @@ func (e *Engine) Do(ctx context.Context, tenantID, rotationID string, a Action) 
 	if t.Rotation == nil || t.Rotation.ID != rotationID {
 		return nil, nil, &StateError{fmt.Sprintf("rotation %s has ended: it is %s", rotationID, statusOf[r.Phase])}
 	}
-	if a == Cancel {
+	if a == Cancel && t.Rotation.Phase == store.Sweeping {
 		if err := e.mayGoBack(ctx, t); err != nil {
 			return nil, nil, err
 		}
