@@ -45,8 +45,14 @@ func (f *foreground) touch(now time.Time) {
 	f.noteRequest(now)
 }
 
+// idle reports whether nobody is being served, as far as a clock tells that may have
+// been set back.
+func (f *foreground) idle(now time.Time) bool {
+	return now.Before(f.last) || now.Sub(f.last) >= servedFor
+}
+
 func (f *foreground) noteRequest(now time.Time) {
-	if now.Sub(f.last) >= servedFor { // the first after a while
+	if f.idle(now) { // the first after a while
 		f.beside, f.since, f.reads, f.slow = besideRequests, now, 0, 0
 	}
 	f.last = now
@@ -76,7 +82,7 @@ func (f *foreground) read(now time.Time, took time.Duration) {
 func (f *foreground) pages(now time.Time, most int) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if now.Sub(f.last) >= servedFor {
+	if f.idle(now) {
 		return most
 	}
 	f.beside = min(f.beside, max(most, leastBeside))

@@ -38,7 +38,8 @@ func (s *steadySystem) LocalMount() bool { return s.localMount() }
 func (s *steadySystem) ReplicationState() consts.ReplicationState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now := s.now(); s.at.IsZero() || now.Sub(s.at) >= stateFor {
+	// A clock that was set back says nothing about how old it is.
+	if now := s.now(); s.at.IsZero() || now.Before(s.at) || now.Sub(s.at) >= stateFor {
 		s.state, s.at = s.SystemView.ReplicationState(), now
 	}
 	return s.state
