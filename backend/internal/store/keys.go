@@ -165,7 +165,9 @@ func (s *Store) aead(ctx context.Context, b keyring.Binding) (keyring.AEAD, erro
 		return nil, fmt.Errorf("%s: %w: %w", b.KeyID, ErrKeyDamaged, err)
 	}
 	a = s.counted(b, a)
-	s.keys.opened.Add(b.KeyID, a)
+	// One that was just made stays: an external key may have been made anew, in place
+	// of a hidden one that was read here before.
+	s.keys.opened.ContainsOrAdd(b.KeyID, a)
 	return a, nil
 }
 
