@@ -161,5 +161,8 @@ func (e *Engine) count(ctx context.Context, tenantID string) (store.Counts, erro
 		return store.Counts{}, nil
 	}
 	usage, err := e.store.Usage(ctx, t)
+	if errors.Is(err, store.ErrPageDamaged) {
+		return store.Counts{}, nil // what cannot be counted must not keep the keys
+	}
 	return usage.Items(), err
 }

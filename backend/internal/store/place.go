@@ -44,11 +44,11 @@ func (p Place) String() string { return "p" + string(p) }
 
 func parsePlace(name string) (Place, error) {
 	if len(name) == 0 || len(name) > 1+maxDepth || name[0] != 'p' {
-		return "", fmt.Errorf("page entry %q is not named after a place", name)
+		return "", fmt.Errorf("%w: entry %q is not named after a place", ErrPageDamaged, name)
 	}
 	for _, c := range name[1:] {
 		if c != '0' && c != '1' {
-			return "", fmt.Errorf("page entry %q is not named after a place", name)
+			return "", fmt.Errorf("%w: entry %q is not named after a place", ErrPageDamaged, name)
 		}
 	}
 	return Place(name[1:]), nil
