@@ -126,8 +126,8 @@ func (s *Store) hidden(ctx context.Context, w *working, p Place) (bool, error) {
 	if err := s.loadDirectory(ctx, w); err != nil {
 		return false, err
 	}
-	q, _, err := s.locate(ctx, w, p.first())
-	if err != nil || q != p {
+	q, empty, err := s.locate(ctx, w, p.first())
+	if err != nil || empty || q != p {
 		return false, err
 	}
 	raw, err := s.getPage(ctx, w.incarnation, p)
