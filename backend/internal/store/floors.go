@@ -5,8 +5,10 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"sync"
+	"time"
 )
 
 // floors are the days before which an index has no hints, so that a tick need
@@ -33,6 +35,11 @@ func (f *floors) read(ctx context.Context, s *Store) error {
 	if err != nil {
 		return err
 	}
+	for i, day := range stored {
+		if _, err := time.Parse(dayFormat, day); err != nil {
+			return fmt.Errorf("%s: the floor of %s is no day", floorsKey, i) // whoever goes on from it would not get on
+		}
+	}
 	if found {
 		if err := s.putJSON(ctx, floorsKey, stored); err != nil {
 			return err
@@ -51,6 +58,13 @@ func (f *floors) write(ctx context.Context, s *Store, i Index, day string) error
 	}
 	f.known = next
 	return nil
+}
+
+// drop lets the floors be read again.
+func (f *floors) drop() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.known = nil
 }
 
 // lower makes sure that the floor is not above a hint that is to be written.

@@ -113,6 +113,7 @@ func (s *Store) Invalidate(_ context.Context, key string) {
 		s.records.drop(path.Base(key))
 		s.roll.forget(path.Base(key))
 	case strings.HasPrefix(key, schedulePrefix):
+		s.floors.drop()
 		s.agenda.clear()
 	case strings.HasPrefix(key, pagePrefix):
 		s.pages.drop(key)
