@@ -117,7 +117,8 @@ func (r *Run) end(ctx context.Context, t, next *store.Tenant, how store.Phase) e
 	r.mu.Lock()
 	r.ended = &ended
 	r.mu.Unlock()
-	if r.noted.After(r.began) {
+	// A run before this one may have noted something, if there was time for it.
+	if r.noted.After(r.began) || r.began.Sub(ended.StartedAt) >= noteEvery {
 		if err := r.e.store.DeleteProgress(ctx, next); err != nil {
 			return err
 		}

@@ -45,6 +45,11 @@ func (e *Engine) Resume(ctx context.Context, intent Intent) (*Run, error) {
 			if err := e.store.Fence(ctx, t, intent.TenantID); err != nil {
 				return nil, err
 			}
+			if t.Rotation == nil {
+				if err := e.store.DeleteProgress(ctx, t); err != nil {
+					return nil, err
+				}
+			}
 			return nil, e.close(ctx, t, intent)
 		}
 	}

@@ -213,12 +213,15 @@ func (r *Run) read(ctx context.Context) (*store.Tenant, error) {
 	return r.tenant(ctx)
 }
 
+// noteEvery is how often progress is stored at most.
+const noteEvery = time.Second
+
 // NoteProgress stores how far the rotation is, at most once a second, unless
 // that is not known just now.
 func (r *Run) NoteProgress(ctx context.Context) error {
 	now := r.e.now()
 	r.mu.Lock()
-	due := now.Sub(r.noted) >= time.Second
+	due := now.Sub(r.noted) >= noteEvery
 	if due {
 		r.noted = now
 	}
