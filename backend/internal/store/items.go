@@ -53,8 +53,8 @@ func (s *Store) Names(ctx context.Context, t *Tenant, k Kind) ([]string, error) 
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(pagesInFlight)
 	for p, e := range leaves {
-		if e.known && e.Counts[k] == 0 {
-			continue // as it was when the list began
+		if e.known && e.Version > 0 && e.Counts[k] == 0 {
+			continue // as it was when the list began; a damaged page has version 0
 		}
 		g.Go(func() error {
 			l := listing{kind: k, from: p.first(), to: p.last()}
