@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
 )
 
 // A rotation that failed, whose old key was then destroyed by force, cannot be
@@ -69,5 +71,28 @@ func TestStatusOfManyTenants(t *testing.T) {
 		st = m.must(read, "status", nil)
 		require.Equal(t, tenants, st["overdue"])
 		require.Len(t, st["overdue_tenants"], maxOverdueListed)
+	})
+}
+
+// Progress that a process which died has noted goes with the rotation.
+func TestProgressGoesWithTheRotation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := filled(t, 400)
+		slowly(w.mount)
+		w.storage.Hook(func(string, string) { <-time.After(100 * time.Millisecond) })
+		w.rotate()
+		for range 100 {
+			advance(time.Second)
+			if len(w.disk.Keys("progress/")) > 0 {
+				break
+			}
+		}
+		require.NotEmpty(t, w.disk.Keys("progress/"))
+		w.crash()
+		w = w.on(openMount(t, w.disk, 0, faulty.None))
+		defer w.close()
+		advance(time.Minute)
+		require.Equal(t, "completed", w.status(w.rotations[0])["status"])
+		require.Empty(t, w.disk.Keys("progress/"))
 	})
 }

@@ -250,3 +250,23 @@ func TestRetryNeedsAKeyThatIsNotWorn(t *testing.T) {
 		w.atRest()
 	})
 }
+
+// To repeat a cancel while it is carried out changes nothing, and is no conflict.
+func TestRepeatedCancelOntoAKeyThatIsWornSince(t *testing.T) {
+	inFakeTime(t, func(m *mount) {
+		m.rotated(map[string]any{"key_type": "aes256-gcm"})
+		w := newWitness(m)
+		w.put("a", "1")
+		m.b.workers.pool.limit = func() int { return 1 }
+		m.b.workers.pool.request() // hold it
+		id := m.must(update, tenantPath("/dek/rotate"), nil)["rotation_id"].(string)
+		require.Equal(t, "rolling_back", m.must(update, action(id, "cancel"), nil)["status"])
+		m.b.store.LimitSeals(store.SealLimits{First: 1, Largest: 1, Soft: 1, Hard: 1 << 20})
+		for range 3 {
+			w.put("a", "2")
+		}
+		resp, err := m.call(update, action(id, "cancel"), nil)
+		require.Equal(t, 200, code(resp, err), "%v", err)
+		m.b.workers.pool.release()
+	})
+}

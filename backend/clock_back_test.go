@@ -1,0 +1,70 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/helper/consts"
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+)
+
+// rotations all=true by a clock that is ahead, which is then set right, as by a
+// failover to a node whose clock is: each key made since is older than asked for,
+// and must not be rotated again and again until the clock has caught up.
+func TestEveryoneIsRotatedOnceThoughTheClockWasAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, clock := onJumpy(t)
+		defer w.close()
+		w.storage.Hook(func(string, string) { <-time.After(time.Millisecond) })
+		clock.jump(30 * time.Second)
+		w.must(update, "rotations", map[string]any{"all": true, "reason": "leak"})
+		clock.jump(-30 * time.Second)
+		w.b.schedule.wake()
+		advance(10 * time.Second)
+		require.LessOrEqual(t, w.must(read, tenantPath("/dek"), nil)["current_version"], 3)
+	})
+}
+
+// changingSystem is of a node whose state changes.
+type changingSystem struct {
+	logical.StaticSystemView
+	state consts.ReplicationState
+}
+
+func (c *changingSystem) ReplicationState() consts.ReplicationState { return c.state }
+
+func TestStateIsReadAgainThoughTheClockWasSetBack(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	sys := new(changingSystem)
+	s := newSteadySystem(sys, func() time.Time { return now })
+	require.Equal(t, consts.ReplicationState(0), s.ReplicationState())
+	sys.state = consts.ReplicationPerformanceStandby
+	now = now.Add(-time.Hour)
+	s.ReplicationState()
+	now = now.Add(2 * time.Second)
+	require.Equal(t, consts.ReplicationPerformanceStandby, s.ReplicationState())
+}
+
+func TestRotationsYieldThoughTheClockWasSetBack(t *testing.T) {
+	const most = 32
+	var f foreground
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	f.touch(now)
+	now = now.Add(-time.Hour)
+	require.Equal(t, leastBeside, served(&f, &now, 5*time.Second, 2*slowRead, most), "reads are slow")
+}
+
+func TestRotationsStopYieldingThoughTheClockWasSetBack(t *testing.T) {
+	const most = 32
+	var f foreground
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	f.touch(now)
+	now = now.Add(-time.Hour)
+	now = now.Add(time.Minute)
+	require.Equal(t, most, f.pages(now, most), "a minute without requests")
+}

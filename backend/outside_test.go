@@ -1,0 +1,100 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+)
+
+// What cannot be counted is shredded all the same.
+func TestShredWithAnEntryThatIsNoPage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWitness(newMount(t))
+		w.create()
+		w.put("a", "1")
+		inc := w.record().Incarnation
+		w.close()
+		w.disk.Set("pages/"+inc+"/junk", []byte("x"))
+		w = w.on(openMount(t, w.disk, 0, faulty.None))
+		defer w.close()
+		_, err := w.call(del, tenantPath(""), map[string]any{"deletion_window": 0})
+		require.NoError(t, err)
+		for range 5 {
+			advance(time.Minute)
+			w.tick()
+		}
+		require.Empty(t, w.disk.Keys("keys/"), "the keys of a tenant that is to be shredded")
+	})
+}
+
+// What is written after a page was removed from outside is read again.
+func TestWriteAfterTheRootWasRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWitness(newMount(t))
+		defer w.close()
+		w.create()
+		w.put("a", "1")
+		w.disk.Set(w.disk.Keys("pages/")[0], nil)
+		w.must(update, itemPath("b"), secret("2"))
+		require.Equal(t, "2", w.value("b"))
+	})
+}
+
+func TestListDoesNotPassOverADamagedPage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWitness(newMount(t))
+		w.create()
+		w.put("a", "1")
+		w.close()
+		key := w.disk.Keys("pages/")[0]
+		page := w.disk.Value(key)
+		page[0] ^= 0x80 // the format
+		w.disk.Set(key, page)
+		w = w.on(openMount(t, w.disk, 0, faulty.None))
+		defer w.close()
+		resp, err := w.call(list, tenantPath("/secrets"), nil)
+		require.Equal(t, 500, code(resp, err), "the page does not open")
+		w.must(read, tenantPath(""), nil)
+		resp, err = w.call(list, tenantPath("/secrets"), nil)
+		require.Equal(t, 500, code(resp, err), "nor does it after it was counted: %v", resp)
+	})
+}
+
+// A floor that is no day does not keep a tick busy for ever.
+func TestFloorThatIsNoDay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMount(t)
+		m.must(update, tenantPath(""), nil)
+		m.close()
+		m.disk.Set("schedule/floors", []byte(`{"rotated":"2020-1-1"}`))
+		m = openMount(t, m.disk, 0, faulty.None)
+		defer m.close()
+		m.storage.Hook(func(string, string) { <-time.After(time.Millisecond) })
+		m.b.schedule.wake()
+		advance(2 * time.Second)
+		require.Less(t, m.storage.Ops(), 200)
+	})
+}
+
+func TestFloorsOfAnotherNode(t *testing.T) {
+	m := withTenant(t)
+	defer m.close()
+	ctx := context.Background()
+	first, err := m.b.store.Floor(ctx, store.RotatedOn)
+	require.NoError(t, err)
+	require.NotEmpty(t, first)
+	m.disk.Set("schedule/floors", []byte(`{"rotated":"2020-01-01"}`))
+	m.b.store.Invalidate(ctx, "schedule/floors")
+	now, err := m.b.store.Floor(ctx, store.RotatedOn)
+	require.NoError(t, err)
+	require.Equal(t, "2020-01-01", now)
+}
