@@ -75,7 +75,7 @@ func TestFloorThatIsNoDay(t *testing.T) {
 		m := newMount(t)
 		m.must(update, tenantPath(""), nil)
 		m.close()
-		m.disk.Set("schedule/floors", []byte(`{"rotated":"2020-1-1"}`))
+		m.disk.Set("schedule/floors", []byte(`{"rotated":"1999-1-1"}`))
 		m = openMount(t, m.disk, 0, faulty.None)
 		defer m.close()
 		m.storage.Hook(func(string, string) { <-time.After(time.Millisecond) })
