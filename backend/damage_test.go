@@ -4,6 +4,7 @@
 package backend
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -88,4 +89,26 @@ func TestMovedRecordIsRefused(t *testing.T) {
 		}
 	}
 	require.Equal(t, 1, opened)
+}
+
+// A record without an active version is damaged, and an error of its tenant's only.
+func TestRecordWithoutAnActiveVersionIsRefused(t *testing.T) {
+	inFakeTime(t, func(m *mount) {
+		m.must(update, itemPath("x"), secret("v"))
+		key := m.disk.Keys("tenants/")[0]
+		m.close()
+		active, other := []byte(`"state":"active"`), []byte(`"state":"deactivated"`)
+		record := bytes.ReplaceAll(m.disk.Value(key), active, other)
+		m.disk.Set(key, bytes.Replace(record, other, active, 1)) // the tenant's own stands first
+		re := openMount(t, m.disk, 0, faulty.None)
+		defer re.close()
+		for _, path := range []string{tenantPath(""), itemPath("x"), tenantPath("/dek")} {
+			_, err := re.call(read, path, nil)
+			require.ErrorContains(t, err, "has no active version")
+		}
+		_, err := re.call(update, tenantPath("/dek/rotate"), nil)
+		require.ErrorContains(t, err, "has no active version")
+		re.tick()
+		re.must(read, "status", nil)
+	})
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/helper/locksutil"
 	"github.com/hashicorp/vault/sdk/logical"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 )
@@ -62,6 +63,7 @@ type Store struct {
 	pages    *pageCache
 	tenants  *registry
 	batches  batches
+	headers  *semaphore.Weighted
 }
 
 // New returns a Store over storage. defaultOrgID is the organization's ID until
@@ -77,6 +79,7 @@ func New(storage logical.Storage, defaultOrgID string) *Store {
 		records:     newRecordCache(),
 		pages:       newPageCache(cachedPageBytes),
 		tenants:     newRegistry(),
+		headers:     semaphore.NewWeighted(headersInFlight),
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 )
 
 // Tenant reads the record of a tenant, which is shared: to change it, clone it.
@@ -44,6 +46,9 @@ func (s *Store) readTenant(ctx context.Context, tenantID string) (*Tenant, error
 		// The record leads to keys and pages: one that was moved here would open
 		// another tenant's data under this one's name.
 		return nil, fmt.Errorf("%w: that of tenant %s belongs to another tenant", errRecord, tenantID)
+	}
+	if t.State != TenantShredding && t.Keys.Match(func(v *keyring.Version) bool { return v.State == keyring.Active }) == nil {
+		return nil, fmt.Errorf("%w: that of tenant %s has no active version", errRecord, tenantID)
 	}
 	return t, nil
 }

@@ -10,7 +10,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// headersInFlight bounds the pages read at once to learn their headers.
+// headersInFlight bounds the pages read at once to learn their headers: of one tenant,
+// and of all together when they are counted, as after a start that finds many
+// rotations unfinished.
 const headersInFlight = 32
 
 // Usage says what each key version of a tenant holds.
@@ -73,7 +75,13 @@ func (s *Store) readHeaders(ctx context.Context, w *working) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(headersInFlight)
 	for _, p := range places {
-		g.Go(func() error { return s.readHeader(ctx, w, generation, p) })
+		g.Go(func() error {
+			if err := s.headers.Acquire(ctx, 1); err != nil {
+				return err
+			}
+			defer s.headers.Release(1)
+			return s.readHeader(ctx, w, generation, p)
+		})
 	}
 	return g.Wait()
 }

@@ -69,6 +69,7 @@ func (r *registry) evict() {
 	const tenth = openTenants / 10
 	for inc, w := range r.open {
 		if w.users == 0 && w.used+openTenants-tenth < r.clock {
+			clear(w.placement)
 			delete(r.open, inc)
 		}
 	}
