@@ -47,6 +47,7 @@ var statuses = []struct {
 	{store.ErrItemNotFound, http.StatusNotFound, "item not found"},
 	{rotation.ErrNotFound, http.StatusNotFound, "rotation not found"},
 	{store.ErrNoKEK, http.StatusNotFound, ""},
+	{rotation.ErrNoRoom, http.StatusConflict, ""},
 	{store.ErrItemTooLarge, http.StatusRequestEntityTooLarge, ""},
 	{store.ErrRevision, http.StatusConflict, ""},
 	{keyring.ErrKeyType, http.StatusBadRequest, ""},

@@ -187,6 +187,18 @@ func (r *Ring) DestroyPageKey(number int, external bool, now time.Time) {
 	v.PageKeyDestroyed, v.DestroyAfter = true, time.Time{}
 }
 
+// ForgetOldest takes the oldest destroyed version out of the ring, ahead of time. It
+// returns that version, or nil if none is destroyed.
+func (r *Ring) ForgetOldest() *Version {
+	for i, v := range r.Versions {
+		if v.State == Destroyed {
+			r.Versions = slices.Delete(r.Versions, i, i+1)
+			return &v
+		}
+	}
+	return nil
+}
+
 func (r *Ring) forget() {
 	destroyed := 0
 	for i := range r.Versions {

@@ -19,6 +19,8 @@ var (
 	ErrNotFound = errors.New("rotation not found")
 	// ErrUnwanted reports a rotation that the request itself called off.
 	ErrUnwanted = errors.New("the rotation is not wanted any more")
+	// ErrNoRoom reports a tenant whose record cannot hold another version.
+	ErrNoRoom = errors.New("there is no room for another")
 	// ErrPaused reports a rotation that waits until it is resumed.
 	ErrPaused = errors.New("the rotation is paused")
 
@@ -155,13 +157,13 @@ func (e *Engine) mayStart(ctx context.Context, tenantID string, req *Request) (*
 	return t, nil, usage, err
 }
 
-// mustHaveRoom refuses a version more than the record can hold. It fails with a
-// [StateError].
+// mustHaveRoom refuses a version more than the record can hold. It fails with
+// [ErrNoRoom].
 func mustHaveRoom(t *store.Tenant) error {
-	full, err := t.Full()
-	if err == nil && full {
-		err = &StateError{fmt.Sprintf("%d versions of the key are kept, and there is no room for another: "+
-			"destroy old ones, or wait until retired_key_retention has passed", len(t.Keys.Versions))}
+	room, err := t.Clone().MakeRoom()
+	if err == nil && !room {
+		err = fmt.Errorf("%d versions of the key are kept, and %w: "+
+			"destroy old ones, or wait until retired_key_retention has passed", len(t.Keys.Versions), ErrNoRoom)
 	}
 	return err
 }
@@ -199,6 +201,9 @@ func (e *Engine) plan(t *store.Tenant, req Request, items store.Counts) (*store.
 	}
 	now := e.now()
 	next := t.Clone()
+	if _, err := next.MakeRoom(); err != nil {
+		return nil, nil, err
+	}
 	from := *next.Keys.Active()
 	keyType := req.KeyType
 	if keyType == "" {

@@ -70,12 +70,21 @@ type Tenant struct {
 // settings and to delete the tenant. It is some 600 versions.
 const maxRecordBytes = 256 << 10
 
-// Full reports whether the record is too large for another version. It grows only
-// by versions that are not destroyed: by rotations within the retention, and by
-// those in use outside.
-func (t *Tenant) Full() (bool, error) {
+// MakeRoom makes room in the record for another version: if it is too large, it
+// forgets destroyed ones before there are 100 of them. It returns false if that is
+// not enough. What then fills the record are versions that are not destroyed: those
+// of rotations within the retention, and those in use outside.
+func (t *Tenant) MakeRoom() (bool, error) {
 	encoded, err := json.Marshal(t)
-	return len(encoded) >= maxRecordBytes, err
+	for over := len(encoded) - maxRecordBytes; err == nil && over >= 0; {
+		v := t.Keys.ForgetOldest()
+		if v == nil {
+			return false, nil
+		}
+		encoded, err = json.Marshal(v)
+		over -= len(encoded)
+	}
+	return err == nil, err
 }
 
 // Clone returns a copy of t to change: what was read stays as it is until the
