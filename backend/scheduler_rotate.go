@@ -33,13 +33,12 @@ func (s *scheduler) rotateIfDue(ctx, waiting context.Context, p plan, a store.Ap
 	if err := s.budget.acquire(waiting); err != nil {
 		return time.Time{}, nil //nolint:nilerr // the round begins anew, or the engine stops
 	}
-	return time.Time{}, s.serveNow(ctx, a.TenantID, s.giveBack, did)
+	return time.Time{}, s.serveNow(ctx, a.TenantID, s.budget.release, did)
 }
 
-// giveBack gives a place in the budget back. With the last, everyone who was to be
-// rotated may have been: a round is to find that out.
-func (s *scheduler) giveBack() {
-	s.budget.release()
+// rotationEnded lets a round find out whether everyone who was to be rotated has been,
+// if no other rotation is under way.
+func (s *scheduler) rotationEnded() {
 	s.mu.Lock()
 	everyone := !s.planned.settings.RotateBefore.IsZero()
 	s.mu.Unlock()
@@ -91,7 +90,7 @@ func (s *scheduler) start(ctx context.Context, t *store.Tenant, req rotation.Req
 	}
 	req.InitiatedBy = store.Initiator{ID: "system", Name: "system"}
 	r, intent, err := s.b.engine.Start(ctx, t.ID, req)
-	s.carryOut(intent, release) // even after an error: then this undoes what it had begun
+	s.carryOut(intent, err, release) // even after an error: then this undoes what it had begun
 	if err == nil && intent != nil {
 		did.rotated.Add(1)
 		s.b.Logger().Info("rotation started", "tenant_id", t.ID, "rotation_id", r.ID, "trigger", triggerScheduled)
@@ -102,7 +101,7 @@ func (s *scheduler) start(ctx context.Context, t *store.Tenant, req rotation.Req
 // tryAgain lets t's latest rotation, which failed, go on.
 func (s *scheduler) tryAgain(ctx context.Context, t *store.Tenant, stillDue func(*store.Tenant) bool, release func(), did *tally) error {
 	r, intent, err := s.b.engine.TryAgain(ctx, t.ID, stillDue)
-	s.carryOut(intent, release)
+	s.carryOut(intent, err, release)
 	if err == nil {
 		did.repeated.Add(1)
 		s.b.Logger().Info("rotation changed", "tenant_id", t.ID, "rotation_id", r.ID,
@@ -111,12 +110,20 @@ func (s *scheduler) tryAgain(ctx context.Context, t *store.Tenant, stillDue func
 	return passOver(err)
 }
 
-func (s *scheduler) carryOut(i *rotation.Intent, then func()) {
+// carryOut works on what was begun, and calls release once that is over. Only the
+// end of a rotation makes it worth to look again before the next tick: who could not
+// be rotated cannot be a moment later, either.
+func (s *scheduler) carryOut(i *rotation.Intent, err error, release func()) {
 	if i == nil {
-		then()
+		release()
 		return
 	}
-	s.b.workers.carryOutThen(*i, then)
+	s.b.workers.carryOutThen(*i, func() {
+		release()
+		if err == nil {
+			s.rotationEnded()
+		}
+	})
 }
 
 // passOver makes nothing of an error that says that somebody else was first, or
