@@ -39,7 +39,7 @@ type Config struct {
 	OrgID string `json:"org_id"`
 	// RotationParallelism is how many pages are in flight over all tenants.
 	RotationParallelism int `json:"rotation_parallelism"`
-	// MaxItemBytes bounds an encoded item, data and metadata together.
+	// MaxItemBytes bounds an encoded item: name, data and metadata together.
 	MaxItemBytes int `json:"max_item_bytes"`
 	// RetiredKeyRetention is how long the page key of a version that was rotated
 	// away is kept; 0 destroys it at once.

@@ -14,7 +14,7 @@ type edit struct {
 	slots   slots
 	bytes   int // what the slots take, encoded
 	room    int // bytes that the slots may take together
-	maxItem int // bytes that an encoded item may have
+	maxItem int // bytes that what callers give of an item may have, encoded
 
 	done    []*Op // changes that the slots hold
 	changed bool
@@ -88,8 +88,9 @@ func (e *edit) put(i int, replace bool, op *Op, it *Item) (fits bool, err error)
 		return false, fmt.Errorf("encoding an item: %w", err)
 	}
 	if len(encoded) > e.maxItem {
-		return false, fmt.Errorf("%w: it has %d bytes encoded, of at most %d (max_item_bytes)",
-			ErrItemTooLarge, len(encoded), e.maxItem)
+		if err := it.mustBeWithin(e.maxItem); err != nil {
+			return false, err
+		}
 	}
 	sl := slot{Hash: op.hash, Kind: op.Kind, Item: encoded}
 	bytes := e.bytes + sl.size()

@@ -77,6 +77,20 @@ func (it *Item) encode() ([]byte, error) {
 	return cbor.Marshal(r)
 }
 
+// mustBeWithin bounds what callers give of an item: name, data and metadata. What the
+// engine notes beside them grows with the item's changes, by some 50 bytes at most,
+// and must not keep from being written again what was accepted before.
+func (it *Item) mustBeWithin(most int) error {
+	given, err := cbor.Marshal(itemRecord{Name: it.Name, Data: it.Data, Metadata: it.Metadata})
+	if err != nil {
+		return fmt.Errorf("encoding an item: %w", err)
+	}
+	if len(given) > most {
+		return fmt.Errorf("%w: it has %d bytes encoded, of at most %d (max_item_bytes)", ErrItemTooLarge, len(given), most)
+	}
+	return nil
+}
+
 func decodeItem(b []byte) (*Item, error) {
 	var r itemRecord
 	if err := cbor.Unmarshal(b, &r); err != nil {
