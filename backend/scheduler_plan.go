@@ -6,6 +6,7 @@ package backend
 import (
 	"context"
 	"hash/fnv"
+	"strings"
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
@@ -31,9 +32,6 @@ func (s *scheduler) plan(ctx context.Context) (plan, error) {
 // before, everyone is to be looked at again.
 func (s *scheduler) newPlan(ctx context.Context) (plan, error) {
 	p, err := s.plan(ctx)
-	if err == nil {
-		err = s.notAhead(ctx, &p)
-	}
 	if err != nil {
 		return p, err
 	}
@@ -44,20 +42,6 @@ func (s *scheduler) newPlan(ctx context.Context) (plan, error) {
 	}
 	s.planned, s.lastRun = p, p.now
 	return p, nil
-}
-
-// notAhead brings the time before which keys are too old back to now, if the clock has
-// been set back since: a key that is made now would be too old again at once.
-func (s *scheduler) notAhead(ctx context.Context, p *plan) (err error) {
-	if !p.settings.RotateBefore.After(p.now) {
-		return nil
-	}
-	p.settings, err = s.b.store.UpdateRotationSettings(ctx, func(now *store.RotationSettings) {
-		if now.RotateBefore.After(p.now) {
-			now.RotateBefore = p.now
-		}
-	})
-	return err
 }
 
 // lastRotated is the latest day of rotation on which a tenant may be due.
@@ -127,8 +111,13 @@ func (p plan) dueAt(t *store.Tenant) time.Time {
 
 // asked reports whether t is among everyone who is to be rotated.
 func (p plan) asked(t *store.Tenant) bool {
-	return t.State == store.TenantActive && !t.RotationPaused && t.LastRotatedAt().Before(p.settings.RotateBefore)
+	return t.State == store.TenantActive && !t.RotationPaused && t.LastRotatedAt().Before(p.settings.RotateBefore) &&
+		!strings.HasPrefix(t.Keys.Active().IdempotencyKey, p.askedKey())
 }
+
+// askedKey is how idempotency keys begin of rotations of everyone. A key that one of
+// them has made is not too old, even if by a clock that was set back since it is.
+func (p plan) askedKey() string { return "everyone/" + p.settings.RotateRequest + "/" }
 
 // putOff reports whether t's rotation was cancelled since everyone was to be
 // rotated, and so waits. A failure before that does not put it off: one try in

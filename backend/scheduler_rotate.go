@@ -72,10 +72,14 @@ func (s *scheduler) serveNow(ctx context.Context, tenantID string, release func(
 	case tryAgain:
 		return s.tryAgain(ctx, t, stillDue, release, did)
 	default:
-		return s.start(ctx, t, rotation.Request{
+		req := rotation.Request{
 			Reason: reason, Repeats: what == rotateInTime,
 			Unless: func(t *store.Tenant) bool { return !stillDue(t) },
-		}, release, did)
+		}
+		if p.asked(t) {
+			req.IdempotencyKey = fmt.Sprintf("%s%d", p.askedKey(), t.Keys.Next)
+		}
+		return s.start(ctx, t, req, release, did)
 	}
 }
 
@@ -84,9 +88,11 @@ func (s *scheduler) serveNow(ctx context.Context, tenantID string, release func(
 func (s *scheduler) start(ctx context.Context, t *store.Tenant, req rotation.Request, release func(), did *tally) error {
 	req.Trigger = triggerScheduled
 	// One for each due date: looked at twice, a tenant is rotated once.
-	req.IdempotencyKey = fmt.Sprintf("schedule/%s/%d", t.Keys.Active().KeyID, t.Keys.Next)
-	if t.RotateRequest != "" {
+	switch {
+	case t.RotateRequest != "":
 		req.IdempotencyKey = t.RotateRequest
+	case req.IdempotencyKey == "":
+		req.IdempotencyKey = fmt.Sprintf("schedule/%s/%d", t.Keys.Active().KeyID, t.Keys.Next)
 	}
 	req.InitiatedBy = store.Initiator{ID: "system", Name: "system"}
 	r, intent, err := s.b.engine.Start(ctx, t.ID, req)
