@@ -74,6 +74,27 @@ func TestStatusOfManyTenants(t *testing.T) {
 	})
 }
 
+// Progress goes, too, of a rotation whose end was broken off after it was stored.
+func TestProgressOfARotationThatHasEndedGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := filled(t, 400)
+		slowly(w.mount)
+		w.storage.Hook(func(string, string) { <-time.After(100 * time.Millisecond) })
+		w.storage.Fail(on("delete", "progress/", faulty.Before))
+		w.rotate()
+		for w.record().Rotation != nil {
+			advance(time.Second)
+		}
+		require.NotEmpty(t, w.disk.Keys("progress/"))
+		w.crash()
+		w = w.on(openMount(t, w.disk, 0, faulty.None))
+		defer w.close()
+		advance(time.Minute)
+		require.Equal(t, "completed", w.status(w.rotations[0])["status"])
+		require.Empty(t, w.disk.Keys("progress/"))
+	})
+}
+
 // Progress that a process which died has noted goes with the rotation.
 func TestProgressGoesWithTheRotation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
