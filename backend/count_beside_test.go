@@ -33,7 +33,9 @@ func TestCountingBesideWritesOfHiddenPages(t *testing.T) {
 	for n := range tenants {
 		path := "tenants/" + tenantN(n)
 		for _, r := range []request{
-			{op: read, path: path}, {op: read, path: path + "/dek"}, {op: update, path: path + "/dek/rotate"},
+			{op: read, path: path},
+			{op: read, path: path + "/dek"},
+			{op: update, path: path + "/dek/rotate"},
 			{op: update, path: path + "/secrets/y", data: secret(fmt.Sprint(n))},
 		} {
 			wg.Go(func() {
