@@ -74,7 +74,7 @@ plugin_sha256() {
 # tells Vault its version when it is registered, so there may be several.
 catalog_entry() {
 	catalog=$(read_field detailed sys/plugins/catalog)
-	echo "$catalog" | tr '[' '\n' |
+	printf '%s\n' "$catalog" | tr '[' '\n' |
 		grep " name:$PLUGIN_NAME .*sha256:$1 .*type:secret" |
 		sed -n 's/.* \(version:[^] ]*\).*/\1/p' | tail -n 1
 }

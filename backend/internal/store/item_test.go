@@ -30,6 +30,11 @@ func TestItemsComeBackAsTheyWere(t *testing.T) {
 	}
 }
 
+func TestItemWithARequestIDThatIsNoText(t *testing.T) {
+	_, err := (&Item{Name: "n", Data: []byte("{}"), RequestID: "\xff#1"}).encode()
+	require.ErrorContains(t, err, "request ID is malformed")
+}
+
 // Items written before UUIDs were packed have them as text, and both times.
 func TestItemWithATextRequestID(t *testing.T) {
 	const request = "0f8fad5b-d9cb-469f-a165-70867728950e#1"

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/google/uuid"
@@ -25,6 +26,9 @@ type requestID string
 func (id requestID) MarshalCBOR() ([]byte, error) {
 	if packed := id.pack(); packed != nil {
 		return cbor.Marshal(packed)
+	}
+	if !utf8.ValidString(string(id)) {
+		return nil, errRequestID // it would not decode, nor would its item
 	}
 	return cbor.Marshal(string(id))
 }

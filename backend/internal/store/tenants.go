@@ -47,7 +47,7 @@ func (s *Store) readTenant(ctx context.Context, tenantID string) (*Tenant, error
 		// another tenant's data under this one's name.
 		return nil, fmt.Errorf("%w: that of tenant %s belongs to another tenant", errRecord, tenantID)
 	}
-	if t.State != TenantShredding && t.Keys.Match(func(v *keyring.Version) bool { return v.State == keyring.Active }) == nil {
+	if t.State == TenantActive && t.Keys.Match(func(v *keyring.Version) bool { return v.State == keyring.Active }) == nil {
 		return nil, fmt.Errorf("%w: that of tenant %s has no active version", errRecord, tenantID)
 	}
 	return t, nil
