@@ -58,13 +58,7 @@ func TestEveryoneButOneWhoseRecordIsFull(t *testing.T) {
 // Nor does one whose pages cannot be listed.
 func TestEveryoneButOneWhosePagesCannotBeListed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWitness(newMount(t))
-		w.create()
-		w.put("a", "1")
-		inc := w.record().Incarnation
-		w.close()
-		w.disk.Set("pages/"+inc+"/junk", []byte("x"))
-		w = w.on(openMount(t, w.disk, 0, faulty.None))
+		w := withJunk(t)
 		defer w.close()
 		advance(time.Hour)
 		w.storage.Hook(func(string, string) { <-time.After(time.Millisecond) })

@@ -85,13 +85,7 @@ func TestProgressOfARotationThatHasEndedGoes(t *testing.T) {
 		for w.record().Rotation != nil {
 			advance(time.Second)
 		}
-		require.NotEmpty(t, w.disk.Keys("progress/"))
-		w.crash()
-		w = w.on(openMount(t, w.disk, 0, faulty.None))
-		defer w.close()
-		advance(time.Minute)
-		require.Equal(t, "completed", w.status(w.rotations[0])["status"])
-		require.Empty(t, w.disk.Keys("progress/"))
+		w.leavesNoProgress()
 	})
 }
 
@@ -108,12 +102,19 @@ func TestProgressGoesWithTheRotation(t *testing.T) {
 				break
 			}
 		}
-		require.NotEmpty(t, w.disk.Keys("progress/"))
-		w.crash()
-		w = w.on(openMount(t, w.disk, 0, faulty.None))
-		defer w.close()
-		advance(time.Minute)
-		require.Equal(t, "completed", w.status(w.rotations[0])["status"])
-		require.Empty(t, w.disk.Keys("progress/"))
+		w.leavesNoProgress()
 	})
+}
+
+// leavesNoProgress lets the process die that has noted progress, and the next one
+// take over.
+func (w *witness) leavesNoProgress() {
+	w.t.Helper()
+	require.NotEmpty(w.t, w.disk.Keys("progress/"))
+	w.crash()
+	next := w.on(openMount(w.t, w.disk, 0, faulty.None))
+	defer next.close()
+	advance(time.Minute)
+	require.Equal(w.t, "completed", next.status(w.rotations[0])["status"])
+	require.Empty(w.t, next.disk.Keys("progress/"))
 }

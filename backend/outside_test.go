@@ -15,16 +15,23 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
+// withJunk is a witness of a tenant among whose pages lies an entry that is none, so
+// that they can neither be listed nor counted.
+func withJunk(t *testing.T) *witness {
+	t.Helper()
+	w := newWitness(newMount(t))
+	w.create()
+	w.put("a", "1")
+	inc := w.record().Incarnation
+	w.close()
+	w.disk.Set("pages/"+inc+"/junk", []byte("x"))
+	return w.on(openMount(t, w.disk, 0, faulty.None))
+}
+
 // What cannot be counted is shredded all the same.
 func TestShredWithAnEntryThatIsNoPage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWitness(newMount(t))
-		w.create()
-		w.put("a", "1")
-		inc := w.record().Incarnation
-		w.close()
-		w.disk.Set("pages/"+inc+"/junk", []byte("x"))
-		w = w.on(openMount(t, w.disk, 0, faulty.None))
+		w := withJunk(t)
 		defer w.close()
 		_, err := w.call(del, tenantPath(""), map[string]any{"deletion_window": 0})
 		require.NoError(t, err)
