@@ -165,7 +165,7 @@ func total(counts map[string]int) (n int) {
 // damageOn damages a page of a version, and forgets what is in memory of it.
 func (w *witness) damageOn(version int) {
 	w.t.Helper()
-	for _, key := range w.disk.Keys("pages/") {
+	for _, key := range w.pageKeys() {
 		if page := w.disk.Value(key); versionOf(page) == version {
 			page[len(page)-1] ^= 1
 			w.disk.Set(key, page)
@@ -178,13 +178,17 @@ func (w *witness) damageOn(version int) {
 
 // itemsOn counts the items of pages on a version, by their headers.
 func (m *mount) itemsOn(version int) (n int) {
-	for _, key := range m.disk.Keys("pages/") {
+	for _, key := range m.pageKeys() {
 		page := m.disk.Value(key)
 		if versionOf(page) != version {
 			continue
 		}
+		header := page
+		if delta := m.disk.Value(deltaOf(key)); belongs(delta, page) {
+			header = delta
+		}
 		for i := range countedKinds {
-			n += int(binary.BigEndian.Uint32(page[5+4*i:]))
+			n += int(binary.BigEndian.Uint32(header[5+4*i:]))
 		}
 	}
 	return n

@@ -51,7 +51,7 @@ func (w *walk) holdEnd() (release func()) {
 	})
 	w.request()
 	require.EqualValues(w.t, 3, looks.Load())
-	require.Equal(w.t, map[int]int{2: len(w.disk.Keys("pages/"))}, w.pagesOnDisk())
+	require.Equal(w.t, map[int]int{2: len(w.pageKeys())}, w.pagesOnDisk())
 	return func() { close(on) }
 }
 
@@ -67,7 +67,7 @@ func (w *walk) holdRetiring() (release func()) {
 // pagesOnDisk counts the pages on each version.
 func (m *mount) pagesOnDisk() map[int]int {
 	on := map[int]int{}
-	for _, key := range m.disk.Keys("pages/") {
+	for _, key := range m.pageKeys() {
 		on[versionOf(m.disk.Value(key))]++
 	}
 	return on

@@ -6,6 +6,7 @@ package backend
 import (
 	"context"
 	"math"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -39,6 +40,7 @@ func (b *backend) on(h handler, name, summary string, responses map[int][]framew
 	return &framework.PathOperation{
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: "dek", OperationVerb: verb, OperationSuffix: object},
 		Callback: func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+			growStack()
 			resp, err := h(ctx, req, d)
 			if err == nil {
 				return resp, nil
@@ -56,6 +58,16 @@ func (b *backend) on(h handler, name, summary string, responses map[int][]framew
 		ForwardPerformanceStandby:   true,
 		ForwardPerformanceSecondary: true,
 	}
+}
+
+// growStack makes the goroutine's stack as large as most requests need it: in
+// steps on the way it would be copied three times, the last with some fifty frames
+// on it. That took a twelfth of the processor time of a write.
+//
+//go:noinline
+func growStack() byte {
+	var frame [16 << 10]byte
+	return frame[len(os.Args)%len(frame)] // or the compiler leaves the frame out
 }
 
 // tenantID returns the tenant that the path names, if it is a UUID in lower

@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"hash"
+	"path"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -79,15 +80,18 @@ func (m *mount) imports(key []byte) map[string]any {
 func (m *mount) onKey(key []byte) {
 	m.t.Helper()
 	rec := newWitness(m).record()
-	pages := m.disk.Keys("pages/" + rec.Incarnation + "/")
-	require.NotEmpty(m.t, pages)
-	for _, name := range pages {
-		const headerBytes = 17
-		page := m.disk.Value(name)
-		place := strings.TrimPrefix(name, "pages/"+rec.Incarnation+"/p")
-		_, err := reference.Open(string(rec.Keys.Active().KeyType), key, page[headerBytes:], reference.AssociatedData(
-			"vault-plugin-dek/page/v1", rec.ID, rec.Incarnation, place, string(page[:headerBytes])))
+	opens := func(name, label string, headerBytes int) {
+		entry := m.disk.Value(name)
+		_, err := reference.Open(string(rec.Keys.Active().KeyType), key, entry[headerBytes:], reference.AssociatedData(
+			label, rec.ID, rec.Incarnation, path.Base(name)[1:], string(entry[:headerBytes])))
 		require.NoError(m.t, err, name)
+	}
+	require.NotEmpty(m.t, m.pageKeys())
+	for _, name := range m.pageKeys() {
+		opens(name, "vault-plugin-dek/page/v1", headerLength)
+	}
+	for _, name := range m.deltaKeys() {
+		opens(name, "vault-plugin-dek/delta/v1", headerLength+16)
 	}
 }
 

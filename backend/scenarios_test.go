@@ -199,6 +199,86 @@ var scenarios = []scenario{
 		},
 	},
 	{
+		name: "write into deltas",
+		before: func(w *witness) {
+			w.create()
+			w.bulk(8, 3000)
+		},
+		act: func(w *witness) {
+			w.deltas()
+			w.remove("bulk/3")
+			w.put("bulk/2", "the page is put since, so this is its delta again")
+			w.put("bulk/4", filler("large", 5000))
+			w.put("bulk/5", "one more")
+		},
+		twice: true,
+	},
+	{
+		name: "write into deltas, and split",
+		before: func(w *witness) {
+			w.create()
+			w.bulk(8, 3000)
+		},
+		act: func(w *witness) {
+			w.deltas()
+			w.put("splits", filler("splits", 20_000))
+			w.deltas()
+			w.rotate()
+			w.put("bulk/1", "beside the rotation")
+			advance(time.Second)
+		},
+		twice: true,
+	},
+	{
+		name: "write into deltas, and rotate twice",
+		before: func(w *witness) {
+			w.create()
+			w.bulk(16, 3000)
+			w.must(logical.UpdateOperation, "config", map[string]any{"retired_key_retention": "1h"})
+		},
+		act: func(w *witness) {
+			w.deltas()
+			w.rotate()
+			w.deltas()
+			advance(time.Second)
+			w.deltas()
+			w.rotate()
+			advance(time.Second)
+		},
+	},
+	{
+		name: "write into deltas, rotate, and cancel",
+		before: func(w *witness) {
+			w.create()
+			w.bulk(16, 3000)
+		},
+		act: func(w *witness) {
+			w.deltas()
+			w.midSweep(func() {
+				w.deltas()
+				w.act("cancel", "rolled_back")
+				w.deltas()
+			})
+			advance(time.Second)
+			w.deltas()
+		},
+		twice: true,
+	},
+	{
+		name: "write into deltas, and shred",
+		before: func(w *witness) {
+			w.create()
+			w.bulk(8, 3000)
+		},
+		act: func(w *witness) {
+			w.deltas()
+			w.deleteTenant("0")
+			w.create()
+			w.put("bulk/1", "of the new tenant")
+			advance(time.Second)
+		},
+	},
+	{
 		name: "delete and restore",
 		before: func(w *witness) {
 			w.create()

@@ -66,7 +66,7 @@ func TestLeftoverThatCountsIsNotDeleted(t *testing.T) {
 		_, release := w.holdRotation()
 		w.put("splits", filler("splits", 33_000))
 		require.Len(t, w.allowed["splits"], 1)
-		for _, key := range w.disk.Keys("pages/") {
+		for _, key := range w.pageKeys() {
 			require.False(t, strings.HasSuffix(key, "/p"), "it has split")
 		}
 		release()

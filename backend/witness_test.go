@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing/synctest"
@@ -93,6 +94,16 @@ func (w *witness) put(item, value string) {
 	})
 }
 
+// deltas writes items such that pages of some large items get deltas: first comes
+// the page, since a process gives deltas only to what it has put itself.
+func (w *witness) deltas() {
+	for i := range 4 {
+		w.put(fmt.Sprintf("bulk/%d", i), fmt.Sprintf("short %d", len(w.allowed)))
+	}
+	w.put("beside/"+strconv.Itoa(len(w.allowed)), "an item that was not there")
+	w.put("bulk/1", "once more")
+}
+
 func (w *witness) remove(item string) {
 	w.begin(item, absent)
 	w.do(logical.DeleteOperation, itemPath(item), nil, func(w *witness, _ *logical.Response) {
@@ -174,7 +185,7 @@ func (w *witness) damage() {
 // largestPage is the key of one. Which items share a page is random, so another may
 // have none.
 func (m *mount) largestPage() string {
-	return slices.MaxFunc(m.disk.Keys("pages/"), func(a, b string) int {
+	return slices.MaxFunc(m.pageKeys(), func(a, b string) int {
 		return cmp.Compare(len(m.disk.Value(a)), len(m.disk.Value(b)))
 	})
 }

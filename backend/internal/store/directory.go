@@ -18,16 +18,19 @@ import (
 // generation. And whoever uses it to find a page looks again under the page's
 // lock.
 type directory struct {
-	mu         sync.Mutex
-	generation uint64
-	pages      map[Place]entry // nil while not loaded
-	sums       map[int]tally   // of the pages whose header is known, by version
-	unknown    int             // how many headers are not known
+	mu          sync.Mutex
+	generation  uint64
+	firstDeltas uint64          // how often a page got a delta that had none
+	pages       map[Place]entry // nil while not loaded
+	sums        map[int]tally   // of the pages whose header is known, by version
+	unknown     int             // how many headers are not known
 }
 
 type entry struct {
 	Header
 	known bool
+	delta bool // a List has shown a delta, or one was put since
+	own   mark // of the page that this process has put, if it has; else zero
 }
 
 // tally sums up the pages of one key version.
@@ -36,25 +39,28 @@ type tally struct {
 	items Counts
 }
 
-// started returns the generation to install a List under that begins now.
-func (d *directory) started() uint64 {
+// started returns what to install a List under that begins now.
+func (d *directory) started() (list uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.generation
+	return d.listNumber()
 }
 
-// install takes a List made since generation was current. It reports whether
+// listNumber changes with whatever a List begun before it might not show.
+func (d *directory) listNumber() uint64 { return d.generation + d.firstDeltas }
+
+// install takes a List made since started returned its number. It reports whether
 // the directory is loaded now.
-func (d *directory) install(generation uint64, listed map[Place]bool) bool {
+func (d *directory) install(list uint64, listed listed) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.pages == nil && d.generation == generation {
-		d.pages = make(map[Place]entry, len(listed))
+	if d.pages == nil && d.listNumber() == list {
+		d.pages = make(map[Place]entry, len(listed.pages))
 		d.sums = map[int]tally{}
 		d.unknown = 0
-		for p := range listed {
-			if _, leftover := p.coveredBy(listed); !leftover {
-				d.pages[p] = entry{}
+		for p := range listed.pages {
+			if _, leftover := p.coveredBy(listed.pages); !leftover {
+				d.pages[p] = entry{delta: listed.deltas[p]}
 				d.unknown++
 			}
 		}
@@ -87,13 +93,67 @@ func (d *directory) route(h Hash) (p Place, found, empty, loaded bool) {
 	return "", false, len(d.pages) == 0, true
 }
 
-// saw notes the header of a page that was written, or read under its lock.
+// saw notes the header of a page that was read under its lock.
 func (d *directory) saw(p Place, h Header) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, ok := d.pages[p]; ok {
 		d.set(p, h)
 	}
+}
+
+// wrote notes a page that was put with success.
+func (d *directory) wrote(p Place, w written) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, ok := d.pages[p]; ok {
+		d.set(p, w.Header)
+		d.own(p, w.mark)
+	}
+}
+
+// wroteDelta notes that a page's delta was put with success, and the page's header
+// with it. It comes before the changes are acknowledged: who looks for the page
+// then knows of the delta.
+func (d *directory) wroteDelta(p Place, h Header) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e, ok := d.pages[p]
+	if !ok || !e.delta {
+		d.firstDeltas++
+	}
+	if ok {
+		e.delta = true
+		d.pages[p] = e
+		d.set(p, h)
+	}
+}
+
+// deletedDelta notes that a page's delta is not in storage any more.
+func (d *directory) deletedDelta(p Place) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if e, ok := d.pages[p]; ok {
+		e.delta = false
+		d.pages[p] = e
+	}
+}
+
+// mayHaveDelta reports whether a page may have a delta: false is sure.
+func (d *directory) mayHaveDelta(p Place) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e, ok := d.pages[p]
+	return !ok || e.delta
+}
+
+// isOwn reports whether the page with this mark is one that this process has put
+// with success, and no write of the tenant's pages has failed since.
+func (d *directory) isOwn(p Place, m mark) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	own := d.pages[p].own
+	return own != mark{} && own == m
 }
 
 // learn notes the header of a page that was read without its lock, which may
@@ -108,7 +168,7 @@ func (d *directory) learn(generation uint64, p Place, h Header) {
 
 // change notes that the page gone was replaced by others: a split, or, with
 // none gone, a new root. It comes after the writes.
-func (d *directory) change(gone *Place, added map[Place]Header) {
+func (d *directory) change(gone *Place, added map[Place]written) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.generation++
@@ -118,19 +178,29 @@ func (d *directory) change(gone *Place, added map[Place]Header) {
 	if gone != nil {
 		d.remove(*gone)
 	}
-	for p, h := range added {
+	for p, w := range added {
 		if _, ok := d.pages[p]; !ok {
 			d.pages[p] = entry{}
 			d.unknown++
 		}
-		d.set(p, h)
+		d.set(p, w.Header)
+		d.own(p, w.mark)
 	}
+}
+
+// own notes whose Put a page is. The page is in the directory and d.mu is held.
+func (d *directory) own(p Place, m mark) {
+	e := d.pages[p]
+	e.own = m
+	d.pages[p] = e
 }
 
 // set and remove keep the sums; the page is in the directory and d.mu is held.
 func (d *directory) set(p Place, h Header) {
+	e := d.pages[p]
 	d.remove(p)
-	d.pages[p] = entry{Header: h, known: true}
+	e.Header, e.known = h, true
+	d.pages[p] = e
 	t := d.sums[h.Version]
 	d.sums[h.Version] = tally{t.pages + 1, t.items.Plus(h.Counts)}
 }

@@ -14,6 +14,7 @@
 //	keys/<incarnation>/<key_id>         its keys, wrapped          (seal-wrapped)
 //	keys/<incarnation>/<key_id>.ext     external keys of versions  (seal-wrapped)
 //	pages/<incarnation>/p<bits>         its items, sealed in pages
+//	pages/<incarnation>/d<bits>         the latest changes of such a page: delta.go
 //	seals/<incarnation>/<key_id>        how much its aes256-gcm keys have sealed
 //	history/<incarnation>/<version>     its rotations that have ended
 //	progress/<incarnation>              how far its unfinished rotation is

@@ -18,13 +18,20 @@ type edit struct {
 
 	done    []*Op // changes that the slots hold
 	changed bool
-	full    bool // a change did not fit: the page must split first
+	removed bool // one of them has removed an item
+	// sincePut is what has changed since the page was put, and is there.
+	sincePut slots
+
+	full bool // a change did not fit: the page must split first
 }
 
 // newEdit makes changes to what is in a page, as many as fit. A tenant's first page
 // has room for all, since it is stored as many.
 func newEdit(cur writable, maxItem int, ops []*Op) *edit {
-	e := &edit{slots: slices.Clone(cur.slots), bytes: cur.slots.size(), room: maxPageBytes, maxItem: maxItem}
+	e := &edit{
+		slots: slices.Clone(cur.slots), bytes: cur.slots.size(), room: maxPageBytes, maxItem: maxItem,
+		sincePut: slices.Clone(cur.changed),
+	}
 	if cur.isNew {
 		e.room = math.MaxInt
 		// In their order each goes to the end, however many requests wait together.
@@ -77,6 +84,7 @@ func (e *edit) apply(op *Op) bool {
 }
 
 func (e *edit) remove(i int) {
+	e.removed = true
 	e.bytes -= e.slots[i].size()
 	e.slots = slices.Delete(e.slots, i, i+1)
 }
@@ -108,5 +116,8 @@ func (e *edit) put(i int, replace bool, op *Op, it *Item) (fits bool, err error)
 		e.slots = slices.Insert(e.slots, i, sl)
 	}
 	e.bytes = bytes
+	if e.sincePut, err = e.sincePut.put(sl); err != nil {
+		return false, err
+	}
 	return true, nil
 }

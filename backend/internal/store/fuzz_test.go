@@ -76,7 +76,7 @@ func FuzzParsePlace(f *testing.F) {
 		f.Add(name)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
-		p, err := parsePlace(name)
+		p, _, err := parsePlace(name)
 		if err != nil {
 			return
 		}

@@ -91,6 +91,20 @@ func (it *Item) mustBeWithin(most int) error {
 	return nil
 }
 
+// nameOf returns the name of an encoded item without decoding the rest: it comes
+// first in an array that is too short for a length of more than one byte. It fails
+// with [ErrPageDamaged].
+func nameOf(b []byte) (name string, err error) {
+	const array, majorType = 0x80, 0xe0
+	if len(b) == 0 || b[0]&majorType != array {
+		return "", fmt.Errorf("%w: an item is no array", ErrPageDamaged)
+	}
+	if _, err := cbor.UnmarshalFirst(b[1:], &name); err != nil {
+		return "", fmt.Errorf("%w: decoding the name of an item: %w", ErrPageDamaged, err)
+	}
+	return name, nil
+}
+
 func decodeItem(b []byte) (*Item, error) {
 	var r itemRecord
 	if err := cbor.Unmarshal(b, &r); err != nil {

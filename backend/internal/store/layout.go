@@ -60,7 +60,11 @@ func pageKey(incarnation string, p Place) string {
 	return pagesOf(incarnation) + "p" + string(p)
 }
 
-// incarnationOfPage is whose page the entry at key is.
+func deltaKey(incarnation string, p Place) string {
+	return pagesOf(incarnation) + "d" + string(p)
+}
+
+// incarnationOfPage is whose page, or delta, the entry at key is.
 func incarnationOfPage(key string) string {
 	incarnation, _, _ := strings.Cut(strings.TrimPrefix(key, pagePrefix), "/")
 	return incarnation

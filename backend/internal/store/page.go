@@ -62,6 +62,26 @@ func parseHeader(page []byte) (h Header, sealed []byte, err error) {
 	return h, page[headerSize:], nil
 }
 
+// mark tells each Put of a page from all others: it is the tag of its seal, which
+// ends it. Nonces are random, so no two are the same.
+type mark [markSize]byte
+
+const markSize = 16
+
+// written is what is noted of a page that was put.
+type written struct {
+	Header
+	mark mark
+}
+
+// markOf returns the mark of a page; the zero mark of what is too short for a page.
+func markOf(page []byte) (m mark) {
+	if len(page) >= headerSize+markSize {
+		copy(m[:], page[len(page)-markSize:])
+	}
+	return m
+}
+
 // pageAD binds a page to its tenant, its place and its header.
 func pageAD(t *Tenant, p Place, header []byte) []byte {
 	return keyring.AssociatedData("vault-plugin-dek/page/v1", t.ID, t.Incarnation, string(p), string(header))

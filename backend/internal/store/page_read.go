@@ -11,54 +11,116 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 )
 
-// opened is a page as it was found and opened.
+// opened is a page as it was found and opened, with its delta.
 type opened struct {
 	Header
-	encoded []byte // its slots
+	slots   slots // those of the delta included
+	mark    mark
+	changed slots // those of the delta alone
+}
+
+// raw is a page as it lies in storage, sealed, and the delta that belongs to it.
+type raw struct {
+	page  []byte // nil if it does not show
+	delta []byte // nil if there is none, or it is of an earlier Put of the page
 }
 
 // openPageAt reads and opens the page at p for a request; nil if it does not
 // show. Beside [ErrPageDamaged] it fails with one of the errors that KeyGone
 // tells. What comes from the cache and does not open is read from storage.
 func (s *Store) openPageAt(ctx context.Context, t *Tenant, w *working, p Place) (*opened, error) {
-	key := pageKey(w.incarnation, p)
-	raw, generation := s.pages.get(key)
-	if raw != nil {
-		if h, encoded, err := s.openRaw(ctx, t, p, raw); err == nil {
-			return &opened{h, encoded}, nil
+	cached := false
+	through := func(ctx context.Context, key string) ([]byte, error) {
+		value, generation := s.pages.get(key)
+		if value != nil {
+			cached = true
+			return value, nil
 		}
-		s.pages.drop(key)
-		_, generation = s.pages.get(key)
+		value, err := s.getRaw(ctx, key)
+		if err == nil && value != nil {
+			s.pages.keep(key, value, generation)
+		}
+		return value, err
 	}
-	raw, err := s.getPage(ctx, w.incarnation, p)
-	if err != nil || raw == nil {
-		return nil, err
+	o, err := s.openThrough(ctx, t, w, p, through)
+	if err != nil && cached {
+		s.pages.drop(pageKey(w.incarnation, p))
+		s.pages.drop(deltaKey(w.incarnation, p))
+		o, err = s.openThrough(ctx, t, w, p, through)
 	}
-	h, encoded, err := s.openRaw(ctx, t, p, raw)
-	if err != nil {
-		return nil, err
-	}
-	s.pages.keep(key, raw, generation)
-	return &opened{h, encoded}, nil
+	return o, err
 }
 
-// openRaw returns the header and the encoded slots of a raw page. Beside
-// [ErrPageDamaged] it fails with one of the errors that KeyGone tells.
-func (s *Store) openRaw(ctx context.Context, t *Tenant, p Place, raw []byte) (Header, []byte, error) {
-	h, _, err := parseHeader(raw)
+// getter reads the value of an entry, or nil.
+type getter func(ctx context.Context, key string) ([]byte, error)
+
+func (s *Store) openThrough(ctx context.Context, t *Tenant, w *working, p Place, get getter) (*opened, error) {
+	r, err := s.getBoth(ctx, w, p, get)
+	if err != nil || r.page == nil {
+		return nil, err
+	}
+	return s.open(ctx, t, p, r)
+}
+
+// open opens a page and its delta.
+func (s *Store) open(ctx context.Context, t *Tenant, p Place, r raw) (*opened, error) {
+	h, a, encoded, err := s.openRaw(ctx, t, p, r.page)
 	if err != nil {
-		return Header{}, nil, fmt.Errorf("page %s: %w: %w", p, ErrPageDamaged, err)
+		return nil, err
+	}
+	o := &opened{Header: h, mark: markOf(r.page)}
+	if o.slots, err = decodeSlots(encoded); err != nil || r.delta == nil {
+		return o, err
+	}
+	return o, o.add(t, p, a, r.delta)
+}
+
+// getBoth reads a page and its delta.
+//
+// The delta comes first. Then what is read together was true at one moment: if the
+// page was put again in between, it has all that the delta has, which does not
+// belong to it any more. Read the other way round, the delta might be of a later
+// Put than the page, and changes be missing that were acknowledged long ago.
+func (s *Store) getBoth(ctx context.Context, w *working, p Place, get getter) (r raw, err error) {
+	if w.dir.mayHaveDelta(p) {
+		if r.delta, err = get(ctx, deltaKey(w.incarnation, p)); err != nil {
+			return raw{}, fmt.Errorf("reading the delta of page %s: %w", p, err)
+		}
+	}
+	if r.page, err = get(ctx, pageKey(w.incarnation, p)); err != nil {
+		return raw{}, fmt.Errorf("reading page %s: %w", p, err)
+	}
+	if r.delta == nil || r.page == nil {
+		return raw{page: r.page}, nil
+	}
+	belongs, err := belongs(r.delta, r.page)
+	if err != nil {
+		return raw{}, fmt.Errorf("delta of page %s: %w: %w", p, ErrPageDamaged, err)
+	}
+	if !belongs {
+		r.delta = nil
+	}
+	return r, nil
+}
+
+// openRaw returns the header and the encoded slots of a raw page, without its delta,
+// and what it was opened with. Beside [ErrPageDamaged] it fails with one of the
+// errors that KeyGone tells.
+func (s *Store) openRaw(ctx context.Context, t *Tenant, p Place, page []byte) (Header, keyring.AEAD, []byte, error) {
+	h, _, err := parseHeader(page)
+	if err != nil {
+		return Header{}, nil, nil, fmt.Errorf("page %s: %w: %w", p, ErrPageDamaged, err)
 	}
 	v, err := t.Keys.Usable(h.Version)
 	if err != nil {
-		return h, nil, fmt.Errorf("page %s: %w", p, err)
+		return h, nil, nil, fmt.Errorf("page %s: %w", p, err)
 	}
 	a, err := s.pageAEAD(ctx, t, v)
 	if err != nil {
-		return h, nil, fmt.Errorf("page %s: %w", p, err)
+		return h, nil, nil, fmt.Errorf("page %s: %w", p, err)
 	}
-	encoded, err := openPage(t, p, a, raw)
-	return h, encoded, err
+	encoded, err := openPage(t, p, a, page)
+	return h, a, encoded, err
 }
 
 // KeyGone reports whether err says that a page's key is not to be had: mostly
@@ -108,11 +170,7 @@ func (s *Store) read(ctx context.Context, t *Tenant, w *working, h Hash) (*conte
 			}
 			continue
 		}
-		decoded, err := decodeSlots(page.encoded)
-		if err != nil {
-			return nil, err
-		}
-		return &content{place: p, version: page.Version, slots: decoded}, nil
+		return &content{place: p, version: page.Version, slots: page.slots}, nil
 	}
 	if last != nil {
 		return nil, fmt.Errorf("%w: %w", ErrPageDamaged, last)

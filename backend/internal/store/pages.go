@@ -14,21 +14,28 @@ import (
 // removed from outside.
 var errPageMissing = fmt.Errorf("a page is missing from storage: %w", ErrPageDamaged)
 
-// listPages lists a tenant's pages, those left over from a split included.
-func (s *Store) listPages(ctx context.Context, incarnation string) (map[Place]bool, error) {
+// listed is what a List shows of a tenant's pages, those left over from a split
+// included, and of their deltas, those too that do not count any more.
+type listed struct{ pages, deltas map[Place]bool }
+
+func (s *Store) listPages(ctx context.Context, incarnation string) (listed, error) {
 	names, err := s.storage.List(ctx, pagesOf(incarnation))
 	if err != nil {
-		return nil, fmt.Errorf("listing pages: %w", err)
+		return listed{}, fmt.Errorf("listing pages: %w", err)
 	}
-	listed := make(map[Place]bool, len(names))
+	l := listed{make(map[Place]bool, len(names)), map[Place]bool{}}
 	for _, name := range names {
-		p, err := parsePlace(name)
+		p, isDelta, err := parsePlace(name)
 		if err != nil {
-			return nil, err
+			return listed{}, err
 		}
-		listed[p] = true
+		if isDelta {
+			l.deltas[p] = true
+		} else {
+			l.pages[p] = true
+		}
 	}
-	return listed, nil
+	return l, nil
 }
 
 // loadDirectory lists the tenant's pages, unless the directory is loaded.
@@ -39,12 +46,12 @@ func (s *Store) loadDirectory(ctx context.Context, w *working) error {
 		if _, _, loaded := w.dir.headersToRead(); loaded {
 			return nil
 		}
-		generation := w.dir.started()
+		number := w.dir.started()
 		listed, err := s.listPages(ctx, w.incarnation)
 		if err != nil {
 			return err
 		}
-		if w.dir.install(generation, listed) {
+		if w.dir.install(number, listed) {
 			return nil
 		}
 	}
@@ -77,36 +84,55 @@ func (s *Store) locate(ctx context.Context, w *working, h Hash) (p Place, empty 
 
 // getPage returns the raw page at p from storage, or nil.
 func (s *Store) getPage(ctx context.Context, incarnation string, p Place) ([]byte, error) {
-	e, err := s.storage.Get(ctx, pageKey(incarnation, p))
+	raw, err := s.getRaw(ctx, pageKey(incarnation, p))
 	if err != nil {
 		return nil, fmt.Errorf("reading page %s: %w", p, err)
 	}
-	if e == nil {
-		return nil, nil
+	return raw, nil
+}
+
+// getRaw returns the value of an entry of storage, or nil.
+func (s *Store) getRaw(ctx context.Context, key string) ([]byte, error) {
+	e, err := s.storage.Get(ctx, key)
+	if err != nil || e == nil {
+		return nil, err
 	}
 	return e.Value, nil
 }
 
-// putPage stores a page. On an error, which may hide that it was stored, the
-// directory is dropped.
+// putPage stores a page, and keeps in memory what was read from there: nothing else,
+// since a rotation must not push out what is read.
 func (s *Store) putPage(ctx context.Context, w *working, p Place, page []byte) error {
-	e := &logical.StorageEntry{Key: pageKey(w.incarnation, p), Value: page}
-	had := s.pages.begin(e.Key)
-	if err := s.storage.Put(context.WithoutCancel(ctx), e); err != nil {
-		s.pages.end(e.Key, nil)
-		w.dir.drop()
+	key := pageKey(w.incarnation, p)
+	had := s.pages.begin(key)
+	err := s.put(ctx, w, key, page)
+	if err != nil || !had {
+		page = nil
+	}
+	s.pages.end(key, page)
+	if err != nil {
 		return fmt.Errorf("writing page %s: %w", p, err)
 	}
-	if !had {
-		page = nil // nobody reads it: a rotation must not push out what is read
-	}
-	s.pages.end(e.Key, page)
 	return nil
+}
+
+// put stores a page or a delta. On an error, which may hide that it was stored, the
+// directory is dropped.
+func (s *Store) put(ctx context.Context, w *working, key string, value []byte) error {
+	err := s.storage.Put(context.WithoutCancel(ctx), &logical.StorageEntry{Key: key, Value: value})
+	if err != nil {
+		w.dir.drop()
+	}
+	return err
 }
 
 // deletePage deletes a page; the directory learns of it from the caller.
 func (s *Store) deletePage(ctx context.Context, w *working, p Place) error {
-	key := pageKey(w.incarnation, p)
+	return s.deleteEntry(ctx, w, pageKey(w.incarnation, p))
+}
+
+// deleteEntry deletes a page or a delta.
+func (s *Store) deleteEntry(ctx context.Context, w *working, key string) error {
 	s.pages.begin(key)
 	defer s.pages.end(key, nil)
 	if err := s.delete(ctx, key); err != nil {

@@ -42,16 +42,18 @@ func hashOf(placementKey []byte, k Kind, name string) Hash {
 // String names the page in messages.
 func (p Place) String() string { return "p" + string(p) }
 
-func parsePlace(name string) (Place, error) {
-	if len(name) == 0 || len(name) > 1+maxDepth || name[0] != 'p' {
-		return "", fmt.Errorf("%w: entry %q is not named after a place", ErrPageDamaged, name)
+// parsePlace returns whose place the name of an entry is, a page's or a delta's.
+func parsePlace(name string) (p Place, isDelta bool, err error) {
+	malformed := fmt.Errorf("%w: entry %q is not named after a place", ErrPageDamaged, name)
+	if len(name) == 0 || len(name) > 1+maxDepth || name[0] != 'p' && name[0] != 'd' {
+		return "", false, malformed
 	}
 	for _, c := range name[1:] {
 		if c != '0' && c != '1' {
-			return "", fmt.Errorf("%w: entry %q is not named after a place", ErrPageDamaged, name)
+			return "", false, malformed
 		}
 	}
-	return Place(name[1:]), nil
+	return Place(name[1:]), name[0] == 'd', nil
 }
 
 // first and last are the least and the greatest hash that p covers.

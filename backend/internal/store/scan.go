@@ -15,7 +15,7 @@ import (
 // the tenant's exclusive lock is taken and once more under it: the second time
 // it reads only pages that it has not read. That is enough to tell whether a
 // page is on a version that nothing is written under any more, since a page that
-// is not on it cannot get there.
+// is not on it cannot get there. A delta that counts is on its page's version.
 type Scan struct {
 	store *Store
 	t     *Tenant
@@ -50,13 +50,13 @@ func (sc *Scan) Run(ctx context.Context) error {
 	}
 	newest := 0
 	for p, v := range sc.on {
-		if !listed[p] {
+		if !listed.pages[p] {
 			delete(sc.on, p)
 		}
 		newest = max(newest, v)
 	}
 	var unread []Place
-	for p := range listed {
+	for p := range listed.pages {
 		if v, read := sc.on[p]; !read || v != newest {
 			unread = append(unread, p)
 		}

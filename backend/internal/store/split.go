@@ -11,7 +11,7 @@ import (
 
 // writable is a page as a writer finds it under the page's lock.
 type writable struct {
-	slots slots
+	opened
 	isNew bool // there is no such page yet: it is a tenant's first
 }
 
@@ -33,8 +33,7 @@ func (s *Store) forWriting(ctx context.Context, t *Tenant, w *working, p Place) 
 		isEmpty, err := s.hidden(ctx, w, p)
 		return writable{}, isEmpty, err
 	}
-	decoded, err := decodeSlots(page.encoded)
-	return writable{slots: decoded}, err == nil, err
+	return writable{opened: *page}, true, nil
 }
 
 // firstPage allows the root to be created, only after a List made under its
@@ -45,7 +44,7 @@ func (s *Store) firstPage(ctx context.Context, w *working) (writable, bool, erro
 	if err != nil {
 		return writable{}, false, err
 	}
-	if len(listed) > 0 {
+	if len(listed.pages) > 0 {
 		w.dir.drop()
 		return writable{}, false, nil
 	}
@@ -54,29 +53,29 @@ func (s *Store) firstPage(ctx context.Context, w *working) (writable, bool, erro
 
 // writePage seals slots under the active version and stores them as page p.
 func (s *Store) writePage(ctx context.Context, t *Tenant, w *working, p Place, sl slots, isNew bool) error {
-	h, err := s.sealAndPut(ctx, t, w, p, sl)
+	put, err := s.sealAndPut(ctx, t, w, p, sl)
 	if err != nil {
 		return err
 	}
 	if isNew {
-		w.dir.change(nil, map[Place]Header{p: h})
+		w.dir.change(nil, map[Place]written{p: put})
 	} else {
-		w.dir.saw(p, h)
+		w.dir.wrote(p, put)
 	}
 	return nil
 }
 
-func (s *Store) sealAndPut(ctx context.Context, t *Tenant, w *working, p Place, sl slots) (Header, error) {
+func (s *Store) sealAndPut(ctx context.Context, t *Tenant, w *working, p Place, sl slots) (written, error) {
 	v, a, err := s.activeAEAD(ctx, t)
 	if err != nil {
-		return Header{}, err
+		return written{}, err
 	}
 	h := Header{Version: v.Number, Counts: sl.counts()}
 	page, err := sealPage(t, p, h, a, sl.encode())
 	if err != nil {
-		return Header{}, err
+		return written{}, err
 	}
-	return h, s.putPage(ctx, w, p, page)
+	return written{h, markOf(page)}, s.putPage(ctx, w, p, page)
 }
 
 // split replaces page p by its two children, which hold sl between them. While
@@ -87,14 +86,14 @@ func (s *Store) split(ctx context.Context, t *Tenant, w *working, p Place, sl sl
 	if len(p) == maxDepth {
 		return nil, errPageFull
 	}
-	added := map[Place]Header{}
+	added := map[Place]written{}
 	for side, c := range sl.split(p) {
 		child := p.child(side)
-		h, err := s.sealAndPut(ctx, t, w, child, c)
+		put, err := s.sealAndPut(ctx, t, w, child, c)
 		if err != nil {
 			return nil, err
 		}
-		added[child] = h
+		added[child] = put
 		if tooLarge(child, c) {
 			big = append(big, child)
 		}
@@ -102,7 +101,13 @@ func (s *Store) split(ctx context.Context, t *Tenant, w *working, p Place, sl sl
 	if err := s.deletePage(ctx, w, p); err != nil {
 		return nil, err
 	}
+	hadDelta := w.dir.mayHaveDelta(p)
 	w.dir.change(&p, added)
+	if hadDelta {
+		// Without its page it counts no more. What cannot be deleted now, the next
+		// rotation deletes.
+		_ = s.deleteDelta(ctx, w, p)
+	}
 	return big, nil
 }
 
@@ -125,12 +130,12 @@ func (s *Store) plant(ctx context.Context, t *Tenant, w *working, sl slots) erro
 	if err := s.writePage(ctx, t, w, root, nil, true); err != nil {
 		return err
 	}
-	headers := make([]Header, len(leaves))
+	put := make([]written, len(leaves))
 	var g errgroup.Group
 	g.SetLimit(pagesInFlight)
 	for i, l := range leaves {
 		g.Go(func() (err error) {
-			headers[i], err = s.sealAndPut(ctx, t, w, l.place, l.slots)
+			put[i], err = s.sealAndPut(ctx, t, w, l.place, l.slots)
 			return err
 		})
 	}
@@ -140,9 +145,9 @@ func (s *Store) plant(ctx context.Context, t *Tenant, w *working, sl slots) erro
 	if err := s.deletePage(ctx, w, root); err != nil {
 		return err
 	}
-	added := make(map[Place]Header, len(leaves))
+	added := make(map[Place]written, len(leaves))
 	for i, l := range leaves {
-		added[l.place] = headers[i]
+		added[l.place] = put[i]
 	}
 	gone := root
 	w.dir.change(&gone, added)

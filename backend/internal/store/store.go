@@ -46,7 +46,7 @@ type Store struct {
 	orgID   string // what org_id is while nothing else is configured
 
 	tenantLocks  []*locksutil.LockEntry
-	pageLocks    []*locksutil.LockEntry
+	pageLocks    *pageLocks
 	kekLock      sync.RWMutex // see keks.go
 	wrappingLock sync.Mutex   // covers making the wrapping key
 	configLock   sync.Mutex   // covers read-modify-write of the two settings entries
@@ -73,7 +73,7 @@ func New(storage logical.Storage, defaultOrgID string) *Store {
 		storage:     storage,
 		orgID:       defaultOrgID,
 		tenantLocks: locksutil.CreateLocks(),
-		pageLocks:   locksutil.CreateLocks(),
+		pageLocks:   newPageLocks(),
 		keys:        newKeyCache(),
 		seals:       newSeals(),
 		records:     newRecordCache(),
@@ -99,9 +99,7 @@ func (s *Store) Exclusive(tenantID string) (release func()) {
 }
 
 func (s *Store) lockPage(incarnation string, p Place) (release func()) {
-	l := locksutil.LockForKey(s.pageLocks, pageKey(incarnation, p))
-	l.Lock()
-	return l.Unlock
+	return s.pageLocks.lock(pageKey(incarnation, p))
 }
 
 // Invalidate forgets what is cached of the storage entry key, which another

@@ -23,22 +23,29 @@ const (
 // PageRef is a page as a List showed it.
 type PageRef struct {
 	Place Place
-	// Above is the page that counts instead of this one, if Leftover.
-	Above    Place
+	// Leftover says that a split has left it over: the page Above counts instead of
+	// it, or, if it is a Delta, those that its page was split into.
 	Leftover bool
+	Above    Place
+	Delta    bool
 }
 
-// ListPages lists the pages of t afresh, in the order of their places, those left
-// over from a split included.
+// ListPages lists the pages of t afresh, in the order of their places, and what is
+// left over from splits.
 func (s *Store) ListPages(ctx context.Context, t *Tenant) ([]PageRef, error) {
 	listed, err := s.listPages(ctx, t.Incarnation)
 	if err != nil {
 		return nil, err
 	}
-	refs := make([]PageRef, 0, len(listed))
-	for p := range listed {
-		above, leftover := p.coveredBy(listed)
+	refs := make([]PageRef, 0, len(listed.pages))
+	for p := range listed.pages {
+		above, leftover := p.coveredBy(listed.pages)
 		refs = append(refs, PageRef{Place: p, Above: above, Leftover: leftover})
+	}
+	for p := range listed.deltas {
+		if !listed.pages[p] {
+			refs = append(refs, PageRef{Place: p, Leftover: true, Delta: true})
+		}
 	}
 	slices.SortFunc(refs, func(a, b PageRef) int { return cmp.Compare(a.Place, b.Place) })
 	return refs, nil
@@ -49,22 +56,25 @@ func (s *Store) ForgetPages(t *Tenant) { s.tenants.drop(t.Incarnation) }
 
 // PageItems is how many items page p holds by its header, 0 if it has none.
 func (s *Store) PageItems(ctx context.Context, t *Tenant, p Place) int {
-	raw, err := s.getPage(ctx, t.Incarnation, p)
-	if err != nil || raw == nil {
+	w, release := s.tenants.use(t.Incarnation)
+	defer release()
+	r, err := s.getBoth(ctx, w, p, s.getRaw)
+	if err != nil {
 		return 0
 	}
-	h, _, err := parseHeader(raw)
+	h, err := r.header()
 	if err != nil {
 		return 0
 	}
 	return h.Counts.Total()
 }
 
-// Move brings a page to a key version: it is opened and sealed again, its items
-// stay encoded. A page that is on the version already is written only if
-// rewrite is true. A leftover is deleted. It fails with [ErrPageDamaged] if the
-// page does not open. The caller holds the tenant's lock shared and has made
-// sure, under it, that the version is the one to move to.
+// Move brings a page to a key version: it is opened and sealed again, with what its
+// delta holds; its items stay encoded. A page that is on the version already is
+// written only if rewrite is true. A leftover is deleted, and so is a delta that
+// does not count any more. It fails with [ErrPageDamaged] if the page does not open.
+// The caller holds the tenant's lock shared and has made sure, under it, that the
+// version is the one to move to.
 //
 // Under the page's lock it looks the page up again. A page that has split since
 // it was listed may still show behind a stale cache: to write it would bring it
@@ -80,19 +90,29 @@ func (s *Store) Move(ctx context.Context, t *Tenant, ref PageRef, version int, r
 	if err != nil || empty || p != ref.Place {
 		return Elsewhere, err
 	}
-	raw, err := s.getPage(ctx, w.incarnation, ref.Place)
+	mayHaveDelta := w.dir.mayHaveDelta(p)
+	r, err := s.getBoth(ctx, w, p, s.getRaw)
 	if err != nil {
 		return Elsewhere, err
 	}
-	if raw == nil {
-		return s.moveHidden(ctx, t, w, ref.Place, version)
+	moved, err := s.moveRaw(ctx, t, w, p, r, version, rewrite)
+	if err != nil || moved == Elsewhere || moved == Stayed && r.delta != nil || !mayHaveDelta {
+		return moved, err
 	}
-	h, _, err := parseHeader(raw)
+	return moved, s.deleteDelta(ctx, w, p)
+}
+
+// moveRaw moves a page that was read, under its lock.
+func (s *Store) moveRaw(ctx context.Context, t *Tenant, w *working, p Place, r raw, version int, rewrite bool) (Moved, error) {
+	if r.page == nil {
+		return s.moveHidden(ctx, t, w, p, version)
+	}
+	h, err := r.header()
 	if err == nil && h.Version == version && !rewrite {
-		w.dir.saw(ref.Place, h)
+		w.dir.saw(p, h)
 		return Stayed, nil
 	}
-	h, encoded, err := s.openRaw(ctx, t, ref.Place, raw)
+	h, encoded, err := s.openWithDelta(ctx, t, p, r)
 	if KeyGone(err) {
 		err = fmt.Errorf("%w: %w", ErrPageDamaged, err)
 	}
@@ -100,7 +120,20 @@ func (s *Store) Move(ctx context.Context, t *Tenant, ref PageRef, version int, r
 		return Elsewhere, err
 	}
 	h.Version = version
-	return Rewrote, s.reseal(ctx, t, w, ref.Place, h, encoded)
+	return Rewrote, s.reseal(ctx, t, w, p, h, encoded)
+}
+
+// openWithDelta returns the header and the encoded slots of a page with its delta.
+func (s *Store) openWithDelta(ctx context.Context, t *Tenant, p Place, r raw) (Header, []byte, error) {
+	if r.delta == nil {
+		h, _, encoded, err := s.openRaw(ctx, t, p, r.page)
+		return h, encoded, err // as it was: decoding it would tell nothing
+	}
+	o, err := s.open(ctx, t, p, r)
+	if err != nil {
+		return Header{}, nil, err
+	}
+	return o.Header, o.slots.encode(), nil
 }
 
 func (s *Store) reseal(ctx context.Context, t *Tenant, w *working, p Place, h Header, encoded []byte) error {
@@ -119,7 +152,7 @@ func (s *Store) reseal(ctx context.Context, t *Tenant, w *working, p Place, h He
 	if err := s.putPage(ctx, w, p, page); err != nil {
 		return err
 	}
-	w.dir.saw(p, h)
+	w.dir.wrote(p, written{h, markOf(page)})
 	return nil
 }
 
@@ -133,13 +166,18 @@ func (s *Store) moveHidden(ctx context.Context, t *Tenant, w *working, p Place, 
 	return Rewrote, s.reseal(ctx, t, w, p, Header{Version: version}, slots(nil).encode())
 }
 
-// deleteLeftover deletes what a split that did not finish left over, only after
-// a List made under the lock of the page above has shown that page: had it
-// gone, the leftover would be what counts.
+// deleteLeftover deletes what a split has left over. A page, of a split that did not
+// finish, only after a List made under the lock of the page above has shown that
+// page: had it gone, the leftover would be what counts. A delta without further
+// ado, since no page comes to a place again that it was split away from.
 func (s *Store) deleteLeftover(ctx context.Context, w *working, ref PageRef) error {
+	if ref.Delta {
+		defer s.lockPage(w.incarnation, ref.Place)()
+		return s.deleteDelta(ctx, w, ref.Place)
+	}
 	defer s.lockPage(w.incarnation, ref.Above)()
 	listed, err := s.listPages(ctx, w.incarnation)
-	if err != nil || !listed[ref.Above] {
+	if err != nil || !listed.pages[ref.Above] {
 		return err
 	}
 	if err := s.deletePage(ctx, w, ref.Place); err != nil {

@@ -5,6 +5,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
@@ -87,21 +88,28 @@ func (s *Store) readHeaders(ctx context.Context, w *working) error {
 }
 
 func (s *Store) readHeader(ctx context.Context, w *working, generation uint64, p Place) error {
-	raw, err := s.getPage(ctx, w.incarnation, p)
-	if err != nil {
+	r, err := s.getBoth(ctx, w, p, s.getRaw)
+	if err != nil && !errors.Is(err, ErrPageDamaged) {
 		return err
 	}
-	if raw == nil {
+	if err == nil && r.page == nil {
 		return s.headerOfHidden(ctx, w, p)
 	}
-	h, _, err := parseHeader(raw)
-	if err != nil {
-		// A damaged page must not keep the rest from being counted. The sweep
-		// of a rotation reports it.
-		h = Header{}
-	}
+	// A damaged page must not keep the rest from being counted. The sweep of a
+	// rotation reports it.
+	h, _ := r.header()
 	w.dir.learn(generation, p, h)
 	return nil
+}
+
+// header returns the header of a page as it is with its delta.
+func (r raw) header() (Header, error) {
+	from := r.page
+	if r.delta != nil {
+		from = r.delta
+	}
+	h, _, err := parseHeader(from)
+	return h, err
 }
 
 // headerOfHidden settles a page that the directory lists and Get does not show.

@@ -184,6 +184,8 @@ func (s *Store) commit(ctx context.Context, t *Tenant, w *working, p Place, ops 
 		return big
 	case e.full || tooLarge(p, e.slots):
 		big, err = s.split(ctx, t, w, p, e.slots)
+	case e.changed && s.goesToDelta(t, w, p, cur, e):
+		err = s.writeDelta(ctx, t, w, p, cur, e)
 	case e.changed:
 		err = s.writePage(ctx, t, w, p, e.slots, cur.isNew)
 	}
