@@ -4,13 +4,13 @@
 
 Entries: ('page', place) is (key version, items, mark), the mark new with each Put of it; ('page', 'd' + place) is the
 page's delta, (key version, changed items, mark of the page that they belong to); ('rec', 0) is (active version, phase of
-the rotation); ('key', version). The directory is (places, those that may have a delta, marks of pages put by this process).
+the rotation); ('key', version). The directory is (places, those that may have a delta, those that this process has put).
 H gives each item's hash, C the rules: BASE is the protocol, and each mutation below and in delta.py leaves one out.
 """
 from mc import *
 C={}
 BASE=dict(cap=1,guard=1,recheckleft='list',bothchildren=1,relook=1,tell='after',order='cd',nilroot=1,multi='new',bulkroot=1,bulkorder='cd',bulkempty=1,sharedw=1,ackearly=0,dropdir=1,rootlist=1,getp=1,leftverify=1,hidnil='put',sweepleft=1,
-    deltas=0,bound=1,own='mark',forget=1,deltafirst=1,dflag='list',sameversion=1,merge=1,tidy=1,rewrite=1)
+    deltas=0,bound=1,own='put',forget=1,deltafirst=1,dflag='list',sameversion=1,merge=1,tidy=1,rewrite=1)
 H={'x':'00','y':'01','z':'10'}
 A=('active',)   # volatile-free: active version is stored under ('rec',0) -> (active, phase)
 REC=('rec',0)
@@ -52,7 +52,7 @@ def write(item,val):
         p=route(d[0],h); p='' if p is None else p; del d
         yield('lock','P'+p,'X')
         if C['relook']:
-            d=yield from loaddir(); q=route(d[0],h); flag=p in d[1]; own=dict(d[2]).get(p)
+            d=yield from loaddir(); q=route(d[0],h); flag=p in d[1]; own=p in d[2]
             if q is None and p=='':
                 d=d[0]
                 if C['rootlist']: d=yield('list','page')
@@ -82,7 +82,7 @@ def write(item,val):
         else: it[item]=val
         it=tuple(sorted(it.items()))
         if len(it)<=C['cap'] or len(p)>=2:
-            if C['deltas'] and pg is not None and val is not None and (own==pg[2] or C['own']=='any' or C['own']=='once' and own is not None) and (pg[0]==act or not C['sameversion']):
+            if C['deltas'] and pg is not None and val is not None and (own or C['own']=='any') and (pg[0]==act or not C['sameversion']):
                 ch=dict(dl[1]) if counts(pg,dl) else {}
                 ch[item]=val; ch=tuple(sorted(ch.items()))
                 if len(ch)<C['deltas']+1:
@@ -97,13 +97,13 @@ def write(item,val):
             m=yield from mark()
             r=yield('put',('page',p),(act,it,m)); it=None
             if r=='err': yield from drop(); return '500'
-            if new: yield('mfun','tell','',((p,m),))
-            else: yield('mfun','wrote',p,m)
+            if new: yield('mfun','tell','',(p,))
+            else: yield('mfun','wrote',p)
             yield('ghost','ack',item,val); return 'ok'
         pg=dl=None
         c0=tuple(x for x in it if H[x[0]][len(p)]=='0'); c1=tuple(x for x in it if H[x[0]][len(p)]=='1'); it=None
         r='ok'; m0=yield from mark(); m1=yield from mark()
-        if C['tell']=='before': yield('mfun','tell',p,((p+'0',m0),(p+'1',m1)))
+        if C['tell']=='before': yield('mfun','tell',p,(p+'0',p+'1'))
         for o in C['order']:
             if o=='c':
                 if c0 or C['bothchildren']: r=yield('put',('page',p+'0'),(act,c0,m0))
@@ -115,7 +115,7 @@ def write(item,val):
                 r=yield('del',('page',p))
                 if r=='err': yield from drop(); return '500'
         c0=c1=it=None
-        if C['tell']=='after': yield('mfun','tell',p,((p+'0',m0),(p+'1',m1)))
+        if C['tell']=='after': yield('mfun','tell',p,(p+'0',p+'1'))
         yield('ghost','ack',item,val)
         if flag:
             r=yield('del',('page','d'+p))
@@ -143,7 +143,7 @@ def bulk(i1,v1,i2,v2):
         m=yield from mark()
         r=yield('put',('page',''),(act,(),m))
         if r=='err': yield from drop(); return '500'
-        yield('mfun','tell','',(('',m),))
+        yield('mfun','tell','',('',))
     d=None
     leaves=('00','01','10','11')
     if C['bulkorder']=='dc':
@@ -158,7 +158,7 @@ def bulk(i1,v1,i2,v2):
     if C['bulkorder']=='cd':
         r=yield('del',('page',''))
         if r=='err': yield from drop(); return '500'
-    yield('mfun','tell','',tuple((p,None) for p in leaves))
+    yield('mfun','tell','',leaves)
     yield('ghost','ack',i1,v1); yield('ghost','ack',i2,v2); return 'ok'
 @prog
 def read(item):
@@ -219,7 +219,7 @@ def sweepone(p,anc,rewrite=False):
         m=yield from mark()
         r=yield('put',('page',p),(rec[0],merged(pg,dl) if C['merge'] else pg[1],m))
         if r=='err': yield from drop(); return
-        yield('mfun','wrote',p,m)
+        yield('mfun','wrote',p)
         if rewrite: yield('mfun','rewrote',p,m)
     elif dl is not None and dl[2]==pg[2] or C['tidy']=='shown' and dl is None: return
     pg=dl=None
@@ -306,13 +306,12 @@ class Split(Model):
     def tell(self,n,rem,add):
         n.mem['gen']=((n.mem.get('gen') or 0)+1)%6
         if 'dir' in n.mem:
-            d=n.mem['dir']; new={p for p,_ in add}
-            own=tuple(sorted([o for o in d[2] if o[0]!=rem and o[0] not in new]+[o for o in add if o[1]]))
-            n.mem['dir']=(tuple(sorted((set(d[0])-{rem})|new)),tuple(p for p in d[1] if p!=rem),own if C['deltas'] else ())
+            d=n.mem['dir']; new=set(add)
+            n.mem['dir']=(tuple(sorted((set(d[0])-{rem})|new)),tuple(p for p in d[1] if p!=rem),tuple(sorted((set(d[2])-{rem})|new)) if C['deltas'] else ())
     def rewrote(self,n,p,m): n.mem['done']=tuple(sorted(n.mem.get('done',())+((p,m),)))
-    def wrote(self,n,p,m):
+    def wrote(self,n,p):
         if C['deltas'] and 'dir' in n.mem and p in n.mem['dir'][0]:
-            d=n.mem['dir']; n.mem['dir']=d[:2]+(tuple(sorted([o for o in d[2] if o[0]!=p]+[(p,m)])),)
+            d=n.mem['dir']; n.mem['dir']=d[:2]+(tuple(sorted(set(d[2])|{p})),)
     def wroted(self,n,p):
         if 'dir' in n.mem and p in n.mem['dir'][1]: return
         if C['dflag']!='nogen': n.mem['gen']=((n.mem.get('gen') or 0)+1)%6

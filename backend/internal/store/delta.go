@@ -134,7 +134,7 @@ func (s slots) put(sl slot) (slots, error) {
 func (s *Store) goesToDelta(t *Tenant, w *working, p Place, cur writable, e *edit) bool {
 	puts := max(2, len(e.sincePut))
 	return !e.removed && e.bytes >= minDeltaPage && puts*e.sincePut.size() <= e.bytes &&
-		cur.Version == t.Keys.Active().Number && w.dir.isOwn(p, cur.mark)
+		cur.Version == t.Keys.Active().Number && w.dir.isOwn(p)
 }
 
 // writeDelta puts the delta of page p, which is to hold what has changed since the

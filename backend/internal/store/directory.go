@@ -30,7 +30,7 @@ type entry struct {
 	Header
 	known bool
 	delta bool // a List has shown a delta, or one was put since
-	own   mark // of the page that this process has put, if it has; else zero
+	own   bool // this process has put the page, and since then no Put failed
 }
 
 // tally sums up the pages of one key version.
@@ -103,12 +103,12 @@ func (d *directory) saw(p Place, h Header) {
 }
 
 // wrote notes a page that was put with success.
-func (d *directory) wrote(p Place, w written) {
+func (d *directory) wrote(p Place, h Header) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, ok := d.pages[p]; ok {
-		d.set(p, w.Header)
-		d.own(p, w.mark)
+		d.set(p, h)
+		d.own(p)
 	}
 }
 
@@ -147,13 +147,12 @@ func (d *directory) mayHaveDelta(p Place) bool {
 	return !ok || e.delta
 }
 
-// isOwn reports whether the page with this mark is one that this process has put
-// with success, and no write of the tenant's pages has failed since.
-func (d *directory) isOwn(p Place, m mark) bool {
+// isOwn reports whether this process has put the page, with success, and no write of
+// the tenant's pages has failed since.
+func (d *directory) isOwn(p Place) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	own := d.pages[p].own
-	return own != mark{} && own == m
+	return d.pages[p].own
 }
 
 // learn notes the header of a page that was read without its lock, which may
@@ -168,7 +167,7 @@ func (d *directory) learn(generation uint64, p Place, h Header) {
 
 // change notes that the page gone was replaced by others: a split, or, with
 // none gone, a new root. It comes after the writes.
-func (d *directory) change(gone *Place, added map[Place]written) {
+func (d *directory) change(gone *Place, added map[Place]Header) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.generation++
@@ -178,20 +177,21 @@ func (d *directory) change(gone *Place, added map[Place]written) {
 	if gone != nil {
 		d.remove(*gone)
 	}
-	for p, w := range added {
+	for p, h := range added {
 		if _, ok := d.pages[p]; !ok {
 			d.pages[p] = entry{}
 			d.unknown++
 		}
-		d.set(p, w.Header)
-		d.own(p, w.mark)
+		d.set(p, h)
+		d.own(p)
 	}
 }
 
-// own notes whose Put a page is. The page is in the directory and d.mu is held.
-func (d *directory) own(p Place, m mark) {
+// own notes that this process has put a page, which is in the directory; d.mu is
+// held.
+func (d *directory) own(p Place) {
 	e := d.pages[p]
-	e.own = m
+	e.own = true
 	d.pages[p] = e
 }
 

@@ -41,6 +41,42 @@ func FuzzOpenPage(f *testing.F) {
 	})
 }
 
+// FuzzOpenDelta takes deltas as storage may hold them beside a page. Only what was
+// sealed for this page opens.
+func FuzzOpenDelta(f *testing.F) {
+	a, err := keyring.NewAEAD(keyring.XAES256GCM, bytes.Repeat([]byte{1}, keyring.KeySize))
+	require.NoError(f, err)
+	t := &Tenant{ID: "t", Incarnation: "i"}
+	item, err := (&Item{Name: "n", Data: []byte(`{"a":1}`), Revision: 1}).encode()
+	require.NoError(f, err)
+	of := Header{Version: 3}
+	page, err := sealPage(t, "01", of, a, slots(nil).encode())
+	require.NoError(f, err)
+	changed := slots{{Hash: 1, Kind: Secrets, Item: item}}
+	with := Header{Version: 3, Counts: changed.counts()}
+	whole, err := sealDelta(t, "01", with, markOf(page), a, changed)
+	require.NoError(f, err)
+	f.Add(whole)
+	f.Add(whole[:deltaHeaderSize])
+	f.Add(whole[:headerSize])
+	f.Add([]byte{})
+	f.Add(append([]byte{2}, whole[1:]...))
+	f.Fuzz(func(tt *testing.T, delta []byte) {
+		ours, err := belongs(delta, page)
+		if err != nil || !ours {
+			require.False(tt, bytes.Equal(whole, delta))
+			return
+		}
+		o := opened{Header: of, mark: markOf(page)}
+		if err := o.add(t, "01", a, delta); err != nil {
+			require.ErrorIs(tt, err, ErrPageDamaged)
+			return
+		}
+		require.Equal(tt, opened{with, changed, markOf(page), changed}, o)
+		require.Equal(tt, whole[:deltaHeaderSize], delta[:deltaHeaderSize])
+	})
+}
+
 // FuzzDecodeSlots takes what a page may hold once it is opened: what decodes is
 // found, counted, split and encoded, or refused, without a panic.
 func FuzzDecodeSlots(f *testing.F) {
@@ -72,15 +108,19 @@ func FuzzDecodeSlots(f *testing.F) {
 
 // FuzzParsePlace takes names of entries below a tenant's pages.
 func FuzzParsePlace(f *testing.F) {
-	for _, name := range []string{"p", "p0", "p01", "", "q", "p2", "p0/", "p" + string(bytes.Repeat([]byte("1"), 64)), "p" + string(bytes.Repeat([]byte("1"), 65))} {
+	for _, name := range []string{"d", "d01", "d2", "p", "p0", "p01", "", "q", "p2", "p0/", "p" + string(bytes.Repeat([]byte("1"), 64)), "p" + string(bytes.Repeat([]byte("1"), 65))} {
 		f.Add(name)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
-		p, _, err := parsePlace(name)
+		p, isDelta, err := parsePlace(name)
 		if err != nil {
 			return
 		}
-		require.Equal(t, name, p.String())
+		kind := "p"
+		if isDelta {
+			kind = "d"
+		}
+		require.Equal(t, name, kind+string(p))
 		require.LessOrEqual(t, p.first(), p.last())
 		if len(p) < maxDepth {
 			require.Equal(t, p.first(), p.child(0).first())

@@ -68,12 +68,6 @@ type mark [markSize]byte
 
 const markSize = 16
 
-// written is what is noted of a page that was put.
-type written struct {
-	Header
-	mark mark
-}
-
 // markOf returns the mark of a page; the zero mark of what is too short for a page.
 func markOf(page []byte) (m mark) {
 	if len(page) >= headerSize+markSize {

@@ -53,29 +53,29 @@ func (s *Store) firstPage(ctx context.Context, w *working) (writable, bool, erro
 
 // writePage seals slots under the active version and stores them as page p.
 func (s *Store) writePage(ctx context.Context, t *Tenant, w *working, p Place, sl slots, isNew bool) error {
-	put, err := s.sealAndPut(ctx, t, w, p, sl)
+	h, err := s.sealAndPut(ctx, t, w, p, sl)
 	if err != nil {
 		return err
 	}
 	if isNew {
-		w.dir.change(nil, map[Place]written{p: put})
+		w.dir.change(nil, map[Place]Header{p: h})
 	} else {
-		w.dir.wrote(p, put)
+		w.dir.wrote(p, h)
 	}
 	return nil
 }
 
-func (s *Store) sealAndPut(ctx context.Context, t *Tenant, w *working, p Place, sl slots) (written, error) {
+func (s *Store) sealAndPut(ctx context.Context, t *Tenant, w *working, p Place, sl slots) (Header, error) {
 	v, a, err := s.activeAEAD(ctx, t)
 	if err != nil {
-		return written{}, err
+		return Header{}, err
 	}
 	h := Header{Version: v.Number, Counts: sl.counts()}
 	page, err := sealPage(t, p, h, a, sl.encode())
 	if err != nil {
-		return written{}, err
+		return Header{}, err
 	}
-	return written{h, markOf(page)}, s.putPage(ctx, w, p, page)
+	return h, s.putPage(ctx, w, p, page)
 }
 
 // split replaces page p by its two children, which hold sl between them. While
@@ -86,14 +86,14 @@ func (s *Store) split(ctx context.Context, t *Tenant, w *working, p Place, sl sl
 	if len(p) == maxDepth {
 		return nil, errPageFull
 	}
-	added := map[Place]written{}
+	added := map[Place]Header{}
 	for side, c := range sl.split(p) {
 		child := p.child(side)
-		put, err := s.sealAndPut(ctx, t, w, child, c)
+		h, err := s.sealAndPut(ctx, t, w, child, c)
 		if err != nil {
 			return nil, err
 		}
-		added[child] = put
+		added[child] = h
 		if tooLarge(child, c) {
 			big = append(big, child)
 		}
@@ -130,12 +130,12 @@ func (s *Store) plant(ctx context.Context, t *Tenant, w *working, sl slots) erro
 	if err := s.writePage(ctx, t, w, root, nil, true); err != nil {
 		return err
 	}
-	put := make([]written, len(leaves))
+	headers := make([]Header, len(leaves))
 	var g errgroup.Group
 	g.SetLimit(pagesInFlight)
 	for i, l := range leaves {
 		g.Go(func() (err error) {
-			put[i], err = s.sealAndPut(ctx, t, w, l.place, l.slots)
+			headers[i], err = s.sealAndPut(ctx, t, w, l.place, l.slots)
 			return err
 		})
 	}
@@ -145,9 +145,9 @@ func (s *Store) plant(ctx context.Context, t *Tenant, w *working, sl slots) erro
 	if err := s.deletePage(ctx, w, root); err != nil {
 		return err
 	}
-	added := make(map[Place]written, len(leaves))
+	added := make(map[Place]Header, len(leaves))
 	for i, l := range leaves {
-		added[l.place] = put[i]
+		added[l.place] = headers[i]
 	}
 	gone := root
 	w.dir.change(&gone, added)

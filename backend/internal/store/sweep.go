@@ -152,7 +152,7 @@ func (s *Store) reseal(ctx context.Context, t *Tenant, w *working, p Place, h He
 	if err := s.putPage(ctx, w, p, page); err != nil {
 		return err
 	}
-	w.dir.wrote(p, written{h, markOf(page)})
+	w.dir.wrote(p, h)
 	return nil
 }
 

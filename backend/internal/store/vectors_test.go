@@ -167,6 +167,55 @@ func TestPageVectors(t *testing.T) {
 	}
 }
 
+// deltaVector is a vector of a page with its delta.
+type deltaVector struct {
+	Page   pageVector   `json:"page"`
+	Counts Counts       `json:"counts"`
+	Slots  hexBytes     `json:"slots"` // the delta's
+	Items  []itemVector `json:"items"` // the page's, with those of the delta
+	Delta  hexBytes     `json:"delta"`
+}
+
+// opened opens a delta without the engine.
+func (v *deltaVector) opened(t *testing.T, delta []byte) []byte {
+	t.Helper()
+	const headerBytes = 17 + 16
+	require.Equal(t, []byte(v.Delta[:headerBytes]), delta[:headerBytes])
+	slots, err := reference.Open(string(v.Page.KeyType), v.Page.Key, delta[headerBytes:], reference.AssociatedData(
+		"vault-plugin-dek/delta/v1", v.Page.Tenant, v.Page.Incarnation, string(v.Page.Place), string(delta[:headerBytes])))
+	require.NoError(t, err)
+	return slots
+}
+
+func TestDeltaVectors(t *testing.T) {
+	var vectors []deltaVector
+	fromFile(t, "deltas.json", &vectors)
+	require.Len(t, vectors, 3)
+	for _, v := range vectors {
+		require.Equal(t, []byte(v.Slots), v.opened(t, v.Delta))
+		p := v.Page
+		ours, err := belongs(v.Delta, p.Page)
+		require.NoError(t, err)
+		require.True(t, ours)
+
+		tenant := &Tenant{ID: p.Tenant, Incarnation: p.Incarnation}
+		a, err := keyring.NewAEAD(p.KeyType, p.Key)
+		require.NoError(t, err)
+		o := opened{Header: Header{Version: p.Version, Counts: p.Counts}, mark: markOf(p.Page)}
+		o.slots, err = decodeSlots(p.Slots)
+		require.NoError(t, err)
+		require.NoError(t, o.add(tenant, p.Place, a, v.Delta))
+		require.Equal(t, Header{Version: p.Version, Counts: v.Counts}, o.Header)
+		with := p
+		with.Counts, with.Items = v.Counts, v.Items
+		with.checkItems(t, o.slots.encode())
+
+		delta, err := sealDelta(tenant, p.Place, o.Header, o.mark, a, o.changed)
+		require.NoError(t, err)
+		require.Equal(t, []byte(v.Slots), v.opened(t, delta))
+	}
+}
+
 // checkItems decodes the items of a page, and encodes them again.
 func (v *pageVector) checkItems(t *testing.T, encoded []byte) {
 	t.Helper()
