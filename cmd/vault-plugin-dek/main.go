@@ -7,7 +7,6 @@ package main
 
 import (
 	"os"
-	"runtime/debug"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/api"
@@ -24,16 +23,8 @@ func main() {
 	}
 }
 
-// gcPercent is how much garbage there may be beside what is in use, half of what Go
-// has by default: most of that are pages, in which there is nothing to be followed,
-// so that to collect twice as often costs next to nothing.
-const gcPercent = 50
-
 // serve runs until Vault ends the process. One process serves all mounts.
 func serve(args []string) error {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	meta := &api.PluginAPIClientMeta{}
 	if err := meta.FlagSet().Parse(args); err != nil {
 		return err
