@@ -106,6 +106,7 @@ var sections = []section{
 		{"ratio_write_small_vs_kv2", ratioUnit, atLeast(1)},
 		{"ratio_write_vs_floor", ratioUnit, goal{}},
 		{"ratio_floor_write_vs_kv2", ratioUnit, goal{}},
+		{"ratio_floor_page_write_vs_kv2", ratioUnit, goal{}},
 		{"ratio_floor_small_write_vs_kv2", ratioUnit, goal{}},
 	}},
 	{measure: bulkWrites, figures: []figure{

@@ -6,6 +6,8 @@ package floorplugin
 import (
 	"context"
 	"encoding/base64"
+	"fmt"
+	"math/rand/v2"
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -32,7 +34,7 @@ func noopPaths() []*framework.Path {
 			Callbacks: on(logical.ReadOperation, noopRead),
 		},
 		{
-			Pattern: "write/(?P<size>page|small)/(?P<entry>[0-9]+)$",
+			Pattern: "write/(?P<size>page|small|mixed)/(?P<entry>[0-9]+)$",
 			Fields: map[string]*framework.FieldSchema{
 				"size": text(), "entry": text(), "data": {Type: framework.TypeMap},
 			},
@@ -69,9 +71,23 @@ func noopRead(_ context.Context, _ *logical.Request, d *framework.FieldData) (*l
 	}}, nil
 }
 
-// writtenBytes are the sizes of what a write may put: the mean size of a page of
-// the tenants measured, and what three items take.
-var writtenBytes = map[string]int{"page": 26_000, "small": 1_000}
+// What a write may put: a page, of the mean size of those of the tenants measured,
+// or a delta, and how many deltas the engine puts to a page there.
+const (
+	pageBytes     = 26_000
+	deltaBytes    = 1_500
+	deltasPerPage = 9
+)
+
+// written is the size of what a write puts.
+func written(size string) int {
+	switch {
+	case size == "page", size == "mixed" && rand.IntN(deltasPerPage+1) == 0: // #nosec G404 -- any will do
+		return pageBytes
+	default:
+		return deltaBytes
+	}
+}
 
 // putOnce does of a write what cannot be left out: it puts one entry.
 func putOnce(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -80,8 +96,9 @@ func putOnce(ctx context.Context, req *logical.Request, d *framework.FieldData) 
 	if _, ok := d.Get("data").(map[string]any); !ok || entry == "" {
 		return nil, logical.ErrInvalidRequest
 	}
-	value := make([]byte, writtenBytes[size])
-	if err := req.Storage.Put(ctx, &logical.StorageEntry{Key: "write/" + size + "/" + entry, Value: value}); err != nil {
+	value := make([]byte, written(size))
+	key := fmt.Sprintf("write/%s/%d/%s", size, len(value), entry) // pages and deltas apart, as the engine's are
+	if err := req.Storage.Put(ctx, &logical.StorageEntry{Key: key, Value: value}); err != nil {
 		return nil, err
 	}
 	return &logical.Response{Data: map[string]any{"revision": 1}}, nil
