@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,8 +79,8 @@ func TestSmallChangesGoToTheDelta(t *testing.T) {
 	require.Equal(t, "d", put("bulk/3"))
 	require.Equal(t, "p", w.puts(func() { w.put("bulk/4", filler("large", 15_000)) }), "more than half of the page")
 	kinds := w.puts(func() {
-		for i := range 16 {
-			w.put(fmt.Sprintf("many/%02d", i), filler("x", 500))
+		for i := range 9 {
+			w.put(fmt.Sprintf("many/%d", i), filler("x", 500))
 		}
 	})
 	require.Regexp(t, "^d{4,9}p", kinds, "once the changes have cost half of what the page does")
@@ -260,4 +261,116 @@ func TestListBegunBeforeTheFirstDelta(t *testing.T) {
 	install()
 	require.NoError(t, (<-counted).err)
 	require.Equal(t, "precious", w.value("bulk/1"))
+}
+
+// A request that is repeated after a restart may find itself done where Vault's cache
+// shows a page that is not stored any more, with its delta, which is: it is
+// acknowledged only once it is stored.
+func TestRepeatedRequestBehindAStalePage(t *testing.T) {
+	for name, stale := range map[string][]string{
+		"beside its delta": {"d", "p"},
+		"without one":      {"p", "p"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := ofOnePage(t)
+			w.put("bulk/1", "first delta")
+			page, delta := w.pageKeys()[0], w.deltaKeys()[0]
+			if stale[0] == "p" {
+				w.remove("bulk/7") // the page is put, and then another process comes
+				w = newWitness(openMount(t, w.disk, 0, faulty.None))
+				t.Cleanup(w.close)
+			}
+			for i, r := range []struct{ id, item, value string }{
+				{"R1", "bulk/2", "repeated"}, {"R2", "bulk/3", "fails"},
+			} {
+				w.storage.Fail(func(op, key string) faulty.Fault {
+					if op == "put" && strings.HasPrefix(path.Base(key), stale[i]) {
+						// Vault's cache drops what it hid before this write, after its reading.
+						w.disk.Set(key, w.disk.Value(key))
+						return faulty.AfterStale
+					}
+					return faulty.None
+				})
+				_, err := w.callAs(r.id, update, itemPath(r.item), secret(r.value))
+				require.Error(t, err)
+				w.storage.Fail(nil)
+			}
+			w.disk.Set(delta, w.disk.Value(delta)) // Vault's cache drops the delta, not the page
+			second := openMount(t, w.disk, 0, faulty.None)
+			defer second.close()
+			_, err := second.callAs("R1", update, itemPath("bulk/2"), secret("repeated"))
+			require.NoError(t, err)
+			require.Equal(t, "repeated", second.value("bulk/2"))
+			w.disk.Set(page, w.disk.Value(page)) // and then the page
+			third := openMount(t, w.disk, 0, faulty.None)
+			defer third.close()
+			require.Equal(t, "repeated", third.value("bulk/2"))
+		})
+	}
+}
+
+// A reader on its way to a page that splits meanwhile, whose deletion then fails
+// behind a stale cache, is not shown that page without the delta that a rotation
+// deletes.
+func TestReaderBesideADeltaWithoutItsPage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := filled(t, 8)
+		defer w.close()
+		w.must(update, "config", map[string]any{"retired_key_retention": "168h"})
+		w.put("bulk/1", "older")
+		w.put("bulk/1", "acknowledged")
+		delta := w.deltaKeys()[0]
+		for _, key := range w.disk.Keys("pages/") {
+			w.b.store.Invalidate(context.Background(), key)
+		}
+		var came atomic.Bool
+		reached, on := make(chan struct{}), make(chan struct{})
+		w.storage.Hook(func(op, key string) {
+			if op == "get" && key == delta && came.CompareAndSwap(false, true) {
+				close(reached)
+				<-on
+			}
+		})
+		reader := w.beside(read, itemPath("bulk/1"), nil)
+		<-reached
+		w.storage.Fail(func(op, key string) faulty.Fault {
+			if op == "delete" && strings.HasPrefix(path.Base(key), "p") {
+				return faulty.AfterStale
+			}
+			return faulty.None
+		})
+		w.put("splits", filler("splits", 20_000))
+		w.storage.Fail(nil)
+		w.rotate()
+		advance(10 * time.Millisecond)
+		require.NotContains(t, w.deltaKeys(), delta)
+		close(on)
+		got := <-reader
+		require.NoError(t, got.err)
+		require.Equal(t, "acknowledged", got.resp.Data["data"].(map[string]any)["value"])
+	})
+}
+
+// A page that readers are shown from the engine's own cache, and that a write whose
+// error hid its effect has replaced, is not shown without its delta either.
+func TestCachedPageIsNotShownWithoutItsDelta(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := filled(t, 8)
+		defer w.close()
+		_, release := w.holdRotation()
+		w.put("bulk/1", "puts the page, on the new version")
+		w.put("bulk/1", "acknowledged")
+		require.Len(t, w.deltaKeys(), 1)
+		page := w.pageKeys()[0]
+		w.storage.Fail(on("put", page, faulty.AfterStale))
+		w.remove("bulk/7")
+		w.storage.Fail(nil)
+		require.Equal(t, "acknowledged", w.value("bulk/1")) // keeps the page that is not stored any more
+		w.disk.Set(page, w.disk.Value(page))                // Vault's cache drops it
+		release()
+		advance(time.Minute)
+		require.Empty(t, w.deltaKeys())
+		require.Equal(t, "acknowledged", w.value("bulk/1"))
+		w.readsBack()
+	})
 }

@@ -32,6 +32,10 @@ def holds():
     run('cancelled rotation beside writes, e0 c0',{'w1':w1,'w2':w2,'w3':w3,'w4':W('x','f',('w3',)),'r':('rot',(),('w1',),False),'cc':('cancel',(),('w1',),False)},init=XY,err=0,crash=0)
     run('cancelled rotation after a delta, e1 c0',{'w1':w1,'w2':w2,'w3':w3,'r':('rot',(),('w2',),False),'cc':('cancel',(),('w2',),False)},init=XY,err=1,crash=0)
     run('rotation of a split with a delta, e0 c1',{'w1':w1,'w2':w2,'w3':W('z','e',('w2',)),'r':('rot',(),('w2',),False)},init=XY,err=0,crash=1)
+    run('repeated write, e2 c1',REPEATED,init=XY,err=2)
+    run('reader beside a failed split and a rotation, e1 c0',SPLIT,init=XY,crash=0)
+REPEATED={'w1':w1,'r1':W('x','e',('w1',)),'w2':W('y','f',('r1',)),'r1 again':W('x','e',('w2',))}
+SPLIT={'w1':w1,'w2':w2,'w3':W('z','e',('w2',)),'rd':R('x',('w2',)),'r':('rot',(),('w3',),False)}
 def mutations():
     print('== mutations')
     by={'w1':w1,'w2':w2,'w3':W('y','e',('w2',)),'w4':W('x','f',('w3',))}
@@ -42,6 +46,8 @@ def mutations():
     run('acknowledged before the directory knows of the delta',{**by,'rd':R('x',('w1',))},init=XY,dflag='after',err=0,crash=0)
     run('a List begun before the delta is installed after it',{**by,'rd':R('x'),'rd2':R('x',('w2',))},init=XY,dflag='nogen',err=1,crash=0)
     run('a delta on another version than its page',{'w1':w1,'w2':w2,'w3':w3,'r':('rot',(),('w1',),False),'cc':('cancel',(),('w1',),False)},init=XY,sameversion=0,err=1,crash=0)
+    run('a repeated write acknowledged as it shows',REPEATED,init=XY,fresh=0,err=2)
+    run('a delta deleted while its page may show',SPLIT,init=XY,again=0,crash=0)
     run('a rotation takes the page without its delta',{'w1':w1,'w2':w2,'r':('rot',(),('w2',),False)},init=XY,merge=0,err=0,crash=0)
     run('a cancelled rotation does not write all pages anew',{'w1':w1,'w2':w2,'w3':w3,'r':('rot',(),('w2',),False),'cc':('cancel',(),('w2',),False)},init=XY,rewrite=0,err=1,crash=0)
 if __name__=='__main__':

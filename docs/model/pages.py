@@ -10,7 +10,7 @@ H gives each item's hash, C the rules: BASE is the protocol, and each mutation b
 from mc import *
 C={}
 BASE=dict(cap=1,guard=1,recheckleft='list',bothchildren=1,relook=1,tell='after',order='cd',nilroot=1,multi='new',bulkroot=1,bulkorder='cd',bulkempty=1,sharedw=1,ackearly=0,dropdir=1,rootlist=1,getp=1,leftverify=1,hidnil='put',sweepleft=1,
-    deltas=0,bound=1,own='put',forget=1,deltafirst=1,dflag='list',sameversion=1,merge=1,tidy=1,rewrite=1)
+    deltas=0,bound=1,own='put',forget=1,deltafirst=1,dflag='list',sameversion=1,merge=1,tidy=1,rewrite=1,fresh=1,again=1)
 H={'x':'00','y':'01','z':'10'}
 A=('active',)   # volatile-free: active version is stored under ('rec',0) -> (active, phase)
 REC=('rec',0)
@@ -77,6 +77,8 @@ def write(item,val):
                 k=yield('get',('key',pg[0]))
                 if k is None: raise Violation('writer: key %s gone'%pg[0])
                 k=None; items=merged(pg,dl)
+        if C['deltas'] and pg is not None and val is not None and dict(items).get(item)==val and not (C['fresh'] and not own):
+            yield('ghost','ack',item,val); return 'ok'     # it was done already: the request is repeated
         it=dict(items); items=None
         if val is None: it.pop(item,None)
         else: it[item]=val
@@ -201,6 +203,9 @@ def sweepone(p,anc,rewrite=False):
     if p[:1]=='d':
         # A delta without a page.
         yield('lock','P'+p[1:],'X')
+        if C['again']:
+            r=yield('del',('page',p[1:]))
+            if r=='err': yield from drop(); return
         r=yield('del',('page',p))
         if r=='err': yield from drop()
         return

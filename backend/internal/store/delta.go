@@ -16,8 +16,8 @@ import (
 // put. To put it costs storage a fraction of what the page costs, so a few changes
 // go there, and then the page is put again with all of them.
 //
-// Four rules keep it from losing what was acknowledged; docs/model/delta.py finds
-// a loss without any of them:
+// These rules keep it from losing what was acknowledged; docs/model/delta.py finds a
+// loss without any of them:
 //
 //   - It names the Put of the page that it belongs to, by its mark, and counts with
 //     no other: a page that is put anew leaves its delta behind.
@@ -27,6 +27,9 @@ import (
 //     for this process's own until it has been put again.
 //   - A reader reads the delta before its page, and the directory knows of a delta
 //     before what is in it is acknowledged.
+//   - What a page shows is not acknowledged as done before, unless the page is this
+//     process's own: see mayPass.
+//   - Before a delta is deleted, nobody is shown the page that it belonged to any more.
 //
 // A delta is sealed by its page's key. It is put only while that is the active
 // version, so once all pages are on another version, all deltas that count are too.
@@ -35,8 +38,8 @@ import (
 // header of the page as it is with the delta, and the mark of the page.
 const deltaHeaderSize = headerSize + markSize
 
-// minDeltaPage is the size of a page from which on it is given deltas: a smaller one
-// is put about as fast.
+// minDeltaPage is the size of a page, with the change, from which on it is given
+// deltas: a smaller one is put about as fast.
 const minDeltaPage = 8 << 10
 
 var errDelta = errors.New("delta is malformed")
@@ -126,11 +129,18 @@ func (s slots) put(sl slot) (slots, error) {
 	return slices.Insert(s, i, sl), nil
 }
 
+// mayPass reports whether what page p shows may pass, since a stale cache may show a
+// page, or a page and its delta, that is not what storage has. So what a repeated
+// request finds done already is put with the page before it is acknowledged.
+func (s *Store) mayPass(w *working, p Place, cur writable) bool {
+	return cur.mark != mark{} && !w.dir.isOwn(p)
+}
+
 // goesToDelta reports whether changes that were made to page p are put as its delta.
 //
-// Each change puts again what the delta holds already, so n changes cost n times
-// half of what it holds in the end. Before that comes to half of what the page takes,
-// the page is put.
+// To change one more item puts again what the delta holds already, so to change n has
+// cost n times half of what it holds in the end. Before that comes to half of the size
+// of the page, the page is put.
 func (s *Store) goesToDelta(t *Tenant, w *working, p Place, cur writable, e *edit) bool {
 	puts := max(2, len(e.sincePut))
 	return !e.removed && e.bytes >= minDeltaPage && puts*e.sincePut.size() <= e.bytes &&
@@ -160,8 +170,11 @@ func (s *Store) writeDelta(ctx context.Context, t *Tenant, w *working, p Place, 
 	return nil
 }
 
-// deleteDelta deletes a delta that does not count any more.
+// deleteDelta deletes a delta that does not count any more, after the page it belonged
+// to was replaced or deleted where everyone sees it. A reader that still were shown
+// that page would miss the delta.
 func (s *Store) deleteDelta(ctx context.Context, w *working, p Place) error {
+	s.pages.drop(pageKey(w.incarnation, p))
 	if err := s.deleteEntry(ctx, w, deltaKey(w.incarnation, p)); err != nil {
 		return fmt.Errorf("deleting the delta of page %s: %w", p, err)
 	}

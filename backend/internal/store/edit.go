@@ -110,14 +110,14 @@ func (e *edit) put(i int, replace bool, op *Op, it *Item) (fits bool, err error)
 	if bytes > e.room && len(e.slots) > 0 && (!replace || len(e.slots) > 1) {
 		return false, nil
 	}
+	if e.sincePut, err = e.sincePut.put(sl); err != nil {
+		return false, err
+	}
 	if replace {
 		e.slots[i] = sl
 	} else {
 		e.slots = slices.Insert(e.slots, i, sl)
 	}
 	e.bytes = bytes
-	if e.sincePut, err = e.sincePut.put(sl); err != nil {
-		return false, err
-	}
 	return true, nil
 }

@@ -168,11 +168,15 @@ func (s *Store) moveHidden(ctx context.Context, t *Tenant, w *working, p Place, 
 
 // deleteLeftover deletes what a split has left over. A page, of a split that did not
 // finish, only after a List made under the lock of the page above has shown that
-// page: had it gone, the leftover would be what counts. A delta without further
-// ado, since no page comes to a place again that it was split away from.
+// page: had it gone, the leftover would be what counts. A delta when its page has been
+// deleted once more, which may still show behind a stale cache: no page comes to a
+// place again that it was split away from.
 func (s *Store) deleteLeftover(ctx context.Context, w *working, ref PageRef) error {
 	if ref.Delta {
 		defer s.lockPage(w.incarnation, ref.Place)()
+		if err := s.deletePage(ctx, w, ref.Place); err != nil {
+			return err
+		}
 		return s.deleteDelta(ctx, w, ref.Place)
 	}
 	defer s.lockPage(w.incarnation, ref.Above)()

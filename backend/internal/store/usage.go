@@ -119,7 +119,9 @@ func (s *Store) headerOfHidden(ctx context.Context, w *working, p Place) error {
 		return fmt.Errorf("counting: %w", err)
 	}
 	if isEmpty {
-		w.dir.saw(p, Header{})
+		// Unless it has been written since: then what it has is known.
+		generation, _, _ := w.dir.headersToRead()
+		w.dir.learn(generation, p, Header{})
 	}
 	return nil
 }

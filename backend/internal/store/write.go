@@ -184,13 +184,19 @@ func (s *Store) commit(ctx context.Context, t *Tenant, w *working, p Place, ops 
 		return big
 	case e.full || tooLarge(p, e.slots):
 		big, err = s.split(ctx, t, w, p, e.slots)
-	case e.changed && s.goesToDelta(t, w, p, cur, e):
-		err = s.writeDelta(ctx, t, w, p, cur, e)
-	case e.changed:
-		err = s.writePage(ctx, t, w, p, e.slots, cur.isNew)
+	case e.changed || len(e.done) > 0 && s.mayPass(w, p, cur):
+		err = s.writeEdit(ctx, t, w, p, cur, e)
 	}
 	settleAll(e.done, err)
 	return big
+}
+
+// writeEdit puts what an edit has made of a page: its delta, if that will do, or all.
+func (s *Store) writeEdit(ctx context.Context, t *Tenant, w *working, p Place, cur writable, e *edit) error {
+	if s.goesToDelta(t, w, p, cur, e) {
+		return s.writeDelta(ctx, t, w, p, cur, e)
+	}
+	return s.writePage(ctx, t, w, p, e.slots, cur.isNew)
 }
 
 // roomyBytes is how large a page may become before it is split without the
