@@ -45,6 +45,8 @@ func (w *written) everything(t *testing.T) {
 	wit.createAES()
 	m.must(update, tenantPath(""), map[string]any{"display_name": "Acme", "rotation_interval": "120_DAYS"})
 	wit.bulk(40, 3000)
+	wit.put("bulk/1", "puts the page, or its delta")
+	wit.put("bulk/1", "its delta")
 	wit.encrypt("x")
 	wit.encrypt("y")
 	m.must(update, tenantPath("/dek/config"), map[string]any{"min_decryption_version": 1})
