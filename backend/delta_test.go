@@ -165,6 +165,26 @@ func TestDeltaWithoutItsPageIsDeleted(t *testing.T) {
 	})
 }
 
+// A page whose header alone is damaged is found by a rotation also where its delta
+// says which version it is on.
+func TestDamagedHeaderBesideADelta(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := filled(t, 8)
+		defer w.close()
+		_, release := w.holdRotation()
+		w.put("bulk/1", "puts the page, on the new version")
+		w.put("bulk/1", "its delta")
+		require.Len(t, w.deltaKeys(), 1)
+		key := w.pageKeys()[0]
+		page := w.disk.Value(key)
+		page[0]++
+		w.disk.Set(key, page)
+		release()
+		advance(time.Minute)
+		require.Equal(t, "failed", w.status(w.rotations[0])["status"])
+	})
+}
+
 func TestDamagedDelta(t *testing.T) {
 	for name, damage := range map[string]func(delta []byte) []byte{
 		"a bit of what is sealed": func(delta []byte) []byte { delta[len(delta)-1] ^= 1; return delta },

@@ -45,7 +45,7 @@ const minDeltaPage = 8 << 10
 var errDelta = errors.New("delta is malformed")
 
 // belongs reports whether a delta is of this Put of its page. It fails if the delta
-// is malformed.
+// is malformed, or the page that it names.
 func belongs(delta, page []byte) (bool, error) {
 	h, rest, err := parseHeader(delta)
 	if err != nil || len(rest) < markSize {
@@ -55,7 +55,7 @@ func belongs(delta, page []byte) (bool, error) {
 		return false, nil
 	}
 	of, _, err := parseHeader(page)
-	if err == nil && of.Version != h.Version {
+	if err != nil || of.Version != h.Version {
 		return false, errDelta
 	}
 	return true, nil
