@@ -182,11 +182,12 @@ func (w *witness) rotateToTheEnd() {
 	w.untilOver()
 }
 
-// untilOver waits until no rotation is unfinished.
+// untilOver waits until no rotation is unfinished, and whoever ended one has deleted
+// its intent, which comes last.
 func (w *witness) untilOver() {
 	require.Eventually(w.t, func() bool {
 		resp, err := w.call(list, "rotations", nil)
-		return err == nil && resp.Data["keys"] == nil
+		return err == nil && resp.Data["keys"] == nil && !w.busy()
 	}, 30*time.Second, time.Millisecond)
 }
 
