@@ -110,9 +110,11 @@ func (e *edit) put(i int, replace bool, op *Op, it *Item) (fits bool, err error)
 	if bytes > e.room && len(e.slots) > 0 && (!replace || len(e.slots) > 1) {
 		return false, nil
 	}
-	if e.sincePut, err = e.sincePut.put(sl); err != nil {
-		return false, err
+	sincePut, err := e.sincePut.put(sl)
+	if err != nil {
+		return false, err // and what was changed before stays in the delta
 	}
+	e.sincePut = sincePut
 	if replace {
 		e.slots[i] = sl
 	} else {

@@ -14,7 +14,7 @@ import (
 // storage: some 1,800 pages, or 130,000 items of 200 bytes.
 const cachedPageBytes = 40 << 20
 
-// pageCache holds sealed pages that requests have read. To ask storage for a page
+// pageCache holds sealed pages that requests have read, and deltas. To ask storage for a page
 // costs a plugin more than everything else that it does to read an item.
 //
 // It shows what Vault's own cache showed when the page was read, or what was
