@@ -14,7 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // counted are the items that a test of accounts keeps, by kind.
@@ -60,20 +60,20 @@ var accountedTroubles = map[string]func(*witness) *witness{
 	"nothing": func(w *witness) *witness { return w },
 	"a restart": func(w *witness) *witness {
 		w.crash()
-		return w.on(openMount(w.t, w.disk, 0, faulty.None))
+		return w.on(openMount(w.t, w.disk, 0, storagetest.None))
 	},
 	"errors of writes": func(w *witness) *witness {
 		n := 0
-		w.storage.Fail(func(op, _ string) faulty.Fault {
+		w.storage.Fail(func(op, _ string) storagetest.Fault {
 			if n++; op == "put" && n%5 == 0 && n < 60 {
-				return []faulty.Fault{faulty.Before, faulty.After, faulty.AfterStale}[n/5%3]
+				return []storagetest.Fault{storagetest.Before, storagetest.After, storagetest.AfterStale}[n/5%3]
 			}
-			return faulty.None
+			return storagetest.None
 		})
 		return w
 	},
 	"an outage": func(w *witness) *witness {
-		w.storage.Outage(faulty.ErrInjected, true)
+		w.storage.Outage(storagetest.ErrInjected, true)
 		advance(time.Hour)
 		w.storage.Outage(nil, false)
 		return w

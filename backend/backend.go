@@ -18,6 +18,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kekrotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
@@ -55,7 +56,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 	}
 	b := &backend{
 		storage: conf.StorageView,
-		store:   store.New(conf.StorageView, conf.BackendUUID),
+		store:   store.New(storage.NewMount(conf.StorageView), conf.BackendUUID),
 		now:     func() time.Time { return clock().UTC() },
 
 		newWrappingKey: keyring.NewWrappingKey,

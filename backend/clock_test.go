@@ -12,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 const year = 365 * day
@@ -23,7 +23,7 @@ type jumpy struct{ by atomic.Int64 }
 func (c *jumpy) now() time.Time        { return time.Now().Add(time.Duration(c.by.Load())).Round(0) }
 func (c *jumpy) jump(by time.Duration) { c.by.Add(int64(by)) }
 func (c *jumpy) engine(w *witness) *mount {
-	return conditions{clock: c.now}.engine(w.t, w.disk, 0, faulty.None)
+	return conditions{clock: c.now}.engine(w.t, w.disk, 0, storagetest.None)
 }
 
 // onJumpy is a witness of a tenant with items, whose engine has a clock that jumps.

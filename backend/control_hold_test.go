@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // takePlace takes the only place in the pool, without which no page is moved.
@@ -58,7 +58,7 @@ func (w *walk) holdEnd() (release func()) {
 // holdRetiring lets the old key's deletion fail.
 func (w *walk) holdRetiring() (release func()) {
 	m := w.mount
-	m.storage.Fail(on("delete", "keys/", faulty.Before))
+	m.storage.Fail(on("delete", "keys/", storagetest.Before))
 	w.request()
 	advance(10 * time.Second)
 	return func() { m.storage.Fail(nil) }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // inRotation runs f while a rotation of a tenant with several pages is in its
@@ -75,7 +75,7 @@ func TestPauseHoldsARotationAndNothingElse(t *testing.T) {
 		w.refused(409, id, update, tenantPath("/dek/rotate"), nil)
 
 		w.crash()
-		w = w.on(openMount(t, w.disk, 0, faulty.None))
+		w = w.on(openMount(t, w.disk, 0, storagetest.None))
 		advance(time.Hour)
 		require.Equal(t, "paused", w.status(id)["status"], "over a restart")
 		w.must(read, tenantPath(""), nil) // counts, which a new engine does not know yet

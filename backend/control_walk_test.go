@@ -15,7 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // moments are those at which a rotation is held while things are done to it. Each
@@ -287,7 +287,7 @@ func (w *walk) restart() {
 	w.storage.Kill()
 	w.letGo()
 	w.close()
-	m := conditions{}.engine(w.t, w.disk, 0, faulty.None)
+	m := conditions{}.engine(w.t, w.disk, 0, storagetest.None)
 	w.witness = w.on(m)
 	w.letGo = w.takePlace()
 	m.start()

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // More tenants than are counted at once have pages that do not show, which are settled
@@ -23,7 +23,7 @@ func TestCountingBesideWritesOfHiddenPages(t *testing.T) {
 	for n := range tenants {
 		m.must(update, "tenants/"+tenantN(n), nil)
 	}
-	m.storage.Fail(on("put", "pages/", faulty.AfterStale))
+	m.storage.Fail(on("put", "pages/", storagetest.AfterStale))
 	for n := range tenants {
 		resp, err := m.call(update, "tenants/"+tenantN(n)+"/secrets/x", secret("lost"))
 		require.Equal(t, 500, code(resp, err))

@@ -19,7 +19,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // TestEveryCrashPoint runs each scenario once for every storage operation that
@@ -104,7 +104,7 @@ func seedOf(t *testing.T) uint64 {
 // crash is a fault at an operation, counted from 1.
 type crash struct {
 	n     int
-	fault faulty.Fault
+	fault storagetest.Fault
 }
 
 // point is where a run is broken off, and perhaps the recovery from that.
@@ -145,9 +145,9 @@ var repetitive = regexp.MustCompile(`^(list tenants|list schedule/\w+|put schedu
 func doubleFaults(ops int) (points []point) {
 	const stride, reach = 11, 66
 	for n := 1; n <= ops; n++ {
-		for _, first := range []faulty.Fault{faulty.Gone, faulty.AfterStale} {
+		for _, first := range []storagetest.Fault{storagetest.Gone, storagetest.AfterStale} {
 			for m := 1 + n%stride; m <= reach; m += stride {
-				second := []faulty.Fault{faulty.Gone, faulty.AfterStale, faulty.Before}[(n+m)%3]
+				second := []storagetest.Fault{storagetest.Gone, storagetest.AfterStale, storagetest.Before}[(n+m)%3]
 				points = append(points, point{crash{n, first}, crash{m, second}})
 			}
 		}
@@ -155,18 +155,18 @@ func doubleFaults(ops int) (points []point) {
 	return points
 }
 
-func faultsOf(op string) []faulty.Fault {
+func faultsOf(op string) []storagetest.Fault {
 	if strings.HasPrefix(op, "put ") || strings.HasPrefix(op, "delete ") {
-		return []faulty.Fault{faulty.Before, faulty.After, faulty.AfterStale, faulty.Gone}
+		return []storagetest.Fault{storagetest.Before, storagetest.After, storagetest.AfterStale, storagetest.Gone}
 	}
-	return []faulty.Fault{faulty.Before, faulty.Gone}
+	return []storagetest.Fault{storagetest.Before, storagetest.Gone}
 }
 
 // rehearse runs a scenario without a fault. It returns the disk before act, what
 // was acknowledged by then, and act's operations.
 func rehearse(t *testing.T, before, act func(*witness)) (prepared func() *witness, ops []string) {
 	t.Helper()
-	var disk *faulty.Disk
+	var disk *storagetest.Disk
 	var known *witness
 	synctest.Test(t, func(t *testing.T) {
 		m := newMount(t)
@@ -177,7 +177,7 @@ func rehearse(t *testing.T, before, act func(*witness)) (prepared func() *witnes
 		m.close()
 		disk = m.disk.Clone()
 
-		m = openMount(t, m.disk, 0, faulty.None)
+		m = openMount(t, m.disk, 0, storagetest.None)
 		w := known.on(m)
 		synctest.Wait() // what the start reads is not act's
 		start := m.storage.Ops()
@@ -201,14 +201,14 @@ func slowly(m *mount) {
 // and as a client does, with a new one.
 func crashAt(t *testing.T, prepared func() *witness, act func(*witness), p point) {
 	before := prepared()
-	m := openMount(t, before.disk, 0, faulty.None)
+	m := openMount(t, before.disk, 0, storagetest.None)
 	synctest.Wait()
 	m.storage.FailNext(p.first.n, p.first.fault)
 	w := before.on(m)
 	act(w)
 	failed := w.failed
-	if p.first.fault != faulty.Gone {
-		m.storage.FailNext(0, faulty.None)
+	if p.first.fault != storagetest.Gone {
+		m.storage.FailNext(0, storagetest.None)
 		synctest.Wait()
 		w.readsBack()
 	}
@@ -233,14 +233,14 @@ func crashAt(t *testing.T, prepared func() *witness, act func(*witness), p point
 func (w *witness) recovers(failed *request, sameID bool) {
 	w.t.Helper()
 	w.counted()
-	w = w.on(openMount(w.t, w.disk, 0, faulty.None))
+	w = w.on(openMount(w.t, w.disk, 0, storagetest.None))
 	w.again(failed, sameID)
 	w.rest()
 	w.readsBack()
 	w.close()
 
 	w.disk.RestartVault()
-	w = w.on(openMount(w.t, w.disk, 0, faulty.None))
+	w = w.on(openMount(w.t, w.disk, 0, storagetest.None))
 	w.rest()
 	w.readsBack()
 	w.atRest()

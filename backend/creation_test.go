@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/creation"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // creationOps is how many storage operations the creation of a tenant makes, on a
@@ -37,7 +37,7 @@ func TestCreationThatBreaksOff(t *testing.T) {
 	ops := creationOps(t)
 	require.Greater(t, ops, 5)
 	for n := 1; n <= ops; n++ {
-		for _, fault := range []faulty.Fault{faulty.Before, faulty.After, faulty.AfterStale, faulty.Gone} {
+		for _, fault := range []storagetest.Fault{storagetest.Before, storagetest.After, storagetest.AfterStale, storagetest.Gone} {
 			for _, restart := range []bool{false, true} { // of the plugin, before it has looked
 				t.Run(fmt.Sprintf("%d %s %t", n, fault, restart), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) { breakOff(t, n, fault, restart) })
@@ -47,7 +47,7 @@ func TestCreationThatBreaksOff(t *testing.T) {
 	}
 }
 
-func breakOff(t *testing.T, n int, fault faulty.Fault, restart bool) {
+func breakOff(t *testing.T, n int, fault storagetest.Fault, restart bool) {
 	m := newMount(t)
 	m.must(update, "tenants/"+otherTenant, nil)
 	synctest.Wait()
@@ -58,12 +58,12 @@ func breakOff(t *testing.T, n int, fault faulty.Fault, restart bool) {
 	}
 	advance(5 * time.Minute)
 	m.crash()
-	w := newWitness(openMount(t, m.disk, 0, faulty.None))
+	w := newWitness(openMount(t, m.disk, 0, storagetest.None))
 	w.created = err == nil
 	w.rest()
 	w.close()
 	m.disk.RestartVault()
-	w = w.on(openMount(t, m.disk, 0, faulty.None))
+	w = w.on(openMount(t, m.disk, 0, storagetest.None))
 	w.rest()
 	w.atRest()
 	w.works()
@@ -102,7 +102,7 @@ func TestCreationAskedForAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMount(t)
 		m.must(update, "tenants/"+otherTenant, nil)
-		m.storage.Fail(on("put", "tenants/", faulty.AfterStale))
+		m.storage.Fail(on("put", "tenants/", storagetest.AfterStale))
 		_, err := m.call(update, tenantPath(""), nil)
 		require.Error(t, err)
 		m.storage.Fail(nil)
@@ -113,7 +113,7 @@ func TestCreationAskedForAgain(t *testing.T) {
 		w.atRest()
 		m.close()
 		m.disk.RestartVault()
-		w = w.on(openMount(t, m.disk, 0, faulty.None))
+		w = w.on(openMount(t, m.disk, 0, storagetest.None))
 		w.atRest()
 		w.works()
 		w.close()

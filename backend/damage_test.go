@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 func TestDamagedPageIsReportedWithoutItsContent(t *testing.T) {
@@ -38,7 +38,7 @@ func TestMovedPageDoesNotOpen(t *testing.T) {
 			m.disk.Set(key, m.disk.Value(mine))
 		}
 	}
-	re := openMount(t, m.disk, 0, faulty.None)
+	re := openMount(t, m.disk, 0, storagetest.None)
 	defer re.close()
 	resp, err := re.call(read, "tenants/"+other+"/secrets/x", nil)
 	require.Equal(t, 500, code(resp, err))
@@ -57,7 +57,7 @@ func TestMovedPageDoesNotOpen(t *testing.T) {
 		},
 	} {
 		change()
-		re := openMount(t, m.disk, 0, faulty.None)
+		re := openMount(t, m.disk, 0, storagetest.None)
 		resp, err := re.call(read, itemPath("x"), nil)
 		require.Equal(t, 500, code(resp, err), name)
 		require.ErrorContains(t, err, "page does not open", name)
@@ -78,7 +78,7 @@ func TestMovedRecordIsRefused(t *testing.T) {
 	keys := m.disk.Keys("tenants/")
 	require.Len(t, keys, 2)
 	m.disk.Set(keys[0], m.disk.Value(keys[1]))
-	re := openMount(t, m.disk, 0, faulty.None)
+	re := openMount(t, m.disk, 0, storagetest.None)
 	defer re.close()
 	opened := 0
 	for _, id := range []string{testTenant, other} {
@@ -100,7 +100,7 @@ func TestRecordWithoutAnActiveVersionIsRefused(t *testing.T) {
 		active, other := []byte(`"state":"active"`), []byte(`"state":"deactivated"`)
 		record := bytes.ReplaceAll(m.disk.Value(key), active, other)
 		m.disk.Set(key, bytes.Replace(record, other, active, 1)) // the tenant's own stands first
-		re := openMount(t, m.disk, 0, faulty.None)
+		re := openMount(t, m.disk, 0, storagetest.None)
 		defer re.close()
 		for _, path := range []string{tenantPath(""), itemPath("x"), tenantPath("/dek")} {
 			_, err := re.call(read, path, nil)

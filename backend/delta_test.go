@@ -17,7 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // pageKeys and deltaKeys are the entries of pages, and those of their deltas.
@@ -86,7 +86,7 @@ func TestSmallChangesGoToTheDelta(t *testing.T) {
 	require.Regexp(t, "^d{4,9}p", kinds, "once the changes have cost half of what the page does")
 	w.readsBack()
 
-	re := newWitness(openMount(t, w.disk, 0, faulty.None))
+	re := newWitness(openMount(t, w.disk, 0, storagetest.None))
 	defer re.close()
 	re.allowed, re.created = w.allowed, true
 	re.readsBack() // the items, their list, and how many there are
@@ -94,7 +94,7 @@ func TestSmallChangesGoToTheDelta(t *testing.T) {
 		re.put("bulk/1", "first")
 		re.put("bulk/1", "second")
 	}), "a page that another process has put is put once")
-	re.storage.Fail(on("put", "pages/", faulty.Before))
+	re.storage.Fail(on("put", "pages/", storagetest.Before))
 	re.put("bulk/1", "fails")
 	re.storage.Fail(nil)
 	require.Equal(t, "pd", re.puts(func() {
@@ -146,11 +146,11 @@ func TestDeltaWithoutItsPageIsDeleted(t *testing.T) {
 		w.put("bulk/1", "short")
 		w.put("bulk/1", "shorter")
 		require.Len(t, w.deltaKeys(), 1)
-		w.storage.Fail(func(op, key string) faulty.Fault {
+		w.storage.Fail(func(op, key string) storagetest.Fault {
 			if op == "delete" && strings.HasPrefix(path.Base(key), "d") {
-				return faulty.Before
+				return storagetest.Before
 			}
-			return faulty.None
+			return storagetest.None
 		})
 		w.put("splits", filler("splits", 20_000))
 		require.Len(t, w.allowed["splits"], 1, "the write itself is done")
@@ -203,7 +203,7 @@ func TestDamagedDelta(t *testing.T) {
 				key := w.deltaKeys()[0]
 				whole := w.disk.Value(key)
 				w.disk.Set(key, damage(slices.Clone(whole)))
-				re := openMount(t, w.disk, 0, faulty.None)
+				re := openMount(t, w.disk, 0, storagetest.None)
 				defer re.close()
 				for _, item := range []string{"bulk/1", "bulk/2"} {
 					resp, err := re.call(read, itemPath(item), nil)
@@ -236,7 +236,7 @@ func TestDeltaOfAnotherPutDoesNotCount(t *testing.T) {
 	w.remove("bulk/2") // puts the page
 	w.put("bulk/1", "the second delta")
 	w.disk.Set(key, first)
-	re := openMount(t, w.disk, 0, faulty.None)
+	re := openMount(t, w.disk, 0, storagetest.None)
 	defer re.close()
 	require.Equal(t, "the first delta", re.value("bulk/1"), "as the page has it")
 	resp, err := re.call(read, itemPath("bulk/2"), nil)
@@ -297,32 +297,32 @@ func TestRepeatedRequestBehindAStalePage(t *testing.T) {
 			page, delta := w.pageKeys()[0], w.deltaKeys()[0]
 			if stale[0] == "p" {
 				w.remove("bulk/7") // the page is put, and then another process comes
-				w = newWitness(openMount(t, w.disk, 0, faulty.None))
+				w = newWitness(openMount(t, w.disk, 0, storagetest.None))
 				t.Cleanup(w.close)
 			}
 			for i, r := range []struct{ id, item, value string }{
 				{"R1", "bulk/2", "repeated"}, {"R2", "bulk/3", "fails"},
 			} {
-				w.storage.Fail(func(op, key string) faulty.Fault {
+				w.storage.Fail(func(op, key string) storagetest.Fault {
 					if op == "put" && strings.HasPrefix(path.Base(key), stale[i]) {
 						// Vault's cache drops what it hid before this write, after its reading.
 						w.disk.Set(key, w.disk.Value(key))
-						return faulty.AfterStale
+						return storagetest.AfterStale
 					}
-					return faulty.None
+					return storagetest.None
 				})
 				_, err := w.callAs(r.id, update, itemPath(r.item), secret(r.value))
 				require.Error(t, err)
 				w.storage.Fail(nil)
 			}
 			w.disk.Set(delta, w.disk.Value(delta)) // Vault's cache drops the delta, not the page
-			second := openMount(t, w.disk, 0, faulty.None)
+			second := openMount(t, w.disk, 0, storagetest.None)
 			defer second.close()
 			_, err := second.callAs("R1", update, itemPath("bulk/2"), secret("repeated"))
 			require.NoError(t, err)
 			require.Equal(t, "repeated", second.value("bulk/2"))
 			w.disk.Set(page, w.disk.Value(page)) // and then the page
-			third := openMount(t, w.disk, 0, faulty.None)
+			third := openMount(t, w.disk, 0, storagetest.None)
 			defer third.close()
 			require.Equal(t, "repeated", third.value("bulk/2"))
 		})
@@ -353,11 +353,11 @@ func TestReaderBesideADeltaWithoutItsPage(t *testing.T) {
 		})
 		reader := w.beside(read, itemPath("bulk/1"), nil)
 		<-reached
-		w.storage.Fail(func(op, key string) faulty.Fault {
+		w.storage.Fail(func(op, key string) storagetest.Fault {
 			if op == "delete" && strings.HasPrefix(path.Base(key), "p") {
-				return faulty.AfterStale
+				return storagetest.AfterStale
 			}
-			return faulty.None
+			return storagetest.None
 		})
 		w.put("splits", filler("splits", 20_000))
 		w.storage.Fail(nil)
@@ -382,7 +382,7 @@ func TestCachedPageIsNotShownWithoutItsDelta(t *testing.T) {
 		w.put("bulk/1", "acknowledged")
 		require.Len(t, w.deltaKeys(), 1)
 		page := w.pageKeys()[0]
-		w.storage.Fail(on("put", page, faulty.AfterStale))
+		w.storage.Fail(on("put", page, storagetest.AfterStale))
 		w.remove("bulk/7")
 		w.storage.Fail(nil)
 		require.Equal(t, "acknowledged", w.value("bulk/1")) // keeps the page that is not stored any more

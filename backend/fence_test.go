@@ -11,19 +11,19 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // failRecord lets the next n writes of a tenant's record fail with effect, while
 // Vault's cache goes on showing the old one. It returns how many are left.
 func (m *mount) failRecord(n int) (left *int) {
 	left = &n
-	m.storage.Fail(func(op, key string) faulty.Fault {
+	m.storage.Fail(func(op, key string) storagetest.Fault {
 		if op != "put" || !strings.HasPrefix(key, "tenants/") || *left == 0 {
-			return faulty.None
+			return storagetest.None
 		}
 		*left--
-		return faulty.AfterStale
+		return storagetest.AfterStale
 	})
 	return left
 }
@@ -49,7 +49,7 @@ func TestStartThatFailsEveryTimeWithEffect(t *testing.T) {
 				require.Empty(t, w.rotations)
 				if c.crash {
 					w.crash()
-					w = w.on(openMount(t, w.disk, 0, faulty.None))
+					w = w.on(openMount(t, w.disk, 0, storagetest.None))
 				}
 				advance(time.Minute)
 				require.Zero(t, *left)
@@ -57,7 +57,7 @@ func TestStartThatFailsEveryTimeWithEffect(t *testing.T) {
 				w.close()
 
 				w.disk.RestartVault() // now the record on disk is what is read
-				w = w.on(openMount(t, w.disk, 0, faulty.None))
+				w = w.on(openMount(t, w.disk, 0, storagetest.None))
 				defer w.close()
 				w.rest()
 				w.readsBack()
@@ -100,7 +100,7 @@ func TestHintOfAHiddenChange(t *testing.T) {
 				w.close()
 
 				w.disk.RestartVault()
-				w = w.on(openMount(t, w.disk, 0, faulty.None))
+				w = w.on(openMount(t, w.disk, 0, storagetest.None))
 				defer w.close()
 				w.scheduled(w.record())
 				w.readsBack()
@@ -118,7 +118,7 @@ func TestHintOfAHiddenChange(t *testing.T) {
 			w.tick()
 			w.close()
 			w.disk.RestartVault()
-			w = w.on(openMount(t, w.disk, 0, faulty.None))
+			w = w.on(openMount(t, w.disk, 0, storagetest.None))
 			defer w.close()
 			if w.exists() {
 				w.scheduled(w.record())

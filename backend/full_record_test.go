@@ -12,8 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // fillRecord adds deactivated versions to a tenant's record until it is full.
@@ -74,7 +74,7 @@ func TestEveryoneButOneWhosePagesCannotBeListed(t *testing.T) {
 func TestScheduleTellsOfAFullRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := new(logged)
-		m := conditions{log: log.logger()}.engine(t, faulty.NewDisk(), 0, faulty.None)
+		m := conditions{log: log.logger()}.engine(t, storagetest.NewDisk(), 0, storagetest.None)
 		m.start()
 		defer m.close()
 		m.must(update, tenantPath(""), nil)

@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // An external key whose Put failed, with effect, is read by a decrypt, which takes no
@@ -18,7 +18,7 @@ import (
 // is sealed under the other would be lost.
 func TestHiddenExternalKeyReadAsItIsReplaced(t *testing.T) {
 	m := withTenant(t)
-	m.storage.Fail(on("put", "keys/", faulty.AfterStale))
+	m.storage.Fail(on("put", "keys/", storagetest.AfterStale))
 	resp, err := m.call(update, tenantPath("/encrypt"), map[string]any{"plaintext": ""})
 	require.Equal(t, 500, code(resp, err))
 	m.storage.Fail(nil)
@@ -52,7 +52,7 @@ func TestHiddenExternalKeyReadAsItIsReplaced(t *testing.T) {
 
 	ciphertext := m.encrypted(testTenant, "acknowledged")
 	m.close()
-	again := openMount(t, m.disk, 0, faulty.None)
+	again := openMount(t, m.disk, 0, storagetest.None)
 	defer again.close()
 	again.opensTo("acknowledged", ciphertext)
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // rotateAndHold starts a rotation and holds its sweep where it has listed the
@@ -54,7 +54,7 @@ func TestMoveDoesNotBringASplitPageBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := filled(t, 8)
 		id, release := rotateAndHold(w.mount)
-		w.storage.Fail(on("delete", "pages/", faulty.AfterStale))
+		w.storage.Fail(on("delete", "pages/", storagetest.AfterStale))
 		w.put("splits", filler("b", 12000))
 		require.Len(t, w.allowed["splits"], 2, "the write that splits is to fail")
 		w.storage.Fail(nil)
@@ -74,7 +74,7 @@ func TestMoveDoesNotBringASplitPageBack(t *testing.T) {
 func TestHiddenPageThatShowsIsMoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := filled(t, 0)
-		w.storage.Fail(on("put", "pages/", faulty.AfterStale))
+		w.storage.Fail(on("put", "pages/", storagetest.AfterStale))
 		w.put("first", "x")
 		w.storage.Fail(nil)
 		w.must(read, tenantPath(""), nil) // loads the directory
@@ -125,7 +125,7 @@ func TestDamagedKeyFailsARotation(t *testing.T) {
 				w.disk.Set(key, value)
 			}
 		}
-		m := openMount(t, w.disk, 0, faulty.None)
+		m := openMount(t, w.disk, 0, storagetest.None)
 		defer m.close()
 		id := m.must(update, tenantPath("/dek/rotate"), nil)["rotation_id"].(string)
 		advance(time.Minute)
@@ -142,7 +142,7 @@ func TestFailedRotationCountsAcrossARestart(t *testing.T) {
 		w.storage.Kill()
 		release()
 		w.close()
-		m := openMount(t, w.disk, 0, faulty.None)
+		m := openMount(t, w.disk, 0, storagetest.None)
 		defer m.close()
 		advance(time.Minute)
 		st := m.status(id)
@@ -174,9 +174,9 @@ func TestMalformedLogEntryIsPassedOver(t *testing.T) {
 		w.storage.Kill()
 		release()
 		w.close()
-		_, err := framework.PutWAL(context.Background(), faulty.Open(w.disk, 0, faulty.None), walRotation, map[string]any{"key_id": 1})
+		_, err := framework.PutWAL(context.Background(), storagetest.Open(w.disk, 0, storagetest.None), walRotation, map[string]any{"key_id": 1})
 		require.NoError(t, err)
-		m := openMount(t, w.disk, 0, faulty.None)
+		m := openMount(t, w.disk, 0, storagetest.None)
 		defer m.close()
 		advance(time.Minute)
 		require.Equal(t, "completed", m.status(id)["status"])

@@ -13,7 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // twoVersions leaves a tenant with page and external keys of two versions, and
@@ -158,13 +158,13 @@ func TestTwoFaultsOfTheKEK(t *testing.T) {
 		if strings.HasPrefix(op, "list tenants/") {
 			continue
 		}
-		for _, fault := range []faulty.Fault{faulty.Gone, faulty.AfterStale} {
+		for _, fault := range []storagetest.Fault{storagetest.Gone, storagetest.AfterStale} {
 			first := crash{n + 1, fault}
 			for i, m := range recoveryOf(t, prepared, act, first, seed) {
 				if (n+i)%every != 0 {
 					continue
 				}
-				second := []faulty.Fault{faulty.Gone, faulty.AfterStale, faulty.Before}[(n+i)/every%3]
+				second := []storagetest.Fault{storagetest.Gone, storagetest.AfterStale, storagetest.Before}[(n+i)/every%3]
 				points = append(points, point{first, crash{m, second}})
 			}
 		}
@@ -191,12 +191,12 @@ func recoveryOf(t *testing.T, prepared func() *witness, act func(*witness), firs
 		cryptotest.SetGlobalRandom(t, seed+fresh)
 		synctest.Test(t, func(t *testing.T) {
 			before := prepared()
-			m := openMount(t, before.disk, 0, faulty.None)
+			m := openMount(t, before.disk, 0, storagetest.None)
 			synctest.Wait()
 			m.storage.FailNext(first.n, first.fault)
 			act(before.on(m))
 			m.crash()
-			m = openMount(t, m.disk, 0, faulty.None)
+			m = openMount(t, m.disk, 0, storagetest.None)
 			advance(time.Minute)
 			for n, op := range m.storage.Log() {
 				if !strings.HasPrefix(op, "list tenants/") {

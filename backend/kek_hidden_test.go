@@ -12,19 +12,19 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // failStale lets the next n operations of that name on keys of that form fail with
 // effect, while Vault's cache goes on showing what it showed.
 func (m *mount) failStale(n int, op string, on func(key string) bool) (left *int) {
 	left = &n
-	m.storage.Fail(func(o, key string) faulty.Fault {
+	m.storage.Fail(func(o, key string) storagetest.Fault {
 		if o != op || !on(key) || *left == 0 {
-			return faulty.None
+			return storagetest.None
 		}
 		*left--
-		return faulty.AfterStale
+		return storagetest.AfterStale
 	})
 	return left
 }
@@ -105,13 +105,13 @@ func TestShreddedKeysDoNotComeBackWithTheKEK(t *testing.T) {
 		w := withKeys(t)
 		defer w.close()
 		deleted := 0
-		w.storage.Fail(func(op, key string) faulty.Fault {
+		w.storage.Fail(func(op, key string) storagetest.Fault {
 			if op == "delete" && strings.HasPrefix(key, "keys/") {
 				if deleted++; deleted%2 == 0 {
-					return faulty.Before
+					return storagetest.Before
 				}
 			}
-			return faulty.None
+			return storagetest.None
 		})
 		w.must(del, tenantPath(""), map[string]any{"deletion_window": 0})
 		w.storage.Fail(nil)
@@ -147,7 +147,7 @@ func TestHiddenTenantKeepsTheOldKEK(t *testing.T) {
 		record := w.disk.Keys("tenants/")
 		require.Len(t, record, 2)
 		w.crash()
-		m := openMount(t, stored, 0, faulty.None)
+		m := openMount(t, stored, 0, storagetest.None)
 		m.failStale(1, "put", recordOf)
 		for _, key := range record {
 			if recordOf(key) {

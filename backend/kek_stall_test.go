@@ -14,7 +14,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // stalledBesideKEK are requests that make, use or destroy keys, stopped before
@@ -67,7 +67,7 @@ func TestStalledBesideKEK(t *testing.T) {
 						a.before(w)
 					}
 					w.close()
-					w = w.on(openMount(t, w.disk, 0, faulty.None))
+					w = w.on(openMount(t, w.disk, 0, storagetest.None))
 					got, stopped := w.stopAt(k, a.op, a.path, a.data, func(w *witness) {
 						for range rotations {
 							w.rotateKEK()

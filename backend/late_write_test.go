@@ -15,7 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // A write can take effect after its error has been reported: a request to storage
@@ -29,20 +29,20 @@ type late struct {
 	value []byte
 }
 
-func (l late) lands(d *faulty.Disk) { d.Set(l.key, l.value) }
+func (l late) lands(d *storagetest.Disk) { d.Set(l.key, l.value) }
 
 // lateChild breaks a split off after its first child, and takes that child off
 // the disk again: its write will land later. What is in it counts nowhere.
 func (w *witness) lateChild() late {
 	w.t.Helper()
 	before, children := w.disk.Keys("pages/"), 0
-	w.storage.Fail(func(op, key string) faulty.Fault {
+	w.storage.Fail(func(op, key string) storagetest.Fault {
 		if op == "put" && strings.HasPrefix(key, "pages/") {
 			if children++; children == 2 {
-				return faulty.Before
+				return storagetest.Before
 			}
 		}
-		return faulty.None
+		return storagetest.None
 	})
 	w.put("fails", filler("splits", 33_000))
 	w.storage.Fail(nil)

@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // A rotation that failed, whose old key was then destroyed by force, cannot be
@@ -80,7 +80,7 @@ func TestProgressOfARotationThatHasEndedGoes(t *testing.T) {
 		w := filled(t, 400)
 		slowly(w.mount)
 		w.storage.Hook(func(string, string) { <-time.After(100 * time.Millisecond) })
-		w.storage.Fail(on("delete", "progress/", faulty.Before))
+		w.storage.Fail(on("delete", "progress/", storagetest.Before))
 		w.rotate()
 		for w.record().Rotation != nil {
 			advance(time.Second)
@@ -112,7 +112,7 @@ func (w *witness) leavesNoProgress() {
 	w.t.Helper()
 	require.NotEmpty(w.t, w.disk.Keys("progress/"))
 	w.crash()
-	next := w.on(openMount(w.t, w.disk, 0, faulty.None))
+	next := w.on(openMount(w.t, w.disk, 0, storagetest.None))
 	defer next.close()
 	advance(time.Minute)
 	require.Equal(w.t, "completed", next.status(w.rotations[0])["status"])

@@ -18,7 +18,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 const testTenant = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
@@ -26,20 +26,20 @@ const testTenant = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
 // mount is an engine on a disk that outlives it.
 type mount struct {
 	t       *testing.T
-	disk    *faulty.Disk
-	storage *faulty.Storage
+	disk    *storagetest.Disk
+	storage *storagetest.Storage
 	b       *backend
 }
 
 // newMount starts an engine on an empty disk.
 func newMount(t *testing.T) *mount {
 	t.Helper()
-	return openMount(t, faulty.NewDisk(), 0, faulty.None)
+	return openMount(t, storagetest.NewDisk(), 0, storagetest.None)
 }
 
 // openMount starts an engine on what is on disk, with a storage that fails its
 // nth operation.
-func openMount(t *testing.T, disk *faulty.Disk, n int, fault faulty.Fault) *mount {
+func openMount(t *testing.T, disk *storagetest.Disk, n int, fault storagetest.Fault) *mount {
 	t.Helper()
 	m := conditions{}.engine(t, disk, n, fault)
 	m.start()
@@ -54,7 +54,7 @@ type conditions struct {
 }
 
 // engine is an engine that has not been started.
-func (c conditions) engine(t *testing.T, disk *faulty.Disk, n int, fault faulty.Fault) *mount {
+func (c conditions) engine(t *testing.T, disk *storagetest.Disk, n int, fault storagetest.Fault) *mount {
 	t.Helper()
 	if c.log == nil {
 		c.log = hclog.NewNullLogger()
@@ -65,7 +65,7 @@ func (c conditions) engine(t *testing.T, disk *faulty.Disk, n int, fault faulty.
 	if c.system == nil {
 		c.system = logical.StaticSystemView{PluginEnvironment: &logical.PluginEnvironment{}}
 	}
-	m := &mount{t: t, disk: disk, storage: faulty.Open(disk, n, fault)}
+	m := &mount{t: t, disk: disk, storage: storagetest.Open(disk, n, fault)}
 	b, err := newBackend(context.Background(), &logical.BackendConfig{
 		StorageView: m.storage,
 		BackendUUID: "6f2b1a6e-0000-4000-8000-000000000000",
@@ -95,12 +95,12 @@ func (m *mount) crash() {
 }
 
 // on fails operations of that name on keys with that prefix.
-func on(name, prefix string, fault faulty.Fault) func(op, key string) faulty.Fault {
-	return func(op, key string) faulty.Fault {
+func on(name, prefix string, fault storagetest.Fault) func(op, key string) storagetest.Fault {
+	return func(op, key string) storagetest.Fault {
 		if op == name && strings.HasPrefix(key, prefix) {
 			return fault
 		}
-		return faulty.None
+		return storagetest.None
 	}
 }
 

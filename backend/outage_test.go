@@ -18,7 +18,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // logged is what an engine logs, at Vault's usual level.
@@ -79,7 +79,7 @@ func TestNoWorkWhereItMustNotWrite(t *testing.T) {
 				w := unfinished(t)
 				var log logged
 				m := conditions{log: log.logger(), system: logical.StaticSystemView{ReplicationStateVal: state}}.
-					engine(t, w.disk, 0, faulty.None)
+					engine(t, w.disk, 0, storagetest.None)
 				defer m.close()
 				m.start()
 				for range 60 {
@@ -100,7 +100,7 @@ func TestReadOnlyStorage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := unfinished(t)
 		var log logged
-		m := conditions{log: log.logger()}.engine(t, w.disk, 0, faulty.None)
+		m := conditions{log: log.logger()}.engine(t, w.disk, 0, storagetest.None)
 		w = w.on(m)
 		defer w.close()
 		m.storage.Outage(errors.New("rpc error: "+logical.ErrReadOnly.Error()), false) // as gRPC brings it
@@ -125,13 +125,13 @@ func TestStorageThatComesAndGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := unfinished(t)
 		var log logged
-		m := conditions{log: log.logger()}.engine(t, w.disk, 0, faulty.None)
+		m := conditions{log: log.logger()}.engine(t, w.disk, 0, storagetest.None)
 		w = w.on(m)
 		defer w.close()
-		m.storage.Outage(faulty.ErrInjected, true)
+		m.storage.Outage(storagetest.ErrInjected, true)
 		m.start()
 		for _, outage := range []time.Duration{time.Second, time.Minute, 3 * time.Hour} {
-			m.storage.Outage(faulty.ErrInjected, true)
+			m.storage.Outage(storagetest.ErrInjected, true)
 			before := m.storage.Ops()
 			for end := time.Now().Add(outage); time.Now().Before(end); {
 				m.tick()
@@ -139,7 +139,7 @@ func TestStorageThatComesAndGoes(t *testing.T) {
 			require.Less(t, m.storage.Ops()-before, 60+int(outage.Minutes())*15, "operations in %s", outage)
 			m.storage.Outage(nil, false)
 			// A little gets done before storage fails again.
-			m.onPage("put", func() { m.storage.Outage(faulty.ErrInjected, true) })
+			m.onPage("put", func() { m.storage.Outage(storagetest.ErrInjected, true) })
 			advance(maxBackoff + time.Second)
 			m.storage.Hook(nil)
 		}
@@ -163,7 +163,7 @@ func TestStorageThatHangs(t *testing.T) {
 		t.Run(at, func(t *testing.T) {
 			t.Parallel() // each takes as long as stopping may
 			w := unfinished(t)
-			w = w.on(conditions{}.engine(t, w.disk, 0, faulty.None))
+			w = w.on(conditions{}.engine(t, w.disk, 0, storagetest.None))
 			hangs, forever := make(chan struct{}, 1000), make(chan struct{})
 			w.storage.Hook(func(op, key string) {
 				if strings.HasPrefix(op+" "+key, at) {
@@ -185,7 +185,7 @@ func TestStorageThatHangs(t *testing.T) {
 
 			w.storage.Kill()
 			close(forever)
-			w = w.on(openMount(t, w.disk, 0, faulty.None))
+			w = w.on(openMount(t, w.disk, 0, storagetest.None))
 			defer w.close()
 			w.untilOver()
 			require.Equal(t, "completed", w.status(w.rotations[0])["status"])
@@ -200,7 +200,7 @@ func TestStorageThatHangs(t *testing.T) {
 func TestSlowStorage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := unfinished(t)
-		w = w.on(conditions{}.engine(t, w.disk, 0, faulty.None))
+		w = w.on(conditions{}.engine(t, w.disk, 0, storagetest.None))
 		w.storage.Hook(func(string, string) { <-time.After(3 * time.Second) })
 		w.start()
 		for len(w.pagesOnDisk()) == 1 {
@@ -211,7 +211,7 @@ func TestSlowStorage(t *testing.T) {
 		require.LessOrEqual(t, time.Since(began), stopWithin)
 		require.Len(t, w.pagesOnDisk(), 2, "it has begun and is not over")
 
-		w = w.on(openMount(t, w.disk, 0, faulty.None))
+		w = w.on(openMount(t, w.disk, 0, storagetest.None))
 		defer w.close()
 		w.storage.Hook(func(string, string) { <-time.After(time.Second) })
 		advance(30 * time.Minute)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
@@ -25,7 +25,7 @@ func withJunk(t *testing.T) *witness {
 	inc := w.record().Incarnation
 	w.close()
 	w.disk.Set("pages/"+inc+"/junk", []byte("x"))
-	return w.on(openMount(t, w.disk, 0, faulty.None))
+	return w.on(openMount(t, w.disk, 0, storagetest.None))
 }
 
 // What cannot be counted is shredded all the same.
@@ -66,7 +66,7 @@ func TestListDoesNotPassOverADamagedPage(t *testing.T) {
 		page := w.disk.Value(key)
 		page[0] ^= 0x80 // the format
 		w.disk.Set(key, page)
-		w = w.on(openMount(t, w.disk, 0, faulty.None))
+		w = w.on(openMount(t, w.disk, 0, storagetest.None))
 		defer w.close()
 		resp, err := w.call(list, tenantPath("/secrets"), nil)
 		require.Equal(t, 500, code(resp, err), "the page does not open")
@@ -83,7 +83,7 @@ func TestFloorThatIsNoDay(t *testing.T) {
 		m.must(update, tenantPath(""), nil)
 		m.close()
 		m.disk.Set("schedule/floors", []byte(`{"rotated":"1999-1-1"}`))
-		m = openMount(t, m.disk, 0, faulty.None)
+		m = openMount(t, m.disk, 0, storagetest.None)
 		defer m.close()
 		m.storage.Hook(func(string, string) { <-time.After(time.Millisecond) })
 		m.b.schedule.wake()

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // TestPagesBehaveAsAMap makes random changes of items, small and large, with
@@ -145,7 +145,7 @@ func (m *pageMachine) rotate(t *rapid.T) {
 
 func (m *pageMachine) reopen(*rapid.T) {
 	m.close()
-	m.mount = openMount(m.t, m.disk, 0, faulty.None)
+	m.mount = openMount(m.t, m.disk, 0, storagetest.None)
 }
 
 func (m *pageMachine) counts() map[string]int {

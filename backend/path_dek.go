@@ -43,7 +43,7 @@ func (b *backend) readDEK(ctx context.Context, _ *logical.Request, d *framework.
 	if err != nil {
 		return nil, err
 	}
-	external, err := b.store.ExternalUse(ctx, t)
+	external, err := b.store.ExternalUse(ctx, t.Owner())
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (b *backend) addSeals(ctx context.Context, t *store.Tenant, v *keyring.Vers
 	if v.KeyType != keyring.AES256GCM || v.State == keyring.Destroyed {
 		return nil
 	}
-	sealed, err := b.store.Seals(ctx, t, v, external)
+	sealed, err := b.store.Seals(ctx, t.Owner(), v, external)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // tick is what Vault does every minute.
@@ -87,7 +87,7 @@ func TestDeletedTenantIsShredded(t *testing.T) {
 		inc := w.record().Incarnation
 		m.must(del, tenantPath(""), map[string]any{"deletion_window": "1h"})
 		m.close()
-		m = openMount(t, m.disk, 0, faulty.None) // a restart does not make it forget
+		m = openMount(t, m.disk, 0, storagetest.None) // a restart does not make it forget
 		defer m.close()
 		advance(2 * time.Hour)
 		m.tick()

@@ -53,7 +53,7 @@ func (b *backend) trySealAll(ctx context.Context, id string, batch *batch) error
 		return err
 	}
 	v := t.Keys.Active()
-	key, err := b.store.ExternalKey(ctx, t, v)
+	key, err := b.store.ExternalKey(ctx, t.Owner(), v)
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (b *backend) makeExternalKey(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return b.store.MakeExternalKey(ctx, t, t.Keys.Active())
+	return b.store.MakeExternalKey(ctx, t.Owner(), t.Keys.Active())
 }
 
 // openAll opens the entries that have not failed. It takes no lock: a version
@@ -124,7 +124,7 @@ func (b *backend) open(ctx context.Context, t *store.Tenant, text string, ad []b
 	if least := t.LeastDecryptable(); c.Version < least {
 		return nil, invalid("ciphertext is of version %d of the tenant's key, below min_decryption_version, which is %d", c.Version, least)
 	}
-	key, err := b.store.ExternalKey(ctx, t, v)
+	key, err := b.store.ExternalKey(ctx, t.Owner(), v)
 	if errors.Is(err, store.ErrNoExternalKey) {
 		return nil, errDoesNotOpen // nothing was ever sealed by it
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // rotated rotates to the end.
@@ -100,7 +100,7 @@ func TestFirstUseByManyAtOnce(t *testing.T) {
 // shows later.
 func TestHiddenExternalKeyIsReplaced(t *testing.T) {
 	m := withTenant(t)
-	m.storage.Fail(on("put", "keys/", faulty.AfterStale))
+	m.storage.Fail(on("put", "keys/", storagetest.AfterStale))
 	resp, err := m.call(update, tenantPath("/encrypt"), map[string]any{"plaintext": ""})
 	require.Equal(t, 500, code(resp, err))
 	m.storage.Fail(nil)
@@ -111,7 +111,7 @@ func TestHiddenExternalKeyIsReplaced(t *testing.T) {
 	m.opensTo("acknowledged", ciphertext)
 	m.close()
 	m.disk.RestartVault()
-	again := openMount(t, m.disk, 0, faulty.None)
+	again := openMount(t, m.disk, 0, storagetest.None)
 	defer again.close()
 	again.opensTo("acknowledged", ciphertext)
 }
@@ -124,7 +124,7 @@ func TestMissingKEKMakesNoNewKey(t *testing.T) {
 	for _, key := range m.disk.Keys("kek/keys/") {
 		m.disk.Set(key, nil)
 	}
-	again := openMount(t, m.disk, 0, faulty.None)
+	again := openMount(t, m.disk, 0, storagetest.None)
 	defer again.close()
 	before := m.disk.Clone()
 	for path, data := range map[string]map[string]any{

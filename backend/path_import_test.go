@@ -24,9 +24,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/reference"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring/keyringtest"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // wrappingKeys are made once for all tests, since making one takes its time.
@@ -64,7 +64,7 @@ func wrapped(t *testing.T, public *rsa.PublicKey, h hash.Hash, key []byte) strin
 	t.Helper()
 	ephemeral := make([]byte, 32)
 	_, _ = rand.Read(ephemeral)
-	raw, err := reference.WrapForImport(public, h, ephemeral, key, nil)
+	raw, err := keyringtest.WrapForImport(public, h, ephemeral, key, nil)
 	require.NoError(t, err)
 	return base64.StdEncoding.EncodeToString(raw)
 }
@@ -82,7 +82,7 @@ func (m *mount) onKey(key []byte) {
 	rec := newWitness(m).record()
 	opens := func(name, label string, headerBytes int) {
 		entry := m.disk.Value(name)
-		_, err := reference.Open(string(rec.Keys.Active().KeyType), key, entry[headerBytes:], reference.AssociatedData(
+		_, err := keyringtest.Open(string(rec.Keys.Active().KeyType), key, entry[headerBytes:], keyringtest.AssociatedData(
 			label, rec.ID, rec.Incarnation, path.Base(name)[1:], string(entry[:headerBytes])))
 		require.NoError(m.t, err, name)
 	}
@@ -120,7 +120,7 @@ func TestImport(t *testing.T) {
 		rec := w.record()
 		raw, err := keyring.DecodeBase64(strings.TrimPrefix(sealed, "dek:v2:"))
 		require.NoError(t, err)
-		_, err = reference.Open("xaes256-gcm", ownersKey(1), raw, reference.AssociatedData(
+		_, err = keyringtest.Open("xaes256-gcm", ownersKey(1), raw, keyringtest.AssociatedData(
 			"vault-plugin-dek/ciphertext/v1", rec.ID, rec.Incarnation, rec.Keys.Active().KeyID, ""))
 		require.Error(t, err)
 		m.opensTo("y", sealed)
@@ -222,7 +222,7 @@ func TestImportOfAKnownKey(t *testing.T) {
 		m.rotated(nil)
 		require.Equal(t, "destroyed", m.versionList()[1]["state"])
 		known("2", id)
-		re := openMount(t, m.disk, 0, faulty.None)
+		re := openMount(t, m.disk, 0, storagetest.None)
 		re.refused(409, id, update, path, m.imports(ownersKey(1)))
 		re.close()
 

@@ -13,7 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // withKeys is a mount with a tenant that has keys of every kind: of two versions,
@@ -80,7 +80,7 @@ func TestRotateKEK(t *testing.T) {
 
 		w.wrapped()
 		w.readsBack()
-		fresh := w.on(openMount(t, w.disk, 0, faulty.None)) // nothing is in memory
+		fresh := w.on(openMount(t, w.disk, 0, storagetest.None)) // nothing is in memory
 		defer fresh.close()
 		fresh.readsBack()
 		fresh.must(update, "tenants/"+tenantN(2)+"/restore", nil)
@@ -121,7 +121,7 @@ func TestRepeatedRotationOfTheKEK(t *testing.T) {
 		resp, err := w.callAs("request-1", update, "kek/rotate", nil)
 		require.NoError(t, err)
 		w.crash()
-		m := openMount(t, w.disk, 0, faulty.None)
+		m := openMount(t, w.disk, 0, storagetest.None)
 		defer m.close()
 		again, err := m.callAs("request-1", update, "kek/rotate", nil)
 		require.NoError(t, err)
@@ -258,7 +258,7 @@ func TestProgressOfTheKEK(t *testing.T) {
 		require.InDelta(t, 4, notes.Load(), 1)
 		m.crash()
 
-		m = openMount(t, m.disk, 0, faulty.None)
+		m = openMount(t, m.disk, 0, storagetest.None)
 		defer m.close()
 		again := m.must(read, "kek", nil)
 		require.GreaterOrEqual(t, again["percent"], st["percent"].(float64)-30)
@@ -277,12 +277,12 @@ func TestRotationOfTheKEKOutlastsTrouble(t *testing.T) {
 		w := withKeys(t)
 		defer w.close()
 		fails := 0
-		w.storage.Fail(func(op, key string) faulty.Fault {
+		w.storage.Fail(func(op, key string) storagetest.Fault {
 			if op != "put" || !strings.HasPrefix(key, "keys/") || fails == 8 {
-				return faulty.None
+				return storagetest.None
 			}
 			fails++
-			return []faulty.Fault{faulty.Before, faulty.AfterStale}[fails%2]
+			return []storagetest.Fault{storagetest.Before, storagetest.AfterStale}[fails%2]
 		})
 		w.must(update, "kek/rotate", nil)
 		advance(10 * time.Minute)

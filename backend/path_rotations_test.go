@@ -12,7 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
@@ -52,7 +52,7 @@ func TestConfig(t *testing.T) {
 	} {
 		m.refused(400, says, update, "config", data)
 	}
-	re := openMount(t, m.disk, 0, faulty.None)
+	re := openMount(t, m.disk, 0, storagetest.None)
 	defer re.close()
 	require.Equal(t, want, re.must(read, "config", nil))
 }
@@ -264,10 +264,10 @@ func TestRotationOutlastsTroubleWithStorage(t *testing.T) {
 		w.bulk(40, 3000)
 		w.rotate()
 		for i := range 12 {
-			m.storage.FailNext(1+i%3, faulty.AfterStale)
+			m.storage.FailNext(1+i%3, storagetest.AfterStale)
 			advance(5 * time.Second)
 		}
-		m.storage.FailNext(0, faulty.None)
+		m.storage.FailNext(0, storagetest.None)
 		advance(time.Minute)
 		m.disk.RestartVault()
 		w.readsBack()

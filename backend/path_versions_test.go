@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 func destroyPath(version any) string {
@@ -194,7 +194,7 @@ func TestDestroyVersionThatBrokeOff(t *testing.T) {
 			inFakeTime(t, func(m *mount) {
 				m.encrypted(testTenant, "x")
 				m.rotated(nil)
-				m.storage.Fail(on("put", "tenants/", faulty.Before))
+				m.storage.Fail(on("put", "tenants/", storagetest.Before))
 				resp, err := m.call(update, destroyPath(1), map[string]any{"force": true})
 				require.Equal(t, 500, code(resp, err))
 				m.storage.Fail(nil)

@@ -12,7 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
@@ -21,7 +21,7 @@ func TestWrappingKey(t *testing.T) {
 	first := m.publicKey()
 	require.Equal(t, 4096, first.N.BitLen())
 	require.Equal(t, first, m.publicKey(), "the same from then on")
-	re := openMount(t, m.disk, 0, faulty.None)
+	re := openMount(t, m.disk, 0, storagetest.None)
 	defer re.close()
 	require.Equal(t, first, re.publicKey())
 	require.Contains(t, store.SealWrapped(), "import/wrapping_key")
@@ -55,16 +55,16 @@ func TestWrappingKeyIsMadeOnce(t *testing.T) {
 // unwraps, then and later.
 func TestWrappingKeyAtEveryFault(t *testing.T) {
 	for n := 1; n <= 2; n++ {
-		for _, fault := range []faulty.Fault{faulty.Before, faulty.After, faulty.AfterStale, faulty.Gone} {
+		for _, fault := range []storagetest.Fault{storagetest.Before, storagetest.After, storagetest.AfterStale, storagetest.Gone} {
 			synctest.Test(t, func(t *testing.T) {
-				m := openMount(t, faulty.NewDisk(), 0, faulty.None)
+				m := openMount(t, storagetest.NewDisk(), 0, storagetest.None)
 				m.must(update, tenantPath(""), nil)
 				synctest.Wait()
 				m.storage.FailNext(n, fault)
 				_, err := m.call(read, "wrapping_key", nil)
 				require.Error(t, err, "%d %s", n, fault)
 				m.crash()
-				m = openMount(t, m.disk, 0, faulty.None)
+				m = openMount(t, m.disk, 0, storagetest.None)
 				public := m.publicKey()
 				m.disk.RestartVault()
 				require.Equal(t, public, m.publicKey())

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // TestRandomFaults makes random changes of a tenant of a few pages while writes of
@@ -71,17 +71,17 @@ type slowReader struct {
 // disturb acts, mostly, while nothing fails; else the next write of a page, a delta,
 // or either does.
 func (m *disturbed) disturb(rt *rapid.T, act func(*rapid.T)) {
-	fault := rapid.SampledFrom([]faulty.Fault{
-		faulty.None, faulty.None, faulty.None, faulty.Before, faulty.After, faulty.AfterStale, faulty.AfterStale,
+	fault := rapid.SampledFrom([]storagetest.Fault{
+		storagetest.None, storagetest.None, storagetest.None, storagetest.Before, storagetest.After, storagetest.AfterStale, storagetest.AfterStale,
 	}).Draw(rt, "fault")
 	of := rapid.SampledFrom([]string{"/p", "/d", "/"}).Draw(rt, "of")
 	var struck atomic.Bool
-	m.storage.Fail(func(op, key string) faulty.Fault {
+	m.storage.Fail(func(op, key string) storagetest.Fault {
 		writes := op == "put" || op == "delete"
 		if writes && strings.HasPrefix(key, "pages/") && strings.Contains(key, of) && struck.CompareAndSwap(false, true) {
 			return fault
 		}
-		return faulty.None
+		return storagetest.None
 	})
 	act(rt)
 	m.storage.Fail(nil)
@@ -208,7 +208,7 @@ func (m *disturbed) restart(rt *rapid.T) {
 	if rapid.Bool().Draw(rt, "Vault too") {
 		m.disk.RestartVault()
 	}
-	m.witness = m.on(openMount(m.t, m.disk, 0, faulty.None))
+	m.witness = m.on(openMount(m.t, m.disk, 0, storagetest.None))
 	synctest.Wait()
 }
 
@@ -223,7 +223,7 @@ func (m *disturbed) end() {
 	m.readsBack()
 	m.close()
 	m.disk.RestartVault()
-	m.witness = m.on(openMount(m.t, m.disk, 0, faulty.None))
+	m.witness = m.on(openMount(m.t, m.disk, 0, storagetest.None))
 	m.rest()
 	m.readsBack()
 	m.atRest()

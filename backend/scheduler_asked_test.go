@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // While a round waits for places in the budget, with days of work before it,
@@ -35,11 +35,11 @@ func TestAskedForComesFirst(t *testing.T) {
 		m.must(update, "rotations", map[string]any{"tenants": []any{tenantN(asked)}, "reason": "leak"})
 		synctest.Wait()
 		var order []string
-		m.storage.Fail(func(op, key string) faulty.Fault {
+		m.storage.Fail(func(op, key string) storagetest.Fault {
 			if op == "put" && len(key) > len("tenants/00/") && key[:len("tenants/")] == "tenants/" {
 				order = append(order, key[len("tenants/00/"):])
 			}
-			return faulty.None
+			return storagetest.None
 		})
 		m.b.schedule.budget.release()
 		advance(time.Minute)
@@ -70,7 +70,7 @@ func TestScheduledAreThoseThatRotate(t *testing.T) {
 		require.Equal(t, all-2, st["overdue"])
 		require.Len(t, st["overdue_tenants"], all-2)
 		m.crash()
-		m = openMount(t, m.disk, 0, faulty.None)
+		m = openMount(t, m.disk, 0, storagetest.None)
 		defer m.close()
 		require.Equal(t, all-2, m.must(read, "status", nil)["overdue"])
 		m.tick()
@@ -136,7 +136,7 @@ func TestRepeatedRequestForRotations(t *testing.T) {
 				}
 				ask("one")
 				m.crash()
-				m = openMount(t, m.disk, 0, faulty.None)
+				m = openMount(t, m.disk, 0, storagetest.None)
 				defer m.close()
 				ask("one")
 				m.tick()

@@ -12,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 const day = 24 * time.Hour
@@ -120,7 +120,7 @@ func TestRetiredKeyIsKeptForAWhile(t *testing.T) {
 		require.Equal(t, "deactivated", versions[0]["state"])
 		require.Zero(t, versions[0]["pages"])
 		m.close()
-		m = openMount(t, m.disk, 0, faulty.None)
+		m = openMount(t, m.disk, 0, storagetest.None)
 		defer m.close()
 		m.hourly(7*day - 2*time.Hour)
 		versions = m.must(read, tenantPath("/dek"), nil)["versions"].([]map[string]any)
@@ -182,7 +182,7 @@ func TestRotateEveryoneNow(t *testing.T) {
 
 		require.Equal(t, 30, m.must(update, "rotations", map[string]any{"all": true, "reason": "leak"})["scheduled"])
 		m.crash() // the request was acknowledged: it is served all the same
-		m = openMount(t, m.disk, 0, faulty.None)
+		m = openMount(t, m.disk, 0, storagetest.None)
 		defer m.close()
 		m.tick()
 		m.tick()
@@ -248,12 +248,12 @@ func TestEveryDueDateIsServedOnce(t *testing.T) {
 			switch random.IntN(20) {
 			case 0:
 				m.close()
-				m = openMount(t, m.disk, 0, faulty.None)
+				m = openMount(t, m.disk, 0, storagetest.None)
 			case 1: // in the middle of something
-				m.storage.FailNext(1+random.IntN(20), faulty.Gone)
+				m.storage.FailNext(1+random.IntN(20), storagetest.Gone)
 				m.tick()
 				m.crash()
-				m = openMount(t, m.disk, 0, faulty.None)
+				m = openMount(t, m.disk, 0, storagetest.None)
 			}
 		}
 		advance(time.Minute)

@@ -11,8 +11,9 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
@@ -58,9 +59,9 @@ func (w *witness) countedVersion(rec *store.Tenant, v keyring.Version) {
 		if !cached {
 			disk.RestartVault()
 		}
-		fresh := store.New(faulty.Open(disk, 0, faulty.None), "")
+		fresh := store.New(storage.NewMount(storagetest.Open(disk, 0, storagetest.None)), "")
 		fresh.LimitSeals(fewSeals)
-		shown, err := fresh.Seals(context.Background(), rec, &v, true)
+		shown, err := fresh.Seals(context.Background(), rec.Owner(), &v, true)
 		require.NoError(w.t, err)
 		page := rec.Incarnation + "/" + v.KeyID
 		for key, n := range map[string]int64{page: shown.Page, page + ".ext": shown.External} {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
@@ -79,7 +79,7 @@ func wearing(t *testing.T, soft, hard int64, f func(w *witness)) {
 func (w *witness) reopened(soft, hard int64) *witness {
 	w.t.Helper()
 	w.close()
-	again := w.on(openMount(w.t, w.disk, 0, faulty.None))
+	again := w.on(openMount(w.t, w.disk, 0, storagetest.None))
 	again.limitSeals(store.SealLimits{First: 1, Largest: 1, Soft: soft, Hard: hard})
 	return again
 }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // A reader that meets the shredding of its tenant is told that there is none.
@@ -23,7 +23,7 @@ func TestReadBesideTheShreddingOfItsTenant(t *testing.T) {
 				w.create()
 				w.put("a", "1")
 				w.close()
-				w = w.on(openMount(t, w.disk, 0, faulty.None)) // nothing in memory
+				w = w.on(openMount(t, w.disk, 0, storagetest.None)) // nothing in memory
 				defer w.close()
 				reached, on := make(chan struct{}), make(chan struct{})
 				shredding, goOn := make(chan struct{}), make(chan struct{})

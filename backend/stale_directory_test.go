@@ -12,7 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // The tests of this file let the directory of a tenant's pages be wrong, or
@@ -101,7 +101,7 @@ func TestListBegunBeforeTheFirstPage(t *testing.T) {
 		listing, install := m.stopAfter("list")
 		counted := m.beside(read, tenantPath(""), nil)
 		<-listing
-		other := openMount(t, m.disk, 0, faulty.None)
+		other := openMount(t, m.disk, 0, storagetest.None)
 		defer other.close()
 		other.must(update, itemPath("a"), secret("precious"))
 		m.dropPages()
@@ -118,7 +118,7 @@ func TestWriteBehindAnotherNode(t *testing.T) {
 	t.Run("the first page", func(t *testing.T) {
 		m := withTenant(t)
 		m.must(read, tenantPath(""), nil) // loads the directory: it is empty
-		other := openMount(t, m.disk, 0, faulty.None)
+		other := openMount(t, m.disk, 0, storagetest.None)
 		defer other.close()
 		other.must(update, itemPath("a"), secret("precious"))
 		m.must(update, itemPath("b"), secret("too"))
@@ -128,7 +128,7 @@ func TestWriteBehindAnotherNode(t *testing.T) {
 	t.Run("a page that split", func(t *testing.T) {
 		w := smallTenant(t)
 		defer w.close()
-		other := w.on(openMount(t, w.disk, 0, faulty.None))
+		other := w.on(openMount(t, w.disk, 0, storagetest.None))
 		defer other.close()
 		other.put("splits", filler("splits", 20_000))
 		require.Greater(t, len(w.disk.Keys("pages/")), 1)
@@ -136,7 +136,7 @@ func TestWriteBehindAnotherNode(t *testing.T) {
 		w.put("bulk/1", "written behind the other node")
 		w.put("new", "so is this")
 		w.readsBack()
-		other = w.on(openMount(t, w.disk, 0, faulty.None))
+		other = w.on(openMount(t, w.disk, 0, storagetest.None))
 		defer other.close()
 		other.readsBack()
 	})
@@ -164,7 +164,7 @@ func TestReadOfAPageThatSplitAndWasForgotten(t *testing.T) {
 // What an engine believes of its pages after a write has failed is what a new one
 // finds.
 func TestFailedWriteIsNotBelieved(t *testing.T) {
-	for _, fault := range []faulty.Fault{faulty.Before, faulty.After, faulty.AfterStale} {
+	for _, fault := range []storagetest.Fault{storagetest.Before, storagetest.After, storagetest.AfterStale} {
 		for name, c := range map[string]struct{ op, value string }{
 			"a page":  {"put", "small"},
 			"a child": {"put", filler("splits", 20_000)},
@@ -178,7 +178,7 @@ func TestFailedWriteIsNotBelieved(t *testing.T) {
 				w.put("fails", c.value)
 				w.storage.Fail(nil)
 				require.Len(t, w.allowed["fails"], 2, "the write is to fail")
-				fresh := openMount(t, w.disk.Clone(), 0, faulty.None)
+				fresh := openMount(t, w.disk.Clone(), 0, storagetest.None)
 				defer fresh.close()
 				for _, path := range []string{"", "/dek"} {
 					require.Equal(t, fresh.must(read, tenantPath(path), nil), w.must(read, tenantPath(path), nil))
@@ -190,7 +190,7 @@ func TestFailedWriteIsNotBelieved(t *testing.T) {
 	t.Run("the first page", func(t *testing.T) {
 		m := withTenant(t)
 		m.must(read, tenantPath(""), nil)
-		m.storage.Fail(on("put", "pages/", faulty.After))
+		m.storage.Fail(on("put", "pages/", storagetest.After))
 		_, err := m.call(update, itemPath("a"), secret("not acknowledged"))
 		require.Error(t, err)
 		m.storage.Fail(nil)

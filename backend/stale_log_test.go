@@ -13,7 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // entry puts an entry into the write-ahead log that is as old as the log can be.
@@ -61,7 +61,7 @@ func TestStaleLogEntries(t *testing.T) {
 		w.entry("unknown-kind", "of-another-version", current("rot-6", "dek-6"))
 
 		var log logged
-		m := conditions{log: log.logger()}.engine(t, w.disk, 0, faulty.None)
+		m := conditions{log: log.logger()}.engine(t, w.disk, 0, storagetest.None)
 		w = w.on(m)
 		defer w.close()
 		w.start()
@@ -101,7 +101,7 @@ func TestRollbackOfARunningRotation(t *testing.T) {
 		w.storage.Kill()
 		release()
 		w.close()
-		w = w.on(openMount(t, w.disk, 0, faulty.None))
+		w = w.on(openMount(t, w.disk, 0, storagetest.None))
 		defer w.close()
 		advance(time.Minute)
 		require.Equal(t, "completed", w.status(id)["status"])

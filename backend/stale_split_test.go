@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // A writer that waits for a page's lock looks again once it has it. The page may
@@ -36,7 +36,7 @@ func TestWriteAfterASplitThatFailed(t *testing.T) {
 			<-readOn
 		}
 	})
-	w.storage.FailNext(1, faulty.AfterStale)
+	w.storage.FailNext(1, storagetest.AfterStale)
 	deletes()
 	require.Error(t, (<-split).err)
 	select {

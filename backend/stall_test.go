@@ -12,7 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // stalled are requests that are stopped before each of their storage operations
@@ -197,7 +197,7 @@ func (w *witness) settle() {
 	w.untilOver()
 	w.readsBack()
 	w.atRest()
-	fresh := w.on(openMount(w.t, w.disk, 0, faulty.None))
+	fresh := w.on(openMount(w.t, w.disk, 0, storagetest.None))
 	defer fresh.close()
 	fresh.readsBack()
 }

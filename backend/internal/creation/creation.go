@@ -56,11 +56,11 @@ func (e *Engine) Create(ctx context.Context, t *store.Tenant) (*Intent, error) {
 	if intent.ID, err = e.intents.Put(ctx, *intent); err != nil {
 		return nil, fmt.Errorf("writing the intent: %w", err)
 	}
-	if err := e.store.CreateKey(ctx, t.Binding(t.PlacementKeyID, "", keyring.PlacementKey)); err != nil {
+	if err := e.store.CreateKey(ctx, t.Owner().Binding(t.PlacementKeyID, "", keyring.PlacementKey)); err != nil {
 		return intent, err
 	}
 	v := t.Keys.Active()
-	if err := e.store.CreateKey(ctx, t.Binding(v.KeyID, v.KeyType, keyring.PageKey)); err != nil {
+	if err := e.store.CreateKey(ctx, t.Owner().Binding(v.KeyID, v.KeyType, keyring.PageKey)); err != nil {
 		return intent, err
 	}
 	if err := e.store.Commit(ctx, nil, t); err != nil {

@@ -21,7 +21,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/reference"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring/keyringtest"
 )
 
 // wrappingKey is one for all tests, since making one takes its time.
@@ -53,7 +53,7 @@ func newOwner(t *testing.T) (owner, *WrappingKey) {
 // wraps returns the bytes of an import.
 func (o owner) wraps(h hash.Hash, ephemeral, key, label []byte) []byte {
 	o.t.Helper()
-	raw, err := reference.WrapForImport(o.public, h, ephemeral, key, label)
+	raw, err := keyringtest.WrapForImport(o.public, h, ephemeral, key, label)
 	require.NoError(o.t, err)
 	return raw
 }
@@ -163,10 +163,10 @@ func TestReferenceWrapsAsRFC5649(t *testing.T) {
 		require.NoError(t, into.UnmarshalText([]byte(text)))
 	}
 	for _, v := range []struct{ key, wrapped hexBytes }{{long, wrappedLong}, {short, wrappedShort}} {
-		wrapped, err := reference.WrapKWP(kek, v.key)
+		wrapped, err := keyringtest.WrapKWP(kek, v.key)
 		require.NoError(t, err)
 		require.Equal(t, []byte(v.wrapped), wrapped)
-		key, err := reference.UnwrapKWP(kek, v.wrapped)
+		key, err := keyringtest.UnwrapKWP(kek, v.wrapped)
 		require.NoError(t, err)
 		require.Equal(t, []byte(v.key), key)
 	}
@@ -195,7 +195,7 @@ func TestWycheproofKWP(t *testing.T) {
 		} else {
 			require.Equal(t, ErrNotWrapped, err, "test %d, %s", c.ID, c.Comment)
 		}
-		key, err = reference.UnwrapKWP(c.Key, c.Text)
+		key, err = keyringtest.UnwrapKWP(c.Key, c.Text)
 		if c.Result == "valid" {
 			require.NoError(t, err, "test %d, %s", c.ID, c.Comment)
 			require.Equal(t, []byte(c.Message), key, "test %d, %s", c.ID, c.Comment)
@@ -235,7 +235,7 @@ func FuzzParseImport(f *testing.F) {
 // What unwraps is what an independent implementation wraps.
 func FuzzUnwrapKey(f *testing.F) {
 	kek, key := bytes.Repeat([]byte{1}, KeySize), bytes.Repeat([]byte{2}, KeySize)
-	wrapped, err := reference.WrapKWP(kek, key)
+	wrapped, err := keyringtest.WrapKWP(kek, key)
 	require.NoError(f, err)
 	f.Add(kek, wrapped)
 	f.Add(kek[:16], wrapped)
@@ -248,7 +248,7 @@ func FuzzUnwrapKey(f *testing.F) {
 			require.Equal(t, ErrNotWrapped, err)
 			return
 		}
-		again, err := reference.WrapKWP(kek, key)
+		again, err := keyringtest.WrapKWP(kek, key)
 		require.NoError(t, err)
 		require.Equal(t, wrapped, again)
 	})

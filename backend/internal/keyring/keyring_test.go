@@ -124,7 +124,7 @@ func TestWrappedKeyOpensAtItsPlaceOnly(t *testing.T) {
 	ctx := context.Background()
 	kek, err := NewKEK("kek-1", NewMaterial())
 	require.NoError(t, err)
-	home := Binding{Tenant: "t", Incarnation: "i", KeyID: "k", KeyType: XAES256GCM, Purpose: PageKey}
+	home := Binding{Owner: Owner{Tenant: "t", Incarnation: "i"}, KeyID: "k", KeyType: XAES256GCM, Purpose: PageKey}
 	key := NewMaterial()
 	wrapped, err := kek.Wrap(ctx, key, home)
 	require.NoError(t, err)
@@ -134,12 +134,12 @@ func TestWrappedKeyOpensAtItsPlaceOnly(t *testing.T) {
 	require.Equal(t, key, opened)
 
 	for name, b := range map[string]Binding{
-		"tenant":      {"u", "i", "k", XAES256GCM, PageKey},
-		"incarnation": {"t", "j", "k", XAES256GCM, PageKey},
-		"key ID":      {"t", "i", "l", XAES256GCM, PageKey},
-		"key type":    {"t", "i", "k", AES256GCM, PageKey},
-		"purpose":     {"t", "i", "k", XAES256GCM, PlacementKey},
-		"use outside": {"t", "i", "k", XAES256GCM, ExternalKey},
+		"tenant":      {Owner{"u", "i"}, "k", XAES256GCM, PageKey},
+		"incarnation": {Owner{"t", "j"}, "k", XAES256GCM, PageKey},
+		"key ID":      {Owner{"t", "i"}, "l", XAES256GCM, PageKey},
+		"key type":    {Owner{"t", "i"}, "k", AES256GCM, PageKey},
+		"purpose":     {Owner{"t", "i"}, "k", XAES256GCM, PlacementKey},
+		"use outside": {Owner{"t", "i"}, "k", XAES256GCM, ExternalKey},
 	} {
 		_, err := kek.Unwrap(ctx, wrapped, b)
 		require.ErrorIs(t, err, ErrUnwrap, "another %s", name)
@@ -175,7 +175,7 @@ func FuzzUnwrap(f *testing.F) {
 	ctx := context.Background()
 	kek, err := NewKEK("kek-1", bytes.Repeat([]byte{1}, KeySize))
 	require.NoError(f, err)
-	key, home := bytes.Repeat([]byte{2}, KeySize), Binding{Tenant: "t", Incarnation: "i", KeyID: "k", KeyType: XAES256GCM, Purpose: PageKey}
+	key, home := bytes.Repeat([]byte{2}, KeySize), Binding{Owner: Owner{Tenant: "t", Incarnation: "i"}, KeyID: "k", KeyType: XAES256GCM, Purpose: PageKey}
 	wrapped, err := kek.Wrap(ctx, key, home)
 	require.NoError(f, err)
 	f.Add(wrapped)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/reference"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring/keyringtest"
 )
 
 // hexBytes are bytes that a file of vectors has in hex.
@@ -47,11 +47,11 @@ func TestCiphertextVectors(t *testing.T) {
 	fromFile(t, "ciphertexts.json", &vectors)
 	require.Len(t, vectors, 10)
 	for _, v := range vectors {
-		refAD := reference.AssociatedData("vault-plugin-dek/ciphertext/v1", v.Tenant, v.Incarnation, v.KeyID, string(v.AD))
+		refAD := keyringtest.AssociatedData("vault-plugin-dek/ciphertext/v1", v.Tenant, v.Incarnation, v.KeyID, string(v.AD))
 		ad := CiphertextAD(v.Tenant, v.Incarnation, v.KeyID, v.AD)
 		require.Equal(t, refAD, ad)
 
-		sealed, err := reference.Seal(string(v.KeyType), v.Key, v.Nonce, v.Plaintext, refAD)
+		sealed, err := keyringtest.Seal(string(v.KeyType), v.Key, v.Nonce, v.Plaintext, refAD)
 		require.NoError(t, err)
 		require.Equal(t, v.Ciphertext, Ciphertext{v.Version, sealed}.String())
 
@@ -67,7 +67,7 @@ func TestCiphertextVectors(t *testing.T) {
 		fresh, err := a.Seal(v.Plaintext, ad)
 		require.NoError(t, err)
 		require.Len(t, fresh, len(sealed))
-		opened, err = reference.Open(string(v.KeyType), v.Key, fresh, refAD)
+		opened, err = keyringtest.Open(string(v.KeyType), v.Key, fresh, refAD)
 		require.NoError(t, err)
 		require.Equal(t, string(v.Plaintext), string(opened))
 	}
@@ -112,7 +112,7 @@ func TestReferenceOpensTheSpecificationsVectors(t *testing.T) {
 	for i := range key {
 		key[i] = 3
 	}
-	opened, err := reference.Open("xaes256-gcm", key, append([]byte("ABCDEFGHIJKLMNOPQRSTUVWX"), sealed...), []byte("c2sp.org/XAES-256-GCM"))
+	opened, err := keyringtest.Open("xaes256-gcm", key, append([]byte("ABCDEFGHIJKLMNOPQRSTUVWX"), sealed...), []byte("c2sp.org/XAES-256-GCM"))
 	require.NoError(t, err)
 	require.Equal(t, "XAES-256-GCM", string(opened))
 }

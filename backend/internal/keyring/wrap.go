@@ -32,14 +32,26 @@ const (
 	ExternalKey  Purpose = "external"  // seals what leaves the engine
 )
 
+// Owner is whose keys and data something belongs to: one life of a tenant. A
+// tenant that is created again under the same ID has another incarnation, and
+// shares nothing with its past.
+type Owner struct {
+	Tenant      string // its ID
+	Incarnation string
+}
+
+// Binding returns where a key of the owner belongs.
+func (o Owner) Binding(keyID string, t KeyType, p Purpose) Binding {
+	return Binding{Owner: o, KeyID: keyID, KeyType: t, Purpose: p}
+}
+
 // Binding is where a wrapped key belongs. It is the associated data of the
 // wrapping, so that a key opens at its own place alone.
 type Binding struct {
-	Tenant      string
-	Incarnation string
-	KeyID       string
-	KeyType     KeyType
-	Purpose     Purpose
+	Owner
+	KeyID   string
+	KeyType KeyType
+	Purpose Purpose
 }
 
 func (b Binding) associatedData() []byte {

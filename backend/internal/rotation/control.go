@@ -105,7 +105,7 @@ func (e *Engine) change(next *store.Tenant, a Action) (changed bool, err error) 
 func (e *Engine) mayGoBack(ctx context.Context, t *store.Tenant) error {
 	from, err := t.Keys.Usable(t.Rotation.From)
 	if err == nil {
-		err = e.store.CheckPageKey(ctx, t, from)
+		err = e.store.CheckPageKey(ctx, t.Owner(), from)
 	}
 	if store.KeyGone(err) {
 		return &StateError{fmt.Sprintf("rotation %s cannot be rolled back: the key of version %d is gone", t.Rotation.ID, t.Rotation.From)}
@@ -119,7 +119,7 @@ func (e *Engine) mayGoBack(ctx context.Context, t *store.Tenant) error {
 // mustNotBeWorn makes sure that the version that pages are to be sealed under
 // has room for it: the rotation could neither end nor make way for another.
 func (e *Engine) mustNotBeWorn(ctx context.Context, t *store.Tenant, r *store.Rotation, v *keyring.Version) error {
-	worn, err := e.store.Worn(ctx, t, v)
+	worn, err := e.store.Worn(ctx, t.Owner(), v)
 	if err == nil && worn {
 		err = &StateError{fmt.Sprintf("rotation %s cannot move pages to version %d: its key nears the %d messages that aes256-gcm allows",
 			r.ID, v.Number, e.store.SealLimit())}

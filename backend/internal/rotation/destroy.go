@@ -83,7 +83,7 @@ func (e *Engine) mustBeUnused(ctx context.Context, t *store.Tenant, v keyring.Ve
 	case scan.Pages(v.Number) > 0:
 		uses = append(uses, fmt.Sprintf("pages of items are on it (%d)", scan.Pages(v.Number)))
 	}
-	external, err := e.store.ExternalUse(ctx, t)
+	external, err := e.store.ExternalUse(ctx, t.Owner())
 	if err != nil {
 		return err
 	}

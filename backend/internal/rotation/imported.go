@@ -37,7 +37,7 @@ func mustBeNew(t *store.Tenant, fingerprint string) error {
 // one: material if it is given, else a random key.
 func (e *Engine) writeKey(ctx context.Context, next *store.Tenant, material []byte) error {
 	v := next.Keys.Active()
-	b := next.Binding(v.KeyID, v.KeyType, keyring.PageKey)
+	b := next.Owner().Binding(v.KeyID, v.KeyType, keyring.PageKey)
 	if material != nil {
 		return e.store.ImportKey(ctx, b, material)
 	}

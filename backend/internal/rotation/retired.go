@@ -88,7 +88,7 @@ func (e *Engine) postpone(ctx context.Context, tenantID string) error {
 // engine under the version, its external key stays, and so does the version:
 // storage tells, since the key's existence is what external use means.
 func (e *Engine) destroy(ctx context.Context, next *store.Tenant, v keyring.Version) error {
-	external, err := e.store.ExternalUse(ctx, next)
+	external, err := e.store.ExternalUse(ctx, next.Owner())
 	if err != nil {
 		return err
 	}

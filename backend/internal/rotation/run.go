@@ -95,7 +95,11 @@ func (r *Run) OpenKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.e.store.OpenPageKeys(ctx, t, t.Rotation.From, t.Rotation.To)
+	for _, n := range []int{t.Rotation.From, t.Rotation.To} {
+		if v, err := t.Keys.Usable(n); err == nil {
+			r.e.store.OpenPageKeys(ctx, t.Owner(), v)
+		}
+	}
 	return nil
 }
 

@@ -11,14 +11,15 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
+	mount "github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // appointed is a tenant of a store and its hint in the schedule.
-func appointed(t *testing.T) (*Store, *faulty.Storage, *Tenant, Hint) {
+func appointed(t *testing.T) (*Store, *storagetest.Storage, *Tenant, Hint) {
 	t.Helper()
-	storage := faulty.Open(faulty.NewDisk(), 0, faulty.None)
-	s := New(storage, "org")
+	storage := storagetest.Open(storagetest.NewDisk(), 0, storagetest.None)
+	s := New(mount.NewMount(storage), "org")
 	tenant := tenantOf(uuid.NewString())
 	require.NoError(t, s.Commit(context.Background(), nil, tenant))
 	hints := tenant.Hints()
@@ -61,7 +62,7 @@ func TestAppointments(t *testing.T) {
 
 	// A failed write of the record may have taken effect.
 	s.LookAgain(s.dueUnder(t, h, now)[0], now.Add(time.Hour))
-	storage.FailNext(1, faulty.AfterStale)
+	storage.FailNext(1, storagetest.AfterStale)
 	require.Error(t, s.Commit(context.Background(), next, next.Clone()))
 	require.Len(t, s.dueUnder(t, h, now), 1)
 

@@ -7,8 +7,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-
-	"github.com/hashicorp/vault/sdk/logical"
 )
 
 // Commit stores the record that follows old, nil for a new tenant, with its
@@ -50,7 +48,7 @@ func (s *Store) Commit(ctx context.Context, old, next *Tenant) error {
 
 // deleteHint deletes a hint that is wanted no more.
 func (s *Store) deleteHint(ctx context.Context, h Hint) error {
-	if err := s.delete(ctx, h.key()); err != nil {
+	if err := s.mount.Delete(ctx, h.key()); err != nil {
 		s.agenda.changed(h)
 		return err
 	}
@@ -65,11 +63,7 @@ func (s *Store) putHint(ctx context.Context, h Hint) error {
 	if err := s.floors.lower(ctx, s, h); err != nil {
 		return err
 	}
-	e := &logical.StorageEntry{Key: h.key(), Value: []byte{}}
-	if err := s.storage.Put(context.WithoutCancel(ctx), e); err != nil {
-		return fmt.Errorf("writing the schedule: %w", err)
-	}
-	return nil
+	return s.mount.Put(ctx, h.key(), []byte{})
 }
 
 // DropHint deletes a hint that the tenant's record does not want. The record is

@@ -5,12 +5,9 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/hashicorp/vault/sdk/logical"
 )
 
 // Limits of the settings.
@@ -65,7 +62,7 @@ type RotationSettings struct {
 
 // Config returns the configuration in force.
 func (s *Store) Config(ctx context.Context) (Config, error) {
-	c, generation := s.config.get()
+	c, generation := s.config.Get()
 	if c != nil {
 		return *c, nil
 	}
@@ -78,10 +75,10 @@ func (s *Store) Config(ctx context.Context) (Config, error) {
 		MaxConcurrentRotations: 64,
 		SchedulerJitter:        24 * time.Hour,
 	}
-	if _, err := s.getJSON(ctx, configKey, &read); err != nil {
+	if _, err := s.mount.GetJSON(ctx, configKey, &read); err != nil {
 		return Config{}, err
 	}
-	s.config.keep(&read, generation)
+	s.config.Keep(&read, generation)
 	return read, nil
 }
 
@@ -97,8 +94,8 @@ func (s *Store) UpdateConfig(ctx context.Context, change func(*Config) error) (C
 	if err := change(&c); err != nil {
 		return Config{}, err
 	}
-	defer s.config.drop() // after the write, and after a failed one too
-	if err := s.putJSON(ctx, configKey, c); err != nil {
+	defer s.config.Drop() // after the write, and after a failed one too
+	if err := s.mount.PutJSON(ctx, configKey, c); err != nil {
 		return Config{}, err
 	}
 	return c, nil
@@ -106,15 +103,15 @@ func (s *Store) UpdateConfig(ctx context.Context, change func(*Config) error) (C
 
 // RotationSettings returns the organization's rotation settings.
 func (s *Store) RotationSettings(ctx context.Context) (RotationSettings, error) {
-	r, generation := s.settings.get()
+	r, generation := s.settings.Get()
 	if r != nil {
 		return *r, nil
 	}
 	read := RotationSettings{RotationInterval: DefaultRotationInterval}
-	if _, err := s.getJSON(ctx, settingsKey, &read); err != nil {
+	if _, err := s.mount.GetJSON(ctx, settingsKey, &read); err != nil {
 		return RotationSettings{}, err
 	}
-	s.settings.keep(&read, generation)
+	s.settings.Keep(&read, generation)
 	return read, nil
 }
 
@@ -128,41 +125,6 @@ func (s *Store) UpdateRotationSettings(ctx context.Context, change func(*Rotatio
 		return r, err
 	}
 	change(&r)
-	defer s.settings.drop() // after the write, and after a failed one too
-	return r, s.putJSON(ctx, settingsKey, r)
-}
-
-// getJSON decodes the entry at key into v, and reports whether there is one.
-func (s *Store) getJSON(ctx context.Context, key string, v any) (found bool, err error) {
-	entry, err := s.storage.Get(ctx, key)
-	if err != nil {
-		return false, fmt.Errorf("reading %s: %w", key, err)
-	}
-	if entry == nil {
-		return false, nil
-	}
-	if err := entry.DecodeJSON(v); err != nil {
-		return false, fmt.Errorf("decoding %s: %w", key, err)
-	}
-	return true, nil
-}
-
-// putJSON stores v at key. A write goes on when its request is given up: what
-// it changed must not stay unknown without need.
-func (s *Store) putJSON(ctx context.Context, key string, v any) error {
-	entry, err := logical.StorageEntryJSON(key, v)
-	if err != nil {
-		return fmt.Errorf("encoding %s: %w", key, err)
-	}
-	if err := s.storage.Put(context.WithoutCancel(ctx), entry); err != nil {
-		return fmt.Errorf("writing %s: %w", key, err)
-	}
-	return nil
-}
-
-func (s *Store) delete(ctx context.Context, key string) error {
-	if err := s.storage.Delete(context.WithoutCancel(ctx), key); err != nil {
-		return fmt.Errorf("deleting %s: %w", key, err)
-	}
-	return nil
+	defer s.settings.Drop() // after the write, and after a failed one too
+	return r, s.mount.PutJSON(ctx, settingsKey, r)
 }

@@ -62,15 +62,15 @@ func belongs(delta, page []byte) (bool, error) {
 }
 
 // deltaAD binds a delta to its tenant, its place, its header and its page.
-func deltaAD(t *Tenant, p Place, header []byte) []byte {
-	return keyring.AssociatedData("vault-plugin-dek/delta/v1", t.ID, t.Incarnation, string(p), string(header))
+func deltaAD(o keyring.Owner, p Place, header []byte) []byte {
+	return keyring.AssociatedData("vault-plugin-dek/delta/v1", o.Tenant, o.Incarnation, string(p), string(header))
 }
 
 // sealDelta seals what has changed since the page with mark m was put; h is the
 // header that the page has with the changes.
-func sealDelta(t *Tenant, p Place, h Header, m mark, a keyring.AEAD, changed slots) ([]byte, error) {
+func sealDelta(o keyring.Owner, p Place, h Header, m mark, a keyring.AEAD, changed slots) ([]byte, error) {
 	header := append(h.encode(), m[:]...)
-	sealed, err := a.Seal(changed.encode(), deltaAD(t, p, header))
+	sealed, err := a.Seal(changed.encode(), deltaAD(o, p, header))
 	if err != nil {
 		return nil, fmt.Errorf("sealing the delta of page %s: %w", p, err)
 	}
@@ -78,12 +78,12 @@ func sealDelta(t *Tenant, p Place, h Header, m mark, a keyring.AEAD, changed slo
 }
 
 // add adds to a page what its delta holds.
-func (o *opened) add(t *Tenant, p Place, a keyring.AEAD, delta []byte) error {
+func (o *opened) add(owner keyring.Owner, p Place, a keyring.AEAD, delta []byte) error {
 	h, _, err := parseHeader(delta)
 	if err != nil {
 		return fmt.Errorf("delta of page %s: %w: %w", p, ErrPageDamaged, err)
 	}
-	encoded, err := a.Open(delta[deltaHeaderSize:], deltaAD(t, p, delta[:deltaHeaderSize]))
+	encoded, err := a.Open(delta[deltaHeaderSize:], deltaAD(owner, p, delta[:deltaHeaderSize]))
 	if err != nil {
 		return fmt.Errorf("delta of page %s: %w", p, ErrPageDamaged)
 	}
@@ -155,7 +155,7 @@ func (s *Store) writeDelta(ctx context.Context, t *Tenant, w *working, p Place, 
 		return err
 	}
 	h := Header{Version: v.Number, Counts: e.slots.counts()}
-	delta, err := sealDelta(t, p, h, cur.mark, a, e.sincePut)
+	delta, err := sealDelta(t.Owner(), p, h, cur.mark, a, e.sincePut)
 	if err != nil {
 		return err
 	}

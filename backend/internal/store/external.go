@@ -23,8 +23,8 @@ func externalID(keyID string) string { return keyID + externalSuffix }
 // versionKeyID is the key ID of the version whose page or external key keyID is.
 func versionKeyID(keyID string) string { return strings.TrimSuffix(keyID, externalSuffix) }
 
-func externalBinding(t *Tenant, v *keyring.Version) keyring.Binding {
-	return t.Binding(externalID(v.KeyID), v.KeyType, keyring.ExternalKey)
+func externalBinding(o keyring.Owner, v *keyring.Version) keyring.Binding {
+	return o.Binding(externalID(v.KeyID), v.KeyType, keyring.ExternalKey)
 }
 
 // ExternalKey opens the external key of a version, which seals and opens what
@@ -34,14 +34,14 @@ func externalBinding(t *Tenant, v *keyring.Version) keyring.Binding {
 // Who seals holds the tenant's lock shared from reading t until the answer, so
 // that the version is the active one, and its key there, when the answer goes
 // out.
-func (s *Store) ExternalKey(ctx context.Context, t *Tenant, v *keyring.Version) (keyring.AEAD, error) {
-	b := externalBinding(t, v)
+func (s *Store) ExternalKey(ctx context.Context, o keyring.Owner, v *keyring.Version) (keyring.AEAD, error) {
+	b := externalBinding(o, v)
 	if a, ok := s.keys.opened.Get(b.KeyID); ok {
 		return a, nil
 	}
 	// Not told by the error of opening it: a missing KEK must not look like a
 	// missing external key, in whose place another would be made.
-	found, err := s.hasKey(ctx, t.Incarnation, b.KeyID)
+	found, err := s.hasKey(ctx, o.Incarnation, b.KeyID)
 	if err != nil {
 		return nil, fmt.Errorf("looking for an external key: %w", err)
 	}
@@ -51,7 +51,7 @@ func (s *Store) ExternalKey(ctx context.Context, t *Tenant, v *keyring.Version) 
 	a, err := s.aead(ctx, b)
 	if errors.Is(err, ErrKeyGone) {
 		// Destroyed between the two, unless it is the KEK that is missing.
-		if found, again := s.hasKey(ctx, t.Incarnation, b.KeyID); again == nil && !found {
+		if found, again := s.hasKey(ctx, o.Incarnation, b.KeyID); again == nil && !found {
 			return nil, ErrNoExternalKey
 		}
 	}
@@ -73,12 +73,12 @@ func (s *Store) ExternalKey(ctx context.Context, t *Tenant, v *keyring.Version) 
 //
 // A List, which is not cached, would show the hidden key; but there would be no
 // way to read it.
-func (s *Store) MakeExternalKey(ctx context.Context, t *Tenant, v *keyring.Version) error {
-	_, err := s.ExternalKey(ctx, t, v)
+func (s *Store) MakeExternalKey(ctx context.Context, o keyring.Owner, v *keyring.Version) error {
+	_, err := s.ExternalKey(ctx, o, v)
 	if !errors.Is(err, ErrNoExternalKey) {
 		return err
 	}
-	return s.CreateKey(ctx, externalBinding(t, v))
+	return s.CreateKey(ctx, externalBinding(o, v))
 }
 
 // ExternalUse lists the versions of t that have an external key, by key ID: that
@@ -87,10 +87,10 @@ func (s *Store) MakeExternalKey(ctx context.Context, t *Tenant, v *keyring.Versi
 // material: while it is there its version is not destroyed.
 //
 // Who decides by it holds the tenant's lock exclusively.
-func (s *Store) ExternalUse(ctx context.Context, t *Tenant) (map[string]bool, error) {
-	names, err := s.storage.List(ctx, wrappedKeyKey(t.Incarnation, ""))
+func (s *Store) ExternalUse(ctx context.Context, o keyring.Owner) (map[string]bool, error) {
+	names, err := s.mount.List(ctx, wrappedKeyKey(o.Incarnation, ""))
 	if err != nil {
-		return nil, fmt.Errorf("listing keys: %w", err)
+		return nil, err
 	}
 	used := map[string]bool{}
 	for _, name := range names {

@@ -31,7 +31,7 @@ func (f *floors) read(ctx context.Context, s *Store) error {
 		return nil
 	}
 	stored := map[Index]string{}
-	found, err := s.getJSON(ctx, floorsKey, &stored)
+	found, err := s.mount.GetJSON(ctx, floorsKey, &stored)
 	if err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func (f *floors) read(ctx context.Context, s *Store) error {
 		}
 	}
 	if found {
-		if err := s.putJSON(ctx, floorsKey, stored); err != nil {
+		if err := s.mount.PutJSON(ctx, floorsKey, stored); err != nil {
 			return err
 		}
 	}
@@ -52,7 +52,7 @@ func (f *floors) read(ctx context.Context, s *Store) error {
 func (f *floors) write(ctx context.Context, s *Store, i Index, day string) error {
 	next := maps.Clone(f.known)
 	next[i] = day
-	if err := s.putJSON(ctx, floorsKey, next); err != nil {
+	if err := s.mount.PutJSON(ctx, floorsKey, next); err != nil {
 		f.known = nil
 		return err
 	}

@@ -18,7 +18,7 @@ func FuzzOpenPage(f *testing.F) {
 	a, err := keyring.NewAEAD(keyring.XAES256GCM, bytes.Repeat([]byte{1}, keyring.KeySize))
 	require.NoError(f, err)
 	t := &Tenant{ID: "t", Incarnation: "i"}
-	whole, err := sealPage(t, "01", Header{Version: 3, Counts: Counts{1, 2, 3}}, a, []byte{0x80})
+	whole, err := sealPage(t.Owner(), "01", Header{Version: 3, Counts: Counts{1, 2, 3}}, a, []byte{0x80})
 	require.NoError(f, err)
 	f.Add(whole)
 	f.Add(whole[:headerSize])
@@ -28,7 +28,7 @@ func FuzzOpenPage(f *testing.F) {
 	f.Add(append([]byte{2}, whole[1:]...))
 	f.Fuzz(func(tt *testing.T, page []byte) {
 		h, _, err := parseHeader(page)
-		opened, openErr := openPage(t, "01", a, page)
+		opened, openErr := openPage(t.Owner(), "01", a, page)
 		if err != nil {
 			require.ErrorIs(tt, openErr, ErrPageDamaged)
 			return
@@ -50,11 +50,11 @@ func FuzzOpenDelta(f *testing.F) {
 	item, err := (&Item{Name: "n", Data: []byte(`{"a":1}`), Revision: 1}).encode()
 	require.NoError(f, err)
 	of := Header{Version: 3}
-	page, err := sealPage(t, "01", of, a, slots(nil).encode())
+	page, err := sealPage(t.Owner(), "01", of, a, slots(nil).encode())
 	require.NoError(f, err)
 	changed := slots{{Hash: 1, Kind: Secrets, Item: item}}
 	with := Header{Version: 3, Counts: changed.counts()}
-	whole, err := sealDelta(t, "01", with, markOf(page), a, changed)
+	whole, err := sealDelta(t.Owner(), "01", with, markOf(page), a, changed)
 	require.NoError(f, err)
 	f.Add(whole)
 	f.Add(whole[:deltaHeaderSize])
@@ -68,7 +68,7 @@ func FuzzOpenDelta(f *testing.F) {
 			return
 		}
 		o := opened{Header: of, mark: markOf(page)}
-		if err := o.add(t, "01", a, delta); err != nil {
+		if err := o.add(t.Owner(), "01", a, delta); err != nil {
 			require.ErrorIs(tt, err, ErrPageDamaged)
 			return
 		}

@@ -15,19 +15,19 @@ const keepHistory = 100
 
 // PutHistory files an ended rotation, and drops the oldest beyond the last 100.
 func (s *Store) PutHistory(ctx context.Context, t *Tenant, r *Rotation) error {
-	if err := s.putJSON(ctx, historyKey(t.Incarnation, r.To), r); err != nil {
+	if err := s.mount.PutJSON(ctx, historyKey(t.Incarnation, r.To), r); err != nil {
 		return err
 	}
 	if r.To <= keepHistory {
 		return nil // there are no more than versions
 	}
-	names, err := s.storage.List(ctx, historyOf(t.Incarnation))
+	names, err := s.mount.List(ctx, historyOf(t.Incarnation))
 	if err != nil {
 		return fmt.Errorf("listing history: %w", err)
 	}
 	slices.Sort(names)
 	for len(names) > keepHistory {
-		if err := s.delete(ctx, historyOf(t.Incarnation)+names[0]); err != nil {
+		if err := s.mount.Delete(ctx, historyOf(t.Incarnation)+names[0]); err != nil {
 			return err
 		}
 		names = names[1:]
@@ -42,7 +42,7 @@ func (s *Store) History(ctx context.Context, t *Tenant, version int) (*Rotation,
 
 func (s *Store) readHistory(ctx context.Context, key string) (*Rotation, error) {
 	r := new(Rotation)
-	found, err := s.getJSON(ctx, key, r)
+	found, err := s.mount.GetJSON(ctx, key, r)
 	if err != nil || !found {
 		return nil, err
 	}
@@ -51,9 +51,9 @@ func (s *Store) readHistory(ctx context.Context, key string) (*Rotation, error) 
 
 // AllHistory reads the ended rotations of t, newest first.
 func (s *Store) AllHistory(ctx context.Context, t *Tenant) ([]*Rotation, error) {
-	names, err := s.storage.List(ctx, historyOf(t.Incarnation))
+	names, err := s.mount.List(ctx, historyOf(t.Incarnation))
 	if err != nil {
-		return nil, fmt.Errorf("listing history: %w", err)
+		return nil, err
 	}
 	slices.Sort(names)
 	slices.Reverse(names)
@@ -80,13 +80,13 @@ type Progress struct {
 
 // PutProgress notes how far a rotation of t is.
 func (s *Store) PutProgress(ctx context.Context, t *Tenant, p Progress) error {
-	return s.putJSON(ctx, progressKey(t.Incarnation), p)
+	return s.mount.PutJSON(ctx, progressKey(t.Incarnation), p)
 }
 
 // Progress reads what was last noted for a rotation, nil if nothing was.
 func (s *Store) Progress(ctx context.Context, t *Tenant, rotationID string) (*Progress, error) {
 	p := new(Progress)
-	found, err := s.getJSON(ctx, progressKey(t.Incarnation), p)
+	found, err := s.mount.GetJSON(ctx, progressKey(t.Incarnation), p)
 	if err != nil || !found || p.RotationID != rotationID {
 		return nil, err
 	}
@@ -95,5 +95,5 @@ func (s *Store) Progress(ctx context.Context, t *Tenant, rotationID string) (*Pr
 
 // DeleteProgress forgets the note.
 func (s *Store) DeleteProgress(ctx context.Context, t *Tenant) error {
-	return s.delete(ctx, progressKey(t.Incarnation))
+	return s.mount.Delete(ctx, progressKey(t.Incarnation))
 }

@@ -123,7 +123,7 @@ func (s *Store) EndKEKRotation(ctx context.Context, kekID string, end func(*KEKR
 	if err := s.putKEKRecord(ctx, r); err != nil {
 		return nil, err
 	}
-	_ = s.delete(ctx, kekProgress) // what stays of it describes a rotation that is over
+	_ = s.mount.Delete(ctx, kekProgress) // what stays of it describes a rotation that is over
 	return &ended, nil
 }
 
@@ -149,7 +149,7 @@ func (s *Store) destroyOtherKEKs(ctx context.Context, kekID string) error {
 		if id == kekID {
 			continue
 		}
-		if err := s.delete(ctx, kekPrefix+id); err != nil {
+		if err := s.mount.Delete(ctx, kekPrefix+id); err != nil {
 			return err
 		}
 	}
@@ -171,14 +171,14 @@ const kekProgress = "kek/progress"
 
 // PutKEKProgress notes how far a rotation of the KEK is.
 func (s *Store) PutKEKProgress(ctx context.Context, p KEKProgress) error {
-	return s.putJSON(ctx, kekProgress, p)
+	return s.mount.PutJSON(ctx, kekProgress, p)
 }
 
 // KEKProgress reads what was last noted of the rotation to a KEK, zero if nothing
 // was.
 func (s *Store) KEKProgress(ctx context.Context, kekID string) (KEKProgress, error) {
 	var p KEKProgress
-	if _, err := s.getJSON(ctx, kekProgress, &p); err != nil || p.KEKID != kekID {
+	if _, err := s.mount.GetJSON(ctx, kekProgress, &p); err != nil || p.KEKID != kekID {
 		return KEKProgress{}, err
 	}
 	return p, nil

@@ -79,7 +79,7 @@ func (s *Store) newKEK(ctx context.Context) (id string, err error) {
 		return "", err
 	}
 	// The material is not cleared: the storage may go on holding the slice.
-	return id, s.putSealWrapped(ctx, kekPrefix+id, keyring.NewMaterial())
+	return id, s.mount.PutSealWrapped(ctx, kekPrefix+id, keyring.NewMaterial())
 }
 
 // KEK reads the record of the mount's KEK. It fails with [ErrNoKEK].
@@ -90,7 +90,7 @@ func (s *Store) newKEK(ctx context.Context) (id string, err error) {
 // same cache, which does not go back.
 func (s *Store) KEK(ctx context.Context) (*KEKRecord, error) {
 	r := new(KEKRecord)
-	found, err := s.getJSON(ctx, kekCurrent, r)
+	found, err := s.mount.GetJSON(ctx, kekCurrent, r)
 	if err != nil {
 		return nil, err
 	}
@@ -101,20 +101,20 @@ func (s *Store) KEK(ctx context.Context) (*KEKRecord, error) {
 }
 
 func (s *Store) putKEKRecord(ctx context.Context, r *KEKRecord) error {
-	return s.putJSON(ctx, kekCurrent, r)
+	return s.mount.PutJSON(ctx, kekCurrent, r)
 }
 
 // kek reads a KEK. Opening a key is rare (opened keys are cached), so KEKs are
 // not kept in memory. It fails with [ErrKeyGone] or [ErrKeyDamaged].
 func (s *Store) kek(ctx context.Context, id string) (*keyring.KEK, error) {
-	entry, err := s.storage.Get(ctx, kekPrefix+id)
+	key, err := s.mount.Get(ctx, kekPrefix+id)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", id, err)
 	}
-	if entry == nil {
+	if key == nil {
 		return nil, fmt.Errorf("%s: %w", id, ErrKeyGone)
 	}
-	kek, err := keyring.NewKEK(id, entry.Value)
+	kek, err := keyring.NewKEK(id, key)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", id, ErrKeyDamaged, err)
 	}
@@ -124,9 +124,9 @@ func (s *Store) kek(ctx context.Context, id string) (*keyring.KEK, error) {
 // StoredKEKs lists the KEKs in storage: the current one, those that a rotation
 // has not finished with, and any that a try to make one has left over.
 func (s *Store) StoredKEKs(ctx context.Context) ([]string, error) {
-	ids, err := s.storage.List(ctx, kekPrefix)
+	ids, err := s.mount.List(ctx, kekPrefix)
 	if err != nil {
-		return nil, fmt.Errorf("listing the key-encryption keys: %w", err)
+		return nil, err
 	}
 	return ids, nil
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/fxamacker/cbor/v2"
 	"github.com/google/uuid"
 	lru "github.com/hashicorp/golang-lru/v2"
-	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 )
@@ -74,11 +73,6 @@ func NewIncarnation() string {
 	return hex.EncodeToString(b)
 }
 
-// Binding is where a key of t belongs.
-func (t *Tenant) Binding(keyID string, kt keyring.KeyType, p keyring.Purpose) keyring.Binding {
-	return keyring.Binding{Tenant: t.ID, Incarnation: t.Incarnation, KeyID: keyID, KeyType: kt, Purpose: p}
-}
-
 // CreateKey makes a random key for the place that b names, wraps it under the
 // mount's KEK and stores it. The ID must be a fresh one: entries of keys are
 // written once.
@@ -123,28 +117,26 @@ func (s *Store) DestroyKey(ctx context.Context, incarnation, keyID string) error
 	s.keys.loading.Lock()
 	defer s.keys.loading.Unlock()
 	s.keys.opened.Remove(keyID)
-	return s.delete(ctx, wrappedKeyKey(incarnation, keyID))
+	return s.mount.Delete(ctx, wrappedKeyKey(incarnation, keyID))
 }
 
 // hasKey reports whether the entry of a key is in storage.
 func (s *Store) hasKey(ctx context.Context, incarnation, keyID string) (bool, error) {
-	entry, err := s.storage.Get(ctx, wrappedKeyKey(incarnation, keyID))
-	return entry != nil, err
+	value, err := s.mount.Get(ctx, wrappedKeyKey(incarnation, keyID))
+	return value != nil, err
 }
 
 // pageAEAD opens the page key of a version. It fails with [ErrKeyGone].
-func (s *Store) pageAEAD(ctx context.Context, t *Tenant, v *keyring.Version) (keyring.AEAD, error) {
-	return s.aead(ctx, t.Binding(v.KeyID, v.KeyType, keyring.PageKey))
+func (s *Store) pageAEAD(ctx context.Context, o keyring.Owner, v *keyring.Version) (keyring.AEAD, error) {
+	return s.aead(ctx, o.Binding(v.KeyID, v.KeyType, keyring.PageKey))
 }
 
 // OpenPageKeys opens the page keys of versions ahead of their use, as far as they
 // open: who then needs one, and has one of few places in a pool, does not wait for
 // storage in it. What does not open is told by its use.
-func (s *Store) OpenPageKeys(ctx context.Context, t *Tenant, versions ...int) {
-	for _, n := range versions {
-		if v, err := t.Keys.Usable(n); err == nil {
-			_, _ = s.pageAEAD(ctx, t, v)
-		}
+func (s *Store) OpenPageKeys(ctx context.Context, o keyring.Owner, versions ...*keyring.Version) {
+	for _, v := range versions {
+		_, _ = s.pageAEAD(ctx, o, v)
 	}
 }
 
@@ -173,8 +165,8 @@ func (s *Store) aead(ctx context.Context, b keyring.Binding) (keyring.AEAD, erro
 
 // CheckPageKey makes sure that the page key of a version opens, from storage and
 // not from memory. It fails with one of the errors that KeyGone tells.
-func (s *Store) CheckPageKey(ctx context.Context, t *Tenant, v *keyring.Version) error {
-	key, err := s.openKey(ctx, t.Binding(v.KeyID, v.KeyType, keyring.PageKey))
+func (s *Store) CheckPageKey(ctx context.Context, o keyring.Owner, v *keyring.Version) error {
+	key, err := s.openKey(ctx, o.Binding(v.KeyID, v.KeyType, keyring.PageKey))
 	clear(key)
 	return err
 }
@@ -209,15 +201,15 @@ func (s *Store) openKey(ctx context.Context, b keyring.Binding) ([]byte, error) 
 // readKey reads the entry of a key, nil if none shows. It fails with
 // [ErrKeyDamaged].
 func (s *Store) readKey(ctx context.Context, incarnation, keyID string) (*wrappedKey, error) {
-	entry, err := s.storage.Get(ctx, wrappedKeyKey(incarnation, keyID))
+	value, err := s.mount.Get(ctx, wrappedKeyKey(incarnation, keyID))
 	if err != nil {
 		return nil, fmt.Errorf("reading key %s: %w", keyID, err)
 	}
-	if entry == nil {
+	if value == nil {
 		return nil, nil
 	}
 	w := new(wrappedKey)
-	if err := cbor.Unmarshal(entry.Value, w); err != nil || w.Format != wrappedKeyFormat {
+	if err := cbor.Unmarshal(value, w); err != nil || w.Format != wrappedKeyFormat {
 		return nil, fmt.Errorf("%s: %w: malformed", keyID, ErrKeyDamaged)
 	}
 	return w, nil
@@ -234,13 +226,5 @@ func (s *Store) putKey(ctx context.Context, kek *keyring.KEK, b keyring.Binding,
 	if err != nil {
 		return fmt.Errorf("encoding a key entry: %w", err)
 	}
-	return s.putSealWrapped(ctx, wrappedKeyKey(b.Incarnation, b.KeyID), value)
-}
-
-func (s *Store) putSealWrapped(ctx context.Context, key string, value []byte) error {
-	entry := &logical.StorageEntry{Key: key, Value: value, SealWrap: true}
-	if err := s.storage.Put(context.WithoutCancel(ctx), entry); err != nil {
-		return fmt.Errorf("writing %s: %w", key, err)
-	}
-	return nil
+	return s.mount.PutSealWrapped(ctx, wrappedKeyKey(b.Incarnation, b.KeyID), value)
 }

@@ -77,14 +77,14 @@ func markOf(page []byte) (m mark) {
 }
 
 // pageAD binds a page to its tenant, its place and its header.
-func pageAD(t *Tenant, p Place, header []byte) []byte {
-	return keyring.AssociatedData("vault-plugin-dek/page/v1", t.ID, t.Incarnation, string(p), string(header))
+func pageAD(o keyring.Owner, p Place, header []byte) []byte {
+	return keyring.AssociatedData("vault-plugin-dek/page/v1", o.Tenant, o.Incarnation, string(p), string(header))
 }
 
 // sealPage seals encoded slots.
-func sealPage(t *Tenant, p Place, h Header, a keyring.AEAD, slots []byte) ([]byte, error) {
+func sealPage(o keyring.Owner, p Place, h Header, a keyring.AEAD, slots []byte) ([]byte, error) {
 	header := h.encode()
-	sealed, err := a.Seal(slots, pageAD(t, p, header))
+	sealed, err := a.Seal(slots, pageAD(o, p, header))
 	if err != nil {
 		return nil, fmt.Errorf("sealing page %s: %w", p, err)
 	}
@@ -92,12 +92,12 @@ func sealPage(t *Tenant, p Place, h Header, a keyring.AEAD, slots []byte) ([]byt
 }
 
 // openPage returns the encoded slots of a page. It fails with [ErrPageDamaged].
-func openPage(t *Tenant, p Place, a keyring.AEAD, page []byte) ([]byte, error) {
+func openPage(o keyring.Owner, p Place, a keyring.AEAD, page []byte) ([]byte, error) {
 	_, sealed, err := parseHeader(page)
 	if err != nil {
 		return nil, fmt.Errorf("page %s: %w: %w", p, ErrPageDamaged, err)
 	}
-	slots, err := a.Open(sealed, pageAD(t, p, page[:headerSize]))
+	slots, err := a.Open(sealed, pageAD(o, p, page[:headerSize]))
 	if err != nil {
 		return nil, fmt.Errorf("page %s: %w", p, ErrPageDamaged)
 	}

@@ -36,7 +36,7 @@ func (s *Store) openPageAt(ctx context.Context, t *Tenant, w *working, p Place) 
 			cached = true
 			return value, nil
 		}
-		value, err := s.getRaw(ctx, key)
+		value, err := s.mount.Get(ctx, key)
 		if err == nil && value != nil {
 			s.pages.keep(key, value, generation)
 		}
@@ -72,7 +72,7 @@ func (s *Store) open(ctx context.Context, t *Tenant, p Place, r raw) (*opened, e
 	if o.slots, err = decodeSlots(encoded); err != nil || r.delta == nil {
 		return o, err
 	}
-	return o, o.add(t, p, a, r.delta)
+	return o, o.add(t.Owner(), p, a, r.delta)
 }
 
 // getBoth reads a page and its delta.
@@ -115,11 +115,11 @@ func (s *Store) openRaw(ctx context.Context, t *Tenant, p Place, page []byte) (H
 	if err != nil {
 		return h, nil, nil, fmt.Errorf("page %s: %w", p, err)
 	}
-	a, err := s.pageAEAD(ctx, t, v)
+	a, err := s.pageAEAD(ctx, t.Owner(), v)
 	if err != nil {
 		return h, nil, nil, fmt.Errorf("page %s: %w", p, err)
 	}
-	encoded, err := openPage(t, p, a, page)
+	encoded, err := openPage(t.Owner(), p, a, page)
 	return h, a, encoded, err
 }
 

@@ -6,8 +6,6 @@ package store
 import (
 	"context"
 	"fmt"
-
-	"github.com/hashicorp/vault/sdk/logical"
 )
 
 // errPageMissing reports hashes that no page covers: an entry of storage was
@@ -19,9 +17,9 @@ var errPageMissing = fmt.Errorf("a page is missing from storage: %w", ErrPageDam
 type listed struct{ pages, deltas map[Place]bool }
 
 func (s *Store) listPages(ctx context.Context, incarnation string) (listed, error) {
-	names, err := s.storage.List(ctx, pagesOf(incarnation))
+	names, err := s.mount.List(ctx, pagesOf(incarnation))
 	if err != nil {
-		return listed{}, fmt.Errorf("listing pages: %w", err)
+		return listed{}, err
 	}
 	l := listed{make(map[Place]bool, len(names)), map[Place]bool{}}
 	for _, name := range names {
@@ -84,20 +82,11 @@ func (s *Store) locate(ctx context.Context, w *working, h Hash) (p Place, empty 
 
 // getPage returns the raw page at p from storage, or nil.
 func (s *Store) getPage(ctx context.Context, incarnation string, p Place) ([]byte, error) {
-	raw, err := s.getRaw(ctx, pageKey(incarnation, p))
+	raw, err := s.mount.Get(ctx, pageKey(incarnation, p))
 	if err != nil {
 		return nil, fmt.Errorf("reading page %s: %w", p, err)
 	}
 	return raw, nil
-}
-
-// getRaw returns the value of an entry of storage, or nil.
-func (s *Store) getRaw(ctx context.Context, key string) ([]byte, error) {
-	e, err := s.storage.Get(ctx, key)
-	if err != nil || e == nil {
-		return nil, err
-	}
-	return e.Value, nil
 }
 
 // putPage stores a page, and keeps in memory what was read from there: nothing else,
@@ -119,7 +108,7 @@ func (s *Store) putPage(ctx context.Context, w *working, p Place, page []byte) e
 // put stores a page or a delta. On an error, which may hide that it was stored, the
 // directory is dropped.
 func (s *Store) put(ctx context.Context, w *working, key string, value []byte) error {
-	err := s.storage.Put(context.WithoutCancel(ctx), &logical.StorageEntry{Key: key, Value: value})
+	err := s.mount.Put(ctx, key, value)
 	if err != nil {
 		w.dir.drop()
 	}
@@ -135,7 +124,7 @@ func (s *Store) deletePage(ctx context.Context, w *working, p Place) error {
 func (s *Store) deleteEntry(ctx context.Context, w *working, key string) error {
 	s.pages.begin(key)
 	defer s.pages.end(key, nil)
-	if err := s.delete(ctx, key); err != nil {
+	if err := s.mount.Delete(ctx, key); err != nil {
 		w.dir.drop()
 		return err
 	}

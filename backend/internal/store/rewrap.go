@@ -6,7 +6,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -43,9 +42,9 @@ func (s *Store) RewrapKeys(ctx context.Context, tenantID, kekID string) (Rewrapp
 		// Its keys are being destroyed, without the lock. None is needed any more.
 		return Rewrapped{}, nil
 	}
-	ids, err := s.storage.List(ctx, wrappedKeyKey(t.Incarnation, ""))
+	ids, err := s.mount.List(ctx, wrappedKeyKey(t.Incarnation, ""))
 	if err != nil {
-		return Rewrapped{}, fmt.Errorf("listing keys: %w", err)
+		return Rewrapped{}, err
 	}
 	to, release, err := s.currentKEK(ctx)
 	if err != nil {
@@ -170,7 +169,7 @@ func (m *mover) bindingOf(keyID string, w *wrappedKey) keyring.Binding {
 	case keyID == m.t.PlacementKeyID:
 		purpose = keyring.PlacementKey
 	}
-	return m.t.Binding(keyID, w.KeyType, purpose)
+	return m.t.Owner().Binding(keyID, w.KeyType, purpose)
 }
 
 // reasonOf says why a key does not open, and no more than that.

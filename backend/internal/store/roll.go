@@ -85,9 +85,9 @@ func (r *roll) keep(n int, ids []uuid.UUID, changes uint64) {
 
 // TenantsInShard lists the tenants of one part, from storage.
 func (s *Store) TenantsInShard(ctx context.Context, i int) ([]string, error) {
-	ids, err := s.storage.List(ctx, fmt.Sprintf("%s%02x/", tenantPrefix, i))
+	ids, err := s.mount.List(ctx, fmt.Sprintf("%s%02x/", tenantPrefix, i))
 	if err != nil {
-		return nil, fmt.Errorf("listing tenants: %w", err)
+		return nil, err
 	}
 	return ids, nil
 }

@@ -13,8 +13,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	mount "github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 func tenantOf(id string) *Tenant {
@@ -26,7 +27,7 @@ func tenantOf(id string) *Tenant {
 
 func TestPagesOfTheRoll(t *testing.T) {
 	ctx := context.Background()
-	s := New(faulty.Open(faulty.NewDisk(), 0, faulty.None), "org")
+	s := New(mount.NewMount(storagetest.Open(storagetest.NewDisk(), 0, storagetest.None)), "org")
 	var want []string
 	for range 500 {
 		id := uuid.NewString()
@@ -61,9 +62,9 @@ func TestPagesOfTheRoll(t *testing.T) {
 // cache still shows nothing, is one tenant.
 func TestTenantIsCountedOnce(t *testing.T) {
 	ctx := context.Background()
-	for _, fault := range []faulty.Fault{faulty.Before, faulty.After, faulty.AfterStale} {
-		storage := faulty.Open(faulty.NewDisk(), 0, faulty.None)
-		s := New(storage, "org")
+	for _, fault := range []storagetest.Fault{storagetest.Before, storagetest.After, storagetest.AfterStale} {
+		storage := storagetest.Open(storagetest.NewDisk(), 0, storagetest.None)
+		s := New(mount.NewMount(storage), "org")
 		id := uuid.NewString()
 		count := func() int {
 			n, err := s.CountTenants(ctx)
@@ -71,11 +72,11 @@ func TestTenantIsCountedOnce(t *testing.T) {
 			return n
 		}
 		require.Zero(t, count())
-		storage.Fail(func(op, key string) faulty.Fault {
+		storage.Fail(func(op, key string) storagetest.Fault {
 			if op == "put" && strings.HasPrefix(key, "tenants/") {
 				return fault
 			}
-			return faulty.None
+			return storagetest.None
 		})
 		require.Error(t, s.Commit(ctx, nil, tenantOf(id)))
 		storage.Fail(nil)

@@ -5,7 +5,6 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -140,9 +139,9 @@ func (t *Tenant) Expires(s RotationSettings) time.Time { return t.LastRotatedAt(
 
 // HintShards lists the parts of a day's hints that are not empty.
 func (s *Store) HintShards(ctx context.Context, i Index, day string) ([]string, error) {
-	shards, err := s.storage.List(ctx, schedulePrefix+string(i)+"/"+day+"/")
+	shards, err := s.mount.List(ctx, schedulePrefix+string(i)+"/"+day+"/")
 	if err != nil {
-		return nil, fmt.Errorf("listing the schedule: %w", err)
+		return nil, err
 	}
 	for n, name := range shards {
 		shards[n] = strings.TrimSuffix(name, "/")
@@ -152,9 +151,9 @@ func (s *Store) HintShards(ctx context.Context, i Index, day string) ([]string, 
 
 // HintedTenants lists the tenants in one part of a day's hints.
 func (s *Store) HintedTenants(ctx context.Context, i Index, day, part string) ([]string, error) {
-	ids, err := s.storage.List(ctx, schedulePrefix+string(i)+"/"+day+"/"+part+"/")
+	ids, err := s.mount.List(ctx, schedulePrefix+string(i)+"/"+day+"/"+part+"/")
 	if err != nil {
-		return nil, fmt.Errorf("listing the schedule: %w", err)
+		return nil, err
 	}
 	return slices.DeleteFunc(ids, func(id string) bool { return strings.HasSuffix(id, "/") }), nil
 }

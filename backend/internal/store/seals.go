@@ -187,7 +187,7 @@ func (s *Store) reserveSeals(c *sealCounter) (int64, error) {
 		return 0, fmt.Errorf("%s: %w", c.binding.KeyID, ErrKeyExhausted)
 	}
 	*reserved += n
-	if err := s.putJSON(ctx, sealsKey(c.binding.Incarnation, c.binding.KeyID), r); err != nil {
+	if err := s.mount.PutJSON(ctx, sealsKey(c.binding.Incarnation, c.binding.KeyID), r); err != nil {
 		c.next = l.First // so that trouble with storage does not use a key up
 		return 0, err
 	}
@@ -198,20 +198,20 @@ func (s *Store) reserveSeals(c *sealCounter) (int64, error) {
 // readSeals reads what the keys of a version have reserved.
 func (s *Store) readSeals(ctx context.Context, incarnation, keyID string) (reservedSeals, error) {
 	var r reservedSeals
-	_, err := s.getJSON(ctx, sealsKey(incarnation, keyID), &r)
+	_, err := s.mount.GetJSON(ctx, sealsKey(incarnation, keyID), &r)
 	return r, err
 }
 
 // Seals returns how many messages the keys of v have sealed at most: what has
 // been reserved, less what this process knows that it has left. external says
 // whether v has an external key. It counts 0 for types that need no count.
-func (s *Store) Seals(ctx context.Context, t *Tenant, v *keyring.Version, external bool) (Seals, error) {
+func (s *Store) Seals(ctx context.Context, o keyring.Owner, v *keyring.Version, external bool) (Seals, error) {
 	var sealed Seals
 	if v.KeyType != keyring.AES256GCM || v.State == keyring.Destroyed {
 		return sealed, nil
 	}
 	defer s.seals.lock(v.KeyID)()
-	r, err := s.readSeals(ctx, t.Incarnation, v.KeyID)
+	r, err := s.readSeals(ctx, o.Incarnation, v.KeyID)
 	if err != nil {
 		return sealed, err
 	}
@@ -243,5 +243,5 @@ func (s *Store) ForgetSeals(ctx context.Context, incarnation string, v keyring.V
 	}
 	s.seals.counters.Remove(v.KeyID)
 	s.seals.counters.Remove(externalID(v.KeyID))
-	return s.delete(ctx, sealsKey(incarnation, v.KeyID))
+	return s.mount.Delete(ctx, sealsKey(incarnation, v.KeyID))
 }

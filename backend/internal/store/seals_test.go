@@ -14,31 +14,32 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/faulty"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	mount "github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // sealing is a store on a disk, and a version whose page key it seals with.
 type sealing struct {
 	*Store
 	t       *testing.T
-	storage *faulty.Storage
+	storage *storagetest.Storage
 	tenant  *Tenant
 }
 
 var fewSeals = SealLimits{First: 2, Largest: 8, Soft: 20, Hard: 40}
 
-func newSealing(t *testing.T, disk *faulty.Disk, kt keyring.KeyType) *sealing {
+func newSealing(t *testing.T, disk *storagetest.Disk, kt keyring.KeyType) *sealing {
 	t.Helper()
 	s := openSealing(t, disk, kt)
-	require.NoError(t, s.CreateKey(context.Background(), s.tenant.Binding("dek-1", kt, keyring.PageKey)))
+	require.NoError(t, s.CreateKey(context.Background(), s.tenant.Owner().Binding("dek-1", kt, keyring.PageKey)))
 	return s
 }
 
-func openSealing(t *testing.T, disk *faulty.Disk, kt keyring.KeyType) *sealing {
+func openSealing(t *testing.T, disk *storagetest.Disk, kt keyring.KeyType) *sealing {
 	t.Helper()
-	storage := faulty.Open(disk, 0, faulty.None)
-	s := New(storage, "")
+	storage := storagetest.Open(disk, 0, storagetest.None)
+	s := New(mount.NewMount(storage), "")
 	s.LimitSeals(fewSeals)
 	tenant := &Tenant{ID: "t", Incarnation: "i", Keys: keyring.NewRing("dek-1", kt, time.Time{})}
 	return &sealing{s, t, storage, tenant}
@@ -60,7 +61,7 @@ func (s *sealing) seal(n int) (did int, err error) {
 
 func (s *sealing) shown() int64 {
 	s.t.Helper()
-	got, err := s.Seals(context.Background(), s.tenant, s.tenant.Keys.Active(), false)
+	got, err := s.Seals(context.Background(), s.tenant.Owner(), s.tenant.Keys.Active(), false)
 	require.NoError(s.t, err)
 	require.Zero(s.t, got.External)
 	return got.Page
@@ -88,7 +89,7 @@ func TestSealsAreReservedInGrowingBlocks(t *testing.T) {
 		{7, 2, 14}, {14, 2, 14}, // 8 more
 		{15, 3, 22}, {22, 3, 22}, {23, 4, 30}, // and 8 more, each time
 	} {
-		disk := faulty.NewDisk()
+		disk := storagetest.NewDisk()
 		s := newSealing(t, disk, keyring.AES256GCM)
 		did, err := s.seal(c.seals)
 		require.NoError(t, err)
@@ -105,7 +106,7 @@ func TestSealsAreReservedInGrowingBlocks(t *testing.T) {
 }
 
 func TestOtherKeyTypesAreNotCounted(t *testing.T) {
-	s := newSealing(t, faulty.NewDisk(), keyring.XAES256GCM)
+	s := newSealing(t, storagetest.NewDisk(), keyring.XAES256GCM)
 	_, err := s.seal(1)
 	require.NoError(t, err)
 	before := s.storage.Ops()
@@ -115,7 +116,7 @@ func TestOtherKeyTypesAreNotCounted(t *testing.T) {
 	require.Zero(t, s.shown())
 	require.Equal(t, before, s.storage.Ops())
 	require.NoError(t, s.ForgetSeals(context.Background(), "i", *s.tenant.Keys.Active()))
-	worn, err := s.Worn(context.Background(), s.tenant, s.tenant.Keys.Active())
+	worn, err := s.Worn(context.Background(), s.tenant.Owner(), s.tenant.Keys.Active())
 	require.NoError(t, err)
 	require.False(t, worn)
 	require.Equal(t, before, s.storage.Ops())
@@ -124,23 +125,23 @@ func TestOtherKeyTypesAreNotCounted(t *testing.T) {
 // A reservation that failed grants nothing, whether it took effect or not, and
 // whatever the cache shows.
 func TestFailedReservationGrantsNothing(t *testing.T) {
-	for _, fault := range []faulty.Fault{faulty.Before, faulty.After, faulty.AfterStale} {
+	for _, fault := range []storagetest.Fault{storagetest.Before, storagetest.After, storagetest.AfterStale} {
 		for _, op := range []string{"get", "put"} {
 			t.Run(fault.String()+" "+op, func(t *testing.T) {
-				disk := faulty.NewDisk()
+				disk := storagetest.NewDisk()
 				s := newSealing(t, disk, keyring.AES256GCM)
 				s.LimitSeals(SealLimits{First: 2, Largest: 8, Soft: 1 << 31, Hard: 1 << 32})
 				did, err := s.seal(2)
 				require.NoError(t, err)
 				for range 3 {
-					s.storage.Fail(func(name, key string) faulty.Fault {
+					s.storage.Fail(func(name, key string) storagetest.Fault {
 						if name == op && strings.HasPrefix(key, sealsPrefix) {
 							return fault
 						}
-						return faulty.None
+						return storagetest.None
 					})
 					n, err := s.seal(1)
-					require.ErrorIs(t, err, faulty.ErrInjected)
+					require.ErrorIs(t, err, storagetest.ErrInjected)
 					require.Zero(t, n)
 					s.storage.Fail(nil)
 					n, err = s.seal(5)
@@ -169,10 +170,10 @@ func left(s *sealing) int64 {
 }
 
 func TestKeySealsNoMoreThanItsLimit(t *testing.T) {
-	disk := faulty.NewDisk()
+	disk := storagetest.NewDisk()
 	s := newSealing(t, disk, keyring.AES256GCM)
 	worn := func(s *sealing) bool {
-		got, err := s.Worn(context.Background(), s.tenant, s.tenant.Keys.Active())
+		got, err := s.Worn(context.Background(), s.tenant.Owner(), s.tenant.Keys.Active())
 		require.NoError(t, err)
 		return got
 	}
@@ -204,11 +205,11 @@ func TestKeySealsNoMoreThanItsLimit(t *testing.T) {
 
 // The page key and the external key of a version count apart.
 func TestKeysOfAVersionCountApart(t *testing.T) {
-	ctx, disk := context.Background(), faulty.NewDisk()
+	ctx, disk := context.Background(), storagetest.NewDisk()
 	s := newSealing(t, disk, keyring.AES256GCM)
 	v := s.tenant.Keys.Active()
-	require.NoError(t, s.MakeExternalKey(ctx, s.tenant, v))
-	external, err := s.ExternalKey(ctx, s.tenant, v)
+	require.NoError(t, s.MakeExternalKey(ctx, s.tenant.Owner(), v))
+	external, err := s.ExternalKey(ctx, s.tenant.Owner(), v)
 	require.NoError(t, err)
 	for range 3 {
 		_, err := external.Seal(nil, nil)
@@ -216,10 +217,10 @@ func TestKeysOfAVersionCountApart(t *testing.T) {
 	}
 	_, err = s.seal(7)
 	require.NoError(t, err)
-	got, err := s.Seals(ctx, s.tenant, v, true)
+	got, err := s.Seals(ctx, s.tenant.Owner(), v, true)
 	require.NoError(t, err)
 	require.Equal(t, Seals{Page: 7, External: 3}, got)
-	got, err = openSealing(t, disk, keyring.AES256GCM).Seals(ctx, s.tenant, v, true)
+	got, err = openSealing(t, disk, keyring.AES256GCM).Seals(ctx, s.tenant.Owner(), v, true)
 	require.NoError(t, err)
 	require.Equal(t, Seals{Page: 14, External: 6}, got)
 
@@ -232,7 +233,7 @@ func TestKeysOfAVersionCountApart(t *testing.T) {
 // in one process, and in a leader that does not know yet that it is none.
 func TestCountersDoNotShareWhatTheyReserve(t *testing.T) {
 	const sealers, each = 4, 200
-	disk := faulty.NewDisk()
+	disk := storagetest.NewDisk()
 	stores := []*sealing{newSealing(t, disk, keyring.AES256GCM), openSealing(t, disk, keyring.AES256GCM)}
 	var total atomic.Int64
 	for _, s := range stores {
@@ -261,10 +262,10 @@ func TestCountersDoNotShareWhatTheyReserve(t *testing.T) {
 
 func BenchmarkSeal(b *testing.B) {
 	for _, kt := range []keyring.KeyType{keyring.XAES256GCM, keyring.AES256GCM} {
-		s := New(faulty.Open(faulty.NewDisk(), 0, faulty.None), "")
+		s := New(mount.NewMount(storagetest.Open(storagetest.NewDisk(), 0, storagetest.None)), "")
 		key, err := keyring.NewAEAD(kt, make([]byte, keyring.KeySize))
 		require.NoError(b, err)
-		binding := keyring.Binding{Tenant: "t", Incarnation: "i", KeyID: "dek-1", KeyType: kt}
+		binding := keyring.Binding{Owner: keyring.Owner{Tenant: "t", Incarnation: "i"}, KeyID: "dek-1", KeyType: kt}
 		for name, a := range map[string]keyring.AEAD{"bare": key, "counted": s.counted(binding, key)} {
 			b.Run(string(kt)+" "+name, func(b *testing.B) {
 				plaintext := make([]byte, 64)

@@ -6,10 +6,7 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // Tombstone is what remains of a tenant: no secret, and no key ID.
@@ -26,9 +23,9 @@ type Tombstone struct {
 // DestroyAllKeys deletes the entries of all keys of an incarnation, those too
 // that its record does not know.
 func (s *Store) DestroyAllKeys(ctx context.Context, incarnation string) error {
-	ids, err := s.storage.List(ctx, wrappedKeyKey(incarnation, ""))
+	ids, err := s.mount.List(ctx, wrappedKeyKey(incarnation, ""))
 	if err != nil {
-		return fmt.Errorf("listing keys: %w", err)
+		return err
 	}
 	for _, id := range ids {
 		if err := ctx.Err(); err != nil {
@@ -45,30 +42,12 @@ func (s *Store) DestroyAllKeys(ctx context.Context, incarnation string) error {
 // incarnation, and forgets what is in memory of it.
 func (s *Store) DeleteContent(ctx context.Context, incarnation string) error {
 	for _, prefix := range []string{pagesOf(incarnation), historyOf(incarnation), sealsOf(incarnation)} {
-		if err := s.deleteBelow(ctx, prefix); err != nil {
+		if err := s.mount.DeleteBelow(ctx, prefix); err != nil {
 			return err
 		}
 	}
 	s.tenants.forget(incarnation)
-	return s.delete(ctx, progressKey(incarnation))
-}
-
-func (s *Store) deleteBelow(ctx context.Context, prefix string) error {
-	names, err := s.storage.List(ctx, prefix)
-	if err != nil {
-		return fmt.Errorf("listing %s: %w", prefix, err)
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(pagesInFlight)
-	for _, name := range names {
-		g.Go(func() error {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			return s.delete(ctx, prefix+name)
-		})
-	}
-	return g.Wait()
+	return s.mount.Delete(ctx, progressKey(incarnation))
 }
 
 // Bury writes the tombstone of t, deletes its record, and last its hints, which
@@ -76,7 +55,7 @@ func (s *Store) deleteBelow(ctx context.Context, prefix string) error {
 // lock exclusively.
 func (s *Store) Bury(ctx context.Context, t *Tenant, stone Tombstone) error {
 	key := tombstonePrefix + shard(t.ID) + "/" + t.ID + "." + t.Incarnation
-	if err := s.putJSON(ctx, key, stone); err != nil {
+	if err := s.mount.PutJSON(ctx, key, stone); err != nil {
 		return err
 	}
 	if err := s.forgetTenant(ctx, t.ID); err != nil {

@@ -71,7 +71,7 @@ func (s *Store) sealAndPut(ctx context.Context, t *Tenant, w *working, p Place, 
 		return Header{}, err
 	}
 	h := Header{Version: v.Number, Counts: sl.counts()}
-	page, err := sealPage(t, p, h, a, sl.encode())
+	page, err := sealPage(t.Owner(), p, h, a, sl.encode())
 	if err != nil {
 		return Header{}, err
 	}

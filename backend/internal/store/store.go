@@ -11,10 +11,10 @@ import (
 	"sync"
 
 	"github.com/hashicorp/vault/sdk/helper/locksutil"
-	"github.com/hashicorp/vault/sdk/logical"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
 // What callers tell apart. Everything else that a method returns is a fault of
@@ -42,8 +42,8 @@ const maxTries = 32
 
 // Store keeps tenants, keys, pages and settings in one mount's storage.
 type Store struct {
-	storage logical.Storage
-	orgID   string // what org_id is while nothing else is configured
+	mount *storage.Mount
+	orgID string // what org_id is while nothing else is configured
 
 	tenantLocks  []*locksutil.LockEntry
 	pageLocks    *pageLocks
@@ -55,8 +55,8 @@ type Store struct {
 
 	roll     roll
 	agenda   agenda
-	config   cached[Config]
-	settings cached[RotationSettings]
+	config   storage.Value[Config]
+	settings storage.Value[RotationSettings]
 	keys     *keyCache
 	seals    *seals
 	records  *recordCache
@@ -68,9 +68,9 @@ type Store struct {
 
 // New returns a Store over storage. defaultOrgID is the organization's ID until
 // one is configured.
-func New(storage logical.Storage, defaultOrgID string) *Store {
+func New(mount *storage.Mount, defaultOrgID string) *Store {
 	return &Store{
-		storage:     storage,
+		mount:       mount,
 		orgID:       defaultOrgID,
 		tenantLocks: locksutil.CreateLocks(),
 		pageLocks:   newPageLocks(),
@@ -107,9 +107,9 @@ func (s *Store) lockPage(incarnation string, p Place) (release func()) {
 func (s *Store) Invalidate(_ context.Context, key string) {
 	switch {
 	case key == configKey:
-		s.config.drop()
+		s.config.Drop()
 	case key == settingsKey:
-		s.settings.drop()
+		s.settings.Drop()
 	case strings.HasPrefix(key, tenantPrefix):
 		s.records.drop(path.Base(key))
 		s.roll.forget(path.Base(key))
@@ -127,6 +127,6 @@ func (s *Store) Invalidate(_ context.Context, key string) {
 // activeAEAD returns the version that seals pages of t now, and its key.
 func (s *Store) activeAEAD(ctx context.Context, t *Tenant) (*keyring.Version, keyring.AEAD, error) {
 	v := t.Keys.Active()
-	a, err := s.pageAEAD(ctx, t, v)
+	a, err := s.pageAEAD(ctx, t.Owner(), v)
 	return v, a, err
 }

@@ -58,7 +58,7 @@ func (s *Store) ForgetPages(t *Tenant) { s.tenants.drop(t.Incarnation) }
 func (s *Store) PageItems(ctx context.Context, t *Tenant, p Place) int {
 	w, release := s.tenants.use(t.Incarnation)
 	defer release()
-	r, err := s.getBoth(ctx, w, p, s.getRaw)
+	r, err := s.getBoth(ctx, w, p, s.mount.Get)
 	if err != nil {
 		return 0
 	}
@@ -91,7 +91,7 @@ func (s *Store) Move(ctx context.Context, t *Tenant, ref PageRef, version int, r
 		return Elsewhere, err
 	}
 	mayHaveDelta := w.dir.mayHaveDelta(p)
-	r, err := s.getBoth(ctx, w, p, s.getRaw)
+	r, err := s.getBoth(ctx, w, p, s.mount.Get)
 	if err != nil {
 		return Elsewhere, err
 	}
@@ -141,11 +141,11 @@ func (s *Store) reseal(ctx context.Context, t *Tenant, w *working, p Place, h He
 	if err != nil {
 		return err
 	}
-	a, err := s.pageAEAD(ctx, t, v)
+	a, err := s.pageAEAD(ctx, t.Owner(), v)
 	if err != nil {
 		return err
 	}
-	page, err := sealPage(t, p, h, a, encoded)
+	page, err := sealPage(t.Owner(), p, h, a, encoded)
 	if err != nil {
 		return err
 	}

@@ -87,6 +87,11 @@ func (t *Tenant) MakeRoom() (bool, error) {
 	return err == nil, err
 }
 
+// Owner is whose the tenant's keys and pages are.
+func (t *Tenant) Owner() keyring.Owner {
+	return keyring.Owner{Tenant: t.ID, Incarnation: t.Incarnation}
+}
+
 // Clone returns a copy of t to change: what was read stays as it is until the
 // copy is stored.
 func (t *Tenant) Clone() *Tenant {

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/hashicorp/vault/sdk/helper/jsonutil"
+
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 )
 
@@ -32,14 +34,14 @@ var errRecord = errors.New("the tenant's record is damaged")
 // readTenant is Tenant, from storage, and keeps nothing in memory.
 func (s *Store) readTenant(ctx context.Context, tenantID string) (*Tenant, error) {
 	t := new(Tenant)
-	entry, err := s.storage.Get(ctx, tenantKey(tenantID))
+	value, err := s.mount.Get(ctx, tenantKey(tenantID))
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", tenantKey(tenantID), err)
 	}
-	if entry == nil {
+	if value == nil {
 		return nil, ErrTenantNotFound
 	}
-	if err := entry.DecodeJSON(t); err != nil {
+	if err := jsonutil.DecodeJSON(value, t); err != nil {
 		return nil, fmt.Errorf("%w: decoding %s: %w", errRecord, tenantKey(tenantID), err)
 	}
 	if t.ID != tenantID {
@@ -70,7 +72,7 @@ func (s *Store) ActiveTenant(ctx context.Context, tenantID string) (*Tenant, err
 
 // putTenant stores the record of a tenant: see Commit.
 func (s *Store) putTenant(ctx context.Context, t *Tenant) error {
-	err := s.putJSON(ctx, tenantKey(t.ID), t)
+	err := s.mount.PutJSON(ctx, tenantKey(t.ID), t)
 	s.records.drop(t.ID) // after a failed write, too
 	s.roll.note(t.ID, true, err)
 	return err
@@ -78,7 +80,7 @@ func (s *Store) putTenant(ctx context.Context, t *Tenant) error {
 
 // forgetTenant deletes the record of a tenant.
 func (s *Store) forgetTenant(ctx context.Context, tenantID string) error {
-	err := s.delete(ctx, tenantKey(tenantID))
+	err := s.mount.Delete(ctx, tenantKey(tenantID))
 	s.records.drop(tenantID)
 	s.roll.note(tenantID, false, err)
 	return err

@@ -88,7 +88,7 @@ func (s *Store) readHeaders(ctx context.Context, w *working) error {
 }
 
 func (s *Store) readHeader(ctx context.Context, w *working, generation uint64, p Place) error {
-	r, err := s.getBoth(ctx, w, p, s.getRaw)
+	r, err := s.getBoth(ctx, w, p, s.mount.Get)
 	if err != nil && !errors.Is(err, ErrPageDamaged) {
 		return err
 	}

@@ -16,7 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/reference"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring/keyringtest"
+	mount "github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
 // hexBytes are bytes that a file of vectors has in hex.
@@ -50,7 +51,7 @@ type keyEntry struct {
 }
 
 func (v *keyEntry) binding() keyring.Binding {
-	return keyring.Binding{Tenant: v.Tenant, Incarnation: v.Incarnation, KeyID: v.KeyID, KeyType: v.KeyType, Purpose: v.Purpose}
+	return keyring.Binding{Owner: keyring.Owner{Tenant: v.Tenant, Incarnation: v.Incarnation}, KeyID: v.KeyID, KeyType: v.KeyType, Purpose: v.Purpose}
 }
 
 // parts are what an entry has before the sealed key, the sealed key, and what
@@ -67,7 +68,7 @@ func (v *keyEntry) parts(t *testing.T, entry []byte) (frame, sealed, rest []byte
 func (v *keyEntry) opened(t *testing.T, entry []byte) []byte {
 	t.Helper()
 	_, sealed, _ := v.parts(t, entry)
-	key, err := reference.Open("aes256-gcm", v.KEK, sealed, reference.AssociatedData("vault-plugin-dek/wrapped-key/v1",
+	key, err := keyringtest.Open("aes256-gcm", v.KEK, sealed, keyringtest.AssociatedData("vault-plugin-dek/wrapped-key/v1",
 		v.Tenant, v.Incarnation, v.KeyID, string(v.KeyType), string(v.Purpose)))
 	require.NoError(t, err)
 	return key
@@ -88,7 +89,7 @@ func TestKeyEntryVectors(t *testing.T) {
 		put("keys/"+v.Incarnation+"/"+v.KeyID, v.Entry)
 		require.Equal(t, []byte(v.Key), v.opened(t, v.Entry))
 
-		s := New(storage, "")
+		s := New(mount.NewMount(storage), "")
 		key, err := s.openKey(ctx, v.binding())
 		require.NoError(t, err)
 		require.Equal(t, []byte(v.Key), key)
@@ -137,7 +138,7 @@ func (v *pageVector) opened(t *testing.T, page []byte) []byte {
 	t.Helper()
 	const headerBytes = 17
 	require.Equal(t, []byte(v.Page[:headerBytes]), page[:headerBytes])
-	slots, err := reference.Open(string(v.KeyType), v.Key, page[headerBytes:], reference.AssociatedData(
+	slots, err := keyringtest.Open(string(v.KeyType), v.Key, page[headerBytes:], keyringtest.AssociatedData(
 		"vault-plugin-dek/page/v1", v.Tenant, v.Incarnation, string(v.Place), string(page[:headerBytes])))
 	require.NoError(t, err)
 	return slots
@@ -153,7 +154,7 @@ func TestPageVectors(t *testing.T) {
 		tenant := &Tenant{ID: v.Tenant, Incarnation: v.Incarnation}
 		a, err := keyring.NewAEAD(v.KeyType, v.Key)
 		require.NoError(t, err)
-		slots, err := openPage(tenant, v.Place, a, v.Page)
+		slots, err := openPage(tenant.Owner(), v.Place, a, v.Page)
 		require.NoError(t, err)
 		require.Equal(t, []byte(v.Slots), slots)
 		h, _, err := parseHeader(v.Page)
@@ -161,7 +162,7 @@ func TestPageVectors(t *testing.T) {
 		require.Equal(t, Header{Version: v.Version, Counts: v.Counts}, h)
 		v.checkItems(t, slots)
 
-		page, err := sealPage(tenant, v.Place, h, a, slots)
+		page, err := sealPage(tenant.Owner(), v.Place, h, a, slots)
 		require.NoError(t, err)
 		require.Equal(t, []byte(v.Slots), v.opened(t, page))
 	}
@@ -181,7 +182,7 @@ func (v *deltaVector) opened(t *testing.T, delta []byte) []byte {
 	t.Helper()
 	const headerBytes = 17 + 16
 	require.Equal(t, []byte(v.Delta[:headerBytes]), delta[:headerBytes])
-	slots, err := reference.Open(string(v.Page.KeyType), v.Page.Key, delta[headerBytes:], reference.AssociatedData(
+	slots, err := keyringtest.Open(string(v.Page.KeyType), v.Page.Key, delta[headerBytes:], keyringtest.AssociatedData(
 		"vault-plugin-dek/delta/v1", v.Page.Tenant, v.Page.Incarnation, string(v.Page.Place), string(delta[:headerBytes])))
 	require.NoError(t, err)
 	return slots
@@ -204,13 +205,13 @@ func TestDeltaVectors(t *testing.T) {
 		o := opened{Header: Header{Version: p.Version, Counts: p.Counts}, mark: markOf(p.Page)}
 		o.slots, err = decodeSlots(p.Slots)
 		require.NoError(t, err)
-		require.NoError(t, o.add(tenant, p.Place, a, v.Delta))
+		require.NoError(t, o.add(tenant.Owner(), p.Place, a, v.Delta))
 		require.Equal(t, Header{Version: p.Version, Counts: v.Counts}, o.Header)
 		with := p
 		with.Counts, with.Items = v.Counts, v.Items
 		with.checkItems(t, o.slots.encode())
 
-		delta, err := sealDelta(tenant, p.Place, o.Header, o.mark, a, o.changed)
+		delta, err := sealDelta(tenant.Owner(), p.Place, o.Header, o.mark, a, o.changed)
 		require.NoError(t, err)
 		require.Equal(t, []byte(v.Slots), v.opened(t, delta))
 	}

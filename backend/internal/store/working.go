@@ -96,7 +96,7 @@ func (s *Store) withPlacementKey(ctx context.Context, t *Tenant, w *working, f f
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.placement == nil {
-		key, err := s.openKey(ctx, t.Binding(t.PlacementKeyID, "", keyring.PlacementKey))
+		key, err := s.openKey(ctx, t.Owner().Binding(t.PlacementKeyID, "", keyring.PlacementKey))
 		if KeyGone(err) {
 			if _, gone := s.sameTenant(ctx, t); gone != nil {
 				return gone

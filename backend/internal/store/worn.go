@@ -48,10 +48,10 @@ func (s *Store) ForgetWorn(tenantID, keyID string) {
 
 // Worn reports whether a key of v has reserved so many seals that it is to be
 // rotated away.
-func (s *Store) Worn(ctx context.Context, t *Tenant, v *keyring.Version) (bool, error) {
+func (s *Store) Worn(ctx context.Context, o keyring.Owner, v *keyring.Version) (bool, error) {
 	if v.KeyType != keyring.AES256GCM {
 		return false, nil
 	}
-	r, err := s.readSeals(ctx, t.Incarnation, v.KeyID)
+	r, err := s.readSeals(ctx, o.Incarnation, v.KeyID)
 	return max(r.Page, r.External) >= s.seals.limits.Soft, err
 }

@@ -17,14 +17,11 @@ import (
 // from their owner to here and nothing that is stored, so wrapping it under the
 // KEK, which lies beside it, would gain nothing.
 func (s *Store) WrappingKey(ctx context.Context) ([]byte, error) {
-	entry, err := s.storage.Get(ctx, wrappingKeyKey)
+	key, err := s.mount.Get(ctx, wrappingKeyKey)
 	if err != nil {
 		return nil, fmt.Errorf("reading the wrapping key: %w", err)
 	}
-	if entry == nil {
-		return nil, nil
-	}
-	return entry.Value, nil
+	return key, nil
 }
 
 // MakeWrappingKey returns the wrapping key, the one that generate makes if there
@@ -46,7 +43,7 @@ func (s *Store) MakeWrappingKey(ctx context.Context, generate func() ([]byte, er
 	if key, err = generate(); err != nil {
 		return nil, err
 	}
-	if err := s.putSealWrapped(ctx, wrappingKeyKey, key); err != nil {
+	if err := s.mount.PutSealWrapped(ctx, wrappingKeyKey, key); err != nil {
 		return nil, err
 	}
 	return key, nil

@@ -1,9 +1,9 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-// Package faulty is a storage for tests that fails where a test wants it to, in
+// Package storagetest is a storage for tests that fails where a test wants it to, in
 // the ways in which Vault's storage fails.
-package faulty
+package storagetest
 
 import (
 	"context"

@@ -1,10 +1,10 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-// Package reference does what the engine's formats ask for with the standard
+// Package keyringtest does what the engine's formats ask for with the standard
 // library alone, for tests: what the engine seals must open here, and the other
 // way round. It shares no code with the engine, on purpose.
-package reference
+package keyringtest
 
 import (
 	"crypto/aes"
