@@ -16,6 +16,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kekrotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
@@ -56,7 +57,7 @@ var statuses = []struct {
 	{keyring.ErrHashFunction, http.StatusBadRequest, ""},
 	{keyring.ErrNotWrapped, http.StatusBadRequest, ""},
 	{keyring.ErrVersionDestroyed, http.StatusGone, "what is encrypted under a version of the key that was destroyed cannot be read any more"},
-	{store.ErrContended, http.StatusServiceUnavailable, ""},
+	{storage.ErrContended, http.StatusServiceUnavailable, ""},
 	{store.ErrKeyExhausted, http.StatusServiceUnavailable, "the tenant's key has sealed as many messages as aes256-gcm allows: rotate it, or wait until the schedule does within minutes"},
 }
 

@@ -89,14 +89,14 @@ func (w *witness) recorded() bool {
 // tenantKeys lists the entries of all keys of tenants on disk.
 func (w *witness) tenantKeys() (all []string) {
 	w.t.Helper()
-	for _, tenant := range w.disk.Keys("tenants/") {
+	for _, listed := range w.disk.Keys("tenants/") {
 		t := new(store.Tenant)
-		require.NoError(w.t, json.Unmarshal(w.disk.Value(tenant), t))
+		require.NoError(w.t, json.Unmarshal(w.disk.Value(listed), t))
 		if t.State == store.TenantShredding {
 			continue // nobody needs its keys
 		}
 		keys := w.disk.Keys("keys/" + t.Incarnation + "/")
-		require.GreaterOrEqual(w.t, len(keys), 2, "keys of %s", tenant)
+		require.GreaterOrEqual(w.t, len(keys), 2, "keys of %s", listed)
 		all = append(all, keys...)
 	}
 	return all

@@ -9,6 +9,7 @@ import (
 	"fmt"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
@@ -38,7 +39,7 @@ func (b *backend) sealAll(ctx context.Context, id string, batch *batch) error {
 			return err
 		}
 	}
-	return store.ErrContended
+	return storage.ErrContended
 }
 
 // trySealAll fails with [store.ErrNoExternalKey] if nothing has left the engine

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
@@ -39,7 +40,7 @@ func (e *Engine) DestroyVersion(ctx context.Context, tenantID string, version in
 		return v, false, err
 	}
 	if t.Incarnation != scan.Incarnation() {
-		return v, false, store.ErrContended
+		return v, false, storage.ErrContended
 	}
 	v, err = e.mayDestroy(ctx, t, version, scan, force)
 	if err != nil || v.State == keyring.Destroyed {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
@@ -164,7 +165,7 @@ func (r *Run) Move(ctx context.Context, ref store.PageRef) error {
 	}
 	if !r.note(ref, moved, back) {
 		r.e.store.ForgetPages(t)
-		return store.ErrContended
+		return storage.ErrContended
 	}
 	return nil
 }

@@ -18,11 +18,15 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"golang.org/x/sync/errgroup"
 )
+
+// ErrContended reports an operation that met a concurrent change at every try.
+var ErrContended = errors.New("too many concurrent changes, try again")
 
 // deletesInFlight bounds the entries that DeleteBelow deletes at once.
 const deletesInFlight = 32

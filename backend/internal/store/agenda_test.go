@@ -18,13 +18,13 @@ import (
 // appointed is a tenant of a store and its hint in the schedule.
 func appointed(t *testing.T) (*Store, *storagetest.Storage, *Tenant, Hint) {
 	t.Helper()
-	storage := storagetest.Open(storagetest.NewDisk(), 0, storagetest.None)
-	s := New(mount.NewMount(storage), "org")
+	entries := storagetest.Open(storagetest.NewDisk(), 0, storagetest.None)
+	s := New(mount.NewMount(entries), "org")
 	tenant := tenantOf(uuid.NewString())
 	require.NoError(t, s.Commit(context.Background(), nil, tenant))
 	hints := tenant.Hints()
 	require.Len(t, hints, 1)
-	return s, storage, tenant, hints[0]
+	return s, entries, tenant, hints[0]
 }
 
 func (s *Store) dueUnder(t *testing.T, h Hint, now time.Time) []Appointment {
@@ -35,16 +35,16 @@ func (s *Store) dueUnder(t *testing.T, h Hint, now time.Time) []Appointment {
 }
 
 func TestAppointments(t *testing.T) {
-	s, storage, tenant, h := appointed(t)
+	s, entries, tenant, h := appointed(t)
 	now := time.Now()
 	due := s.dueUnder(t, h, now)
 	require.Len(t, due, 1)
 	require.Equal(t, h, due[0].Hint)
 	require.Len(t, s.dueUnder(t, h, now), 1, "until it is put off")
 	s.LookAgain(due[0], now.Add(time.Hour))
-	ops := storage.Ops()
+	ops := entries.Ops()
 	require.Empty(t, s.dueUnder(t, h, now.Add(time.Minute)))
-	require.Equal(t, ops, storage.Ops(), "nothing is read for that")
+	require.Equal(t, ops, entries.Ops(), "nothing is read for that")
 	require.Len(t, s.dueUnder(t, h, now.Add(time.Hour)), 1)
 
 	// Whatever changes the record brings it back.
@@ -62,7 +62,7 @@ func TestAppointments(t *testing.T) {
 
 	// A failed write of the record may have taken effect.
 	s.LookAgain(s.dueUnder(t, h, now)[0], now.Add(time.Hour))
-	storage.FailNext(1, storagetest.AfterStale)
+	entries.FailNext(1, storagetest.AfterStale)
 	require.Error(t, s.Commit(context.Background(), next, next.Clone()))
 	require.Len(t, s.dueUnder(t, h, now), 1)
 
@@ -82,11 +82,11 @@ func TestAppointments(t *testing.T) {
 // What changes while a part is being listed is looked at, whether or not the List
 // shows it.
 func TestAppointmentMadeDuringAList(t *testing.T) {
-	s, storage, tenant, h := appointed(t)
+	s, entries, tenant, h := appointed(t)
 	now := time.Now()
-	storage.Hook(func(op, _ string) {
+	entries.Hook(func(op, _ string) {
 		if op == "list" {
-			storage.Hook(nil)
+			entries.Hook(nil)
 			next := tenant.Clone()
 			next.RotationPaused = true
 			require.NoError(t, s.Commit(context.Background(), tenant, next))
@@ -102,11 +102,11 @@ func TestAppointmentMadeDuringAList(t *testing.T) {
 // What is cleared while it is listed is looked at all the same, and not put off:
 // what changed meanwhile was forgotten, too.
 func TestAgendaClearedDuringAList(t *testing.T) {
-	s, storage, _, h := appointed(t)
+	s, entries, _, h := appointed(t)
 	now := time.Now()
-	storage.Hook(func(op, _ string) {
+	entries.Hook(func(op, _ string) {
 		if op == "list" {
-			storage.Hook(nil)
+			entries.Hook(nil)
 			s.ForgetAppointments()
 		}
 	})

@@ -10,6 +10,11 @@ import (
 	"time"
 )
 
+const (
+	configKey   = "config"
+	settingsKey = "settings"
+)
+
 // Limits of the settings.
 const (
 	MaxParallelism  = 32     // pages in flight; beyond it raft gains nothing

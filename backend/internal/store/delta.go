@@ -113,13 +113,13 @@ func (s slots) with(changed slots) (slots, error) {
 func (s slots) put(sl slot) (slots, error) {
 	name, err := nameOf(sl.Item)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrPageDamaged, err)
 	}
 	i := s.from(sl.Hash)
 	for ; i < len(s) && s[i].Hash == sl.Hash; i++ {
 		other, err := nameOf(s[i].Item)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", ErrPageDamaged, err)
 		}
 		if s[i].Kind == sl.Kind && other == name {
 			s[i] = sl

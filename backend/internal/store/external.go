@@ -88,7 +88,7 @@ func (s *Store) MakeExternalKey(ctx context.Context, o keyring.Owner, v *keyring
 //
 // Who decides by it holds the tenant's lock exclusively.
 func (s *Store) ExternalUse(ctx context.Context, o keyring.Owner) (map[string]bool, error) {
-	names, err := s.mount.List(ctx, wrappedKeyKey(o.Incarnation, ""))
+	names, err := s.mount.List(ctx, keysOf(o.Incarnation))
 	if err != nil {
 		return nil, err
 	}

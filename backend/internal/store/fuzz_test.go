@@ -17,8 +17,8 @@ import (
 func FuzzOpenPage(f *testing.F) {
 	a, err := keyring.NewAEAD(keyring.XAES256GCM, bytes.Repeat([]byte{1}, keyring.KeySize))
 	require.NoError(f, err)
-	t := &Tenant{ID: "t", Incarnation: "i"}
-	whole, err := sealPage(t.Owner(), "01", Header{Version: 3, Counts: Counts{1, 2, 3}}, a, []byte{0x80})
+	owner := keyring.Owner{Tenant: "t", Incarnation: "i"}
+	whole, err := sealPage(owner, "01", Header{Version: 3, Counts: Counts{1, 2, 3}}, a, []byte{0x80})
 	require.NoError(f, err)
 	f.Add(whole)
 	f.Add(whole[:headerSize])
@@ -28,7 +28,7 @@ func FuzzOpenPage(f *testing.F) {
 	f.Add(append([]byte{2}, whole[1:]...))
 	f.Fuzz(func(tt *testing.T, page []byte) {
 		h, _, err := parseHeader(page)
-		opened, openErr := openPage(t.Owner(), "01", a, page)
+		opened, openErr := openPage(owner, "01", a, page)
 		if err != nil {
 			require.ErrorIs(tt, openErr, ErrPageDamaged)
 			return
@@ -46,15 +46,15 @@ func FuzzOpenPage(f *testing.F) {
 func FuzzOpenDelta(f *testing.F) {
 	a, err := keyring.NewAEAD(keyring.XAES256GCM, bytes.Repeat([]byte{1}, keyring.KeySize))
 	require.NoError(f, err)
-	t := &Tenant{ID: "t", Incarnation: "i"}
-	item, err := (&Item{Name: "n", Data: []byte(`{"a":1}`), Revision: 1}).encode()
+	owner := keyring.Owner{Tenant: "t", Incarnation: "i"}
+	encoded, err := (&Item{Name: "n", Data: []byte(`{"a":1}`), Revision: 1}).encode()
 	require.NoError(f, err)
 	of := Header{Version: 3}
-	page, err := sealPage(t.Owner(), "01", of, a, slots(nil).encode())
+	page, err := sealPage(owner, "01", of, a, slots(nil).encode())
 	require.NoError(f, err)
-	changed := slots{{Hash: 1, Kind: Secrets, Item: item}}
+	changed := slots{{Hash: 1, Kind: Secrets, Item: encoded}}
 	with := Header{Version: 3, Counts: changed.counts()}
-	whole, err := sealDelta(t.Owner(), "01", with, markOf(page), a, changed)
+	whole, err := sealDelta(owner, "01", with, markOf(page), a, changed)
 	require.NoError(f, err)
 	f.Add(whole)
 	f.Add(whole[:deltaHeaderSize])
@@ -68,7 +68,7 @@ func FuzzOpenDelta(f *testing.F) {
 			return
 		}
 		o := opened{Header: of, mark: markOf(page)}
-		if err := o.add(t.Owner(), "01", a, delta); err != nil {
+		if err := o.add(owner, "01", a, delta); err != nil {
 			require.ErrorIs(tt, err, ErrPageDamaged)
 			return
 		}
@@ -80,11 +80,11 @@ func FuzzOpenDelta(f *testing.F) {
 // FuzzDecodeSlots takes what a page may hold once it is opened: what decodes is
 // found, counted, split and encoded, or refused, without a panic.
 func FuzzDecodeSlots(f *testing.F) {
-	item, err := (&Item{
+	encoded, err := (&Item{
 		Name: "n", Data: []byte(`{"a":1}`), Revision: 1, RequestID: "0f8fad5b-d9cb-469f-a165-70867728950e#1",
 	}).encode()
 	require.NoError(f, err)
-	for _, s := range []slots{nil, {{Hash: 1, Kind: Secrets, Item: item}}, {{Hash: 1, Item: item}, {Hash: 1 << 63, Kind: APIKeys, Item: item}}} {
+	for _, s := range []slots{nil, {{Hash: 1, Kind: Secrets, Item: encoded}}, {{Hash: 1, Item: encoded}, {Hash: 1 << 63, Kind: APIKeys, Item: encoded}}} {
 		f.Add(s.encode())
 	}
 	f.Add([]byte{0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 9, 0, 0, 0, 0})

@@ -4,6 +4,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -92,15 +93,14 @@ func (it *Item) mustBeWithin(most int) error {
 }
 
 // nameOf returns the name of an encoded item without decoding the rest: it comes
-// first in an array that is too short for a length of more than one byte. It fails
-// with [ErrPageDamaged].
+// first in an array that is too short for a length of more than one byte.
 func nameOf(b []byte) (name string, err error) {
 	const array, majorType = 0x80, 0xe0
 	if len(b) == 0 || b[0]&majorType != array {
-		return "", fmt.Errorf("%w: an item is no array", ErrPageDamaged)
+		return "", errors.New("an item is not an array")
 	}
 	if _, err := cbor.UnmarshalFirst(b[1:], &name); err != nil {
-		return "", fmt.Errorf("%w: decoding the name of an item: %w", ErrPageDamaged, err)
+		return "", fmt.Errorf("decoding the name of an item: %w", err)
 	}
 	return name, nil
 }

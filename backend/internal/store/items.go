@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
 // Read returns an item of t and the key version that its page is on. It fails
@@ -84,7 +86,7 @@ func (s *Store) leaves(ctx context.Context, w *working) (map[Place]entry, error)
 			return nil, err
 		}
 	}
-	return nil, ErrContended
+	return nil, storage.ErrContended
 }
 
 // NamesAfter lists at most limit items of one kind, in the order in which they

@@ -18,6 +18,14 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 )
 
+// What callers tell apart.
+var (
+	// ErrKeyGone reports that an entry's key is not in storage.
+	ErrKeyGone = errors.New("key is not in storage")
+	// ErrKeyDamaged reports a key entry that does not open.
+	ErrKeyDamaged = errors.New("key entry does not open")
+)
+
 // openKeys bounds the opened keys held in memory; vault#5746 tells what an
 // unbounded cache of keys does.
 const openKeys = 8192

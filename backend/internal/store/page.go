@@ -38,6 +38,9 @@ type Header struct {
 	Counts  Counts
 }
 
+// ErrPageDamaged reports a page that does not open.
+var ErrPageDamaged = errors.New("page does not open")
+
 var errHeader = errors.New("page header is malformed")
 
 func (h Header) encode() []byte {

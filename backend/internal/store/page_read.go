@@ -9,6 +9,7 @@ import (
 	"fmt"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
 // opened is a page as it was found and opened, with its delta.
@@ -106,8 +107,8 @@ func (s *Store) getBoth(ctx context.Context, w *working, p Place, get getter) (r
 // openRaw returns the header and the encoded slots of a raw page, without its delta,
 // and what it was opened with. Beside [ErrPageDamaged] it fails with one of the
 // errors that KeyGone tells.
-func (s *Store) openRaw(ctx context.Context, t *Tenant, p Place, page []byte) (Header, keyring.AEAD, []byte, error) {
-	h, _, err := parseHeader(page)
+func (s *Store) openRaw(ctx context.Context, t *Tenant, p Place, sealed []byte) (Header, keyring.AEAD, []byte, error) {
+	h, _, err := parseHeader(sealed)
 	if err != nil {
 		return Header{}, nil, nil, fmt.Errorf("page %s: %w: %w", p, ErrPageDamaged, err)
 	}
@@ -119,7 +120,7 @@ func (s *Store) openRaw(ctx context.Context, t *Tenant, p Place, page []byte) (H
 	if err != nil {
 		return h, nil, nil, fmt.Errorf("page %s: %w", p, err)
 	}
-	encoded, err := openPage(t.Owner(), p, a, page)
+	encoded, err := openPage(t.Owner(), p, a, sealed)
 	return h, a, encoded, err
 }
 
@@ -149,7 +150,7 @@ func (s *Store) read(ctx context.Context, t *Tenant, w *working, h Hash) (*conte
 		if err != nil || empty {
 			return nil, err
 		}
-		page, err := s.openPageAt(ctx, t, w, p)
+		found, err := s.openPageAt(ctx, t, w, p)
 		if KeyGone(err) {
 			last = err
 			if t, err = s.sameTenant(ctx, t); err != nil {
@@ -160,7 +161,7 @@ func (s *Store) read(ctx context.Context, t *Tenant, w *working, h Hash) (*conte
 		if err != nil {
 			return nil, err
 		}
-		if page == nil {
+		if found == nil {
 			isEmpty, err := s.readHidden(ctx, w, p, h)
 			if err != nil {
 				return nil, err
@@ -170,12 +171,12 @@ func (s *Store) read(ctx context.Context, t *Tenant, w *working, h Hash) (*conte
 			}
 			continue
 		}
-		return &content{place: p, version: page.Version, slots: page.slots}, nil
+		return &content{place: p, version: found.Version, slots: found.slots}, nil
 	}
 	if last != nil {
 		return nil, fmt.Errorf("%w: %w", ErrPageDamaged, last)
 	}
-	return nil, ErrContended
+	return nil, storage.ErrContended
 }
 
 func (s *Store) readHidden(ctx context.Context, w *working, p Place, h Hash) (bool, error) {

@@ -6,6 +6,8 @@ package store
 import (
 	"context"
 	"fmt"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
 // errPageMissing reports hashes that no page covers: an entry of storage was
@@ -53,7 +55,7 @@ func (s *Store) loadDirectory(ctx context.Context, w *working) error {
 			return nil
 		}
 	}
-	return ErrContended
+	return storage.ErrContended
 }
 
 // locate returns the page that covers h. With empty true there is none, since
@@ -77,7 +79,7 @@ func (s *Store) locate(ctx context.Context, w *working, h Hash) (p Place, empty 
 			return "", false, err
 		}
 	}
-	return "", false, ErrContended
+	return "", false, storage.ErrContended
 }
 
 // getPage returns the raw page at p from storage, or nil.

@@ -42,7 +42,7 @@ func (s *Store) RewrapKeys(ctx context.Context, tenantID, kekID string) (Rewrapp
 		// Its keys are being destroyed, without the lock. None is needed any more.
 		return Rewrapped{}, nil
 	}
-	ids, err := s.mount.List(ctx, wrappedKeyKey(t.Incarnation, ""))
+	ids, err := s.mount.List(ctx, keysOf(t.Incarnation))
 	if err != nil {
 		return Rewrapped{}, err
 	}

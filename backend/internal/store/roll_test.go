@@ -63,8 +63,8 @@ func TestPagesOfTheRoll(t *testing.T) {
 func TestTenantIsCountedOnce(t *testing.T) {
 	ctx := context.Background()
 	for _, fault := range []storagetest.Fault{storagetest.Before, storagetest.After, storagetest.AfterStale} {
-		storage := storagetest.Open(storagetest.NewDisk(), 0, storagetest.None)
-		s := New(mount.NewMount(storage), "org")
+		entries := storagetest.Open(storagetest.NewDisk(), 0, storagetest.None)
+		s := New(mount.NewMount(entries), "org")
 		id := uuid.NewString()
 		count := func() int {
 			n, err := s.CountTenants(ctx)
@@ -72,14 +72,14 @@ func TestTenantIsCountedOnce(t *testing.T) {
 			return n
 		}
 		require.Zero(t, count())
-		storage.Fail(func(op, key string) storagetest.Fault {
+		entries.Fail(func(op, key string) storagetest.Fault {
 			if op == "put" && strings.HasPrefix(key, "tenants/") {
 				return fault
 			}
 			return storagetest.None
 		})
 		require.Error(t, s.Commit(ctx, nil, tenantOf(id)))
-		storage.Fail(nil)
+		entries.Fail(nil)
 		count()
 		tenant := tenantOf(id)
 		require.NoError(t, s.Commit(ctx, nil, tenant))

@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
 // Scan reads the headers of a tenant's pages from storage. It may be run before
@@ -76,7 +78,7 @@ func (sc *Scan) read(ctx context.Context, p Place) error {
 		return err
 	}
 	if raw == nil {
-		return ErrContended // it splits just now, or is hidden: look again later
+		return storage.ErrContended // it splits just now, or is hidden: look again later
 	}
 	h, _, err := parseHeader(raw)
 	if err != nil {

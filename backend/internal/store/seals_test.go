@@ -24,7 +24,8 @@ type sealing struct {
 	*Store
 	t       *testing.T
 	storage *storagetest.Storage
-	tenant  *Tenant
+	owner   keyring.Owner
+	ring    keyring.Ring
 }
 
 var fewSeals = SealLimits{First: 2, Largest: 8, Soft: 20, Hard: 40}
@@ -32,23 +33,23 @@ var fewSeals = SealLimits{First: 2, Largest: 8, Soft: 20, Hard: 40}
 func newSealing(t *testing.T, disk *storagetest.Disk, kt keyring.KeyType) *sealing {
 	t.Helper()
 	s := openSealing(t, disk, kt)
-	require.NoError(t, s.CreateKey(context.Background(), s.tenant.Owner().Binding("dek-1", kt, keyring.PageKey)))
+	require.NoError(t, s.CreateKey(context.Background(), s.owner.Binding("dek-1", kt, keyring.PageKey)))
 	return s
 }
 
 func openSealing(t *testing.T, disk *storagetest.Disk, kt keyring.KeyType) *sealing {
 	t.Helper()
-	storage := storagetest.Open(disk, 0, storagetest.None)
-	s := New(mount.NewMount(storage), "")
+	entries := storagetest.Open(disk, 0, storagetest.None)
+	s := New(mount.NewMount(entries), "")
 	s.LimitSeals(fewSeals)
-	tenant := &Tenant{ID: "t", Incarnation: "i", Keys: keyring.NewRing("dek-1", kt, time.Time{})}
-	return &sealing{s, t, storage, tenant}
+	owner := keyring.Owner{Tenant: "t", Incarnation: "i"}
+	return &sealing{s, t, entries, owner, keyring.NewRing("dek-1", kt, time.Time{})}
 }
 
 // seal seals until it fails, n times at most, and returns how often it did not.
 func (s *sealing) seal(n int) (did int, err error) {
 	s.t.Helper()
-	_, a, err := s.activeAEAD(context.Background(), s.tenant)
+	a, err := s.pageAEAD(context.Background(), s.owner, s.ring.Active())
 	require.NoError(s.t, err)
 	for did < n {
 		if _, err := a.Seal(nil, nil); err != nil {
@@ -61,7 +62,7 @@ func (s *sealing) seal(n int) (did int, err error) {
 
 func (s *sealing) shown() int64 {
 	s.t.Helper()
-	got, err := s.Seals(context.Background(), s.tenant.Owner(), s.tenant.Keys.Active(), false)
+	got, err := s.Seals(context.Background(), s.owner, s.ring.Active(), false)
 	require.NoError(s.t, err)
 	require.Zero(s.t, got.External)
 	return got.Page
@@ -115,8 +116,8 @@ func TestOtherKeyTypesAreNotCounted(t *testing.T) {
 	require.Equal(t, 1000, did)
 	require.Zero(t, s.shown())
 	require.Equal(t, before, s.storage.Ops())
-	require.NoError(t, s.ForgetSeals(context.Background(), "i", *s.tenant.Keys.Active()))
-	worn, err := s.Worn(context.Background(), s.tenant.Owner(), s.tenant.Keys.Active())
+	require.NoError(t, s.ForgetSeals(context.Background(), "i", *s.ring.Active()))
+	worn, err := s.Worn(context.Background(), s.owner, s.ring.Active())
 	require.NoError(t, err)
 	require.False(t, worn)
 	require.Equal(t, before, s.storage.Ops())
@@ -173,7 +174,7 @@ func TestKeySealsNoMoreThanItsLimit(t *testing.T) {
 	disk := storagetest.NewDisk()
 	s := newSealing(t, disk, keyring.AES256GCM)
 	worn := func(s *sealing) bool {
-		got, err := s.Worn(context.Background(), s.tenant.Owner(), s.tenant.Keys.Active())
+		got, err := s.Worn(context.Background(), s.owner, s.ring.Active())
 		require.NoError(t, err)
 		return got
 	}
@@ -207,9 +208,9 @@ func TestKeySealsNoMoreThanItsLimit(t *testing.T) {
 func TestKeysOfAVersionCountApart(t *testing.T) {
 	ctx, disk := context.Background(), storagetest.NewDisk()
 	s := newSealing(t, disk, keyring.AES256GCM)
-	v := s.tenant.Keys.Active()
-	require.NoError(t, s.MakeExternalKey(ctx, s.tenant.Owner(), v))
-	external, err := s.ExternalKey(ctx, s.tenant.Owner(), v)
+	v := s.ring.Active()
+	require.NoError(t, s.MakeExternalKey(ctx, s.owner, v))
+	external, err := s.ExternalKey(ctx, s.owner, v)
 	require.NoError(t, err)
 	for range 3 {
 		_, err := external.Seal(nil, nil)
@@ -217,10 +218,10 @@ func TestKeysOfAVersionCountApart(t *testing.T) {
 	}
 	_, err = s.seal(7)
 	require.NoError(t, err)
-	got, err := s.Seals(ctx, s.tenant.Owner(), v, true)
+	got, err := s.Seals(ctx, s.owner, v, true)
 	require.NoError(t, err)
 	require.Equal(t, Seals{Page: 7, External: 3}, got)
-	got, err = openSealing(t, disk, keyring.AES256GCM).Seals(ctx, s.tenant.Owner(), v, true)
+	got, err = openSealing(t, disk, keyring.AES256GCM).Seals(ctx, s.owner, v, true)
 	require.NoError(t, err)
 	require.Equal(t, Seals{Page: 14, External: 6}, got)
 

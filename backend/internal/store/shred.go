@@ -23,7 +23,7 @@ type Tombstone struct {
 // DestroyAllKeys deletes the entries of all keys of an incarnation, those too
 // that its record does not know.
 func (s *Store) DestroyAllKeys(ctx context.Context, incarnation string) error {
-	ids, err := s.mount.List(ctx, wrappedKeyKey(incarnation, ""))
+	ids, err := s.mount.List(ctx, keysOf(incarnation))
 	if err != nil {
 		return err
 	}

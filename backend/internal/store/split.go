@@ -25,15 +25,15 @@ func (s *Store) forWriting(ctx context.Context, t *Tenant, w *working, p Place) 
 	if empty {
 		return s.firstPage(ctx, w)
 	}
-	page, err := s.openPageAt(ctx, t, w, p)
+	found, err := s.openPageAt(ctx, t, w, p)
 	if err != nil {
 		return writable{}, false, err
 	}
-	if page == nil {
+	if found == nil {
 		isEmpty, err := s.hidden(ctx, w, p)
 		return writable{}, isEmpty, err
 	}
-	return writable{opened: *page}, true, nil
+	return writable{opened: *found}, true, nil
 }
 
 // firstPage allows the root to be created, only after a List made under its
@@ -71,11 +71,11 @@ func (s *Store) sealAndPut(ctx context.Context, t *Tenant, w *working, p Place, 
 		return Header{}, err
 	}
 	h := Header{Version: v.Number, Counts: sl.counts()}
-	page, err := sealPage(t.Owner(), p, h, a, sl.encode())
+	sealed, err := sealPage(t.Owner(), p, h, a, sl.encode())
 	if err != nil {
 		return Header{}, err
 	}
-	return h, s.putPage(ctx, w, p, page)
+	return h, s.putPage(ctx, w, p, sealed)
 }
 
 // split replaces page p by its two children, which hold sl between them. While

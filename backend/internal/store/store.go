@@ -5,7 +5,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"path"
 	"strings"
 	"sync"
@@ -15,25 +14,6 @@ import (
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
-)
-
-// What callers tell apart. Everything else that a method returns is a fault of
-// storage or of what lies in it.
-var (
-	ErrTenantNotFound = errors.New("tenant not found")
-	ErrTenantDeleting = errors.New("tenant is being deleted")
-	ErrItemNotFound   = errors.New("item not found")
-	ErrItemTooLarge   = errors.New("item too large")
-	ErrRevision       = errors.New("item has another revision")
-
-	// ErrPageDamaged reports a page that does not open.
-	ErrPageDamaged = errors.New("page does not open")
-	// ErrKeyGone reports that an entry's key is not in storage.
-	ErrKeyGone = errors.New("key is not in storage")
-	// ErrKeyDamaged reports a key entry that does not open.
-	ErrKeyDamaged = errors.New("key entry does not open")
-	// ErrContended reports an operation that met a change at every try.
-	ErrContended = errors.New("too many concurrent changes, try again")
 )
 
 // maxTries bounds the loops that look again after something changed under them.

@@ -145,11 +145,11 @@ func (s *Store) reseal(ctx context.Context, t *Tenant, w *working, p Place, h He
 	if err != nil {
 		return err
 	}
-	page, err := sealPage(t.Owner(), p, h, a, encoded)
+	sealed, err := sealPage(t.Owner(), p, h, a, encoded)
 	if err != nil {
 		return err
 	}
-	if err := s.putPage(ctx, w, p, page); err != nil {
+	if err := s.putPage(ctx, w, p, sealed); err != nil {
 		return err
 	}
 	w.dir.wrote(p, h)

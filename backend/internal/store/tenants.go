@@ -13,6 +13,12 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 )
 
+// What callers tell apart.
+var (
+	ErrTenantNotFound = errors.New("tenant not found")
+	ErrTenantDeleting = errors.New("tenant is being deleted")
+)
+
 // Tenant reads the record of a tenant, which is shared: to change it, clone it.
 // It fails with [ErrTenantNotFound].
 func (s *Store) Tenant(ctx context.Context, tenantID string) (*Tenant, error) {

@@ -9,6 +9,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
 // headersInFlight bounds the pages read at once to learn their headers: of one tenant,
@@ -59,7 +61,7 @@ func (s *Store) Usage(ctx context.Context, t *Tenant) (Usage, error) {
 			return nil, err
 		}
 	}
-	return nil, ErrContended
+	return nil, storage.ErrContended
 }
 
 // KnownUsage returns what Usage would, if it is known without reading.

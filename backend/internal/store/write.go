@@ -11,6 +11,8 @@ import (
 	"slices"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
 // pagesInFlight bounds the pages that one bulk write changes at once.
@@ -72,7 +74,7 @@ func (s *Store) Apply(ctx context.Context, t *Tenant, ops ...*Op) {
 		pending = slices.DeleteFunc(pending, func(op *Op) bool { return op.settled })
 	}
 	for _, op := range pending {
-		op.settle(ErrContended)
+		op.settle(storage.ErrContended)
 	}
 }
 
@@ -137,8 +139,8 @@ func (s *Store) applyRound(ctx context.Context, t *Tenant, w *working, ops []*Op
 // applyTo makes changes in page p, as part of a batch. Changes that it leaves
 // unsettled are to be sent again.
 func (s *Store) applyTo(ctx context.Context, t *Tenant, w *working, p Place, ops []*Op) {
-	page := pageKey(w.incarnation, p)
-	own, leads := s.batches.join(page, ops)
+	key := pageKey(w.incarnation, p)
+	own, leads := s.batches.join(key, ops)
 	if !leads {
 		<-own.done
 		return
@@ -148,7 +150,7 @@ func (s *Store) applyTo(ctx context.Context, t *Tenant, w *working, p Place, ops
 	big := func() []Place {
 		defer close(own.done)
 		defer s.lockPage(w.incarnation, p)()
-		s.batches.seal(page)
+		s.batches.seal(key)
 		return s.commit(ctx, t, w, p, own.ops)
 	}()
 	s.divide(ctx, t, w, big)

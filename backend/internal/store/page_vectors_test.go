@@ -4,107 +4,16 @@
 package store
 
 import (
-	"context"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"os"
 	"testing"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring/keyringtest"
-	mount "github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
-
-// hexBytes are bytes that a file of vectors has in hex.
-type hexBytes []byte
-
-func (h *hexBytes) UnmarshalText(text []byte) (err error) {
-	*h, err = hex.DecodeString(string(text))
-	return err
-}
-
-// fromFile decodes testdata, which was made by another implementation, in
-// another language.
-func fromFile(t *testing.T, name string, into any) {
-	t.Helper()
-	text, err := os.ReadFile("testdata/" + name)
-	require.NoError(t, err)
-	require.NoError(t, json.Unmarshal(text, into))
-}
-
-// keyEntry is a vector of a wrapped key.
-type keyEntry struct {
-	KEKID       string          `json:"kek_id"`
-	KEK         hexBytes        `json:"kek"`
-	Tenant      string          `json:"tenant_id"`
-	Incarnation string          `json:"incarnation"`
-	KeyID       string          `json:"key_id"`
-	KeyType     keyring.KeyType `json:"key_type"`
-	Purpose     keyring.Purpose `json:"purpose"`
-	Key         hexBytes        `json:"key"`
-	Entry       hexBytes        `json:"entry"`
-}
-
-func (v *keyEntry) binding() keyring.Binding {
-	return keyring.Binding{Owner: keyring.Owner{Tenant: v.Tenant, Incarnation: v.Incarnation}, KeyID: v.KeyID, KeyType: v.KeyType, Purpose: v.Purpose}
-}
-
-// parts are what an entry has before the sealed key, the sealed key, and what
-// follows it: the protobuf of an empty key_info.
-func (v *keyEntry) parts(t *testing.T, entry []byte) (frame, sealed, rest []byte) {
-	t.Helper()
-	const sealedSize, restSize = 12 + 32 + 16, 2
-	require.Len(t, entry, len(v.Entry))
-	from, to := len(entry)-restSize-sealedSize, len(entry)-restSize
-	return entry[:from], entry[from:to], entry[to:]
-}
-
-// opened opens an entry without the engine.
-func (v *keyEntry) opened(t *testing.T, entry []byte) []byte {
-	t.Helper()
-	_, sealed, _ := v.parts(t, entry)
-	key, err := keyringtest.Open("aes256-gcm", v.KEK, sealed, keyringtest.AssociatedData("vault-plugin-dek/wrapped-key/v1",
-		v.Tenant, v.Incarnation, v.KeyID, string(v.KeyType), string(v.Purpose)))
-	require.NoError(t, err)
-	return key
-}
-
-func TestKeyEntryVectors(t *testing.T) {
-	ctx := context.Background()
-	var vectors []keyEntry
-	fromFile(t, "key_entries.json", &vectors)
-	require.Len(t, vectors, 5)
-	for _, v := range vectors {
-		storage := &logical.InmemStorage{}
-		put := func(key string, value []byte) {
-			require.NoError(t, storage.Put(ctx, &logical.StorageEntry{Key: key, Value: value}))
-		}
-		put("kek/keys/"+v.KEKID, v.KEK)
-		put("kek/current", []byte(`{"kek_id":"`+v.KEKID+`"}`))
-		put("keys/"+v.Incarnation+"/"+v.KeyID, v.Entry)
-		require.Equal(t, []byte(v.Key), v.opened(t, v.Entry))
-
-		s := New(mount.NewMount(storage), "")
-		key, err := s.openKey(ctx, v.binding())
-		require.NoError(t, err)
-		require.Equal(t, []byte(v.Key), key)
-
-		require.NoError(t, s.CreateKey(ctx, v.binding()))
-		written, err := storage.Get(ctx, "keys/"+v.Incarnation+"/"+v.KeyID)
-		require.NoError(t, err)
-		wantFrame, _, wantRest := v.parts(t, v.Entry)
-		frame, _, rest := v.parts(t, written.Value)
-		require.Equal(t, [][]byte{wantFrame, wantRest}, [][]byte{frame, rest}, "all but the sealed key")
-		key, err = s.openKey(ctx, v.binding())
-		require.NoError(t, err)
-		require.Equal(t, key, v.opened(t, written.Value))
-	}
-}
 
 // pageVector is a vector of a page.
 type pageVector struct {
@@ -151,10 +60,10 @@ func TestPageVectors(t *testing.T) {
 	for _, v := range vectors {
 		require.Equal(t, []byte(v.Slots), v.opened(t, v.Page))
 
-		tenant := &Tenant{ID: v.Tenant, Incarnation: v.Incarnation}
+		owner := keyring.Owner{Tenant: v.Tenant, Incarnation: v.Incarnation}
 		a, err := keyring.NewAEAD(v.KeyType, v.Key)
 		require.NoError(t, err)
-		slots, err := openPage(tenant.Owner(), v.Place, a, v.Page)
+		slots, err := openPage(owner, v.Place, a, v.Page)
 		require.NoError(t, err)
 		require.Equal(t, []byte(v.Slots), slots)
 		h, _, err := parseHeader(v.Page)
@@ -162,7 +71,7 @@ func TestPageVectors(t *testing.T) {
 		require.Equal(t, Header{Version: v.Version, Counts: v.Counts}, h)
 		v.checkItems(t, slots)
 
-		page, err := sealPage(tenant.Owner(), v.Place, h, a, slots)
+		page, err := sealPage(owner, v.Place, h, a, slots)
 		require.NoError(t, err)
 		require.Equal(t, []byte(v.Slots), v.opened(t, page))
 	}
@@ -199,19 +108,19 @@ func TestDeltaVectors(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, ours)
 
-		tenant := &Tenant{ID: p.Tenant, Incarnation: p.Incarnation}
+		owner := keyring.Owner{Tenant: p.Tenant, Incarnation: p.Incarnation}
 		a, err := keyring.NewAEAD(p.KeyType, p.Key)
 		require.NoError(t, err)
 		o := opened{Header: Header{Version: p.Version, Counts: p.Counts}, mark: markOf(p.Page)}
 		o.slots, err = decodeSlots(p.Slots)
 		require.NoError(t, err)
-		require.NoError(t, o.add(tenant.Owner(), p.Place, a, v.Delta))
+		require.NoError(t, o.add(owner, p.Place, a, v.Delta))
 		require.Equal(t, Header{Version: p.Version, Counts: v.Counts}, o.Header)
 		with := p
 		with.Counts, with.Items = v.Counts, v.Items
 		with.checkItems(t, o.slots.encode())
 
-		delta, err := sealDelta(tenant.Owner(), p.Place, o.Header, o.mark, a, o.changed)
+		delta, err := sealDelta(owner, p.Place, o.Header, o.mark, a, o.changed)
 		require.NoError(t, err)
 		require.Equal(t, []byte(v.Slots), v.opened(t, delta))
 	}
