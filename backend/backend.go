@@ -15,11 +15,14 @@ import (
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/creation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kekrotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // Version is what the plugin tells Vault, and the commands tell people.
@@ -29,8 +32,11 @@ type backend struct {
 	*framework.Backend
 
 	storage    logical.Storage
-	store      *store.Store
-	engine     *rotation.Engine
+	settings   *settings.Store
+	keys       *keystore.Store
+	tenants    *tenant.Store
+	items      *itemstore.Store
+	rotations  *rotation.Engine
 	kek        *kekrotation.Engine
 	creation   *creation.Engine
 	deletion   *deletion.Engine
@@ -54,23 +60,27 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 	if conf == nil || conf.StorageView == nil {
 		return nil, errors.New("the backend needs a configuration with a storage")
 	}
+	mount := storage.NewMount(conf.StorageView)
 	b := &backend{
-		storage: conf.StorageView,
-		store:   store.New(storage.NewMount(conf.StorageView), conf.BackendUUID),
-		now:     func() time.Time { return clock().UTC() },
+		storage:  conf.StorageView,
+		settings: settings.NewStore(mount, conf.BackendUUID),
+		keys:     keystore.NewStore(mount),
+		tenants:  tenant.NewStore(mount),
+		now:      func() time.Time { return clock().UTC() },
 
 		newWrappingKey: keyring.NewWrappingKey,
 	}
-	b.engine = rotation.NewEngine(b.store, rotationLog(b.storage), b.now)
-	b.creation = creation.NewEngine(b.store, creationLog(b.storage))
-	b.deletion = deletion.NewEngine(b.store, b.now)
-	b.kek = kekrotation.NewEngine(b.store, b.now)
+	b.items = itemstore.NewStore(mount, b.settings, b.keys, b.tenants)
+	b.rotations = rotation.NewEngine(b.settings, b.keys, b.tenants, b.items, rotationLog(b.storage), b.now)
+	b.creation = creation.NewEngine(b.keys, b.tenants, creationLog(b.storage))
+	b.deletion = deletion.NewEngine(b.keys, b.tenants, b.items, b.now)
+	b.kek = kekrotation.NewEngine(b.keys, b.tenants, b.now)
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
 		RunningVersion: Version,
 		Help:           strings.TrimSpace(backendHelp),
 		PathsSpecial: &logical.Paths{
-			SealWrapStorage: store.SealWrapped(),
+			SealWrapStorage: keystore.SealWrapped(),
 		},
 		// Patterns are tried in this order, so what is asked for most comes first.
 		Paths: framework.PathAppend(
@@ -90,7 +100,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 		InitializeFunc: b.initialize,
 		PeriodicFunc:   b.periodic,
 		WALRollback:    b.walRollback,
-		Invalidate:     b.store.Invalidate,
+		Invalidate:     b.invalidate,
 		Clean:          func(context.Context) { b.workers.stop() },
 	}
 	wrapHelp(b.Paths)
@@ -101,7 +111,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 	if err := b.Setup(ctx, &steady); err != nil {
 		return nil, err
 	}
-	b.workers = newWorkers(b.engine, b.parallelism, b.Logger())
+	b.workers = newWorkers(b.rotations, b.parallelism, b.Logger())
 	b.schedule = newScheduler(b)
 	return b, nil
 }
@@ -144,9 +154,18 @@ func (b *backend) takeUp() {
 	})
 }
 
+// invalidate forgets what is cached of the storage entry key, which another node
+// has changed.
+func (b *backend) invalidate(_ context.Context, key string) {
+	b.settings.Invalidate(key)
+	b.keys.Invalidate(key)
+	b.tenants.Invalidate(key)
+	b.items.Invalidate(key)
+}
+
 // parallelism is how many pages may be in flight now.
 func (b *backend) parallelism() int {
-	c, err := b.store.Config(context.Background())
+	c, err := b.settings.Config(context.Background())
 	if err != nil {
 		return 1 // storage has trouble: go gently until it is read
 	}

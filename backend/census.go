@@ -12,7 +12,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // census counts who is due when, and finds the oldest key, from the schedule's
@@ -60,24 +61,24 @@ func (c *census) take(ctx context.Context, unfinished []string) error {
 // dueOnes goes through the days of both indexes of dates, the earliest first.
 func (c *census) dueOnes(ctx context.Context) error {
 	now, week := c.plan.now, c.plan.now.AddDate(0, 0, 7)
-	interval := store.IntervalLength(c.plan.settings.RotationInterval)
+	interval := settings.IntervalLength(c.plan.settings.RotationInterval)
 	for _, x := range []struct {
-		index store.Index
+		index tenant.Index
 		shift time.Duration // from the day of the index to the day on which one is due
-	}{{store.RotatedOn, interval}, {store.DueOn, 0}} {
-		day, err := c.b.store.Floor(ctx, x.index)
+	}{{tenant.RotatedOn, interval}, {tenant.DueOn, 0}} {
+		day, err := c.b.tenants.Floor(ctx, x.index)
 		if err != nil {
 			return err
 		}
 		if day == "" {
 			continue
 		}
-		last := max(store.DayOf(week.Add(-x.shift)), c.plan.lastAsked(x.index))
-		past := store.DayOf(now.Add(-x.shift - c.plan.jitter))
-		if x.index == store.RotatedOn {
+		last := max(tenant.DayOf(week.Add(-x.shift)), c.plan.lastAsked(x.index))
+		past := tenant.DayOf(now.Add(-x.shift - c.plan.jitter))
+		if x.index == tenant.RotatedOn {
 			past = max(past, c.plan.lastAsked(x.index))
 		}
-		for ; day <= last; day = store.NextDay(day) {
+		for ; day <= last; day = tenant.NextDay(day) {
 			some, total, err := c.hinted(ctx, x.index, day, maxRecordsRead-c.read)
 			if err != nil {
 				return err
@@ -97,7 +98,7 @@ func (c *census) dueOnes(ctx context.Context) error {
 
 // dueOn counts the tenants of one day. Those whose records are not read are all
 // overdue, if the day is past, or else divided as those are that are read.
-func (c *census) dueOn(ctx context.Context, some []store.Hint, total int, past bool) error {
+func (c *census) dueOn(ctx context.Context, some []tenant.Hint, total int, past bool) error {
 	c.read += len(some)
 	records, err := c.wanting(ctx, some)
 	if err != nil {
@@ -132,12 +133,12 @@ func (c *census) dueOn(ctx context.Context, some []store.Hint, total int, past b
 // firstDays reads the oldest keys: those of the first day that has any, of each
 // index by age.
 func (c *census) firstDays(ctx context.Context) error {
-	for _, index := range []store.Index{store.RotatedOn, store.AgedOn} {
-		day, err := c.b.store.Floor(ctx, index)
+	for _, index := range []tenant.Index{tenant.RotatedOn, tenant.AgedOn} {
+		day, err := c.b.tenants.Floor(ctx, index)
 		if err != nil {
 			return err
 		}
-		for found := false; day != "" && day <= store.DayOf(c.oldest) && !found; day = store.NextDay(day) {
+		for found := false; day != "" && day <= tenant.DayOf(c.oldest) && !found; day = tenant.NextDay(day) {
 			hinted, _, err := c.hinted(ctx, index, day, maxRecordsRead)
 			if err != nil {
 				return err
@@ -155,7 +156,7 @@ func (c *census) firstDays(ctx context.Context) error {
 	return nil
 }
 
-func (c *census) sawKey(t *store.Tenant) {
+func (c *census) sawKey(t *tenant.Record) {
 	if at := t.LastRotatedAt(); at.Before(c.oldest) {
 		c.oldest = at
 	}
@@ -163,8 +164,8 @@ func (c *census) sawKey(t *store.Tenant) {
 
 // hinted lists the hints of a day, by parts at once: some of them, and how many
 // there are.
-func (c *census) hinted(ctx context.Context, i store.Index, day string, most int) (some []store.Hint, total int, err error) {
-	shards, err := c.b.store.HintShards(ctx, i, day)
+func (c *census) hinted(ctx context.Context, i tenant.Index, day string, most int) (some []tenant.Hint, total int, err error) {
+	shards, err := c.b.tenants.HintShards(ctx, i, day)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -173,7 +174,7 @@ func (c *census) hinted(ctx context.Context, i store.Index, day string, most int
 	g.SetLimit(readsInFlight)
 	for _, part := range shards {
 		g.Go(func() error {
-			ids, err := c.b.store.HintedTenants(ctx, i, day, part)
+			ids, err := c.b.tenants.HintedTenants(ctx, i, day, part)
 			if err != nil {
 				return err
 			}
@@ -183,7 +184,7 @@ func (c *census) hinted(ctx context.Context, i store.Index, day string, most int
 			// From each part, since the schedule goes through them in their order.
 			few := min(len(ids), most/len(shards)+1, most-len(some))
 			for _, id := range ids[:few] {
-				some = append(some, store.Hint{Index: i, Day: day, TenantID: id})
+				some = append(some, tenant.Hint{Index: i, Day: day, TenantID: id})
 			}
 			return nil
 		})
@@ -193,7 +194,7 @@ func (c *census) hinted(ctx context.Context, i store.Index, day string, most int
 }
 
 // wanting reads the records of hints, and leaves out those that do not want them.
-func (c *census) wanting(ctx context.Context, hints []store.Hint) ([]*store.Tenant, error) {
+func (c *census) wanting(ctx context.Context, hints []tenant.Hint) ([]*tenant.Record, error) {
 	ids := make([]string, len(hints))
 	for n, h := range hints {
 		ids[n] = h.TenantID
@@ -202,7 +203,7 @@ func (c *census) wanting(ctx context.Context, hints []store.Hint) ([]*store.Tena
 	if err != nil {
 		return nil, err
 	}
-	var wanting []*store.Tenant
+	var wanting []*tenant.Record
 	for n, t := range records {
 		if t != nil && t.Wants(hints[n]) {
 			wanting = append(wanting, t)
@@ -212,13 +213,13 @@ func (c *census) wanting(ctx context.Context, hints []store.Hint) ([]*store.Tena
 }
 
 // records reads the records of active tenants, nil for those that are not.
-func (c *census) records(ctx context.Context, ids []string) ([]*store.Tenant, error) {
-	records := make([]*store.Tenant, len(ids))
+func (c *census) records(ctx context.Context, ids []string) ([]*tenant.Record, error) {
+	records := make([]*tenant.Record, len(ids))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(readsInFlight)
 	for n, id := range ids {
 		g.Go(func() error {
-			t, err := c.b.store.ActiveTenant(ctx, id)
+			t, err := c.b.tenants.Active(ctx, id)
 			if err == nil {
 				records[n] = t
 			}

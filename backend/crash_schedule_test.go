@@ -16,7 +16,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // reasonAsked is of the rotations that the scenarios of the schedule ask for.
@@ -166,7 +166,7 @@ func telling(ops []string) (points []point) {
 func (w *witness) servedForAsking() (n int) {
 	w.t.Helper()
 	for _, key := range w.disk.Keys("history/") {
-		var r store.Rotation
+		var r tenant.Rotation
 		require.NoError(w.t, json.Unmarshal(w.disk.Value(key), &r), fmt.Sprintf("history entry %s", key))
 		if r.Reason == reasonAsked {
 			n++

@@ -13,11 +13,13 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kekrotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // refusal is an answer that the caller can do something about.
@@ -43,14 +45,14 @@ var statuses = []struct {
 	status  int
 	message string
 }{
-	{store.ErrTenantNotFound, http.StatusNotFound, "tenant not found"},
-	{store.ErrTenantDeleting, http.StatusNotFound, "tenant is being deleted: write to its restore path to bring it back"},
-	{store.ErrItemNotFound, http.StatusNotFound, "item not found"},
+	{tenant.ErrNotFound, http.StatusNotFound, "tenant not found"},
+	{tenant.ErrDeleting, http.StatusNotFound, "tenant is being deleted: write to its restore path to bring it back"},
+	{item.ErrNotFound, http.StatusNotFound, "item not found"},
 	{rotation.ErrNotFound, http.StatusNotFound, "rotation not found"},
-	{store.ErrNoKEK, http.StatusNotFound, ""},
+	{keystore.ErrNoKEK, http.StatusNotFound, ""},
 	{rotation.ErrNoRoom, http.StatusConflict, ""},
-	{store.ErrItemTooLarge, http.StatusRequestEntityTooLarge, ""},
-	{store.ErrRevision, http.StatusConflict, ""},
+	{item.ErrTooLarge, http.StatusRequestEntityTooLarge, ""},
+	{item.ErrRevision, http.StatusConflict, ""},
 	{keyring.ErrKeyType, http.StatusBadRequest, ""},
 	{keyring.ErrVersion, http.StatusBadRequest, ""},
 	{keyring.ErrImport, http.StatusBadRequest, ""},
@@ -58,7 +60,7 @@ var statuses = []struct {
 	{keyring.ErrNotWrapped, http.StatusBadRequest, ""},
 	{keyring.ErrVersionDestroyed, http.StatusGone, "what is encrypted under a version of the key that was destroyed cannot be read any more"},
 	{storage.ErrContended, http.StatusServiceUnavailable, ""},
-	{store.ErrKeyExhausted, http.StatusServiceUnavailable, "the tenant's key has sealed as many messages as aes256-gcm allows: rotate it, or wait until the schedule does within minutes"},
+	{keystore.ErrExhausted, http.StatusServiceUnavailable, "the tenant's key has sealed as many messages as aes256-gcm allows: rotate it, or wait until the schedule does within minutes"},
 }
 
 // answer turns an error into what Vault is to answer. Over gRPC an error keeps

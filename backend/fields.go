@@ -167,29 +167,29 @@ func boolField(d *framework.FieldData, field string) (value, named bool, err err
 	return false, false, invalid("%s must be true or false", field)
 }
 
-// page is the part of a list that a request asks for.
-type page struct {
+// pagination is the part of a list that a request asks for.
+type pagination struct {
 	after string
 	limit int // 0: all
 }
 
-func pageField(d *framework.FieldData) (p page, err error) {
+func pageField(d *framework.FieldData) (p pagination, err error) {
 	if p.after, _, err = textField(d, "after"); err != nil {
-		return page{}, err
+		return pagination{}, err
 	}
 	limit, named, err := intField(d, "limit")
 	if err != nil {
-		return page{}, err
+		return pagination{}, err
 	}
 	if named && limit < 1 {
-		return page{}, invalid("limit must be at least 1")
+		return pagination{}, invalid("limit must be at least 1")
 	}
 	p.limit = limit
 	return p, nil
 }
 
 // first returns at most limit of the keys.
-func (p page) first(keys []string) []string {
+func (p pagination) first(keys []string) []string {
 	if p.limit > 0 && len(keys) > p.limit {
 		return keys[:p.limit]
 	}
@@ -197,7 +197,7 @@ func (p page) first(keys []string) []string {
 }
 
 // ofSorted returns the part of a sorted list of keys.
-func (p page) ofSorted(keys []string) []string {
+func (p pagination) ofSorted(keys []string) []string {
 	i := 0
 	for p.after != "" && i < len(keys) && keys[i] <= p.after {
 		i++

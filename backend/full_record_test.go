@@ -20,7 +20,7 @@ import (
 func (m *mount) fillRecord() {
 	m.t.Helper()
 	ctx := context.Background()
-	t, err := m.b.store.Tenant(ctx, testTenant)
+	t, err := m.b.tenants.Read(ctx, testTenant)
 	require.NoError(m.t, err)
 	next := t.Clone()
 	for full := false; !full; {
@@ -32,7 +32,7 @@ func (m *mount) fillRecord() {
 		require.NoError(m.t, err)
 		full = !room
 	}
-	require.NoError(m.t, m.b.store.Commit(ctx, t, next))
+	require.NoError(m.t, m.b.tenants.Commit(ctx, t, next))
 }
 
 // While everyone is to be rotated, one that cannot be does not keep the schedule

@@ -104,11 +104,11 @@ func TestListBesideADroppedDirectory(t *testing.T) {
 	dropping := m.storage
 	dropping.Hook(func(op, _ string) {
 		if op == "list" { // as the directory is being loaded
-			m.b.store.Invalidate(context.Background(), page)
+			m.b.invalidate(context.Background(), page)
 			dropping.Hook(nil)
 		}
 	})
-	m.b.store.Invalidate(context.Background(), page)
+	m.b.invalidate(context.Background(), page)
 	require.Equal(t, []string{"a"}, m.must(list, tenantPath("/secrets/"), nil)["keys"])
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // rest lets time pass and Vault's rollback manager do its rounds.
@@ -101,7 +101,7 @@ func (w *witness) atRest() {
 	w.scheduled(rec)
 	w.versions(rec)
 	w.counted()
-	failed := rec.Last != nil && rec.Last.Phase == store.Failed
+	failed := rec.Last != nil && rec.Last.Phase == tenant.Failed
 	for _, key := range w.disk.Keys("pages/") {
 		if failed {
 			break // a page that did not open stays where it was
@@ -125,7 +125,7 @@ func (w *witness) noOrphans() {
 	w.t.Helper()
 	known := map[string]bool{}
 	for _, key := range w.disk.Keys("tenants/") {
-		rec := new(store.Tenant)
+		rec := new(tenant.Record)
 		require.NoError(w.t, json.Unmarshal(w.disk.Value(key), rec))
 		known[rec.Incarnation] = true
 	}
@@ -135,7 +135,7 @@ func (w *witness) noOrphans() {
 }
 
 // scheduled checks that the schedule holds every hint that the record wants.
-func (w *witness) scheduled(rec *store.Tenant) {
+func (w *witness) scheduled(rec *tenant.Record) {
 	w.t.Helper()
 	var hints []string
 	for _, key := range w.disk.Keys("schedule/") {
@@ -148,7 +148,7 @@ func (w *witness) scheduled(rec *store.Tenant) {
 	floors := map[string]string{}
 	require.NoError(w.t, json.Unmarshal(w.disk.Value("schedule/floors"), &floors))
 	for _, h := range rec.Hints() {
-		if h.Day != store.AnyDay {
+		if h.Day != tenant.AnyDay {
 			require.NotEmpty(w.t, floors[string(h.Index)])
 			require.LessOrEqual(w.t, floors[string(h.Index)], h.Day, "the floor of %s", h.Index)
 		}
@@ -164,7 +164,7 @@ func (w *witness) resumePaused() {
 }
 
 // versions checks the ring, and that the keys in storage are those it names.
-func (w *witness) versions(rec *store.Tenant) {
+func (w *witness) versions(rec *tenant.Record) {
 	w.t.Helper()
 	active, last := 0, 0
 	keys := []string{"keys/" + rec.Incarnation + "/" + rec.PlacementKeyID}
@@ -184,11 +184,11 @@ func (w *witness) versions(rec *store.Tenant) {
 }
 
 // record reads the tenant's record from disk.
-func (w *witness) record() *store.Tenant {
+func (w *witness) record() *tenant.Record {
 	w.t.Helper()
 	for _, key := range w.disk.Keys("tenants/") {
 		if strings.HasSuffix(key, testTenant) {
-			rec := new(store.Tenant)
+			rec := new(tenant.Record)
 			require.NoError(w.t, json.Unmarshal(w.disk.Value(key), rec))
 			return rec
 		}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 )
 
 // opsUnderLock is how many changes of a bulk write are made under the tenant's
@@ -19,15 +19,15 @@ import (
 const opsUnderLock = 5000
 
 // apply makes changes, some at a time.
-func (b *backend) apply(ctx context.Context, tenant string, ops ...*store.Op) error {
+func (b *backend) apply(ctx context.Context, tenant string, ops ...*itemstore.Op) error {
 	b.foreground.touch(b.now())
 	atOnce := opsUnderLock
 	if len(ops) > opsUnderLock {
-		t, err := b.store.ActiveTenant(ctx, tenant)
+		t, err := b.tenants.Active(ctx, tenant)
 		if err != nil {
 			return err
 		}
-		empty, err := b.store.HasNoPages(ctx, t)
+		empty, err := b.items.HasNoPages(ctx, t)
 		if err != nil {
 			return err
 		}
@@ -35,7 +35,7 @@ func (b *backend) apply(ctx context.Context, tenant string, ops ...*store.Op) er
 			atOnce = len(ops)
 		}
 		// Neighbours in storage together, so that a page is written once.
-		if ops, err = b.store.InOrder(ctx, t, ops); err != nil {
+		if ops, err = b.items.InOrder(ctx, t, ops); err != nil {
 			return err
 		}
 	}
@@ -49,18 +49,18 @@ func (b *backend) apply(ctx context.Context, tenant string, ops ...*store.Op) er
 
 // applySome makes changes under the tenant's shared lock, held from reading the
 // record until they are stored.
-func (b *backend) applySome(ctx context.Context, tenant string, ops []*store.Op) error {
-	defer b.store.Shared(tenant)()
-	t, err := b.store.ActiveTenant(ctx, tenant)
+func (b *backend) applySome(ctx context.Context, tenant string, ops []*itemstore.Op) error {
+	defer b.tenants.Shared(tenant)()
+	t, err := b.tenants.Active(ctx, tenant)
 	if err != nil {
 		return err
 	}
-	b.store.Apply(ctx, t, ops...)
+	b.items.Apply(ctx, t, ops...)
 	return nil
 }
 
 // applyOne makes one change and answers with the new revision.
-func (b *backend) applyOne(ctx context.Context, tenant string, op *store.Op) (*logical.Response, error) {
+func (b *backend) applyOne(ctx context.Context, tenant string, op *itemstore.Op) (*logical.Response, error) {
 	if err := b.apply(ctx, tenant, op); err != nil {
 		return nil, err
 	}

@@ -10,7 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
 )
 
 // expected is the revision that an item must have to be changed: cas.
@@ -32,7 +33,7 @@ func casField(raw map[string]any) (expected, error) {
 }
 
 // check compares with the item as it is, nil if there is none.
-func (e expected) check(cur *store.Item) error {
+func (e expected) check(cur *item.Item) error {
 	var has uint64
 	if cur != nil {
 		has = cur.Revision
@@ -41,9 +42,9 @@ func (e expected) check(cur *store.Item) error {
 	case !e.named || has == e.revision:
 		return nil
 	case has == 0:
-		return fmt.Errorf("%w: cas is %d, but there is no such item", store.ErrRevision, e.revision)
+		return fmt.Errorf("%w: cas is %d, but there is no such item", item.ErrRevision, e.revision)
 	default:
-		return fmt.Errorf("%w: cas is %d, but the item has revision %d", store.ErrRevision, e.revision, has)
+		return fmt.Errorf("%w: cas is %d, but the item has revision %d", item.ErrRevision, e.revision, has)
 	}
 }
 
@@ -71,7 +72,7 @@ func (r requestPart) String() string {
 // wrote reports whether the request has written the item already: Vault sends
 // one again, with the same ID, after the plugin has crashed. An item that an
 // entry further down the same request wrote was written by this one before.
-func (r requestPart) wrote(cur *store.Item) bool {
+func (r requestPart) wrote(cur *item.Item) bool {
 	if cur == nil || r.id == "" {
 		return false
 	}
@@ -81,9 +82,9 @@ func (r requestPart) wrote(cur *store.Item) bool {
 }
 
 // next returns the item that follows cur.
-func (c change) next(name string, cur *store.Item) *store.Item {
+func (c change) next(name string, cur *item.Item) *item.Item {
 	now := c.now()
-	it := &store.Item{Name: name, Revision: 1, CreatedAt: now, UpdatedAt: now, RequestID: c.request.String()}
+	it := &item.Item{Name: name, Revision: 1, CreatedAt: now, UpdatedAt: now, RequestID: c.request.String()}
 	if cur != nil {
 		it.Revision, it.CreatedAt = cur.Revision+1, cur.CreatedAt
 	}
@@ -113,8 +114,8 @@ func parseWrite(raw map[string]any, request requestPart, now func() time.Time) (
 	return w, err
 }
 
-func (w write) replace(name string) func(*store.Item) (*store.Item, error) {
-	return func(cur *store.Item) (*store.Item, error) {
+func (w write) replace(name string) func(*item.Item) (*item.Item, error) {
+	return func(cur *item.Item) (*item.Item, error) {
 		if w.request.wrote(cur) {
 			return cur, nil
 		}
@@ -162,9 +163,9 @@ func parsePatch(raw map[string]any, requestID string, now func() time.Time) (p p
 	return p, nil
 }
 
-func (p patch) merge(cur *store.Item) (*store.Item, error) {
+func (p patch) merge(cur *item.Item) (*item.Item, error) {
 	if cur == nil {
-		return nil, store.ErrItemNotFound
+		return nil, item.ErrNotFound
 	}
 	if p.request.wrote(cur) {
 		return cur, nil
@@ -187,7 +188,7 @@ func (p patch) mergeData(cur []byte) ([]byte, error) {
 	}
 	var data map[string]any
 	if err := json.Unmarshal(cur, &data); err != nil {
-		return nil, store.ErrPageDamaged // the parser's text may quote the data
+		return nil, page.ErrDamaged // the parser's text may quote the data
 	}
 	return encodeData(merged(data, p.data))
 }

@@ -13,7 +13,8 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // keks is what a witness keeps of the rotations of the KEK: how many were asked
@@ -46,13 +47,13 @@ func (w *witness) midKEK(f func()) {
 }
 
 // kekRecord reads the record of the KEK from disk, nil if there is none.
-func (w *witness) kekRecord() *store.KEKRecord {
+func (w *witness) kekRecord() *keystore.KEKRecord {
 	w.t.Helper()
 	value := w.disk.Value("kek/current")
 	if value == nil {
 		return nil
 	}
-	rec := new(store.KEKRecord)
+	rec := new(keystore.KEKRecord)
 	require.NoError(w.t, json.Unmarshal(value, rec))
 	return rec
 }
@@ -90,9 +91,9 @@ func (w *witness) recorded() bool {
 func (w *witness) tenantKeys() (all []string) {
 	w.t.Helper()
 	for _, listed := range w.disk.Keys("tenants/") {
-		t := new(store.Tenant)
+		t := new(tenant.Record)
 		require.NoError(w.t, json.Unmarshal(w.disk.Value(listed), t))
-		if t.State == store.TenantShredding {
+		if t.State == tenant.Shredding {
 			continue // nobody needs its keys
 		}
 		keys := w.disk.Keys("keys/" + t.Incarnation + "/")
@@ -113,7 +114,7 @@ func (w *witness) kekAtRest() {
 		require.Empty(w.t, w.keks.acked, "an acknowledged rotation of the KEK is gone")
 		return
 	}
-	require.Equal(w.t, store.KEKCompleted, rec.Rotation.Phase, "the rotation of the KEK: %v", rec.Rotation.Failures)
+	require.Equal(w.t, keystore.KEKCompleted, rec.Rotation.Phase, "the rotation of the KEK: %v", rec.Rotation.Failures)
 	for _, key := range w.tenantKeys() {
 		require.Equal(w.t, rec.KEKID, w.kekOf(key), "the KEK of %s", key)
 	}
@@ -139,6 +140,6 @@ func (w *witness) kekRotates() {
 	require.Len(w.t, w.disk.Keys("kek/keys/"), 1)
 	w.keks.acked = append(w.keks.acked, st["kek_id"].(string))
 	w.kekAtRest()
-	w.b.store.Invalidate(w.t.Context(), "keys/any") // no opened key is in memory
+	w.b.invalidate(w.t.Context(), "keys/any") // no opened key is in memory
 	w.readsBack()
 }

@@ -42,7 +42,7 @@ func (b *backend) rotateKEKToTheEnd() {
 // that it got further.
 func (b *backend) resumeKEK() (progressed bool, err error) {
 	ctx := b.workers.ctx
-	run, err := b.kek.Resume(ctx)
+	run, err := b.kek.Recover(ctx)
 	if err != nil || run == nil {
 		return false, err
 	}

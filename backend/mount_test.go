@@ -53,7 +53,7 @@ type conditions struct {
 	system logical.SystemView // nil is an active node's
 }
 
-// engine is an engine that has not been started.
+// rotations is an engine that has not been started.
 func (c conditions) engine(t *testing.T, disk *storagetest.Disk, n int, fault storagetest.Fault) *mount {
 	t.Helper()
 	if c.log == nil {

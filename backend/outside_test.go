@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // withJunk is a witness of a tenant among whose pages lies an entry that is none, so
@@ -96,12 +96,12 @@ func TestFloorsOfAnotherNode(t *testing.T) {
 	m := withTenant(t)
 	defer m.close()
 	ctx := context.Background()
-	first, err := m.b.store.Floor(ctx, store.RotatedOn)
+	first, err := m.b.tenants.Floor(ctx, tenant.RotatedOn)
 	require.NoError(t, err)
 	require.NotEmpty(t, first)
 	m.disk.Set("schedule/floors", []byte(`{"rotated":"2020-01-01"}`))
-	m.b.store.Invalidate(ctx, "schedule/floors")
-	now, err := m.b.store.Floor(ctx, store.RotatedOn)
+	m.b.invalidate(ctx, "schedule/floors")
+	now, err := m.b.tenants.Floor(ctx, tenant.RotatedOn)
 	require.NoError(t, err)
 	require.Equal(t, "2020-01-01", now)
 }

@@ -17,7 +17,8 @@ import (
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // maxTenantsNamed is how many tenants one request can make due.
@@ -80,8 +81,8 @@ func (b *backend) unfinished(ctx context.Context) ([]string, error) {
 // isUnfinished leaves out the entries of rotations that are about to start, or
 // that never did.
 func (b *backend) isUnfinished(ctx context.Context, i rotation.Intent) (bool, error) {
-	t, err := b.store.Tenant(ctx, i.TenantID)
-	if errors.Is(err, store.ErrTenantNotFound) {
+	t, err := b.tenants.Read(ctx, i.TenantID)
+	if errors.Is(err, tenant.ErrNotFound) {
 		return false, nil
 	}
 	if err != nil {
@@ -131,7 +132,7 @@ type demand struct {
 // is older than now is due. It returns how many there are whom the schedule does
 // not pass over.
 func (b *backend) rotateEveryone(ctx context.Context, wanted demand) (int, error) {
-	_, err := b.store.UpdateRotationSettings(ctx, func(s *store.RotationSettings) {
+	_, err := b.settings.UpdateRotation(ctx, func(s *settings.Rotation) {
 		if s.RotateRequest != wanted.request {
 			s.RotateBefore, s.RotateReason, s.RotateRequest = wanted.at, wanted.reason, wanted.request
 		}
@@ -139,11 +140,11 @@ func (b *backend) rotateEveryone(ctx context.Context, wanted demand) (int, error
 	if err != nil {
 		return 0, err
 	}
-	tenants, err := b.store.CountTenants(ctx)
+	tenants, err := b.tenants.Count(ctx)
 	if err != nil {
 		return 0, err
 	}
-	idle, err := b.store.CountHints(ctx, store.IdleNow, store.AnyDay)
+	idle, err := b.tenants.CountHints(ctx, tenant.IdleNow, tenant.AnyDay)
 	return max(tenants-idle, 0), err
 }
 
@@ -156,8 +157,8 @@ func (b *backend) rotateNamed(ctx context.Context, raw any, wanted demand) (sche
 	}
 	for _, id := range ids {
 		// One that is unknown refuses the whole, before anything is written.
-		_, err := b.store.ActiveTenant(ctx, id)
-		if errors.Is(err, store.ErrTenantNotFound) || errors.Is(err, store.ErrTenantDeleting) {
+		_, err := b.tenants.Active(ctx, id)
+		if errors.Is(err, tenant.ErrNotFound) || errors.Is(err, tenant.ErrDeleting) {
 			err = &refusal{http.StatusNotFound, fmt.Sprintf("tenants has %s: %s", id, err)}
 		}
 		if err != nil {
@@ -179,8 +180,8 @@ func (b *backend) rotateNamed(ctx context.Context, raw any, wanted demand) (sche
 // makeDue makes a tenant due, unless the same request has. One that is paused is
 // rotated when it no longer is.
 func (b *backend) makeDue(ctx context.Context, id string, wanted demand) (paused bool, err error) {
-	defer b.store.Exclusive(id)()
-	t, err := b.store.ActiveTenant(ctx, id)
+	defer b.tenants.Exclusive(id)()
+	t, err := b.tenants.Active(ctx, id)
 	if err != nil {
 		return false, err
 	}
@@ -191,7 +192,7 @@ func (b *backend) makeDue(ctx context.Context, id string, wanted demand) (paused
 	next := t.Clone()
 	next.RotateAfter, next.RotateReason, next.RotateRequest = wanted.at, wanted.reason, wanted.request
 	next.FailedInARow = 0
-	return next.RotationPaused, b.store.Commit(ctx, t, next)
+	return next.RotationPaused, b.tenants.Commit(ctx, t, next)
 }
 
 func tenantList(raw any) ([]string, error) {

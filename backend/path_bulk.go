@@ -9,7 +9,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 )
 
 // maxBulkItems is how many items a bulk write may have.
@@ -45,18 +45,18 @@ func (b *backend) writeItems(ctx context.Context, req *logical.Request, d *frame
 	if err != nil {
 		return nil, err
 	}
-	ops := make([]*store.Op, len(entries))
-	var sent []*store.Op
+	ops := make([]*itemstore.Op, len(entries))
+	var sent []*itemstore.Op
 	for i, entry := range entries {
 		op, err := b.bulkOp(entry, requestPart{id: req.ID, entry: i})
 		if err != nil {
-			ops[i] = &store.Op{Err: err}
+			ops[i] = &itemstore.Op{Err: err}
 			continue
 		}
 		ops[i] = op
 		sent = append(sent, op)
 	}
-	if _, err := b.store.ActiveTenant(ctx, id); err != nil {
+	if _, err := b.tenants.Active(ctx, id); err != nil {
 		return nil, err // even if no entry is well-formed
 	}
 	if err := b.apply(ctx, id, sent...); err != nil {
@@ -90,7 +90,7 @@ func bulkEntries(raw any) ([]map[string]any, error) {
 }
 
 // bulkOp makes the change that one entry asks for.
-func (b *backend) bulkOp(entry map[string]any, request requestPart) (*store.Op, error) {
+func (b *backend) bulkOp(entry map[string]any, request requestPart) (*itemstore.Op, error) {
 	kindName, _ := entry["kind"].(string)
 	kind, err := parseKind(kindName)
 	if err != nil {
@@ -104,10 +104,10 @@ func (b *backend) bulkOp(entry map[string]any, request requestPart) (*store.Op, 
 	if err != nil {
 		return nil, err
 	}
-	return &store.Op{Kind: kind, Name: name, Change: w.replace(name)}, nil
+	return &itemstore.Op{Kind: kind, Name: name, Change: w.replace(name)}, nil
 }
 
-func (b *backend) bulkResult(op *store.Op) map[string]any {
+func (b *backend) bulkResult(op *itemstore.Op) map[string]any {
 	if op.Err == nil {
 		return map[string]any{"revision": op.Item.Revision}
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 )
 
 func (b *backend) configPaths() []*framework.Path {
@@ -63,7 +63,7 @@ func (b *backend) configPaths() []*framework.Path {
 }
 
 func (b *backend) readConfig(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	c, err := b.store.Config(ctx)
+	c, err := b.settings.Config(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func (b *backend) readConfig(ctx context.Context, _ *logical.Request, _ *framewo
 }
 
 func (b *backend) updateConfig(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	c, err := b.store.UpdateConfig(ctx, func(c *store.Config) error {
+	c, err := b.settings.UpdateConfig(ctx, func(c *settings.Config) error {
 		orgID, named, err := textField(d, "org_id")
 		if err != nil {
 			return err
@@ -82,10 +82,10 @@ func (b *backend) updateConfig(ctx context.Context, _ *logical.Request, d *frame
 			}
 			c.OrgID = orgID
 		}
-		if err := boundedField(d, "rotation_parallelism", store.MaxParallelism, &c.RotationParallelism); err != nil {
+		if err := boundedField(d, "rotation_parallelism", settings.MaxParallelism, &c.RotationParallelism); err != nil {
 			return err
 		}
-		if err := boundedField(d, "max_item_bytes", store.MaxItemBytes, &c.MaxItemBytes); err != nil {
+		if err := boundedField(d, "max_item_bytes", settings.MaxItemBytes, &c.MaxItemBytes); err != nil {
 			return err
 		}
 		if err := boundedField(d, "max_concurrent_rotations", maxConcurrentRotations, &c.MaxConcurrentRotations); err != nil {
@@ -156,7 +156,7 @@ func boundedField(d *framework.FieldData, field string, most int, n *int) error 
 	return nil
 }
 
-func configResponse(c store.Config) *logical.Response {
+func configResponse(c settings.Config) *logical.Response {
 	return &logical.Response{Data: map[string]any{
 		"org_id":               c.OrgID,
 		"rotation_parallelism": c.RotationParallelism,

@@ -9,8 +9,9 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 func (b *backend) dekPaths() []*framework.Path {
@@ -43,7 +44,7 @@ func (b *backend) readDEK(ctx context.Context, _ *logical.Request, d *framework.
 	if err != nil {
 		return nil, err
 	}
-	external, err := b.store.ExternalUse(ctx, t.Owner())
+	external, err := b.keys.ExternalUse(ctx, t.Owner())
 	if err != nil {
 		return nil, err
 	}
@@ -66,33 +67,33 @@ func (b *backend) readDEK(ctx context.Context, _ *logical.Request, d *framework.
 }
 
 // addSeals adds how much a version has sealed, if its type has a limit.
-func (b *backend) addSeals(ctx context.Context, t *store.Tenant, v *keyring.Version, external bool, value map[string]any) error {
+func (b *backend) addSeals(ctx context.Context, t *tenant.Record, v *keyring.Version, external bool, value map[string]any) error {
 	if v.KeyType != keyring.AES256GCM || v.State == keyring.Destroyed {
 		return nil
 	}
-	sealed, err := b.store.Seals(ctx, t.Owner(), v, external)
+	sealed, err := b.keys.Seals(ctx, t.Owner(), v, external)
 	if err != nil {
 		return err
 	}
-	value["page_seals"], value["external_seals"], value["seal_limit"] = sealed.Page, sealed.External, b.store.SealLimit()
+	value["page_seals"], value["external_seals"], value["seal_limit"] = sealed.Page, sealed.External, b.keys.SealLimit()
 	return nil
 }
 
 // tenantUsage reads a tenant's record and counts its pages under the tenant's
 // shared lock, so that a rotation does not end between the two.
-func (b *backend) tenantUsage(ctx context.Context, id string) (*store.Tenant, store.Usage, error) {
+func (b *backend) tenantUsage(ctx context.Context, id string) (*tenant.Record, itemstore.Usage, error) {
 	// The first count reads every page: before the lock, not under it.
-	t, err := b.store.ActiveTenant(ctx, id)
+	t, err := b.tenants.Active(ctx, id)
 	if err != nil {
 		return nil, nil, err
 	}
-	if _, err := b.store.Usage(ctx, t); err != nil {
+	if _, err := b.items.Usage(ctx, t); err != nil {
 		return nil, nil, err
 	}
-	defer b.store.Shared(id)()
-	if t, err = b.store.ActiveTenant(ctx, id); err != nil {
+	defer b.tenants.Shared(id)()
+	if t, err = b.tenants.Active(ctx, id); err != nil {
 		return nil, nil, err
 	}
-	usage, err := b.store.Usage(ctx, t)
+	usage, err := b.items.Usage(ctx, t)
 	return t, usage, err
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // shredWithin is how long a delete without a window waits for the end. A tenant
@@ -66,7 +66,7 @@ func (b *backend) deleteTenant(ctx context.Context, req *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
-	if _, err := b.store.Tenant(ctx, id); err != nil {
+	if _, err := b.tenants.Read(ctx, id); err != nil {
 		return nil, err // before asking Vault who it is
 	}
 	t, err := b.deletion.Schedule(ctx, id, window, b.initiator(req))
@@ -118,10 +118,10 @@ func (b *backend) restoreTenant(ctx context.Context, req *logical.Request, d *fr
 }
 
 // visibleTenant reads the record of a tenant that is not being shredded.
-func (b *backend) visibleTenant(ctx context.Context, id string) (*store.Tenant, error) {
-	t, err := b.store.ActiveTenant(ctx, id)
-	if errors.Is(err, store.ErrTenantDeleting) {
-		return b.store.Tenant(ctx, id)
+func (b *backend) visibleTenant(ctx context.Context, id string) (*tenant.Record, error) {
+	t, err := b.tenants.Active(ctx, id)
+	if errors.Is(err, tenant.ErrDeleting) {
+		return b.tenants.Read(ctx, id)
 	}
 	return t, err
 }

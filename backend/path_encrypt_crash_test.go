@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // outside is what a witness keeps of what has left the engine.
@@ -106,7 +106,7 @@ func (w *witness) opens() {
 }
 
 // keysOf is what has to be in storage of a version that is not destroyed.
-func (w *witness) keysOf(rec *store.Tenant, v keyring.Version) (keys []string) {
+func (w *witness) keysOf(rec *tenant.Record, v keyring.Version) (keys []string) {
 	w.t.Helper()
 	page := "keys/" + rec.Incarnation + "/" + v.KeyID
 	external := page + ".ext"

@@ -9,8 +9,9 @@ import (
 	"fmt"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // sealTries bounds how often a request that seals begins again, since a rotation
@@ -26,12 +27,12 @@ var errDoesNotOpen = invalid("ciphertext does not open: it is damaged, not this 
 // is such a tenant.
 func (b *backend) sealAll(ctx context.Context, id string, batch *batch) error {
 	if batch.failed() == len(batch.entries) {
-		_, err := b.store.ActiveTenant(ctx, id)
+		_, err := b.tenants.Active(ctx, id)
 		return err
 	}
 	for range sealTries {
 		err := b.trySealAll(ctx, id, batch)
-		if !errors.Is(err, store.ErrNoExternalKey) {
+		if !errors.Is(err, keystore.ErrNoExternalKey) {
 			return err
 		}
 		// The lock cannot be upgraded: the version may be another one afterwards.
@@ -42,19 +43,19 @@ func (b *backend) sealAll(ctx context.Context, id string, batch *batch) error {
 	return storage.ErrContended
 }
 
-// trySealAll fails with [store.ErrNoExternalKey] if nothing has left the engine
+// trySealAll fails with [keystore.ErrNoExternalKey] if nothing has left the engine
 // under the active version yet. It holds the tenant's lock shared from reading
 // the record until everything is sealed: so every ciphertext that is answered is
 // of a version that was active, and of a key that is in storage, then.
 func (b *backend) trySealAll(ctx context.Context, id string, batch *batch) error {
 	b.foreground.touch(b.now())
-	defer b.store.Shared(id)()
-	t, err := b.store.ActiveTenant(ctx, id)
+	defer b.tenants.Shared(id)()
+	t, err := b.tenants.Active(ctx, id)
 	if err != nil {
 		return err
 	}
 	v := t.Keys.Active()
-	key, err := b.store.ExternalKey(ctx, t.Owner(), v)
+	key, err := b.keys.ExternalKey(ctx, t.Owner(), v)
 	if err != nil {
 		return err
 	}
@@ -76,19 +77,19 @@ func (b *backend) trySealAll(ctx context.Context, id string, batch *batch) error
 // makeExternalKey makes the external key of the active version under the
 // tenant's exclusive lock, unless somebody has meanwhile.
 func (b *backend) makeExternalKey(ctx context.Context, id string) error {
-	defer b.store.Exclusive(id)()
-	t, err := b.store.ActiveTenant(ctx, id)
+	defer b.tenants.Exclusive(id)()
+	t, err := b.tenants.Active(ctx, id)
 	if err != nil {
 		return err
 	}
-	return b.store.MakeExternalKey(ctx, t.Owner(), t.Keys.Active())
+	return b.keys.MakeExternalKey(ctx, t.Owner(), t.Keys.Active())
 }
 
 // openAll opens the entries that have not failed. It takes no lock: a version
 // that is destroyed meanwhile opens before that, or does not.
 func (b *backend) openAll(ctx context.Context, id string, batch *batch) error {
 	b.foreground.touch(b.now())
-	t, err := b.store.ActiveTenant(ctx, id)
+	t, err := b.tenants.Active(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -110,7 +111,7 @@ func (b *backend) openAll(ctx context.Context, id string, batch *batch) error {
 
 // open opens one ciphertext of t. It fails with a refusal, unless there is a
 // fault.
-func (b *backend) open(ctx context.Context, t *store.Tenant, text string, ad []byte) ([]byte, error) {
+func (b *backend) open(ctx context.Context, t *tenant.Record, text string, ad []byte) ([]byte, error) {
 	c, err := keyring.ParseCiphertext(text)
 	if err != nil {
 		return nil, invalid("%s", err)
@@ -125,8 +126,8 @@ func (b *backend) open(ctx context.Context, t *store.Tenant, text string, ad []b
 	if least := t.LeastDecryptable(); c.Version < least {
 		return nil, invalid("ciphertext is of version %d of the tenant's key, below min_decryption_version, which is %d", c.Version, least)
 	}
-	key, err := b.store.ExternalKey(ctx, t.Owner(), v)
-	if errors.Is(err, store.ErrNoExternalKey) {
+	key, err := b.keys.ExternalKey(ctx, t.Owner(), v)
+	if errors.Is(err, keystore.ErrNoExternalKey) {
 		return nil, errDoesNotOpen // nothing was ever sealed by it
 	}
 	if err != nil {

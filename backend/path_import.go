@@ -56,7 +56,7 @@ func (b *backend) importPaths() []*framework.Path {
 }
 
 func (b *backend) readWrappingKey(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	der, err := b.store.MakeWrappingKey(ctx, b.newWrappingKey)
+	der, err := b.keys.MakeWrappingKey(ctx, b.newWrappingKey)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +86,7 @@ func (b *backend) importKey(ctx context.Context, req *logical.Request, d *framew
 	if err != nil {
 		return nil, err
 	}
-	if _, err := b.store.ActiveTenant(ctx, id); err != nil {
+	if _, err := b.tenants.Active(ctx, id); err != nil {
 		return nil, err
 	}
 	if want.Material, err = b.unwrap(ctx, sent); err != nil {
@@ -114,7 +114,7 @@ func importField(d *framework.FieldData) (sent keyring.Import, err error) {
 // unwrap returns the imported key. Without a wrapping key nothing can have been
 // wrapped under it: that reads like any other import that does not unwrap.
 func (b *backend) unwrap(ctx context.Context, sent keyring.Import) ([]byte, error) {
-	der, err := b.store.WrappingKey(ctx)
+	der, err := b.keys.WrappingKey(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,9 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
 )
 
 func (b *backend) itemPaths() []*framework.Path {
@@ -77,7 +79,7 @@ func (b *backend) itemPaths() []*framework.Path {
 var deleted = map[int][]framework.Response{204: {{Description: "The item is deleted."}}}
 
 // itemName returns which item the path names.
-func itemName(d *framework.FieldData) (tenant string, kind store.Kind, name string, err error) {
+func itemName(d *framework.FieldData) (tenant string, kind item.Kind, name string, err error) {
 	if tenant, kind, err = tenantAndKind(d); err != nil {
 		return "", 0, "", err
 	}
@@ -85,7 +87,7 @@ func itemName(d *framework.FieldData) (tenant string, kind store.Kind, name stri
 	return tenant, kind, name, checkName(name)
 }
 
-func tenantAndKind(d *framework.FieldData) (tenant string, kind store.Kind, err error) {
+func tenantAndKind(d *framework.FieldData) (tenant string, kind item.Kind, err error) {
 	if tenant, err = tenantID(d); err != nil {
 		return "", 0, err
 	}
@@ -94,8 +96,8 @@ func tenantAndKind(d *framework.FieldData) (tenant string, kind store.Kind, err 
 	return tenant, kind, err
 }
 
-func parseKind(text string) (store.Kind, error) {
-	kind, known := store.ParseKind(text)
+func parseKind(text string) (item.Kind, error) {
+	kind, known := item.ParseKind(text)
 	if !known {
 		return 0, invalid("kind must be credentials, apiKeys or secrets")
 	}
@@ -116,15 +118,15 @@ func (b *backend) listItems(ctx context.Context, _ *logical.Request, d *framewor
 			return nil, invalid("after must be the name of an item")
 		}
 	}
-	t, err := b.store.ActiveTenant(ctx, tenant)
+	t, err := b.tenants.Active(ctx, tenant)
 	if err != nil {
 		return nil, err
 	}
 	var names []string
 	if p.limit == 0 && p.after == "" {
-		names, err = b.store.Names(ctx, t, kind)
+		names, err = b.items.Names(ctx, t, kind)
 	} else {
-		names, err = b.store.NamesAfter(ctx, t, kind, p.after, p.limit)
+		names, err = b.items.NamesAfter(ctx, t, kind, p.after, p.limit)
 	}
 	if err != nil {
 		return nil, err
@@ -137,13 +139,13 @@ func (b *backend) readItem(ctx context.Context, _ *logical.Request, d *framework
 	if err != nil {
 		return nil, err
 	}
-	t, err := b.store.ActiveTenant(ctx, tenant)
+	t, err := b.tenants.Active(ctx, tenant)
 	if err != nil {
 		return nil, err
 	}
 	began := b.now()
 	b.foreground.touch(began)
-	it, version, err := b.store.Read(ctx, t, kind, name)
+	it, version, err := b.items.Read(ctx, t, kind, name)
 	ended := b.now()
 	b.foreground.read(ended, ended.Sub(began))
 	if err != nil {
@@ -151,7 +153,7 @@ func (b *backend) readItem(ctx context.Context, _ *logical.Request, d *framework
 	}
 	var data map[string]any
 	if err := json.Unmarshal(it.Data, &data); err != nil {
-		return nil, store.ErrPageDamaged // the parser's text may quote the data
+		return nil, page.ErrDamaged // the parser's text may quote the data
 	}
 	metadata := it.Metadata
 	if metadata == nil {
@@ -176,7 +178,7 @@ func (b *backend) writeItem(ctx context.Context, req *logical.Request, d *framew
 	if err != nil {
 		return nil, err
 	}
-	return b.applyOne(ctx, tenant, &store.Op{Kind: kind, Name: name, Change: w.replace(name)})
+	return b.applyOne(ctx, tenant, &itemstore.Op{Kind: kind, Name: name, Change: w.replace(name)})
 }
 
 func (b *backend) patchItem(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -188,7 +190,7 @@ func (b *backend) patchItem(ctx context.Context, req *logical.Request, d *framew
 	if err != nil {
 		return nil, err
 	}
-	return b.applyOne(ctx, tenant, &store.Op{Kind: kind, Name: name, Change: p.merge})
+	return b.applyOne(ctx, tenant, &itemstore.Op{Kind: kind, Name: name, Change: p.merge})
 }
 
 func (b *backend) deleteItem(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -200,9 +202,9 @@ func (b *backend) deleteItem(ctx context.Context, _ *logical.Request, d *framewo
 	if err != nil {
 		return nil, err
 	}
-	return b.applyOne(ctx, tenant, &store.Op{Kind: kind, Name: name, Change: func(cur *store.Item) (*store.Item, error) {
+	return b.applyOne(ctx, tenant, &itemstore.Op{Kind: kind, Name: name, Change: func(cur *item.Item) (*item.Item, error) {
 		if cur == nil {
-			return nil, store.ErrItemNotFound
+			return nil, item.ErrNotFound
 		}
 		return nil, cas.check(cur)
 	}})

@@ -10,7 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kekrotation"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 )
 
 // kekAnswer describes the KEK and its latest rotation.
@@ -113,7 +113,7 @@ func (b *backend) kekResponse(v kekrotation.View) *logical.Response {
 	}
 	r := v.Rotation
 	if r == nil {
-		r = new(store.KEKRotation)
+		r = new(keystore.KEKRotation)
 	}
 	failures := make([]map[string]any, 0, len(v.Failures))
 	for _, f := range v.Failures {

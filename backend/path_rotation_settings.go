@@ -11,12 +11,12 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 )
 
 func checkInterval(s string) error {
-	if !slices.Contains(store.RotationIntervals, s) {
-		return invalid("rotation_interval must be one of %s", strings.Join(store.RotationIntervals, ", "))
+	if !slices.Contains(settings.RotationIntervals, s) {
+		return invalid("rotation_interval must be one of %s", strings.Join(settings.RotationIntervals, ", "))
 	}
 	return nil
 }
@@ -46,7 +46,7 @@ func (b *backend) rotationSettingsPaths() []*framework.Path {
 }
 
 func (b *backend) readRotationSettings(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	s, err := b.store.RotationSettings(ctx)
+	s, err := b.settings.Rotation(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -58,21 +58,21 @@ func (b *backend) updateRotationSettings(ctx context.Context, _ *logical.Request
 	if err := checkInterval(interval); err != nil {
 		return nil, err
 	}
-	s, err := b.store.UpdateRotationSettings(ctx, func(s *store.RotationSettings) { s.RotationInterval = interval })
+	s, err := b.settings.UpdateRotation(ctx, func(s *settings.Rotation) { s.RotationInterval = interval })
 	if err != nil {
 		return nil, err
 	}
 	return b.settingsResponse(ctx, s)
 }
 
-func (b *backend) settingsResponse(ctx context.Context, s store.RotationSettings) (*logical.Response, error) {
-	c, err := b.store.Config(ctx)
+func (b *backend) settingsResponse(ctx context.Context, s settings.Rotation) (*logical.Response, error) {
+	c, err := b.settings.Config(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return &logical.Response{Data: map[string]any{
 		"org_id":                   c.OrgID,
-		"valid_rotation_intervals": store.RotationIntervals,
+		"valid_rotation_intervals": settings.RotationIntervals,
 		"rotation_interval":        s.RotationInterval,
 	}}, nil
 }

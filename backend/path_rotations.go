@@ -97,7 +97,7 @@ func (b *backend) rotate(ctx context.Context, req *logical.Request, d *framework
 	if err != nil {
 		return nil, err
 	}
-	if _, err := b.store.ActiveTenant(ctx, id); err != nil {
+	if _, err := b.tenants.Active(ctx, id); err != nil {
 		return nil, err
 	}
 	return b.startRotation(ctx, req, id, want)
@@ -105,7 +105,7 @@ func (b *backend) rotate(ctx context.Context, req *logical.Request, d *framework
 
 func (b *backend) startRotation(ctx context.Context, req *logical.Request, id string, want rotation.Request) (*logical.Response, error) {
 	want.InitiatedBy = b.initiator(req)
-	r, intent, err := b.engine.Start(ctx, id, want)
+	r, intent, err := b.rotations.Start(ctx, id, want)
 	if intent != nil {
 		// Even if Start failed: then this undoes what it had begun.
 		b.workers.carryOut(*intent)
@@ -116,7 +116,7 @@ func (b *backend) startRotation(ctx context.Context, req *logical.Request, id st
 	if intent != nil {
 		b.Logger().Info("rotation started", "tenant_id", id, "rotation_id", r.ID, "request_id", req.ID, "imported", want.Material != nil)
 	}
-	t, err := b.store.ActiveTenant(ctx, id)
+	t, err := b.tenants.Active(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -155,11 +155,11 @@ func (b *backend) listRotations(ctx context.Context, _ *logical.Request, d *fram
 	if err != nil {
 		return nil, err
 	}
-	t, err := b.store.ActiveTenant(ctx, id)
+	t, err := b.tenants.Active(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	all, err := b.engine.All(ctx, t)
+	all, err := b.rotations.All(ctx, t)
 	if err != nil {
 		return nil, err
 	}
@@ -185,12 +185,12 @@ func (b *backend) readRotation(ctx context.Context, _ *logical.Request, d *frame
 		return nil, err
 	}
 	rotationID, _ := d.Get("rotation_id").(string)
-	defer b.store.Shared(id)()
-	t, err := b.store.ActiveTenant(ctx, id)
+	defer b.tenants.Shared(id)()
+	t, err := b.tenants.Active(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	r, err := b.engine.Find(ctx, t, rotationID)
+	r, err := b.rotations.Find(ctx, t, rotationID)
 	if err != nil {
 		return nil, err
 	}
@@ -204,13 +204,13 @@ func (b *backend) actOnRotation(ctx context.Context, req *logical.Request, d *fr
 	}
 	rotationID, _ := d.Get("rotation_id").(string)
 	action, _ := d.Get("action").(string)
-	r, intent, err := b.engine.Do(ctx, id, rotationID, rotation.Action(action))
+	r, intent, err := b.rotations.Do(ctx, id, rotationID, rotation.Action(action))
 	if err != nil {
 		return nil, err
 	}
 	b.workers.carryOut(*intent)
 	b.Logger().Info("rotation changed", "tenant_id", id, "rotation_id", rotationID, "action", action, "request_id", req.ID)
-	t, err := b.store.ActiveTenant(ctx, id)
+	t, err := b.tenants.Active(ctx, id)
 	if err != nil {
 		return nil, err
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
 func TestConfig(t *testing.T) {
@@ -67,7 +67,7 @@ func TestRotationSettings(t *testing.T) {
 	}
 	require.Equal(t, want, m.must(read, "key/rotationSettings", nil))
 	for _, op := range []logical.Operation{update, logical.PatchOperation} {
-		for _, interval := range store.RotationIntervals {
+		for _, interval := range settings.RotationIntervals {
 			want["rotation_interval"] = interval
 			require.Equal(t, want, m.must(op, "key/rotationSettings", map[string]any{"rotation_interval": interval}))
 			require.Equal(t, want, m.must(read, "key/rotationSettings", nil))

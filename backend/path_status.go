@@ -9,7 +9,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 const (
@@ -45,7 +45,7 @@ func (b *backend) statusPaths() []*framework.Path {
 }
 
 func (b *backend) readStatus(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	tenants, err := b.store.CountTenants(ctx)
+	tenants, err := b.tenants.Count(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func (b *backend) readStatus(ctx context.Context, _ *logical.Request, _ *framewo
 	if err != nil {
 		return nil, err
 	}
-	failed, err := b.store.CountHints(ctx, store.FailedNow, store.AnyDay)
+	failed, err := b.tenants.CountHints(ctx, tenant.FailedNow, tenant.AnyDay)
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,8 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // tenantAnswer describes a tenant.
@@ -84,7 +85,7 @@ func (b *backend) listTenants(ctx context.Context, _ *logical.Request, d *framew
 	if err != nil {
 		return nil, err
 	}
-	ids, err := b.store.TenantIDs(ctx, p.after, p.limit)
+	ids, err := b.tenants.IDs(ctx, p.after, p.limit)
 	if err != nil {
 		return nil, err
 	}
@@ -119,16 +120,16 @@ func (b *backend) writeTenant(ctx context.Context, _ *logical.Request, d *framew
 	return b.tenantResponse(ctx, t)
 }
 
-func (b *backend) putTenant(ctx context.Context, id string, change tenantChange) (*store.Tenant, error) {
-	defer b.store.Exclusive(id)()
-	t, err := b.store.Tenant(ctx, id)
-	if errors.Is(err, store.ErrTenantNotFound) {
+func (b *backend) putTenant(ctx context.Context, id string, change tenantChange) (*tenant.Record, error) {
+	defer b.tenants.Exclusive(id)()
+	t, err := b.tenants.Read(ctx, id)
+	if errors.Is(err, tenant.ErrNotFound) {
 		return b.createTenant(ctx, id, change)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if t.State != store.TenantActive {
+	if t.State != tenant.Active {
 		return nil, errBeingDeleted
 	}
 	if change.keyType != nil && *change.keyType != string(t.Keys.Active().KeyType) {
@@ -136,27 +137,27 @@ func (b *backend) putTenant(ctx context.Context, id string, change tenantChange)
 	}
 	next := t.Clone()
 	change.apply(next)
-	return next, b.store.Commit(ctx, t, next)
+	return next, b.tenants.Commit(ctx, t, next)
 }
 
 // createTenant makes a tenant under a new incarnation. The caller holds its lock
 // exclusively.
-func (b *backend) createTenant(ctx context.Context, id string, change tenantChange) (*store.Tenant, error) {
+func (b *backend) createTenant(ctx context.Context, id string, change tenantChange) (*tenant.Record, error) {
 	keyType := keyring.DefaultKeyType
 	if change.keyType != nil {
 		keyType = keyring.KeyType(*change.keyType)
 	}
-	placementID, err := store.NewID("plc-")
+	placementID, err := keyring.NewID("plc-")
 	if err != nil {
 		return nil, err
 	}
-	keyID, err := store.NewID("dek-")
+	keyID, err := keyring.NewID("dek-")
 	if err != nil {
 		return nil, err
 	}
 	now := b.now()
-	t := &store.Tenant{
-		ID: id, Incarnation: store.NewIncarnation(), State: store.TenantActive, CreatedAt: now,
+	t := &tenant.Record{
+		ID: id, Incarnation: keyring.NewIncarnation(), State: tenant.Active, CreatedAt: now,
 		PlacementKeyID: placementID, Keys: keyring.NewRing(keyID, keyType, now),
 	}
 	change.apply(t)
@@ -167,12 +168,12 @@ func (b *backend) createTenant(ctx context.Context, id string, change tenantChan
 	return t, err
 }
 
-func (b *backend) tenantResponse(ctx context.Context, t *store.Tenant) (*logical.Response, error) {
-	usage, err := b.store.Usage(ctx, t)
+func (b *backend) tenantResponse(ctx context.Context, t *tenant.Record) (*logical.Response, error) {
+	usage, err := b.items.Usage(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	settings, err := b.store.RotationSettings(ctx)
+	settings, err := b.settings.Rotation(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -198,8 +199,8 @@ func (b *backend) tenantResponse(ctx context.Context, t *store.Tenant) (*logical
 }
 
 // nextRotation is when t is due, zero if the schedule passes it over.
-func nextRotation(t *store.Tenant, s store.RotationSettings) time.Time {
-	if t.RotationPaused || t.State != store.TenantActive {
+func nextRotation(t *tenant.Record, s settings.Rotation) time.Time {
+	if t.RotationPaused || t.State != tenant.Active {
 		return time.Time{}
 	}
 	return t.DueDate(s)

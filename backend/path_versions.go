@@ -11,8 +11,8 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
 // versionAnswer describes one version, as the list in dek has it.
@@ -87,8 +87,8 @@ func (b *backend) updateDEKConfig(ctx context.Context, _ *logical.Request, d *fr
 	if named && least < 1 {
 		return nil, invalid("min_decryption_version must be at least 1")
 	}
-	defer b.store.Exclusive(id)()
-	t, err := b.store.ActiveTenant(ctx, id)
+	defer b.tenants.Exclusive(id)()
+	t, err := b.tenants.Active(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func (b *backend) updateDEKConfig(ctx context.Context, _ *logical.Request, d *fr
 		}
 		next := t.Clone()
 		next.MinDecryptionVersion = least
-		if err := b.store.Commit(ctx, t, next); err != nil {
+		if err := b.tenants.Commit(ctx, t, next); err != nil {
 			return nil, err
 		}
 		t = next
@@ -120,7 +120,7 @@ func (b *backend) destroyVersion(ctx context.Context, req *logical.Request, d *f
 	if err != nil {
 		return nil, err
 	}
-	v, did, err := b.engine.DestroyVersion(ctx, id, number, force)
+	v, did, err := b.rotations.DestroyVersion(ctx, id, number, force)
 	if errors.Is(err, keyring.ErrNoVersion) {
 		return nil, &refusal{http.StatusNotFound, "key version not found"}
 	}
@@ -144,7 +144,7 @@ func (b *backend) versionResponse(ctx context.Context, id string, v keyring.Vers
 }
 
 // versionValue is a version as answers have it.
-func versionValue(v *keyring.Version, usage store.Usage, external map[string]bool) map[string]any {
+func versionValue(v *keyring.Version, usage itemstore.Usage, external map[string]bool) map[string]any {
 	value := map[string]any{
 		"version":        v.Number,
 		"key_id":         v.KeyID,

@@ -12,8 +12,8 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
 func TestWrappingKey(t *testing.T) {
@@ -24,7 +24,7 @@ func TestWrappingKey(t *testing.T) {
 	re := openMount(t, m.disk, 0, storagetest.None)
 	defer re.close()
 	require.Equal(t, first, re.publicKey())
-	require.Contains(t, store.SealWrapped(), "import/wrapping_key")
+	require.Contains(t, keystore.SealWrapped(), "import/wrapping_key")
 	require.Len(t, m.disk.Keys("import/"), 1)
 }
 

@@ -10,7 +10,8 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // rotationAnswer describes the rotation object.
@@ -37,8 +38,8 @@ var rotationAnswer = map[string]*framework.FieldSchema{
 	"trigger":              described(framework.TypeString, "manual or scheduled."),
 }
 
-func (b *backend) rotationResponse(ctx context.Context, t *store.Tenant, r *store.Rotation) (*logical.Response, error) {
-	v, err := b.engine.View(ctx, t, r)
+func (b *backend) rotationResponse(ctx context.Context, t *tenant.Record, r *tenant.Rotation) (*logical.Response, error) {
+	v, err := b.rotations.View(ctx, t, r)
 	if err != nil {
 		return nil, err
 	}
@@ -74,8 +75,8 @@ func (b *backend) rotationResponse(ctx context.Context, t *store.Tenant, r *stor
 
 // initiator tells who sent a request. Tokens without an entity, such as root's,
 // have a display name only.
-func (b *backend) initiator(req *logical.Request) store.Initiator {
-	who := store.Initiator{ID: req.DisplayName, Name: req.DisplayName}
+func (b *backend) initiator(req *logical.Request) actor.Actor {
+	who := actor.Actor{ID: req.DisplayName, Name: req.DisplayName}
 	if req.EntityID == "" {
 		return who
 	}

@@ -10,8 +10,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
 // carryOut works on a rotation until it has ended. If that is being done, it is
@@ -53,7 +53,7 @@ func (w *workers) run(i rotation.Intent) {
 // resume goes on with a rotation; over says that nothing is left of it, and
 // progressed that some pages were moved.
 func (w *workers) resume(i rotation.Intent, log hclog.Logger) (over, progressed bool, err error) {
-	run, err := w.engine.Resume(w.ctx, i)
+	run, err := w.engine.Recover(w.ctx, i)
 	if err != nil {
 		return false, false, err
 	}
@@ -96,7 +96,7 @@ func (w *workers) resume(i rotation.Intent, log hclog.Logger) (over, progressed 
 // move moves pages, many in flight. It asks for one place in the pool at a time
 // and the pool serves in turn: so a tenant with many pages does not hold up one
 // with few. It returns when every page that it began has been written.
-func (w *workers) move(run *rotation.Run, pages []store.PageRef) error {
+func (w *workers) move(run *rotation.Run, pages []itemstore.PageRef) error {
 	ctx, cancel := context.WithCancelCause(w.ctx)
 	defer cancel(nil)
 	var inFlight sync.WaitGroup

@@ -10,7 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 const triggerScheduled = "scheduled"
@@ -37,7 +38,7 @@ func newScheduler(b *backend) *scheduler {
 }
 
 func (s *scheduler) maxRotations() int {
-	c, err := s.b.store.Config(context.Background())
+	c, err := s.b.settings.Config(context.Background())
 	if err != nil {
 		return 1
 	}
@@ -141,21 +142,21 @@ func (s *scheduler) serve(ctx, waiting context.Context, did *tally) error {
 		return err
 	}
 	did.asked.Store(0) // of a round that was overtaken
-	w := dayWalk{store: s.b.store, waiting: waiting, now: p.now, did: did}
-	w.visit = func(ctx context.Context, a store.Appointment, did *tally) (time.Time, error) {
+	w := dayWalk{tenants: s.b.tenants, waiting: waiting, now: p.now, did: did}
+	w.visit = func(ctx context.Context, a tenant.Appointment, did *tally) (time.Time, error) {
 		return s.rotateIfDue(ctx, waiting, p, a, did)
 	}
-	today := store.DayOf(p.now)
+	today := tenant.DayOf(p.now)
 	// Whoever was asked for just now comes first.
-	for _, day := range []string{today, store.DayOf(p.now.AddDate(0, 0, -1))} {
-		if err := w.day(ctx, store.DueOn, day); err != nil {
+	for _, day := range []string{today, tenant.DayOf(p.now.AddDate(0, 0, -1))} {
+		if err := w.day(ctx, tenant.DueOn, day); err != nil {
 			return err
 		}
 	}
-	if err := w.days(ctx, store.DueOn, p.lastDue(today)); err != nil {
+	if err := w.days(ctx, tenant.DueOn, p.lastDue(today)); err != nil {
 		return err
 	}
-	if err := w.days(ctx, store.RotatedOn, p.lastRotated()); err != nil {
+	if err := w.days(ctx, tenant.RotatedOn, p.lastRotated()); err != nil {
 		return err
 	}
 	if waiting.Err() == nil && len(unfinished) == 0 {
@@ -170,7 +171,7 @@ func (s *scheduler) endCampaign(ctx context.Context, p plan, did *tally) error {
 	if p.settings.RotateBefore.IsZero() || did.asked.Load() > 0 || did.failed.Load() > 0 {
 		return nil
 	}
-	_, err := s.b.store.UpdateRotationSettings(ctx, func(now *store.RotationSettings) {
+	_, err := s.b.settings.UpdateRotation(ctx, func(now *settings.Rotation) {
 		if now.RotateBefore.Equal(p.settings.RotateBefore) {
 			now.RotateBefore, now.RotateReason = time.Time{}, ""
 		}

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // visitsInFlight is how many tenants a round looks at at once: as many as can start
@@ -19,12 +19,12 @@ const visitsInFlight = 64
 
 // visitor looks at a tenant. It returns when to look again, unless something
 // changes before; the zero time is at the next tick.
-type visitor func(context.Context, store.Appointment, *tally) (again time.Time, err error)
+type visitor func(context.Context, tenant.Appointment, *tally) (again time.Time, err error)
 
 // dayWalk goes through the days of the indexes and visits those tenants whose time has
 // come.
 type dayWalk struct {
-	store   *store.Store
+	tenants *tenant.Store
 	waiting context.Context // when it ends, nobody else is visited
 	now     time.Time
 	visit   visitor
@@ -33,20 +33,20 @@ type dayWalk struct {
 
 // days goes through the days of an index up to last, and moves the index's floor up
 // over days before today that have no hints left.
-func (w dayWalk) days(ctx context.Context, i store.Index, last string) error {
-	day, err := w.store.Floor(ctx, i)
+func (w dayWalk) days(ctx context.Context, i tenant.Index, last string) error {
+	day, err := w.tenants.Floor(ctx, i)
 	if err != nil || day == "" {
 		return err
 	}
-	today := store.DayOf(w.now)
-	for ; (day <= last || day < today) && w.waiting.Err() == nil; day = store.NextDay(day) {
-		shards, err := w.store.HintShards(ctx, i, day)
+	today := tenant.DayOf(w.now)
+	for ; (day <= last || day < today) && w.waiting.Err() == nil; day = tenant.NextDay(day) {
+		shards, err := w.tenants.HintShards(ctx, i, day)
 		if err != nil {
 			return err
 		}
 		if len(shards) == 0 {
 			if day < today {
-				if err := w.store.RaiseFloor(ctx, i, day); err != nil {
+				if err := w.tenants.RaiseFloor(ctx, i, day); err != nil {
 					return err
 				}
 			}
@@ -63,8 +63,8 @@ func (w dayWalk) days(ctx context.Context, i store.Index, last string) error {
 }
 
 // day goes through one day of an index.
-func (w dayWalk) day(ctx context.Context, i store.Index, day string) error {
-	shards, err := w.store.HintShards(ctx, i, day)
+func (w dayWalk) day(ctx context.Context, i tenant.Index, day string) error {
+	shards, err := w.tenants.HintShards(ctx, i, day)
 	if err != nil {
 		return err
 	}
@@ -73,12 +73,12 @@ func (w dayWalk) day(ctx context.Context, i store.Index, day string) error {
 
 // shards goes through a day shard by shard, so that it need not be held in memory.
 // One tenant with trouble does not keep the others waiting.
-func (w dayWalk) shards(ctx context.Context, i store.Index, day string, shards []string) error {
+func (w dayWalk) shards(ctx context.Context, i tenant.Index, day string, shards []string) error {
 	var g errgroup.Group
 	g.SetLimit(visitsInFlight)
 	defer func() { _ = g.Wait() }() // errors are in the tally
 	for _, shard := range shards {
-		due, err := w.store.Appointments(ctx, i, day, shard, w.now)
+		due, err := w.tenants.Appointments(ctx, i, day, shard, w.now)
 		if err != nil {
 			return err
 		}
@@ -96,35 +96,35 @@ func (w dayWalk) shards(ctx context.Context, i store.Index, day string, shards [
 }
 
 // tenant visits one. With trouble it is there again at the next look.
-func (w dayWalk) tenant(ctx context.Context, a store.Appointment) {
+func (w dayWalk) tenant(ctx context.Context, a tenant.Appointment) {
 	again, err := w.visit(ctx, a, w.did)
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
 		w.did.trouble(err)
 	case !again.IsZero():
-		w.store.LookAgain(a, again)
+		w.tenants.LookAgain(a, again)
 	}
 }
 
 // dropIfStale drops a hint that the tenant's record does not want. readErr is
 // what reading the record gave.
-func (s *scheduler) dropIfStale(ctx context.Context, h store.Hint, readErr error) error {
-	if readErr != nil && !errors.Is(readErr, store.ErrTenantNotFound) {
+func (s *scheduler) dropIfStale(ctx context.Context, h tenant.Hint, readErr error) error {
+	if readErr != nil && !errors.Is(readErr, tenant.ErrNotFound) {
 		return readErr
 	}
-	if t, err := s.b.store.Tenant(ctx, h.TenantID); err == nil && t.Wants(h) {
+	if t, err := s.b.tenants.Read(ctx, h.TenantID); err == nil && t.Wants(h) {
 		return nil
 	}
-	defer s.b.store.Exclusive(h.TenantID)()
-	t, err := s.b.store.Tenant(ctx, h.TenantID)
+	defer s.b.tenants.Exclusive(h.TenantID)()
+	t, err := s.b.tenants.Read(ctx, h.TenantID)
 	switch {
-	case errors.Is(err, store.ErrTenantNotFound):
+	case errors.Is(err, tenant.ErrNotFound):
 		t = nil
 	case err != nil:
 		return err
 	case t.Wants(h):
 		return nil
 	}
-	return s.b.store.DropHint(ctx, t, h)
+	return s.b.tenants.DropHint(ctx, t, h)
 }

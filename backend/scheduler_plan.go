@@ -9,22 +9,23 @@ import (
 	"strings"
 	"time"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // plan is what decides which tenants are due.
 type plan struct {
 	now      time.Time
-	settings store.RotationSettings
+	settings settings.Rotation
 	jitter   time.Duration
 }
 
 func (s *scheduler) plan(ctx context.Context) (plan, error) {
-	settings, err := s.b.store.RotationSettings(ctx)
+	settings, err := s.b.settings.Rotation(ctx)
 	if err != nil {
 		return plan{}, err
 	}
-	c, err := s.b.store.Config(ctx)
+	c, err := s.b.settings.Config(ctx)
 	return plan{s.b.now(), settings, c.SchedulerJitter}, err
 }
 
@@ -38,7 +39,7 @@ func (s *scheduler) newPlan(ctx context.Context) (plan, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.planned.settings != p.settings || s.planned.jitter != p.jitter {
-		s.b.store.ForgetAppointments()
+		s.b.tenants.ForgetAppointments()
 	}
 	s.planned, s.lastRun = p, p.now
 	return p, nil
@@ -46,11 +47,11 @@ func (s *scheduler) newPlan(ctx context.Context) (plan, error) {
 
 // lastRotated is the latest day of rotation on which a tenant may be due.
 func (p plan) lastRotated() string {
-	last := p.now.Add(-store.IntervalLength(p.settings.RotationInterval))
+	last := p.now.Add(-settings.IntervalLength(p.settings.RotationInterval))
 	if !p.settings.RotateBefore.IsZero() && p.settings.RotateBefore.After(last) {
 		last = p.settings.RotateBefore
 	}
-	return store.DayOf(last)
+	return tenant.DayOf(last)
 }
 
 // lastDue is the latest day under which a tenant may lie that is due: today, or,
@@ -59,17 +60,17 @@ func (p plan) lastDue(today string) string {
 	if p.settings.RotateBefore.IsZero() {
 		return today
 	}
-	return store.DayOf(p.now.Add(store.IntervalLength(store.DefaultRotationInterval)))
+	return tenant.DayOf(p.now.Add(settings.IntervalLength(settings.DefaultRotationInterval)))
 }
 
 // lastAsked is the latest day of an index under which a tenant may lie that is
 // among everyone who is to be rotated; empty if nobody is.
-func (p plan) lastAsked(i store.Index) string {
+func (p plan) lastAsked(i tenant.Index) string {
 	switch {
 	case p.settings.RotateBefore.IsZero():
 		return ""
-	case i == store.RotatedOn:
-		return store.DayOf(p.settings.RotateBefore)
+	case i == tenant.RotatedOn:
+		return tenant.DayOf(p.settings.RotateBefore)
 	}
 	return p.lastDue("")
 }
@@ -85,9 +86,9 @@ const (
 )
 
 // due reports what is to be done with t's key now, and why.
-func (p plan) due(t *store.Tenant) (what duty, reason string) {
+func (p plan) due(t *tenant.Record) (what duty, reason string) {
 	switch {
-	case t.State != store.TenantActive || t.Rotation != nil || t.RotationPaused:
+	case t.State != tenant.Active || t.Rotation != nil || t.RotationPaused:
 		return nothing, ""
 	case p.asked(t) && !p.putOff(t):
 		return rotateAsked, p.settings.RotateReason
@@ -102,7 +103,7 @@ func (p plan) due(t *store.Tenant) (what duty, reason string) {
 }
 
 // dueAt is when t is due: a date that somebody set is not spread.
-func (p plan) dueAt(t *store.Tenant) time.Time {
+func (p plan) dueAt(t *tenant.Record) time.Time {
 	if !t.RotateAfter.IsZero() {
 		return t.RotateAfter
 	}
@@ -110,8 +111,8 @@ func (p plan) dueAt(t *store.Tenant) time.Time {
 }
 
 // asked reports whether t is among everyone who is to be rotated.
-func (p plan) asked(t *store.Tenant) bool {
-	return t.State == store.TenantActive && !t.RotationPaused && t.LastRotatedAt().Before(p.settings.RotateBefore) &&
+func (p plan) asked(t *tenant.Record) bool {
+	return t.State == tenant.Active && !t.RotationPaused && t.LastRotatedAt().Before(p.settings.RotateBefore) &&
 		!strings.HasPrefix(t.Keys.Active().IdempotencyKey, p.askedKey())
 }
 
@@ -122,13 +123,13 @@ func (p plan) askedKey() string { return "everyone/" + p.settings.RotateRequest 
 // putOff reports whether t's rotation was cancelled since everyone was to be
 // rotated, and so waits. A failure before that does not put it off: one try in
 // the new key's name is what was asked for.
-func (p plan) putOff(t *store.Tenant) bool {
+func (p plan) putOff(t *tenant.Record) bool {
 	return p.now.Before(t.RotateAfter) && t.Last != nil && !t.Last.EndedAt.Before(p.settings.RotateBefore)
 }
 
 // spread is a tenant's share of the jitter: the same at each look, another after
 // each rotation.
-func (p plan) spread(t *store.Tenant) time.Duration {
+func (p plan) spread(t *tenant.Record) time.Duration {
 	if p.jitter <= 0 {
 		return 0
 	}

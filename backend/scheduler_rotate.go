@@ -9,14 +9,15 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // rotateIfDue rotates the tenant of a hint if p says so, once there is a place
 // in the budget. It waits for that no longer than waiting lives.
-func (s *scheduler) rotateIfDue(ctx, waiting context.Context, p plan, a store.Appointment, did *tally) (again time.Time, err error) {
-	t, err := s.b.store.Tenant(ctx, a.TenantID)
+func (s *scheduler) rotateIfDue(ctx, waiting context.Context, p plan, a tenant.Appointment, did *tally) (again time.Time, err error) {
+	t, err := s.b.tenants.Read(ctx, a.TenantID)
 	if err != nil {
 		return time.Time{}, s.dropIfStale(ctx, a.Hint, err)
 	}
@@ -55,13 +56,13 @@ func (s *scheduler) serveNow(ctx context.Context, tenantID string, release func(
 		release()
 		return err
 	}
-	t, err := s.b.store.Tenant(ctx, tenantID)
+	t, err := s.b.tenants.Read(ctx, tenantID)
 	if err != nil {
 		release()
 		return passOver(err)
 	}
 	what, reason := p.due(t)
-	stillDue := func(t *store.Tenant) bool {
+	stillDue := func(t *tenant.Record) bool {
 		now, _ := p.due(t)
 		return now == what
 	}
@@ -74,7 +75,7 @@ func (s *scheduler) serveNow(ctx context.Context, tenantID string, release func(
 	default:
 		req := rotation.Request{
 			Reason: reason, Repeats: what == rotateInTime,
-			Unless: func(t *store.Tenant) bool { return !stillDue(t) },
+			Unless: func(t *tenant.Record) bool { return !stillDue(t) },
 		}
 		if p.asked(t) {
 			req.IdempotencyKey = fmt.Sprintf("%s%d", p.askedKey(), t.Keys.Next)
@@ -85,7 +86,7 @@ func (s *scheduler) serveNow(ctx context.Context, tenantID string, release func(
 
 // start starts a rotation of t as the schedule's, and calls release when it is
 // not worked on any more. That somebody else was first is no error.
-func (s *scheduler) start(ctx context.Context, t *store.Tenant, req rotation.Request, release func(), did *tally) error {
+func (s *scheduler) start(ctx context.Context, t *tenant.Record, req rotation.Request, release func(), did *tally) error {
 	req.Trigger = triggerScheduled
 	// One for each due date: looked at twice, a tenant is rotated once.
 	switch {
@@ -94,8 +95,8 @@ func (s *scheduler) start(ctx context.Context, t *store.Tenant, req rotation.Req
 	case req.IdempotencyKey == "":
 		req.IdempotencyKey = fmt.Sprintf("schedule/%s/%d", t.Keys.Active().KeyID, t.Keys.Next)
 	}
-	req.InitiatedBy = store.Initiator{ID: "system", Name: "system"}
-	r, intent, err := s.b.engine.Start(ctx, t.ID, req)
+	req.InitiatedBy = actor.Actor{ID: "system", Name: "system"}
+	r, intent, err := s.b.rotations.Start(ctx, t.ID, req)
 	s.carryOut(intent, err, release) // even after an error: then this undoes what it had begun
 	if err == nil && intent != nil {
 		did.rotated.Add(1)
@@ -105,8 +106,8 @@ func (s *scheduler) start(ctx context.Context, t *store.Tenant, req rotation.Req
 }
 
 // tryAgain lets t's latest rotation, which failed, go on.
-func (s *scheduler) tryAgain(ctx context.Context, t *store.Tenant, stillDue func(*store.Tenant) bool, release func(), did *tally) error {
-	r, intent, err := s.b.engine.TryAgain(ctx, t.ID, stillDue)
+func (s *scheduler) tryAgain(ctx context.Context, t *tenant.Record, stillDue func(*tenant.Record) bool, release func(), did *tally) error {
+	r, intent, err := s.b.rotations.TryAgain(ctx, t.ID, stillDue)
 	s.carryOut(intent, err, release)
 	if err == nil {
 		did.repeated.Add(1)
@@ -138,7 +139,7 @@ func passOver(err error) error {
 	var running *rotation.RunningError
 	var state *rotation.StateError
 	if errors.As(err, &running) || errors.As(err, &state) || errors.Is(err, rotation.ErrUnwanted) ||
-		errors.Is(err, store.ErrTenantNotFound) || errors.Is(err, store.ErrTenantDeleting) {
+		errors.Is(err, tenant.ErrNotFound) || errors.Is(err, tenant.ErrDeleting) {
 		return nil
 	}
 	return err

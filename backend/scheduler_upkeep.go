@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // lookOverEvery is how often hints that only status counts are compared with the
@@ -21,31 +21,31 @@ const lookOverEvery = 24 * time.Hour
 func (s *scheduler) upkeep(ctx context.Context, did *tally) error {
 	now := s.b.now()
 	s.replaceWorn(ctx, did)
-	w := dayWalk{store: s.b.store, waiting: ctx, now: now, visit: s.keepUp, did: did}
-	return errors.Join(w.days(ctx, store.UpkeepOn, store.DayOf(now)), s.lookOver(ctx, now, did))
+	w := dayWalk{tenants: s.b.tenants, waiting: ctx, now: now, visit: s.keepUp, did: did}
+	return errors.Join(w.days(ctx, tenant.UpkeepOn, tenant.DayOf(now)), s.lookOver(ctx, now, did))
 }
 
 // lookOver drops hints that are wanted no more and that only status counts.
 func (s *scheduler) lookOver(ctx context.Context, now time.Time, did *tally) error {
-	w := dayWalk{store: s.b.store, waiting: ctx, now: now, did: did}
-	w.visit = func(ctx context.Context, a store.Appointment, _ *tally) (time.Time, error) {
+	w := dayWalk{tenants: s.b.tenants, waiting: ctx, now: now, did: did}
+	w.visit = func(ctx context.Context, a tenant.Appointment, _ *tally) (time.Time, error) {
 		return now.Add(lookOverEvery), s.dropIfStale(ctx, a.Hint, nil)
 	}
-	for _, i := range []store.Index{store.FailedNow, store.IdleNow} {
-		if err := w.day(ctx, i, store.AnyDay); err != nil {
+	for _, i := range []tenant.Index{tenant.FailedNow, tenant.IdleNow} {
+		if err := w.day(ctx, i, tenant.AnyDay); err != nil {
 			return err
 		}
 	}
 	// Here the first day is enough: there the oldest keys are.
-	first, err := s.b.store.Floor(ctx, store.AgedOn)
+	first, err := s.b.tenants.Floor(ctx, tenant.AgedOn)
 	if err != nil {
 		return err
 	}
-	return w.days(ctx, store.AgedOn, first)
+	return w.days(ctx, tenant.AgedOn, first)
 }
 
-func (s *scheduler) keepUp(ctx context.Context, a store.Appointment, did *tally) (time.Time, error) {
-	t, err := s.b.store.Tenant(ctx, a.TenantID)
+func (s *scheduler) keepUp(ctx context.Context, a tenant.Appointment, did *tally) (time.Time, error) {
+	t, err := s.b.tenants.Read(ctx, a.TenantID)
 	if err != nil {
 		return time.Time{}, s.dropIfStale(ctx, a.Hint, err)
 	}
@@ -58,7 +58,7 @@ func (s *scheduler) keepUp(ctx context.Context, a store.Appointment, did *tally)
 	}
 	next, due := nextUpkeep(t, s.b.now())
 	if due {
-		n, err := s.b.engine.DestroyRetired(ctx, t.ID)
+		n, err := s.b.rotations.DestroyRetired(ctx, t.ID)
 		did.destroyed.Add(int64(n))
 		return time.Time{}, err
 	}
@@ -67,8 +67,8 @@ func (s *scheduler) keepUp(ctx context.Context, a store.Appointment, did *tally)
 
 // nextUpkeep reports whether a retired key of t is to be destroyed now, or else
 // when one is, or the tenant: zero if that waits for the end of a rotation.
-func nextUpkeep(t *store.Tenant, now time.Time) (next time.Time, due bool) {
-	if t.State != store.TenantActive {
+func nextUpkeep(t *tenant.Record, now time.Time) (next time.Time, due bool) {
+	if t.State != tenant.Active {
 		return t.DeleteAfter, false
 	}
 	for _, v := range t.Keys.Versions {

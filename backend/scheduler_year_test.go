@@ -17,7 +17,8 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // mortal is a storage whose process can die: after so many operations from now
@@ -155,7 +156,7 @@ func (y *fleetYear) create(n int) {
 	f := &fleetTenant{id: tenantN(n), created: y.clock()}
 	data := map[string]any{}
 	if n%10 == 3 {
-		own := store.RotationIntervals[y.random.IntN(3)]
+		own := settings.RotationIntervals[y.random.IntN(3)]
 		f.overrides = append(f.overrides, dated{f.created, own})
 		data["rotation_interval"] = own
 	}
@@ -177,7 +178,7 @@ func (y *fleetYear) damage() {
 		require.NoError(y.t, err)
 		e.Value[len(e.Value)-1] ^= 1
 		require.NoError(y.t, y.disk.Put(ctx, e))
-		y.b.store.Invalidate(ctx, key)
+		y.b.invalidate(ctx, key)
 	}
 }
 
@@ -211,7 +212,7 @@ func (y *fleetYear) happens(day int) {
 		case len(f.paused) == 0 && n == 1:
 			y.setPaused(f, true)
 		case n == 2 && !f.damaged:
-			interval := append(store.RotationIntervals, "")[y.random.IntN(5)]
+			interval := append(settings.RotationIntervals, "")[y.random.IntN(5)]
 			y.must(update, "tenants/"+f.id, map[string]any{"rotation_interval": interval})
 			f.overrides = append(f.overrides, dated{y.clock(), interval})
 		}
@@ -269,14 +270,14 @@ const (
 // many there were.
 func (y *fleetYear) check(f *fleetTenant) int {
 	ctx := context.Background()
-	t, err := y.b.store.Tenant(ctx, f.id)
+	t, err := y.b.tenants.Read(ctx, f.id)
 	require.NoError(y.t, err)
-	rotations, err := y.b.engine.All(ctx, t)
+	rotations, err := y.b.rotations.All(ctx, t)
 	require.NoError(y.t, err)
 	last := f.created
 	for i := len(rotations) - 1; i >= 0; i-- {
 		r := rotations[i]
-		require.Equal(y.t, store.Completed, r.Phase, "tenant %s", f.id)
+		require.Equal(y.t, tenant.Completed, r.Phase, "tenant %s", f.id)
 		require.False(y.t, r.StartedAt.Before(last.Add(y.interval(f, r.StartedAt))), "tenant %s: rotated at %s, too early", f.id, r.StartedAt)
 		require.False(y.t, y.latest(f, last).Before(r.StartedAt), "tenant %s: rotated at %s, too late: %s", f.id, r.StartedAt, y.latest(f, last))
 		require.Equal(y.t, triggerScheduled, r.Trigger)
@@ -291,9 +292,9 @@ func (y *fleetYear) check(f *fleetTenant) int {
 // interval is the interval in force for a tenant at a time.
 func (y *fleetYear) interval(f *fleetTenant, at time.Time) time.Duration {
 	if own := lastOf(f.overrides, at); own != "" {
-		return store.IntervalLength(own)
+		return settings.IntervalLength(own)
 	}
-	return store.IntervalLength(lastOf(y.intervals, at))
+	return settings.IntervalLength(lastOf(y.intervals, at))
 }
 
 func lastOf(changes []dated, at time.Time) (is string) {

@@ -12,19 +12,20 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // fewSeals are the limits of tests: reservations as small as they can be, since
 // each may fail, and the limits of the standard.
-var fewSeals = store.SealLimits{First: 1, Largest: 3, Soft: 1 << 31, Hard: 1 << 32}
+var fewSeals = keystore.SealLimits{First: 1, Largest: 3, Soft: 1 << 31, Hard: 1 << 32}
 
 // limitSeals sets other limits, and has the disk count what is truly sealed.
-func (m *mount) limitSeals(l store.SealLimits) {
+func (m *mount) limitSeals(l keystore.SealLimits) {
 	l.Sealing = func(incarnation, keyID string) { m.disk.Note(incarnation + "/" + keyID) }
-	m.b.store.LimitSeals(l)
+	m.b.keys.LimitSeals(l)
 }
 
 // createAES creates the tenant with keys whose seals are counted.
@@ -52,14 +53,14 @@ func (w *witness) counted() {
 	require.Subset(w.t, counts, w.disk.Keys("seals/"+rec.Incarnation+"/"), "counts of keys that are gone")
 }
 
-func (w *witness) countedVersion(rec *store.Tenant, v keyring.Version) {
+func (w *witness) countedVersion(rec *tenant.Record, v keyring.Version) {
 	w.t.Helper()
 	for _, cached := range []bool{true, false} {
 		disk := w.disk.Clone()
 		if !cached {
 			disk.RestartVault()
 		}
-		fresh := store.New(storage.NewMount(storagetest.Open(disk, 0, storagetest.None)), "")
+		fresh := keystore.NewStore(storage.NewMount(storagetest.Open(disk, 0, storagetest.None)))
 		fresh.LimitSeals(fewSeals)
 		shown, err := fresh.Seals(context.Background(), rec.Owner(), &v, true)
 		require.NoError(w.t, err)

@@ -11,8 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
 )
 
 // The count is of what is truly sealed: of every page that is written, of every
@@ -66,7 +66,7 @@ func wearing(t *testing.T, soft, hard int64, f func(w *witness)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		m := newMount(t)
-		m.limitSeals(store.SealLimits{First: 1, Largest: 1, Soft: soft, Hard: hard})
+		m.limitSeals(keystore.SealLimits{First: 1, Largest: 1, Soft: soft, Hard: hard})
 		slowly(m)
 		w := newWitness(m)
 		w.createAES()
@@ -80,7 +80,7 @@ func (w *witness) reopened(soft, hard int64) *witness {
 	w.t.Helper()
 	w.close()
 	again := w.on(openMount(w.t, w.disk, 0, storagetest.None))
-	again.limitSeals(store.SealLimits{First: 1, Largest: 1, Soft: soft, Hard: hard})
+	again.limitSeals(keystore.SealLimits{First: 1, Largest: 1, Soft: soft, Hard: hard})
 	return again
 }
 
@@ -156,7 +156,7 @@ func TestScheduleReplacesAWornKey(t *testing.T) {
 					w.tick()
 				}
 				require.Len(t, w.rotationsOf(testTenant), 1)
-				require.Empty(t, w.b.store.WornKeys())
+				require.Empty(t, w.b.keys.OverLimit())
 
 				// What a key has sealed is not forgotten by a restart, and it is due as
 				// soon as it seals again.
@@ -261,7 +261,7 @@ func TestRepeatedCancelOntoAKeyThatIsWornSince(t *testing.T) {
 		m.b.workers.pool.request() // hold it
 		id := m.must(update, tenantPath("/dek/rotate"), nil)["rotation_id"].(string)
 		require.Equal(t, "rolling_back", m.must(update, action(id, "cancel"), nil)["status"])
-		m.b.store.LimitSeals(store.SealLimits{First: 1, Largest: 1, Soft: 1, Hard: 1 << 20})
+		m.b.keys.LimitSeals(keystore.SealLimits{First: 1, Largest: 1, Soft: 1, Hard: 1 << 20})
 		for range 3 {
 			w.put("a", "2")
 		}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 )
 
 // The tests of this file show what the tenant's shared lock is for, held from
@@ -133,7 +133,7 @@ func TestStalledSweepBesideADeletion(t *testing.T) {
 func TestStalledSealBesideADestroy(t *testing.T) {
 	for k := 1; ; k++ {
 		m := newMount(t)
-		m.limitSeals(store.SealLimits{First: 1, Largest: 1, Soft: 1 << 20, Hard: 1 << 21})
+		m.limitSeals(keystore.SealLimits{First: 1, Largest: 1, Soft: 1 << 20, Hard: 1 << 21})
 		slowly(m)
 		w := newWitness(m)
 		w.createAES()

@@ -7,7 +7,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // tenantChange is what a write of a tenant names.
@@ -51,7 +51,7 @@ func parseTenantChange(d *framework.FieldData) (c tenantChange, err error) {
 	return c, nil
 }
 
-func (c tenantChange) apply(t *store.Tenant) {
+func (c tenantChange) apply(t *tenant.Record) {
 	if c.displayName != nil {
 		t.DisplayName = *c.displayName
 	}

@@ -148,7 +148,7 @@ func decodeCreation(data any) (i creation.Intent, err error) {
 // resolve finds out, in the background, what became of a creation.
 func (b *backend) resolve(i creation.Intent) {
 	b.workers.untilDone("creation/"+i.Incarnation, func(ctx context.Context) error {
-		return b.creation.Resume(ctx, i)
+		return b.creation.Recover(ctx, i)
 	})
 }
 

@@ -10,7 +10,7 @@
 //  4. the intent is deleted.
 //
 // If it breaks off, the intent leads to the keys that no record knows: see
-// [Engine.Resume].
+// [Engine.Recover].
 package creation
 
 import (
@@ -19,7 +19,8 @@ import (
 	"fmt"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // Intent is what the write-ahead log holds of a creation: immutable, and never
@@ -40,30 +41,33 @@ type Intents interface {
 
 // Engine makes tenants.
 type Engine struct {
-	store   *store.Store
+	keys    *keystore.Store
+	tenants *tenant.Store
 	intents Intents
 }
 
-// NewEngine returns an Engine over s.
-func NewEngine(s *store.Store, intents Intents) *Engine { return &Engine{s, intents} }
+// NewEngine returns an Engine over the stores of one mount.
+func NewEngine(k *keystore.Store, t *tenant.Store, intents Intents) *Engine {
+	return &Engine{k, t, intents}
+}
 
 // Create makes t, which is new and has one version. The caller holds the tenant's
 // lock exclusively and has found no record under it. An intent that is returned,
 // with an error or without, is to be resumed.
-func (e *Engine) Create(ctx context.Context, t *store.Tenant) (*Intent, error) {
+func (e *Engine) Create(ctx context.Context, t *tenant.Record) (*Intent, error) {
 	intent := &Intent{TenantID: t.ID, Incarnation: t.Incarnation}
 	var err error
 	if intent.ID, err = e.intents.Put(ctx, *intent); err != nil {
 		return nil, fmt.Errorf("writing the intent: %w", err)
 	}
-	if err := e.store.CreateKey(ctx, t.Owner().Binding(t.PlacementKeyID, "", keyring.PlacementKey)); err != nil {
+	if err := e.keys.CreateKey(ctx, t.Owner().Binding(t.PlacementKeyID, "", keyring.PlacementKey)); err != nil {
 		return intent, err
 	}
 	v := t.Keys.Active()
-	if err := e.store.CreateKey(ctx, t.Owner().Binding(v.KeyID, v.KeyType, keyring.PageKey)); err != nil {
+	if err := e.keys.CreateKey(ctx, t.Owner().Binding(v.KeyID, v.KeyType, keyring.PageKey)); err != nil {
 		return intent, err
 	}
-	if err := e.store.Commit(ctx, nil, t); err != nil {
+	if err := e.tenants.Commit(ctx, nil, t); err != nil {
 		return intent, err
 	}
 	if e.intents.Delete(ctx, intent.ID) != nil {
@@ -72,7 +76,7 @@ func (e *Engine) Create(ctx context.Context, t *store.Tenant) (*Intent, error) {
 	return nil, nil
 }
 
-// Resume finishes a creation from what its intent says. If the tenant's record is
+// Recover finishes a creation from what its intent says. If the tenant's record is
 // of this incarnation, its keys are in use, and the intent goes. If there is no
 // record, or one of another incarnation, nothing will use the keys: they go, then
 // the intent.
@@ -81,17 +85,17 @@ func (e *Engine) Create(ctx context.Context, t *store.Tenant) (*Intent, error) {
 // need the keys. So before they go the record is put again as it was read, or, if
 // there was none, deleted. All under the tenant's exclusive lock: the intent may
 // belong to a creation that has not yet written the record.
-func (e *Engine) Resume(ctx context.Context, intent Intent) error {
-	defer e.store.Exclusive(intent.TenantID)()
-	t, err := e.store.Tenant(ctx, intent.TenantID)
-	if err != nil && !errors.Is(err, store.ErrTenantNotFound) {
+func (e *Engine) Recover(ctx context.Context, intent Intent) error {
+	defer e.tenants.Exclusive(intent.TenantID)()
+	t, err := e.tenants.Read(ctx, intent.TenantID)
+	if err != nil && !errors.Is(err, tenant.ErrNotFound) {
 		return err
 	}
 	if t == nil || t.Incarnation != intent.Incarnation {
-		if err := e.store.Fence(ctx, t, intent.TenantID); err != nil {
+		if err := e.tenants.Fence(ctx, t, intent.TenantID); err != nil {
 			return err
 		}
-		if err := e.store.DestroyAllKeys(ctx, intent.Incarnation); err != nil {
+		if err := e.keys.DestroyAllKeys(ctx, intent.Incarnation); err != nil {
 			return err
 		}
 	}

@@ -12,9 +12,9 @@
 //     unfinished rotation. This is the commit point.
 //
 // From then on every key that is made is wrapped under the new KEK. A [Run] first
-// waits until what was wrapped before is stored ([store.Store.AwaitWraps]), then
+// waits until what was wrapped before is stored ([tenant.Store.AwaitHolders]), then
 // goes through all tenants, part by part, and moves their keys, each tenant's
-// under its exclusive lock ([store.Store.RewrapKeys]). An entry names its KEK, so
+// under its exclusive lock ([Engine.RewrapKeys]). An entry names its KEK, so
 // there is no cursor, and doing it again does no harm. It goes through them again
 // until there was nothing left to do. Then the older KEKs are destroyed, and last
 // the record says that the rotation has completed.
@@ -23,6 +23,6 @@
 // rotation ends failed, the older KEKs are kept, and the next rotation takes what
 // was left.
 //
-// Whatever dies at whatever moment, the record tells [Engine.Resume] how to go on.
+// Whatever dies at whatever moment, the record tells [Engine.Recover] how to go on.
 // docs/model has a model of this protocol, which a program has searched.
 package kekrotation

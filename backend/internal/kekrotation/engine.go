@@ -10,7 +10,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // RunningError reports that a rotation of the KEK is unfinished: to the one named.
@@ -22,15 +24,19 @@ func (e *RunningError) Error() string {
 
 // Engine rotates the mount's KEK.
 type Engine struct {
-	store *store.Store
-	now   func() time.Time
+	keys    *keystore.Store
+	tenants *tenant.Store
+	now     func() time.Time
 
 	mu   sync.Mutex
 	live *Run // the unfinished rotation, if it is worked on here
 }
 
-// NewEngine returns an Engine over s that takes its time from now.
-func NewEngine(s *store.Store, now func() time.Time) *Engine { return &Engine{store: s, now: now} }
+// NewEngine returns an Engine over the stores of one mount that takes its time
+// from now.
+func NewEngine(k *keystore.Store, t *tenant.Store, now func() time.Time) *Engine {
+	return &Engine{keys: k, tenants: t, now: now}
+}
 
 // Request asks for a rotation of the KEK.
 type Request struct {
@@ -38,15 +44,15 @@ type Request struct {
 	// IdempotencyKey tells a repeated request: it gets the rotation that the first
 	// one started, as long as no other has begun since.
 	IdempotencyKey string
-	InitiatedBy    store.Initiator
+	InitiatedBy    actor.Actor
 }
 
 // Start starts a rotation and returns the record as it is then, and whether it
-// was this request that started it. It fails with [store.ErrNoKEK] or a
+// was this request that started it. It fails with [keystore.ErrNoKEK] or a
 // [RunningError]. If it fails otherwise, the rotation may all the same have
 // started: then Resume finds it.
-func (e *Engine) Start(ctx context.Context, req Request) (r *store.KEKRecord, started bool, err error) {
-	r, err = e.store.SwitchKEK(ctx, func(now *store.KEKRecord) (*store.KEKRotation, error) {
+func (e *Engine) Start(ctx context.Context, req Request) (r *keystore.KEKRecord, started bool, err error) {
+	r, err = e.keys.SwitchKEK(ctx, func(now *keystore.KEKRecord) (*keystore.KEKRotation, error) {
 		if last := now.Rotation; last != nil && last.IdempotencyKey == req.IdempotencyKey {
 			return nil, nil
 		}
@@ -54,19 +60,19 @@ func (e *Engine) Start(ctx context.Context, req Request) (r *store.KEKRecord, st
 			return nil, &RunningError{KEKID: now.KEKID}
 		}
 		started = true
-		return &store.KEKRotation{
-			From: now.KEKID, Phase: store.KEKRewrapping, IdempotencyKey: req.IdempotencyKey,
+		return &keystore.KEKRotation{
+			From: now.KEKID, Phase: keystore.KEKRewrapping, IdempotencyKey: req.IdempotencyKey,
 			Reason: req.Reason, InitiatedBy: req.InitiatedBy, StartedAt: e.now(),
 		}, nil
 	})
 	return r, started && err == nil, err
 }
 
-// Resume returns the run of the unfinished rotation to go on with, nil if there is
+// Recover returns the run of the unfinished rotation to go on with, nil if there is
 // none. It waits for those who hold a tenant's lock.
-func (e *Engine) Resume(ctx context.Context) (*Run, error) {
-	r, err := e.store.KEK(ctx)
-	if errors.Is(err, store.ErrNoKEK) {
+func (e *Engine) Recover(ctx context.Context) (*Run, error) {
+	r, err := e.keys.KEK(ctx)
+	if errors.Is(err, keystore.ErrNoKEK) {
 		return nil, nil
 	}
 	if err != nil {
@@ -79,13 +85,13 @@ func (e *Engine) Resume(ctx context.Context) (*Run, error) {
 	if run := e.running(r.KEKID); run != nil {
 		return run, nil // it met trouble, and goes on where it was
 	}
-	noted, err := e.store.KEKProgress(ctx, r.KEKID)
+	noted, err := e.keys.KEKProgress(ctx, r.KEKID)
 	if err != nil {
 		return nil, err
 	}
 	// Everything wrapped from here on is wrapped under the current KEK, since the
 	// record has been read; what was wrapped before must be there to be listed.
-	e.store.AwaitWraps()
+	e.tenants.AwaitHolders()
 	run := &Run{e: e, kekID: r.KEKID, began: e.now(), shown: noted, noted: e.now()}
 	e.setLive(run)
 	return run, nil
@@ -115,30 +121,30 @@ const (
 	statusFailed     = "failed"
 )
 
-var statusOf = map[store.KEKPhase]string{
-	store.KEKRewrapping: statusInProgress,
-	store.KEKCompleted:  statusCompleted,
-	store.KEKFailed:     statusFailed,
+var statusOf = map[keystore.KEKPhase]string{
+	keystore.KEKRewrapping: statusInProgress,
+	keystore.KEKCompleted:  statusCompleted,
+	keystore.KEKFailed:     statusFailed,
 }
 
 // View is the KEK and its latest rotation as callers see them.
 type View struct {
-	store.KEKRecord
+	keystore.KEKRecord
 	Status string
 	// Older are the KEKs in storage beside the current one.
 	Older    []string
-	Progress store.KEKProgress
-	Failures []store.KeyFailure
+	Progress keystore.KEKProgress
+	Failures []keystore.KeyFailure
 }
 
-// View describes the KEK as it stands. It fails with [store.ErrNoKEK].
+// View describes the KEK as it stands. It fails with [keystore.ErrNoKEK].
 func (e *Engine) View(ctx context.Context) (View, error) {
-	r, err := e.store.KEK(ctx)
+	r, err := e.keys.KEK(ctx)
 	if err != nil {
 		return View{}, err
 	}
 	v := View{KEKRecord: *r, Status: statusNone}
-	stored, err := e.store.StoredKEKs(ctx)
+	stored, err := e.keys.StoredKEKs(ctx)
 	if err != nil {
 		return View{}, err
 	}
@@ -152,7 +158,7 @@ func (e *Engine) View(ctx context.Context) (View, error) {
 	}
 	v.Status = statusOf[r.Rotation.Phase]
 	if !r.Rotation.Unfinished() {
-		v.Progress = store.KEKProgress{
+		v.Progress = keystore.KEKProgress{
 			Tenants: r.Rotation.Tenants, Keys: r.Rotation.Keys, Failed: r.Rotation.Failed, Percent: 100, At: r.Rotation.EndedAt,
 		}
 		v.Failures = r.Rotation.Failures
@@ -169,7 +175,7 @@ func (e *Engine) viewUnfinished(ctx context.Context, v *View) (err error) {
 		v.Progress, v.Failures = run.progress(), run.failures()
 		return nil
 	}
-	v.Progress, err = e.store.KEKProgress(ctx, v.KEKID)
+	v.Progress, err = e.keys.KEKProgress(ctx, v.KEKID)
 	if v.Progress.At.IsZero() {
 		v.Progress.At = v.Rotation.StartedAt
 	}

@@ -11,7 +11,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // maxFailures is how many failures a rotation lists.
@@ -36,14 +37,14 @@ type Run struct {
 	shard  int   // where the pass is
 	pass   tally // what it has found before that
 	part   tally // what it finds there
-	shown  store.KEKProgress
+	shown  keystore.KEKProgress
 	noted  time.Time
 }
 
 // tally is what was found and done.
 type tally struct {
 	tenants, keys, changed, failed, unsettled int
-	failures                                  []store.KeyFailure // the first
+	failures                                  []keystore.KeyFailure // the first
 }
 
 func (t *tally) add(u tally) {
@@ -66,16 +67,16 @@ func (r *Run) Tenants(ctx context.Context) (ids []string, more bool, err error) 
 	shard := r.shard
 	r.part = tally{}
 	r.mu.Unlock()
-	if shard == store.TenantShards {
+	if shard == tenant.Shards {
 		return nil, false, nil
 	}
-	ids, err = r.e.store.TenantsInShard(ctx, shard)
+	ids, err = r.e.tenants.InShard(ctx, shard)
 	return ids, true, err
 }
 
 // Rewrap moves the keys of one tenant.
 func (r *Run) Rewrap(ctx context.Context, tenantID string) error {
-	did, err := r.e.store.RewrapKeys(ctx, tenantID, r.kekID)
+	did, err := r.e.RewrapKeys(ctx, tenantID, r.kekID)
 	if err != nil {
 		return err
 	}
@@ -100,7 +101,7 @@ func (r *Run) Next() {
 
 // Finish is called after the last part. If the pass has changed anything there is
 // to be another, and ended is nil: what the last one has seen is what counts.
-func (r *Run) Finish(ctx context.Context) (ended *store.KEKRotation, err error) {
+func (r *Run) Finish(ctx context.Context) (ended *keystore.KEKRotation, err error) {
 	found := r.found()
 	if found.changed > 0 {
 		r.again()
@@ -110,10 +111,10 @@ func (r *Run) Finish(ctx context.Context) (ended *store.KEKRotation, err error) 
 		r.again()
 		return nil, errUnsettled
 	}
-	ended, err = r.e.store.EndKEKRotation(ctx, r.kekID, func(k *store.KEKRotation) {
-		k.Phase, k.EndedAt = store.KEKCompleted, r.e.now()
+	ended, err = r.e.keys.EndKEKRotation(ctx, r.kekID, func(k *keystore.KEKRotation) {
+		k.Phase, k.EndedAt = keystore.KEKCompleted, r.e.now()
 		if found.failed > 0 {
-			k.Phase = store.KEKFailed
+			k.Phase = keystore.KEKFailed
 		}
 		k.Tenants, k.Keys, k.Failed, k.Failures = found.tenants, found.keys, found.failed, found.failures
 	})
@@ -138,11 +139,11 @@ func (r *Run) again() {
 
 // Overtaken reports whether err says that the record is not what the run works
 // for any more; then Resume tells what there is to do.
-func Overtaken(err error) bool { return errors.Is(err, store.ErrKEKChanged) }
+func Overtaken(err error) bool { return errors.Is(err, keystore.ErrKEKChanged) }
 
 // progress is how far the rotation is. It never goes back, though a pass over all
 // tenants begins anew.
-func (r *Run) progress() store.KEKProgress {
+func (r *Run) progress() keystore.KEKProgress {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.pass
@@ -150,9 +151,9 @@ func (r *Run) progress() store.KEKProgress {
 	percent := 100.0
 	if r.passes == 0 {
 		// Tenants are spread evenly over the parts, so nobody needs to count them.
-		percent = math.Floor(float64(r.shard)/store.TenantShards*1000) / 10
+		percent = math.Floor(float64(r.shard)/tenant.Shards*1000) / 10
 	}
-	r.shown = store.KEKProgress{
+	r.shown = keystore.KEKProgress{
 		KEKID:   r.kekID,
 		Tenants: max(r.shown.Tenants, now.tenants),
 		Keys:    max(r.shown.Keys, now.keys),
@@ -163,7 +164,7 @@ func (r *Run) progress() store.KEKProgress {
 	return r.shown
 }
 
-func (r *Run) failures() []store.KeyFailure {
+func (r *Run) failures() []keystore.KeyFailure {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.pass
@@ -184,5 +185,5 @@ func (r *Run) NoteProgress(ctx context.Context) error {
 	if !due {
 		return nil
 	}
-	return r.e.store.PutKEKProgress(ctx, r.progress())
+	return r.e.keys.PutKEKProgress(ctx, r.progress())
 }

@@ -10,7 +10,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 const (
@@ -26,17 +27,17 @@ const maxFailures = 100
 
 // backOff puts the next rotation off if this one did not complete, so that the
 // schedule does not start it again at once, unless one was asked for meanwhile.
-func (r *Run) backOff(ctx context.Context, next *store.Tenant) error {
-	failed, asked := next.Last.Phase == store.Failed, !next.RotateAfter.IsZero()
+func (r *Run) backOff(ctx context.Context, next *tenant.Record) error {
+	failed, asked := next.Last.Phase == tenant.Failed, !next.RotateAfter.IsZero()
 	if failed && !asked {
 		next.FailedInARow++
 	} else {
 		next.FailedInARow = 0
 	}
-	if next.Last.Phase == store.Completed || asked {
+	if next.Last.Phase == tenant.Completed || asked {
 		return nil
 	}
-	settings, err := r.e.store.RotationSettings(ctx)
+	settings, err := r.e.settings.Rotation(ctx)
 	if err != nil {
 		return err
 	}
@@ -53,21 +54,21 @@ func (r *Run) backOff(ctx context.Context, next *store.Tenant) error {
 
 // account settles the figures: what is no longer on other versions has been
 // rotated, whoever moved or deleted it.
-func (r *Run) account(ctx context.Context, t *store.Tenant, ended *store.Rotation) error {
+func (r *Run) account(ctx context.Context, t *tenant.Record, ended *tenant.Rotation) error {
 	switch ended.Phase {
-	case store.Completed:
+	case tenant.Completed:
 		ended.Rotated = ended.ToRotate
-	case store.RolledBack:
-		ended.Rotated = store.Counts{}
+	case tenant.RolledBack:
+		ended.Rotated = item.Counts{}
 	default:
-		usage, err := r.e.store.Usage(ctx, t)
+		usage, err := r.e.items.Usage(ctx, t)
 		if err != nil {
 			return err
 		}
-		ended.Rotated = rotatedBy(usage, ended, r.phase == store.RollingBack)
+		ended.Rotated = rotatedBy(usage, ended, r.phase == tenant.RollingBack)
 	}
 	ended.Failed = r.failed
-	ended.Failures = slices.SortedFunc(maps.Values(r.failures), func(a, b store.Failure) int {
+	ended.Failures = slices.SortedFunc(maps.Values(r.failures), func(a, b tenant.Failure) int {
 		return cmp.Compare(a.Page, b.Page)
 	})
 	ended.Failures = ended.Failures[:min(len(ended.Failures), maxFailures)]

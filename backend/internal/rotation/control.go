@@ -9,7 +9,8 @@ import (
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // StateError reports an action that a rotation's state does not allow.
@@ -31,9 +32,9 @@ const (
 // Do carries out an action and returns the rotation as it is then, and its
 // intent, which is to be carried out. An action that holds already changes
 // nothing and is no error. It fails with [ErrNotFound] or a [StateError].
-func (e *Engine) Do(ctx context.Context, tenantID, rotationID string, a Action) (*store.Rotation, *Intent, error) {
-	defer e.store.Exclusive(tenantID)()
-	t, err := e.store.ActiveTenant(ctx, tenantID)
+func (e *Engine) Do(ctx context.Context, tenantID, rotationID string, a Action) (*tenant.Rotation, *Intent, error) {
+	defer e.tenants.Exclusive(tenantID)()
+	t, err := e.tenants.Active(ctx, tenantID)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -49,7 +50,7 @@ func (e *Engine) Do(ctx context.Context, tenantID, rotationID string, a Action) 
 	if t.Rotation == nil || t.Rotation.ID != rotationID {
 		return nil, nil, &StateError{fmt.Sprintf("rotation %s has ended: it is %s", rotationID, statusOf[r.Phase])}
 	}
-	if a == Cancel && t.Rotation.Phase == store.Sweeping {
+	if a == Cancel && t.Rotation.Phase == tenant.Sweeping {
 		if err := e.mayGoBack(ctx, t); err != nil {
 			return nil, nil, err
 		}
@@ -60,7 +61,7 @@ func (e *Engine) Do(ctx context.Context, tenantID, rotationID string, a Action) 
 	}
 	if changed {
 		next.Rotation.UpdatedAt = e.now()
-		if err := e.store.Commit(ctx, t, next); err != nil {
+		if err := e.tenants.Commit(ctx, t, next); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -69,11 +70,11 @@ func (e *Engine) Do(ctx context.Context, tenantID, rotationID string, a Action) 
 
 // change makes the change that an action is in the record of an unfinished
 // rotation; changed is false if it holds already.
-func (e *Engine) change(next *store.Tenant, a Action) (changed bool, err error) {
+func (e *Engine) change(next *tenant.Record, a Action) (changed bool, err error) {
 	r := next.Rotation
 	switch a {
 	case Pause:
-		if r.Phase == store.Retiring {
+		if r.Phase == tenant.Retiring {
 			return false, retiring(r)
 		}
 		changed = !r.Paused
@@ -83,13 +84,13 @@ func (e *Engine) change(next *store.Tenant, a Action) (changed bool, err error) 
 		r.Paused = false
 	case Cancel:
 		switch r.Phase {
-		case store.Retiring:
+		case tenant.Retiring:
 			return false, retiring(r)
-		case store.RollingBack:
+		case tenant.RollingBack:
 			return false, nil
 		}
 		next.Keys.Reactivate(r.From, e.now())
-		r.Phase, r.Paused = store.RollingBack, false
+		r.Phase, r.Paused = tenant.RollingBack, false
 		// What the old version seals from now on must open.
 		next.MinDecryptionVersion = min(next.MinDecryptionVersion, r.From)
 		changed = true
@@ -102,12 +103,12 @@ func (e *Engine) change(next *store.Tenant, a Action) (changed bool, err error) 
 // mayGoBack makes sure that the version that a cancel would make the active one
 // has its key, which may have been destroyed by force before the rotation was
 // retried, and that the key may go on sealing.
-func (e *Engine) mayGoBack(ctx context.Context, t *store.Tenant) error {
+func (e *Engine) mayGoBack(ctx context.Context, t *tenant.Record) error {
 	from, err := t.Keys.Usable(t.Rotation.From)
 	if err == nil {
-		err = e.store.CheckPageKey(ctx, t.Owner(), from)
+		err = e.keys.CheckPageKey(ctx, t.Owner(), from)
 	}
-	if store.KeyGone(err) {
+	if keystore.IsGone(err) {
 		return &StateError{fmt.Sprintf("rotation %s cannot be rolled back: the key of version %d is gone", t.Rotation.ID, t.Rotation.From)}
 	}
 	if err != nil {
@@ -118,26 +119,26 @@ func (e *Engine) mayGoBack(ctx context.Context, t *store.Tenant) error {
 
 // mustNotBeWorn makes sure that the version that pages are to be sealed under
 // has room for it: the rotation could neither end nor make way for another.
-func (e *Engine) mustNotBeWorn(ctx context.Context, t *store.Tenant, r *store.Rotation, v *keyring.Version) error {
-	worn, err := e.store.Worn(ctx, t.Owner(), v)
+func (e *Engine) mustNotBeWorn(ctx context.Context, t *tenant.Record, r *tenant.Rotation, v *keyring.Version) error {
+	worn, err := e.keys.IsOverLimit(ctx, t.Owner(), v)
 	if err == nil && worn {
 		err = &StateError{fmt.Sprintf("rotation %s cannot move pages to version %d: its key nears the %d messages that aes256-gcm allows",
-			r.ID, v.Number, e.store.SealLimit())}
+			r.ID, v.Number, e.keys.SealLimit())}
 	}
 	return err
 }
 
-func retiring(r *store.Rotation) error {
+func retiring(r *tenant.Rotation) error {
 	return &StateError{fmt.Sprintf("rotation %s is about to end: the old key is being retired", r.ID)}
 }
 
 // retry lets the latest rotation, which failed, go on: in the direction in which
 // it went. The intent is written first, as for a start.
-func (e *Engine) retry(ctx context.Context, t, next *store.Tenant, r *store.Rotation) (*store.Rotation, *Intent, error) {
+func (e *Engine) retry(ctx context.Context, t, next *tenant.Record, r *tenant.Rotation) (*tenant.Rotation, *Intent, error) {
 	if t.Rotation != nil && t.Rotation.ID == r.ID && r.Retries > 0 {
 		return r, intentOf(t), nil // it is being retried
 	}
-	if t.Rotation != nil || t.Last == nil || t.Last.ID != r.ID || r.Phase != store.Failed {
+	if t.Rotation != nil || t.Last == nil || t.Last.ID != r.ID || r.Phase != tenant.Failed {
 		return nil, nil, &StateError{fmt.Sprintf("rotation %s is %s: only the latest rotation can be retried, and only if it failed",
 			r.ID, statusOf[r.Phase])}
 	}
@@ -145,9 +146,9 @@ func (e *Engine) retry(ctx context.Context, t, next *store.Tenant, r *store.Rota
 		return nil, nil, err
 	}
 	again := *r
-	again.Phase = store.Sweeping
+	again.Phase = tenant.Sweeping
 	if next.Keys.Active().Number == r.From {
-		again.Phase = store.RollingBack
+		again.Phase = tenant.RollingBack
 	}
 	again.Retries++
 	again.UpdatedAt = e.now()
@@ -161,7 +162,7 @@ func (e *Engine) retry(ctx context.Context, t, next *store.Tenant, r *store.Rota
 		return nil, nil, fmt.Errorf("writing the intent: %w", err)
 	}
 	intent.ID, again.IntentID = id, id
-	if err := e.store.Commit(ctx, t, next); err != nil {
+	if err := e.tenants.Commit(ctx, t, next); err != nil {
 		return nil, nil, err
 	}
 	return next.Rotation, intent, nil
@@ -170,20 +171,20 @@ func (e *Engine) retry(ctx context.Context, t, next *store.Tenant, r *store.Rota
 // TryAgain lets the latest rotation of a tenant, if it failed, go on, for the
 // schedule: a page that does not open must not cost a version at each try. It
 // fails with [ErrUnwanted] if wanted, asked under the tenant's lock, says no.
-func (e *Engine) TryAgain(ctx context.Context, tenantID string, wanted func(*store.Tenant) bool) (*store.Rotation, *Intent, error) {
-	defer e.store.Exclusive(tenantID)()
-	t, err := e.store.ActiveTenant(ctx, tenantID)
+func (e *Engine) TryAgain(ctx context.Context, tenantID string, wanted func(*tenant.Record) bool) (*tenant.Rotation, *Intent, error) {
+	defer e.tenants.Exclusive(tenantID)()
+	t, err := e.tenants.Active(ctx, tenantID)
 	if err != nil {
 		return nil, nil, err
 	}
-	if t.Rotation != nil || t.Last == nil || t.Last.Phase != store.Failed || !wanted(t) {
+	if t.Rotation != nil || t.Last == nil || t.Last.Phase != tenant.Failed || !wanted(t) {
 		return nil, nil, ErrUnwanted
 	}
 	return e.retry(ctx, t, t.Clone(), t.Last)
 }
 
 // intentOf is the intent of t's unfinished rotation.
-func intentOf(t *store.Tenant) *Intent {
+func intentOf(t *tenant.Record) *Intent {
 	r := t.Rotation
 	return &Intent{ID: r.IntentID, TenantID: t.ID, Incarnation: t.Incarnation, RotationID: r.ID, KeyID: r.ToKeyID}
 }

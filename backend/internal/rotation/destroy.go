@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // DestroyVersion destroys the keys of one deactivated version, any, not only the
@@ -23,19 +25,19 @@ import (
 // A version that is destroyed already stays as it is, and is no error; did then
 // is false.
 func (e *Engine) DestroyVersion(ctx context.Context, tenantID string, version int, force bool) (v keyring.Version, did bool, err error) {
-	t, err := e.store.ActiveTenant(ctx, tenantID)
+	t, err := e.tenants.Active(ctx, tenantID)
 	if err != nil {
 		return v, false, err
 	}
 	// Reading every page takes its time: before the lock. Under it only pages
 	// that came since are read.
-	scan := store.NewScan(e.store, t)
+	scan := itemstore.NewScan(e.items, t)
 	v, err = e.mayDestroy(ctx, t, version, scan, force)
 	if err != nil || v.State == keyring.Destroyed {
 		return v, false, err
 	}
-	defer e.store.Exclusive(tenantID)()
-	t, err = e.store.ActiveTenant(ctx, tenantID)
+	defer e.tenants.Exclusive(tenantID)()
+	t, err = e.tenants.Active(ctx, tenantID)
 	if err != nil {
 		return v, false, err
 	}
@@ -51,7 +53,7 @@ func (e *Engine) DestroyVersion(ctx context.Context, tenantID string, version in
 }
 
 // mayDestroy returns the version if its keys may be destroyed, or are.
-func (e *Engine) mayDestroy(ctx context.Context, t *store.Tenant, version int, scan *store.Scan, force bool) (keyring.Version, error) {
+func (e *Engine) mayDestroy(ctx context.Context, t *tenant.Record, version int, scan *itemstore.Scan, force bool) (keyring.Version, error) {
 	found := t.Keys.Find(version)
 	if found == nil {
 		return keyring.Version{}, keyring.ErrNoVersion
@@ -74,17 +76,17 @@ func (e *Engine) mayDestroy(ctx context.Context, t *store.Tenant, version int, s
 }
 
 // mustBeUnused fails with a [StateError] that says what depends on a version.
-func (e *Engine) mustBeUnused(ctx context.Context, t *store.Tenant, v keyring.Version, scan *store.Scan) error {
+func (e *Engine) mustBeUnused(ctx context.Context, t *tenant.Record, v keyring.Version, scan *itemstore.Scan) error {
 	var uses []string
 	switch err := scan.Run(ctx); {
-	case errors.Is(err, store.ErrPageDamaged):
+	case errors.Is(err, page.ErrDamaged):
 		uses = append(uses, "a page that cannot be read may be on it")
 	case err != nil:
 		return err
 	case scan.Pages(v.Number) > 0:
 		uses = append(uses, fmt.Sprintf("pages of items are on it (%d)", scan.Pages(v.Number)))
 	}
-	external, err := e.store.ExternalUse(ctx, t.Owner())
+	external, err := e.keys.ExternalUse(ctx, t.Owner())
 	if err != nil {
 		return err
 	}
@@ -101,18 +103,18 @@ func (e *Engine) mustBeUnused(ctx context.Context, t *store.Tenant, v keyring.Ve
 // destroyVersion deletes the key entries and then says so in the record. If it
 // fails between, some keys are gone and the record does not yet say it: to
 // repeat it finishes it, and so does the end of the next rotation.
-func (e *Engine) destroyVersion(ctx context.Context, t *store.Tenant, v keyring.Version) (keyring.Version, error) {
-	if err := e.store.DestroyExternalKey(ctx, t.Incarnation, v.KeyID); err != nil {
+func (e *Engine) destroyVersion(ctx context.Context, t *tenant.Record, v keyring.Version) (keyring.Version, error) {
+	if err := e.keys.DestroyExternalKey(ctx, t.Incarnation, v.KeyID); err != nil {
 		return v, err
 	}
-	if err := e.store.DestroyKey(ctx, t.Incarnation, v.KeyID); err != nil {
+	if err := e.keys.DestroyKey(ctx, t.Incarnation, v.KeyID); err != nil {
 		return v, err
 	}
-	if err := e.store.ForgetSeals(ctx, t.Incarnation, v); err != nil {
+	if err := e.keys.ForgetSeals(ctx, t.Incarnation, v); err != nil {
 		return v, err
 	}
 	next, now := t.Clone(), e.now()
 	next.Keys.Destroy(v.Number, now)
 	v.State, v.DestroyedAt = keyring.Destroyed, now // the ring may have forgotten it by now
-	return v, e.store.Commit(ctx, t, next)
+	return v, e.tenants.Commit(ctx, t, next)
 }

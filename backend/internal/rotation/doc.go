@@ -29,6 +29,6 @@
 // header says: a forward write that failed may have taken effect unseen, and
 // the new key is about to go.
 //
-// Whatever dies at whatever moment, [Engine.Resume] knows from the intent and
+// Whatever dies at whatever moment, [Engine.Recover] knows from the intent and
 // the tenant's record alone how to go on: see there.
 package rotation

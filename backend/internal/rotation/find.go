@@ -9,12 +9,12 @@ import (
 	"fmt"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // repeated returns the rotation that an earlier request with the same
 // idempotency key started, or nil.
-func (e *Engine) repeated(ctx context.Context, t *store.Tenant, req *Request) (*store.Rotation, error) {
+func (e *Engine) repeated(ctx context.Context, t *tenant.Record, req *Request) (*tenant.Rotation, error) {
 	key := req.IdempotencyKey
 	if key == "" {
 		return nil, nil
@@ -35,7 +35,7 @@ func (e *Engine) repeated(ctx context.Context, t *store.Tenant, req *Request) (*
 }
 
 // Find returns a rotation of t by its ID. It fails with [ErrNotFound].
-func (e *Engine) Find(ctx context.Context, t *store.Tenant, rotationID string) (*store.Rotation, error) {
+func (e *Engine) Find(ctx context.Context, t *tenant.Record, rotationID string) (*tenant.Rotation, error) {
 	v := t.Keys.Match(func(v *keyring.Version) bool { return v.RotationID == rotationID })
 	if v == nil {
 		return nil, ErrNotFound
@@ -43,13 +43,13 @@ func (e *Engine) Find(ctx context.Context, t *store.Tenant, rotationID string) (
 	return e.find(ctx, t, v)
 }
 
-func (e *Engine) find(ctx context.Context, t *store.Tenant, v *keyring.Version) (*store.Rotation, error) {
-	for _, r := range []*store.Rotation{t.Rotation, t.Last} {
+func (e *Engine) find(ctx context.Context, t *tenant.Record, v *keyring.Version) (*tenant.Rotation, error) {
+	for _, r := range []*tenant.Rotation{t.Rotation, t.Last} {
 		if r != nil && r.To == v.Number {
 			return r, nil
 		}
 	}
-	r, err := e.store.History(ctx, t, v.Number)
+	r, err := e.tenants.History(ctx, t, v.Number)
 	if err != nil {
 		return nil, err
 	}
@@ -60,13 +60,13 @@ func (e *Engine) find(ctx context.Context, t *store.Tenant, v *keyring.Version) 
 }
 
 // All returns the rotations of t that are known, newest first.
-func (e *Engine) All(ctx context.Context, t *store.Tenant) ([]*store.Rotation, error) {
-	filed, err := e.store.AllHistory(ctx, t)
+func (e *Engine) All(ctx context.Context, t *tenant.Record) ([]*tenant.Rotation, error) {
+	filed, err := e.tenants.AllHistory(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	var all []*store.Rotation
-	for _, r := range []*store.Rotation{t.Rotation, t.Last} {
+	var all []*tenant.Rotation
+	for _, r := range []*tenant.Rotation{t.Rotation, t.Last} {
 		if r != nil {
 			all = append(all, r)
 		}

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // Finish ends the rotation if under the tenant's exclusive lock a List shows no
@@ -18,12 +18,12 @@ import (
 // Key entries go first and the record says so afterwards: if the process dies
 // between, Resume does both again.
 func (r *Run) Finish(ctx context.Context) (done bool, err error) {
-	defer r.e.store.Exclusive(r.intent.TenantID)()
+	defer r.e.tenants.Exclusive(r.intent.TenantID)()
 	t, err := r.tenant(ctx)
 	if err != nil {
 		return false, err
 	}
-	config, err := r.e.store.Config(ctx)
+	config, err := r.e.settings.Config(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -33,8 +33,8 @@ func (r *Run) Finish(ctx context.Context) (done bool, err error) {
 	}
 	switch {
 	case len(r.failures) > 0:
-		err = r.end(ctx, t, t.Clone(), store.Failed)
-	case r.phase == store.RollingBack:
+		err = r.end(ctx, t, t.Clone(), tenant.Failed)
+	case r.phase == tenant.RollingBack:
 		err = r.rollBack(ctx, t)
 	default:
 		err = r.retire(ctx, t, config.RetiredKeyRetention)
@@ -46,14 +46,14 @@ func (r *Run) Finish(ctx context.Context) (done bool, err error) {
 // kept for a while, settles when they go. Before a key is destroyed one Put says
 // that the rotation cannot be cancelled any more. If none is, the Put that ends
 // the rotation says so as well: until then a cancel finds everything it needs.
-func (r *Run) retire(ctx context.Context, t *store.Tenant, retention time.Duration) error {
-	if retention == 0 && t.Rotation.Phase != store.Retiring {
+func (r *Run) retire(ctx context.Context, t *tenant.Record, retention time.Duration) error {
+	if retention == 0 && t.Rotation.Phase != tenant.Retiring {
 		next := t.Clone()
-		next.Rotation.Phase = store.Retiring
-		if err := r.e.store.Commit(ctx, t, next); err != nil {
+		next.Rotation.Phase = tenant.Retiring
+		if err := r.e.tenants.Commit(ctx, t, next); err != nil {
 			return err
 		}
-		r.phase, t = store.Retiring, next
+		r.phase, t = tenant.Retiring, next
 	}
 	// Every page is on the target version, so this holds for all other keys:
 	// those too that earlier rotations kept because a page did not open.
@@ -70,7 +70,7 @@ func (r *Run) retire(ctx context.Context, t *store.Tenant, retention time.Durati
 			return err
 		}
 	}
-	return r.end(ctx, t, next, store.Completed)
+	return r.end(ctx, t, next, tenant.Completed)
 }
 
 // keep settles when the page key of a version is to be destroyed, unless that
@@ -82,20 +82,20 @@ func (r *Run) keep(v *keyring.Version, retention time.Duration) {
 }
 
 // rollBack destroys the new key, which no page is on any more.
-func (r *Run) rollBack(ctx context.Context, t *store.Tenant) error {
+func (r *Run) rollBack(ctx context.Context, t *tenant.Record) error {
 	next := t.Clone()
 	if v := next.Keys.Find(next.Rotation.To); v != nil && v.State != keyring.Destroyed {
 		if err := r.e.destroy(ctx, next, *v); err != nil {
 			return err
 		}
 	}
-	return r.end(ctx, t, next, store.RolledBack)
+	return r.end(ctx, t, next, tenant.RolledBack)
 }
 
 // end stores that the rotation is over, then its history, then deletes its
 // progress and its intent. All under the exclusive lock, so that who reads that
 // a rotation is over finds nothing of it unfinished.
-func (r *Run) end(ctx context.Context, t, next *store.Tenant, how store.Phase) error {
+func (r *Run) end(ctx context.Context, t, next *tenant.Record, how tenant.Phase) error {
 	if err := r.filePrevious(ctx, t); err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (r *Run) end(ctx context.Context, t, next *store.Tenant, how store.Phase) e
 	if err := r.backOff(ctx, next); err != nil {
 		return err
 	}
-	if err := r.e.store.Commit(ctx, t, next); err != nil {
+	if err := r.e.tenants.Commit(ctx, t, next); err != nil {
 		return err
 	}
 	r.e.ended(r, &ended)
@@ -119,7 +119,7 @@ func (r *Run) end(ctx context.Context, t, next *store.Tenant, how store.Phase) e
 	r.mu.Unlock()
 	// A run before this one may have noted something, if there was time for it.
 	if r.noted.After(r.began) || r.began.Sub(ended.StartedAt) >= noteEvery {
-		if err := r.e.store.DeleteProgress(ctx, next); err != nil {
+		if err := r.e.tenants.DeleteProgress(ctx, next.Incarnation); err != nil {
 			return err
 		}
 	}
@@ -128,13 +128,13 @@ func (r *Run) end(ctx context.Context, t, next *store.Tenant, how store.Phase) e
 
 // filePrevious makes sure that the rotation that ended before this one is in
 // the history, since the record is about to forget it.
-func (r *Run) filePrevious(ctx context.Context, t *store.Tenant) error {
+func (r *Run) filePrevious(ctx context.Context, t *tenant.Record) error {
 	if t.Last == nil {
 		return nil
 	}
-	filed, err := r.e.store.History(ctx, t, t.Last.To)
+	filed, err := r.e.tenants.History(ctx, t, t.Last.To)
 	if err != nil || filed != nil && filed.EndedAt.Equal(t.Last.EndedAt) {
 		return err
 	}
-	return r.e.store.PutHistory(ctx, t, t.Last)
+	return r.e.tenants.PutHistory(ctx, t, t.Last)
 }

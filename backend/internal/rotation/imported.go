@@ -7,14 +7,14 @@ import (
 	"context"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // recognize settles the fingerprint of the key that a request brings along. It
 // depends on the tenant's incarnation, so on the record that was just read.
-func (e *Engine) recognize(ctx context.Context, t *store.Tenant, req *Request) (err error) {
+func (e *Engine) recognize(ctx context.Context, t *tenant.Record, req *Request) (err error) {
 	if req.Material != nil {
-		req.fingerprint, err = e.store.Fingerprint(ctx, t, req.Material)
+		req.fingerprint, err = e.items.Fingerprint(ctx, t, req.Material)
 	}
 	return err
 }
@@ -22,7 +22,7 @@ func (e *Engine) recognize(ctx context.Context, t *store.Tenant, req *Request) (
 // mustBeNew fails with a [KnownKeyError] for an imported key that a version of t
 // has or had. To go back to it would be no rotation, and an AES-GCM key would
 // begin to count its messages anew.
-func mustBeNew(t *store.Tenant, fingerprint string) error {
+func mustBeNew(t *tenant.Record, fingerprint string) error {
 	if fingerprint == "" {
 		return nil
 	}
@@ -35,11 +35,11 @@ func mustBeNew(t *store.Tenant, fingerprint string) error {
 
 // writeKey stores the page key of the version that is about to be the active
 // one: material if it is given, else a random key.
-func (e *Engine) writeKey(ctx context.Context, next *store.Tenant, material []byte) error {
+func (e *Engine) writeKey(ctx context.Context, next *tenant.Record, material []byte) error {
 	v := next.Keys.Active()
 	b := next.Owner().Binding(v.KeyID, v.KeyType, keyring.PageKey)
 	if material != nil {
-		return e.store.ImportKey(ctx, b, material)
+		return e.keys.ImportKey(ctx, b, material)
 	}
-	return e.store.CreateKey(ctx, b)
+	return e.keys.CreateKey(ctx, b)
 }

@@ -8,10 +8,10 @@ import (
 	"errors"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// Resume finds out from an intent what is to be done: it returns the run to go
+// Recover finds out from an intent what is to be done: it returns the run to go
 // on with, or nil once there is nothing left to do. The tenant's record alone
 // decides:
 //
@@ -27,11 +27,11 @@ import (
 //
 // All under the tenant's exclusive lock: the intent may belong to a start that
 // has not yet written the record.
-func (e *Engine) Resume(ctx context.Context, intent Intent) (*Run, error) {
-	defer e.store.Exclusive(intent.TenantID)()
+func (e *Engine) Recover(ctx context.Context, intent Intent) (*Run, error) {
+	defer e.tenants.Exclusive(intent.TenantID)()
 	e.forget(intent.RotationID)
-	t, err := e.store.Tenant(ctx, intent.TenantID)
-	if err != nil && !errors.Is(err, store.ErrTenantNotFound) {
+	t, err := e.tenants.Read(ctx, intent.TenantID)
+	if err != nil && !errors.Is(err, tenant.ErrNotFound) {
 		return nil, err
 	}
 	if t != nil && t.Incarnation == intent.Incarnation {
@@ -42,27 +42,27 @@ func (e *Engine) Resume(ctx context.Context, intent Intent) (*Run, error) {
 			return e.newRun(t, intent), nil
 		}
 		if t.Keys.Match(func(v *keyring.Version) bool { return v.KeyID == intent.KeyID }) != nil {
-			if err := e.store.Fence(ctx, t, intent.TenantID); err != nil {
+			if err := e.tenants.Fence(ctx, t, intent.TenantID); err != nil {
 				return nil, err
 			}
 			if t.Rotation == nil {
-				if err := e.store.DeleteProgress(ctx, t); err != nil {
+				if err := e.tenants.DeleteProgress(ctx, t.Incarnation); err != nil {
 					return nil, err
 				}
 			}
 			return nil, e.close(ctx, t, intent)
 		}
 	}
-	if err := e.store.Fence(ctx, t, intent.TenantID); err != nil {
+	if err := e.tenants.Fence(ctx, t, intent.TenantID); err != nil {
 		return nil, err
 	}
 	return nil, e.undo(ctx, intent)
 }
 
 // close files the history of an ended rotation and deletes its intent.
-func (e *Engine) close(ctx context.Context, t *store.Tenant, intent Intent) error {
-	if t.State != store.TenantShredding && t.Last != nil && t.Last.ID == intent.RotationID {
-		if err := e.store.PutHistory(ctx, t, t.Last); err != nil {
+func (e *Engine) close(ctx context.Context, t *tenant.Record, intent Intent) error {
+	if t.State != tenant.Shredding && t.Last != nil && t.Last.ID == intent.RotationID {
+		if err := e.tenants.PutHistory(ctx, t, t.Last); err != nil {
 			return err
 		}
 	}
@@ -71,7 +71,7 @@ func (e *Engine) close(ctx context.Context, t *store.Tenant, intent Intent) erro
 
 // undo removes what a start that was never committed has left.
 func (e *Engine) undo(ctx context.Context, intent Intent) error {
-	if err := e.store.DestroyKey(ctx, intent.Incarnation, intent.KeyID); err != nil {
+	if err := e.keys.DestroyKey(ctx, intent.Incarnation, intent.KeyID); err != nil {
 		return err
 	}
 	return e.intents.Delete(ctx, intent.ID)

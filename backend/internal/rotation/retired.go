@@ -7,34 +7,36 @@ import (
 	"context"
 	"errors"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // DestroyRetired destroys the page keys of t whose time has come, once a scan
 // shows that no page is on them, and returns how many. A key that a page is on
 // after all is kept, and looked at again a day later.
 func (e *Engine) DestroyRetired(ctx context.Context, tenantID string) (int, error) {
-	t, err := e.store.Tenant(ctx, tenantID)
+	t, err := e.tenants.Read(ctx, tenantID)
 	if err != nil {
 		return 0, err
 	}
 	// Reading every page takes its time: before the lock. Under it only pages
 	// that came since are read.
-	scan := store.NewScan(e.store, t)
+	scan := itemstore.NewScan(e.items, t)
 	err = scan.Run(ctx)
-	if errors.Is(err, store.ErrPageDamaged) {
+	if errors.Is(err, page.ErrDamaged) {
 		return 0, errors.Join(err, e.postpone(ctx, tenantID))
 	}
 	if err != nil {
 		return 0, err
 	}
-	defer e.store.Exclusive(tenantID)()
-	t, err = e.store.Tenant(ctx, tenantID)
+	defer e.tenants.Exclusive(tenantID)()
+	t, err = e.tenants.Read(ctx, tenantID)
 	if err != nil {
 		return 0, err
 	}
-	if t.Incarnation != scan.Incarnation() || t.State != store.TenantActive || t.Rotation != nil {
+	if t.Incarnation != scan.Incarnation() || t.State != tenant.Active || t.Rotation != nil {
 		return 0, nil // its own end looks at the keys
 	}
 	if err := scan.Run(ctx); err != nil {
@@ -45,7 +47,7 @@ func (e *Engine) DestroyRetired(ctx context.Context, tenantID string) (int, erro
 
 // destroyDue destroys the page keys of t whose time has come, but for those that
 // the scan has found a page on. The caller holds the tenant's lock exclusively.
-func (e *Engine) destroyDue(ctx context.Context, t *store.Tenant, scan *store.Scan) (destroyed int, err error) {
+func (e *Engine) destroyDue(ctx context.Context, t *tenant.Record, scan *itemstore.Scan) (destroyed int, err error) {
 	next := t.Clone()
 	for _, v := range t.Keys.Versions {
 		switch {
@@ -60,7 +62,7 @@ func (e *Engine) destroyDue(ctx context.Context, t *store.Tenant, scan *store.Sc
 		}
 		destroyed++
 	}
-	return destroyed, e.store.Commit(ctx, t, next)
+	return destroyed, e.tenants.Commit(ctx, t, next)
 }
 
 // due reports whether the page key of a version is to be destroyed by now.
@@ -70,8 +72,8 @@ func (e *Engine) due(v *keyring.Version) bool {
 
 // postpone lets retired keys of t be looked at a day later.
 func (e *Engine) postpone(ctx context.Context, tenantID string) error {
-	defer e.store.Exclusive(tenantID)()
-	t, err := e.store.ActiveTenant(ctx, tenantID)
+	defer e.tenants.Exclusive(tenantID)()
+	t, err := e.tenants.Active(ctx, tenantID)
 	if err != nil {
 		return err
 	}
@@ -81,24 +83,24 @@ func (e *Engine) postpone(ctx context.Context, tenantID string) error {
 			v.DestroyAfter = e.now().Add(Backoff)
 		}
 	}
-	return e.store.Commit(ctx, t, next)
+	return e.tenants.Commit(ctx, t, next)
 }
 
 // destroy deletes a page key and notes it in next. If something has left the
 // engine under the version, its external key stays, and so does the version:
 // storage tells, since the key's existence is what external use means.
-func (e *Engine) destroy(ctx context.Context, next *store.Tenant, v keyring.Version) error {
-	external, err := e.store.ExternalUse(ctx, next.Owner())
+func (e *Engine) destroy(ctx context.Context, next *tenant.Record, v keyring.Version) error {
+	external, err := e.keys.ExternalUse(ctx, next.Owner())
 	if err != nil {
 		return err
 	}
 	if !v.PageKeyDestroyed {
-		if err := e.store.DestroyKey(ctx, next.Incarnation, v.KeyID); err != nil {
+		if err := e.keys.DestroyKey(ctx, next.Incarnation, v.KeyID); err != nil {
 			return err
 		}
 	}
 	if !external[v.KeyID] {
-		if err := e.store.ForgetSeals(ctx, next.Incarnation, v); err != nil {
+		if err := e.keys.ForgetSeals(ctx, next.Incarnation, v); err != nil {
 			return err
 		}
 	}

@@ -9,8 +9,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // Run carries out one rotation in its present phase. Its methods are safe for
@@ -18,42 +21,42 @@ import (
 type Run struct {
 	e      *Engine
 	intent Intent
-	phase  store.Phase
+	phase  tenant.Phase
 	target int // the version that pages move to
 
 	began time.Time
 
 	mu        sync.Mutex
 	counted   bool
-	begunWith store.Counts // what had been rotated by then, once counted
+	begunWith item.Counts // what had been rotated by then, once counted
 	// seen are the pages that this run has put, or found, on the target version;
 	// after a cancel, put only. They cannot leave it: every write since the phase
 	// began uses that version.
-	seen     map[store.Place]store.Moved
-	failures map[store.Place]store.Failure
+	seen     map[page.Prefix]itemstore.Moved
+	failures map[page.Prefix]tenant.Failure
 	failed   int // items on those pages
 	// strayed are pages that were listed and then did not count: a page does that
 	// once, when it splits.
-	strayed map[store.Place]bool
+	strayed map[page.Prefix]bool
 	moved   time.Time
 	noted   time.Time
-	ended   *store.Rotation
+	ended   *tenant.Rotation
 }
 
 // Ended returns the rotation as it ended, once Finish says that it is done.
-func (r *Run) Ended() *store.Rotation {
+func (r *Run) Ended() *tenant.Rotation {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.ended
 }
 
 // newRun returns a run for t's unfinished rotation.
-func (e *Engine) newRun(t *store.Tenant, intent Intent) *Run {
+func (e *Engine) newRun(t *tenant.Record, intent Intent) *Run {
 	now := e.now()
 	r := &Run{
 		e: e, intent: intent, phase: t.Rotation.Phase, target: target(t.Rotation),
 		began: now, moved: now, noted: now,
-		seen: map[store.Place]store.Moved{}, failures: map[store.Place]store.Failure{}, strayed: map[store.Place]bool{},
+		seen: map[page.Prefix]itemstore.Moved{}, failures: map[page.Prefix]tenant.Failure{}, strayed: map[page.Prefix]bool{},
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -62,8 +65,8 @@ func (e *Engine) newRun(t *store.Tenant, intent Intent) *Run {
 }
 
 // target is the version that a rotation moves pages to.
-func target(r *store.Rotation) int {
-	if r.Phase == store.RollingBack {
+func target(r *tenant.Rotation) int {
+	if r.Phase == tenant.RollingBack {
 		return r.From
 	}
 	return r.To
@@ -75,9 +78,9 @@ func Overtaken(err error) bool { return errors.Is(err, errOvertaken) }
 
 // tenant reads the record and makes sure that it still says what the run works
 // for. The caller holds the tenant's lock.
-func (r *Run) tenant(ctx context.Context) (*store.Tenant, error) {
-	t, err := r.e.store.Tenant(ctx, r.intent.TenantID)
-	if errors.Is(err, store.ErrTenantNotFound) {
+func (r *Run) tenant(ctx context.Context) (*tenant.Record, error) {
+	t, err := r.e.tenants.Read(ctx, r.intent.TenantID)
+	if errors.Is(err, tenant.ErrNotFound) {
 		return nil, errOvertaken
 	}
 	if err != nil {
@@ -98,7 +101,7 @@ func (r *Run) OpenKeys(ctx context.Context) error {
 	}
 	for _, n := range []int{t.Rotation.From, t.Rotation.To} {
 		if v, err := t.Keys.Usable(n); err == nil {
-			r.e.store.OpenPageKeys(ctx, t.Owner(), v)
+			r.e.keys.OpenPageKeys(ctx, t.Owner(), v)
 		}
 	}
 	return nil
@@ -106,12 +109,12 @@ func (r *Run) OpenKeys(ctx context.Context) error {
 
 // Pending lists the pages afresh and returns those that the run has not seen on
 // the target version. With none left, the run is to Finish.
-func (r *Run) Pending(ctx context.Context) ([]store.PageRef, error) {
+func (r *Run) Pending(ctx context.Context) ([]itemstore.PageRef, error) {
 	t, err := r.read(ctx)
 	if err != nil {
 		return nil, err
 	}
-	config, err := r.e.store.Config(ctx)
+	config, err := r.e.settings.Config(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -120,14 +123,14 @@ func (r *Run) Pending(ctx context.Context) ([]store.PageRef, error) {
 
 // unseen lists the pages afresh and returns those of which not enough is known;
 // keyStays says that the key that is left stays for some days.
-func (r *Run) unseen(ctx context.Context, t *store.Tenant, keyStays bool) ([]store.PageRef, error) {
-	refs, err := r.e.store.ListPages(ctx, t)
+func (r *Run) unseen(ctx context.Context, t *tenant.Record, keyStays bool) ([]itemstore.PageRef, error) {
+	refs, err := r.e.items.ListPages(ctx, t)
 	if err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var pending []store.PageRef
+	var pending []itemstore.PageRef
 	for _, ref := range refs {
 		_, failed := r.failures[ref.Place]
 		if ref.Leftover || !failed && !r.sure(ref.Place, keyStays) {
@@ -140,31 +143,31 @@ func (r *Run) unseen(ctx context.Context, t *store.Tenant, keyStays bool) ([]sto
 // sure reports whether enough is known of a page. To have put it is enough where
 // all pages are read again before the old key is destroyed, some days later, and
 // after a cancel; where the key goes at once, the page must have been read since.
-func (r *Run) sure(p store.Place, keyStays bool) bool {
+func (r *Run) sure(p page.Prefix, keyStays bool) bool {
 	how, seen := r.seen[p]
-	return seen && (how == store.Stayed || keyStays || r.phase == store.RollingBack)
+	return seen && (how == itemstore.Current || keyStays || r.phase == tenant.RollingBack)
 }
 
 // Move moves one page. It holds the tenant's lock shared from reading the
 // record until the page is written, so that no change of phase comes between. A
 // page that does not open is noted as a failure, and is no error.
-func (r *Run) Move(ctx context.Context, ref store.PageRef) error {
-	defer r.e.store.Shared(r.intent.TenantID)()
+func (r *Run) Move(ctx context.Context, ref itemstore.PageRef) error {
+	defer r.e.tenants.Shared(r.intent.TenantID)()
 	t, err := r.tenant(ctx)
 	if err != nil {
 		return err
 	}
-	back := r.phase == store.RollingBack
-	moved, err := r.e.store.Move(ctx, t, ref, r.target, back)
-	if errors.Is(err, store.ErrPageDamaged) {
-		r.fail(ref.Place, err, r.e.store.PageItems(ctx, t, ref.Place))
+	back := r.phase == tenant.RollingBack
+	moved, err := r.e.items.Move(ctx, t, ref, r.target, back)
+	if errors.Is(err, page.ErrDamaged) {
+		r.fail(ref.Place, err, r.e.items.PageItems(ctx, t, ref.Place))
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	if !r.note(ref, moved, back) {
-		r.e.store.ForgetPages(t)
+		r.e.items.ForgetPages(t)
 		return storage.ErrContended
 	}
 	return nil
@@ -173,26 +176,26 @@ func (r *Run) Move(ctx context.Context, ref store.PageRef) error {
 // note keeps what a move showed: back, only a write that succeeded after the
 // cancel counts. It returns false for a page that is listed again and again but
 // does not count: what is cached of the pages is wrong.
-func (r *Run) note(ref store.PageRef, moved store.Moved, back bool) bool {
+func (r *Run) note(ref itemstore.PageRef, moved itemstore.Moved, back bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.moved = r.e.now()
 	switch {
 	case ref.Leftover:
-	case moved == store.Elsewhere:
+	case moved == itemstore.Superseded:
 		again := r.strayed[ref.Place]
 		r.strayed[ref.Place] = true
 		return !again
-	case moved == store.Rewrote || !back:
+	case moved == itemstore.Rewritten || !back:
 		r.seen[ref.Place] = moved
 	}
 	return true
 }
 
-func (r *Run) fail(p store.Place, err error, items int) {
+func (r *Run) fail(p page.Prefix, err error, items int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.failures[p] = store.Failure{Page: p.String(), Reason: err.Error()}
+	r.failures[p] = tenant.Failure{Page: p.String(), Reason: err.Error()}
 	r.failed += items
 }
 
@@ -203,7 +206,7 @@ func (r *Run) Count(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = r.e.store.Usage(ctx, t)
+	_, err = r.e.items.Usage(ctx, t)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil && !r.counted {
@@ -213,8 +216,8 @@ func (r *Run) Count(ctx context.Context) error {
 }
 
 // read reads the record under the tenant's shared lock.
-func (r *Run) read(ctx context.Context) (*store.Tenant, error) {
-	defer r.e.store.Shared(r.intent.TenantID)()
+func (r *Run) read(ctx context.Context) (*tenant.Record, error) {
+	defer r.e.tenants.Shared(r.intent.TenantID)()
 	return r.tenant(ctx)
 }
 
@@ -236,15 +239,15 @@ func (r *Run) NoteProgress(ctx context.Context) error {
 	}
 	// The lock is held over the write, so that it does not come after the tenant
 	// has been shredded.
-	defer r.e.store.Shared(r.intent.TenantID)()
+	defer r.e.tenants.Shared(r.intent.TenantID)()
 	t, err := r.tenant(ctx)
 	if err != nil {
 		return err
 	}
-	if _, known := r.e.store.KnownUsage(t); !known {
+	if _, known := r.e.items.KnownUsage(t); !known {
 		return nil
 	}
-	return r.e.store.PutProgress(ctx, t, store.Progress{
+	return r.e.tenants.PutProgress(ctx, t, tenant.Progress{
 		RotationID: r.intent.RotationID, Rotated: r.e.rotated(t, t.Rotation), At: now,
 	})
 }

@@ -10,8 +10,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // What callers tell apart.
@@ -66,18 +71,22 @@ type Intents interface {
 
 // Engine rotates tenants' keys.
 type Engine struct {
-	store   *store.Store
-	intents Intents
-	now     func() time.Time
+	settings *settings.Store
+	keys     *keystore.Store
+	tenants  *tenant.Store
+	items    *itemstore.Store
+	intents  Intents
+	now      func() time.Time
 
 	mu   sync.Mutex
 	live map[string]*Run // unfinished rotations worked on here, by ID
 	rate float64         // items a second that the latest rotation here made
 }
 
-// NewEngine returns an Engine over s that takes its time from now.
-func NewEngine(s *store.Store, intents Intents, now func() time.Time) *Engine {
-	return &Engine{store: s, intents: intents, now: now, live: map[string]*Run{}}
+// NewEngine returns an Engine over the stores of one mount that takes its time
+// from now.
+func NewEngine(s *settings.Store, k *keystore.Store, t *tenant.Store, items *itemstore.Store, intents Intents, now func() time.Time) *Engine {
+	return &Engine{settings: s, keys: k, tenants: t, items: items, intents: intents, now: now, live: map[string]*Run{}}
 }
 
 // Request asks for a rotation.
@@ -87,7 +96,7 @@ type Request struct {
 	// IdempotencyKey tells a repeated request: it gets the rotation that the
 	// first one started.
 	IdempotencyKey string
-	InitiatedBy    store.Initiator
+	InitiatedBy    actor.Actor
 	Trigger        string
 	// Material, if set, is the new page key, which the tenant's owner has made;
 	// else it is made here, at random. The caller clears it after Start.
@@ -97,7 +106,7 @@ type Request struct {
 	Repeats bool
 	// Unless, if set, is asked under the tenant's lock: a rotation that it says
 	// true to is not started, and Start fails with [ErrUnwanted].
-	Unless func(*store.Tenant) bool
+	Unless func(*tenant.Record) bool
 
 	fingerprint string // of Material: see recognize
 }
@@ -107,20 +116,20 @@ type Request struct {
 const startTries = 3
 
 // Start starts a rotation of a tenant and returns it together with its intent,
-// which is to be carried out. It fails with [store.ErrTenantNotFound], a
+// which is to be carried out. It fails with [tenant.ErrNotFound], a
 // [RunningError], or, for a key that is imported again, a [KnownKeyError]. A
 // request with the idempotency key of an earlier one gets that rotation back,
 // with a nil intent if it is over.
 //
 // If Start fails after it has written the intent, it returns the intent too,
 // which Resume then undoes.
-func (e *Engine) Start(ctx context.Context, tenantID string, req Request) (*store.Rotation, *Intent, error) {
+func (e *Engine) Start(ctx context.Context, tenantID string, req Request) (*tenant.Rotation, *Intent, error) {
 	// Counting reads every page the first time, and the lock holds up writers:
 	// so count, and refuse what can be refused, before it is taken.
 	if _, r, _, err := e.mayStart(ctx, tenantID, &req); r != nil || err != nil {
 		return r, nil, err
 	}
-	defer e.store.Exclusive(tenantID)()
+	defer e.tenants.Exclusive(tenantID)()
 	t, r, usage, err := e.mayStart(ctx, tenantID, &req)
 	if r != nil || err != nil {
 		return r, nil, err
@@ -130,8 +139,8 @@ func (e *Engine) Start(ctx context.Context, tenantID string, req Request) (*stor
 
 // mayStart reads the tenant's record and what there is to rotate. If the request
 // is a repeated one, it returns the rotation that the first one started.
-func (e *Engine) mayStart(ctx context.Context, tenantID string, req *Request) (*store.Tenant, *store.Rotation, store.Usage, error) {
-	t, err := e.store.ActiveTenant(ctx, tenantID)
+func (e *Engine) mayStart(ctx context.Context, tenantID string, req *Request) (*tenant.Record, *tenant.Rotation, itemstore.Usage, error) {
+	t, err := e.tenants.Active(ctx, tenantID)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -153,13 +162,13 @@ func (e *Engine) mayStart(ctx context.Context, tenantID string, req *Request) (*
 	if req.Unless != nil && req.Unless(t) {
 		return nil, nil, nil, ErrUnwanted
 	}
-	usage, err := e.store.Usage(ctx, t)
+	usage, err := e.items.Usage(ctx, t)
 	return t, nil, usage, err
 }
 
 // mustHaveRoom refuses a version more than the record can hold. It fails with
 // [ErrNoRoom].
-func mustHaveRoom(t *store.Tenant) error {
+func mustHaveRoom(t *tenant.Record) error {
 	room, err := t.Clone().MakeRoom()
 	if err == nil && !room {
 		err = fmt.Errorf("%d versions of the key are kept, and %w: "+
@@ -169,7 +178,7 @@ func mustHaveRoom(t *store.Tenant) error {
 }
 
 // commit makes the three writes of a start.
-func (e *Engine) commit(ctx context.Context, t *store.Tenant, req Request, items store.Counts) (*store.Rotation, *Intent, error) {
+func (e *Engine) commit(ctx context.Context, t *tenant.Record, req Request, items item.Counts) (*tenant.Rotation, *Intent, error) {
 	next, intent, err := e.plan(t, req, items)
 	if err != nil {
 		return nil, nil, err
@@ -182,7 +191,7 @@ func (e *Engine) commit(ctx context.Context, t *store.Tenant, req Request, items
 		return nil, intent, err
 	}
 	for range startTries {
-		if err = e.store.Commit(ctx, t, next); err == nil {
+		if err = e.tenants.Commit(ctx, t, next); err == nil {
 			return next.Rotation, intent, nil
 		}
 	}
@@ -190,12 +199,12 @@ func (e *Engine) commit(ctx context.Context, t *store.Tenant, req Request, items
 }
 
 // plan returns the record that t becomes, and the intent.
-func (e *Engine) plan(t *store.Tenant, req Request, items store.Counts) (*store.Tenant, *Intent, error) {
-	rotationID, err := store.NewID("rot-")
+func (e *Engine) plan(t *tenant.Record, req Request, items item.Counts) (*tenant.Record, *Intent, error) {
+	rotationID, err := keyring.NewID("rot-")
 	if err != nil {
 		return nil, nil, err
 	}
-	keyID, err := store.NewID("dek-")
+	keyID, err := keyring.NewID("dek-")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -218,10 +227,10 @@ func (e *Engine) plan(t *store.Tenant, req Request, items store.Counts) (*store.
 	if !req.Repeats {
 		next.FailedInARow = 0
 	}
-	next.Rotation = &store.Rotation{
+	next.Rotation = &tenant.Rotation{
 		ID: rotationID, TenantID: t.ID, IdempotencyKey: req.IdempotencyKey,
 		From: from.Number, To: to, FromKeyID: from.KeyID, ToKeyID: keyID,
-		Phase: store.Sweeping, Reason: req.Reason, Trigger: req.Trigger,
+		Phase: tenant.Sweeping, Reason: req.Reason, Trigger: req.Trigger,
 		InitiatedBy: req.InitiatedBy, StartedAt: now, UpdatedAt: now, ToRotate: items,
 	}
 	return next, &Intent{TenantID: t.ID, Incarnation: t.Incarnation, RotationID: rotationID, KeyID: keyID}, nil

@@ -8,7 +8,9 @@ import (
 	"math"
 	"time"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/store"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // defaultRate is the items a second assumed until a rotation has been measured.
@@ -26,9 +28,9 @@ const (
 
 // View is a rotation as callers see it.
 type View struct {
-	*store.Rotation
+	*tenant.Rotation
 	Status         string
-	Rotated        store.Counts
+	Rotated        item.Counts
 	Percent        float64 // of the items to rotate, 0 to 100
 	ItemsPerSecond float64
 	UpdatedAt      time.Time
@@ -36,21 +38,21 @@ type View struct {
 	EstimatedCompletion time.Time
 }
 
-var statusOf = map[store.Phase]string{
-	store.Sweeping:    statusInProgress,
-	store.Retiring:    statusInProgress,
-	store.RollingBack: statusRollingBack,
-	store.Completed:   statusCompleted,
-	store.RolledBack:  statusRolledBack,
-	store.Failed:      statusFailed,
+var statusOf = map[tenant.Phase]string{
+	tenant.Sweeping:    statusInProgress,
+	tenant.Retiring:    statusInProgress,
+	tenant.RollingBack: statusRollingBack,
+	tenant.Completed:   statusCompleted,
+	tenant.RolledBack:  statusRolledBack,
+	tenant.Failed:      statusFailed,
 }
 
 // View describes a rotation of t as it stands.
-func (e *Engine) View(ctx context.Context, t *store.Tenant, r *store.Rotation) (View, error) {
+func (e *Engine) View(ctx context.Context, t *tenant.Record, r *tenant.Rotation) (View, error) {
 	v := View{Rotation: r, Status: statusOf[r.Phase], Rotated: r.Rotated, UpdatedAt: r.UpdatedAt}
 	if !r.EndedAt.IsZero() {
 		v.ItemsPerSecond = perSecond(r.Rotated.Total(), r.EndedAt.Sub(r.StartedAt))
-		v.Percent = percent(r.Rotated, r.ToRotate, r.Phase == store.Completed)
+		v.Percent = percent(r.Rotated, r.ToRotate, r.Phase == tenant.Completed)
 		return v, nil
 	}
 	if r.Paused {
@@ -65,14 +67,14 @@ func (e *Engine) View(ctx context.Context, t *store.Tenant, r *store.Rotation) (
 
 // viewUnfinished fills in what changes while a rotation runs: from memory where
 // it runs, else from what was last noted.
-func (e *Engine) viewUnfinished(ctx context.Context, t *store.Tenant, v *View) error {
+func (e *Engine) viewUnfinished(ctx context.Context, t *tenant.Record, v *View) error {
 	e.mu.Lock()
 	run, rate := e.live[v.ID], e.rate
 	e.mu.Unlock()
-	if _, known := e.store.KnownUsage(t); known {
+	if _, known := e.items.KnownUsage(t); known {
 		v.Rotated = e.rotated(t, v.Rotation)
 	} else {
-		p, err := e.store.Progress(ctx, t, v.ID)
+		p, err := e.tenants.Progress(ctx, t, v.ID)
 		if err != nil {
 			return err
 		}
@@ -95,7 +97,7 @@ func (e *Engine) viewUnfinished(ctx context.Context, t *store.Tenant, v *View) e
 		}
 	}
 	left := v.ToRotate.Total() - v.Rotated.Total()
-	if v.Phase == store.RollingBack {
+	if v.Phase == tenant.RollingBack {
 		left = v.ToRotate.Total()
 	}
 	seconds := float64(max(left, 0)) / rate
@@ -105,19 +107,19 @@ func (e *Engine) viewUnfinished(ctx context.Context, t *store.Tenant, v *View) e
 
 // rotated is how many of the items to rotate are off the old versions, as far as
 // that is known.
-func (e *Engine) rotated(t *store.Tenant, r *store.Rotation) store.Counts {
-	usage, known := e.store.KnownUsage(t)
+func (e *Engine) rotated(t *tenant.Record, r *tenant.Rotation) item.Counts {
+	usage, known := e.items.KnownUsage(t)
 	if !known {
-		return store.Counts{}
+		return item.Counts{}
 	}
-	return rotatedBy(usage, r, r.Phase == store.RollingBack)
+	return rotatedBy(usage, r, r.Phase == tenant.RollingBack)
 }
 
 // rotatedBy is how many of the items to rotate are rotated. Nothing new comes to
 // the versions that a rotation leaves: what there was to rotate less what is still
 // there has been rotated, or deleted. On the way back that is the new version, and
 // what is still on it, at most what there was.
-func rotatedBy(usage store.Usage, r *store.Rotation, back bool) store.Counts {
+func rotatedBy(usage itemstore.Usage, r *tenant.Rotation, back bool) item.Counts {
 	if back {
 		return r.ToRotate.Min(usage.On(r.To))
 	}
@@ -131,7 +133,7 @@ func (e *Engine) forget(rotationID string) {
 }
 
 // ended forgets a run and keeps its rate for estimates.
-func (e *Engine) ended(r *Run, rotation *store.Rotation) {
+func (e *Engine) ended(r *Run, rotation *tenant.Rotation) {
 	e.forget(rotation.ID)
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -147,7 +149,7 @@ func perSecond(items int, d time.Duration) float64 {
 	return math.Round(float64(items)/d.Seconds()*10) / 10
 }
 
-func percent(done, all store.Counts, completed bool) float64 {
+func percent(done, all item.Counts, completed bool) float64 {
 	switch {
 	case completed:
 		return 100

@@ -1,0 +1,30 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package itemstore
+
+import "context"
+
+// DeleteAll deletes the pages of an incarnation, and forgets what is in memory of
+// them.
+func (s *Store) DeleteAll(ctx context.Context, incarnation string) error {
+	if err := s.mount.DeleteBelow(ctx, pagesOf(incarnation)); err != nil {
+		return err
+	}
+	s.tables.forget(incarnation)
+	return nil
+}
+
+// forget drops what is in memory of an incarnation that is no more.
+func (r *tables) forget(incarnation string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if w := r.open[incarnation]; w != nil {
+		w.dir.drop()
+		w.mu.Lock()
+		clear(w.placement)
+		w.placement = nil
+		w.mu.Unlock()
+		delete(r.open, incarnation)
+	}
+}

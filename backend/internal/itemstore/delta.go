@@ -1,0 +1,91 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package itemstore
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+)
+
+// A delta is an entry beside a page that holds the items changed since the page was
+// put. To put it costs storage a fraction of what the page costs, so a few changes
+// go there, and then the page is put again with all of them.
+//
+// These rules keep it from losing what was acknowledged; docs/model/delta.py finds a
+// loss without any of them:
+//
+//   - It names the Put of the page that it belongs to, by its mark, and counts with
+//     no other: a page that is put anew leaves its delta behind.
+//   - It is put only onto a page that this process has put with success. What the
+//     page showed, if another process has put it, may be older than what is stored.
+//   - After a Put that failed, of a page or a delta of the tenant, no page is taken
+//     for this process's own until it has been put again.
+//   - A reader reads the delta before its page, and the directory knows of a delta
+//     before what is in it is acknowledged.
+//   - What a page shows is not acknowledged as done before, unless the page is this
+//     process's own: see mayBeStale.
+//   - Before a delta is deleted, nobody is shown the page that it belonged to any more.
+//
+// A delta is sealed by its page's key. It is put only while that is the active
+// version, so once all pages are on another version, all deltas that count are too.
+
+// minDeltaPage is the size of a page, with the change, from which on it is given
+// deltas: a smaller one is put about as fast.
+const minDeltaPage = 8 << 10
+
+// mayBeStale reports whether what page p shows may pass, since a stale cache may show a
+// page, or a page and its delta, that is not what storage has. So what a repeated
+// request finds done already is put with the page before it is acknowledged.
+func (s *Store) mayBeStale(w *Table, p page.Prefix, cur writable) bool {
+	return cur.BaseID != page.BaseID{} && !w.dir.writtenHere(p)
+}
+
+// fitsDelta reports whether changes that were made to page p are put as its delta.
+//
+// To change one more item puts again what the delta holds already, so to change n has
+// cost n times half of what it holds in the end. Before that comes to half of the size
+// of the page, the page is put.
+func (s *Store) fitsDelta(t *tenant.Record, w *Table, p page.Prefix, cur writable, e *edit) bool {
+	puts := max(2, len(e.sincePut))
+	return !e.removed && e.bytes >= minDeltaPage && puts*e.sincePut.Size() <= e.bytes &&
+		cur.Version == t.Keys.Active().Number && w.dir.writtenHere(p)
+}
+
+// writeDelta puts the delta of page p, which is to hold what has changed since the
+// page was put.
+func (s *Store) writeDelta(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix, cur writable, e *edit) error {
+	v, a, err := s.activeAEAD(ctx, t)
+	if err != nil {
+		return err
+	}
+	h := page.Header{Version: v.Number, Counts: e.slots.Counts()}
+	delta, err := page.SealDelta(t.Owner(), p, h, cur.BaseID, a, e.sincePut)
+	if err != nil {
+		return err
+	}
+	key := deltaKey(w.incarnation, p)
+	s.pages.begin(key)
+	if err := s.put(ctx, w, key, delta); err != nil {
+		s.pages.end(key, nil)
+		return fmt.Errorf("writing the delta of page %s: %w", p, err)
+	}
+	s.pages.end(key, delta)
+	w.dir.wroteDelta(p, h)
+	return nil
+}
+
+// deleteDelta deletes a delta that does not count any more, after the page it belonged
+// to was replaced or deleted where everyone sees it. A reader that still were shown
+// that page would miss the delta.
+func (s *Store) deleteDelta(ctx context.Context, w *Table, p page.Prefix) error {
+	s.pages.drop(pageKey(w.incarnation, p))
+	if err := s.deleteEntry(ctx, w, deltaKey(w.incarnation, p)); err != nil {
+		return fmt.Errorf("deleting the delta of page %s: %w", p, err)
+	}
+	w.dir.deletedDelta(p)
+	return nil
+}

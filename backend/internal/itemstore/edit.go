@@ -1,0 +1,128 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package itemstore
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
+)
+
+// edit is the content of a page while changes are made to it in memory.
+type edit struct {
+	slots   page.Slots
+	bytes   int // what the slots take, encoded
+	room    int // bytes that the slots may take together
+	maxItem int // bytes that what callers give of an item may have, encoded
+
+	done    []*Op // changes that the slots hold
+	changed bool
+	removed bool // one of them has removed an item
+	// sincePut is what has changed since the page was put, and is there.
+	sincePut page.Slots
+
+	full bool // a change did not fit: the page must split first
+}
+
+// newEdit makes changes to what is in a page, as many as fit. A tenant's first page
+// has room for all, since it is stored as many.
+func newEdit(cur writable, maxItem int, ops []*Op) *edit {
+	e := &edit{
+		slots: slices.Clone(cur.Slots), bytes: cur.Slots.Size(), room: page.MaxBytes, maxItem: maxItem,
+		sincePut: slices.Clone(cur.Changed),
+	}
+	if cur.isNew {
+		e.room = math.MaxInt
+		// In their order each goes to the end, however many requests wait together.
+		ops = byHash(ops)
+	}
+	for _, op := range ops {
+		if !e.apply(op) {
+			break // it, and those after it, wait until the page has split
+		}
+	}
+	return e
+}
+
+// apply makes one change. It returns false if the change has to wait until the
+// page has split, because the page would pass what an entry may hold.
+func (e *edit) apply(op *Op) bool {
+	if op.settled {
+		return true
+	}
+	i, cur, err := e.slots.Find(op.hash, op.Kind, op.Name)
+	if err != nil {
+		op.settle(err)
+		return true
+	}
+	next, err := op.Change(cur)
+	switch {
+	case err != nil:
+		op.settle(err)
+		return true
+	case next == cur: // nothing to change
+		op.Item = cur
+		e.done = append(e.done, op)
+		return true
+	case next == nil:
+		e.remove(i)
+		op.Item = nil
+	default:
+		if fits, err := e.put(i, cur != nil, op, next); err != nil {
+			op.settle(err)
+			return true
+		} else if !fits {
+			e.full = true
+			return false
+		}
+		op.Item = next
+	}
+	e.done = append(e.done, op)
+	e.changed = true
+	return true
+}
+
+func (e *edit) remove(i int) {
+	e.removed = true
+	e.bytes -= e.slots[i].Size()
+	e.slots = slices.Delete(e.slots, i, i+1)
+}
+
+// Put places an item at index i.
+func (e *edit) put(i int, replace bool, op *Op, it *item.Item) (fits bool, err error) {
+	encoded, err := it.Encode()
+	if err != nil {
+		return false, fmt.Errorf("encoding an item: %w", err)
+	}
+	if len(encoded) > e.maxItem {
+		if err := it.MustBeWithin(e.maxItem); err != nil {
+			return false, err
+		}
+	}
+	sl := page.Slot{Hash: op.hash, Kind: op.Kind, Item: encoded}
+	bytes := e.bytes + sl.Size()
+	if replace {
+		bytes -= e.slots[i].Size()
+	}
+	// Alone an item always fits: the configuration's bound on an item is far
+	// enough below that of a page.
+	if bytes > e.room && len(e.slots) > 0 && (!replace || len(e.slots) > 1) {
+		return false, nil
+	}
+	sincePut, err := e.sincePut.Put(sl)
+	if err != nil {
+		return false, err // and what was changed before stays in the delta
+	}
+	e.sincePut = sincePut
+	if replace {
+		e.slots[i] = sl
+	} else {
+		e.slots = slices.Insert(e.slots, i, sl)
+	}
+	e.bytes = bytes
+	return true, nil
+}

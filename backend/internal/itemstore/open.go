@@ -1,0 +1,187 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package itemstore
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+)
+
+// raw is a page as it lies in storage, sealed, and the delta that belongs to it.
+type raw struct {
+	page  []byte // nil if it does not show
+	delta []byte // nil if there is none, or it is of an earlier Put of the page
+}
+
+// openPageAt reads and opens the page at p for a request; nil if it does not
+// show. Beside [page.ErrDamaged] it fails with one of the errors that IsGone
+// tells. What comes from the cache and does not open is read from storage.
+func (s *Store) openPageAt(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix) (*page.Page, error) {
+	cached := false
+	through := func(ctx context.Context, key string) ([]byte, error) {
+		value, generation := s.pages.get(key)
+		if value != nil {
+			cached = true
+			return value, nil
+		}
+		value, err := s.mount.Get(ctx, key)
+		if err == nil && value != nil {
+			s.pages.keep(key, value, generation)
+		}
+		return value, err
+	}
+	o, err := s.openThrough(ctx, t, w, p, through)
+	if err != nil && cached {
+		s.pages.drop(pageKey(w.incarnation, p))
+		s.pages.drop(deltaKey(w.incarnation, p))
+		o, err = s.openThrough(ctx, t, w, p, through)
+	}
+	return o, err
+}
+
+// getter reads the value of an entry, or nil.
+type getter func(ctx context.Context, key string) ([]byte, error)
+
+func (s *Store) openThrough(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix, get getter) (*page.Page, error) {
+	r, err := s.getBoth(ctx, w, p, get)
+	if err != nil || r.page == nil {
+		return nil, err
+	}
+	return s.open(ctx, t, p, r)
+}
+
+// open opens a page and its delta.
+func (s *Store) open(ctx context.Context, t *tenant.Record, p page.Prefix, r raw) (*page.Page, error) {
+	h, a, encoded, err := s.openRaw(ctx, t, p, r.page)
+	if err != nil {
+		return nil, err
+	}
+	o := &page.Page{Header: h, BaseID: page.BaseIDOf(r.page)}
+	if o.Slots, err = page.DecodeSlots(encoded); err != nil || r.delta == nil {
+		return o, err
+	}
+	return o, o.AddDelta(t.Owner(), p, a, r.delta)
+}
+
+// getBoth reads a page and its delta.
+//
+// The delta comes first. Then what is read together was true at one moment: if the
+// page was put again in between, it has all that the delta has, which does not
+// belong to it any more. Read the other way round, the delta might be of a later
+// Put than the page, and changes be missing that were acknowledged long ago.
+func (s *Store) getBoth(ctx context.Context, w *Table, p page.Prefix, get getter) (r raw, err error) {
+	if w.dir.mayHaveDelta(p) {
+		if r.delta, err = get(ctx, deltaKey(w.incarnation, p)); err != nil {
+			return raw{}, fmt.Errorf("reading the delta of page %s: %w", p, err)
+		}
+	}
+	if r.page, err = get(ctx, pageKey(w.incarnation, p)); err != nil {
+		return raw{}, fmt.Errorf("reading page %s: %w", p, err)
+	}
+	if r.delta == nil || r.page == nil {
+		return raw{page: r.page}, nil
+	}
+	belongs, err := page.Belongs(r.delta, r.page)
+	if err != nil {
+		return raw{}, fmt.Errorf("delta of page %s: %w: %w", p, page.ErrDamaged, err)
+	}
+	if !belongs {
+		r.delta = nil
+	}
+	return r, nil
+}
+
+// openRaw returns the header and the encoded slots of a raw page, without its delta,
+// and what it was opened with. Beside [page.ErrDamaged] it fails with one of the
+// errors that IsGone tells.
+func (s *Store) openRaw(ctx context.Context, t *tenant.Record, p page.Prefix, sealed []byte) (page.Header, keyring.AEAD, []byte, error) {
+	h, _, err := page.ParseHeader(sealed)
+	if err != nil {
+		return page.Header{}, nil, nil, fmt.Errorf("page %s: %w: %w", p, page.ErrDamaged, err)
+	}
+	v, err := t.Keys.Usable(h.Version)
+	if err != nil {
+		return h, nil, nil, fmt.Errorf("page %s: %w", p, err)
+	}
+	a, err := s.keys.PageAEAD(ctx, t.Owner(), v)
+	if err != nil {
+		return h, nil, nil, fmt.Errorf("page %s: %w", p, err)
+	}
+	encoded, err := page.Open(t.Owner(), p, a, sealed)
+	return h, a, encoded, err
+}
+
+// content is a page as a reader sees it.
+type content struct {
+	place   page.Prefix
+	version int
+	slots   page.Slots
+}
+
+// read returns the page that covers h, opened; nil if the tenant has no page
+// yet. It takes no lock but for a page that does not show: the page may split,
+// and a rotation may rewrite it and destroy its key, between any two steps, and
+// then it is read again.
+func (s *Store) read(ctx context.Context, t *tenant.Record, w *Table, h page.Hash) (*content, error) {
+	var last error
+	for range maxTries {
+		p, empty, err := s.locate(ctx, w, h)
+		if err != nil || empty {
+			return nil, err
+		}
+		found, err := s.openPageAt(ctx, t, w, p)
+		if keystore.IsGone(err) {
+			last = err
+			if t, err = s.sameTenant(ctx, t); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if found == nil {
+			isEmpty, err := s.readStaleMiss(ctx, w, p, h)
+			if err != nil {
+				return nil, err
+			}
+			if isEmpty {
+				return &content{place: p}, nil
+			}
+			continue
+		}
+		return &content{place: p, version: found.Version, slots: found.Slots}, nil
+	}
+	if last != nil {
+		return nil, fmt.Errorf("%w: %w", page.ErrDamaged, last)
+	}
+	return nil, storage.ErrContended
+}
+
+func (s *Store) readStaleMiss(ctx context.Context, w *Table, p page.Prefix, h page.Hash) (bool, error) {
+	// Who split it has told the directory by the time the lock is free.
+	defer s.lockPage(w.incarnation, p)()
+	if q, found, _, _ := w.dir.route(h); found && q != p {
+		return false, nil
+	}
+	return s.staleMiss(ctx, w, p)
+}
+
+// sameTenant reads the record of t again.
+func (s *Store) sameTenant(ctx context.Context, t *tenant.Record) (*tenant.Record, error) {
+	now, err := s.tenants.Read(ctx, t.ID)
+	if err != nil {
+		return nil, err
+	}
+	if now.Incarnation != t.Incarnation || now.State == tenant.Shredding {
+		return nil, tenant.ErrNotFound // its keys are going, or gone
+	}
+	return now, nil
+}

@@ -1,0 +1,178 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package itemstore
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+)
+
+// Read returns an item of t and the key version that its page is on. It fails
+// with [item.ErrNotFound].
+func (s *Store) Read(ctx context.Context, t *tenant.Record, k item.Kind, name string) (*item.Item, int, error) {
+	w, release := s.tables.use(t.Incarnation)
+	defer release()
+	h, err := s.hash(ctx, t, w, k, name)
+	if err != nil {
+		return nil, 0, err
+	}
+	c, err := s.read(ctx, t, w, h)
+	if err != nil {
+		return nil, 0, err
+	}
+	if c == nil {
+		return nil, 0, item.ErrNotFound
+	}
+	_, it, err := c.slots.Find(h, k, name)
+	if err != nil {
+		return nil, 0, err
+	}
+	if it == nil {
+		return nil, 0, item.ErrNotFound
+	}
+	return it, c.version, nil
+}
+
+// Names lists the items of one kind, sorted by name.
+func (s *Store) Names(ctx context.Context, t *tenant.Record, k item.Kind) ([]string, error) {
+	w, release := s.tables.use(t.Incarnation)
+	defer release()
+	leaves, err := s.leaves(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	var (
+		mu    sync.Mutex
+		names []string
+	)
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(pagesInFlight)
+	for p, e := range leaves {
+		if e.known && e.Version > 0 && e.Counts[k] == 0 {
+			continue // as it was when the list began; a damaged page has version 0
+		}
+		g.Go(func() error {
+			l := listing{kind: k, from: p.First(), to: p.Last()}
+			if err := s.list(ctx, t, w, &l); err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			names = append(names, l.names...)
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// Leaves returns the pages that count.
+func (s *Store) leaves(ctx context.Context, w *Table) (map[page.Prefix]entry, error) {
+	for range maxTries {
+		if pages, loaded := w.dir.leaves(); loaded {
+			return pages, nil
+		}
+		if err := s.loadDirectory(ctx, w); err != nil {
+			return nil, err
+		}
+	}
+	return nil, storage.ErrContended
+}
+
+// NamesAfter lists at most limit items of one kind, in the order in which they
+// are stored, from the one after the item of that name, which need not exist;
+// the empty name stands for the beginning. The order stays the same while pages
+// split, so a list taken page by page shows every item that was there
+// throughout, once.
+func (s *Store) NamesAfter(ctx context.Context, t *tenant.Record, k item.Kind, after string, limit int) ([]string, error) {
+	w, release := s.tables.use(t.Incarnation)
+	defer release()
+	l := listing{kind: k, to: page.Prefix("").Last(), limit: limit, after: after}
+	if after != "" {
+		h, err := s.hash(ctx, t, w, k, after)
+		if err != nil {
+			return nil, err
+		}
+		l.from, l.afterHash = h, h
+	}
+	err := s.list(ctx, t, w, &l)
+	return l.names, err
+}
+
+// listing collects the names of one kind whose hashes lie from one to another,
+// both included.
+type listing struct {
+	kind     item.Kind
+	from, to page.Hash
+	limit    int // 0: no limit
+
+	after     string // skip items up to this one, at afterHash
+	afterHash page.Hash
+
+	names []string
+}
+
+func (s *Store) list(ctx context.Context, t *tenant.Record, w *Table, l *listing) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		c, err := s.read(ctx, t, w, l.from)
+		if err != nil || c == nil {
+			return err
+		}
+		done, err := l.take(c)
+		if err != nil || done {
+			return err
+		}
+		l.from = c.place.Last() + 1
+	}
+}
+
+// take collects from one page; done says that the listing ends with it.
+func (l *listing) take(c *content) (done bool, err error) {
+	type named struct {
+		hash page.Hash
+		name string
+	}
+	var found []named
+	for _, sl := range c.slots[c.slots.From(l.from):] {
+		if sl.Hash > l.to {
+			break
+		}
+		if sl.Kind != l.kind {
+			continue
+		}
+		it, err := item.DecodeItem(sl.Item)
+		if err != nil {
+			return false, err
+		}
+		if l.after != "" && sl.Hash == l.afterHash && it.Name <= l.after {
+			continue
+		}
+		found = append(found, named{sl.Hash, it.Name})
+	}
+	slices.SortFunc(found, func(a, b named) int {
+		return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.name, b.name))
+	})
+	for _, n := range found {
+		l.names = append(l.names, n.name)
+		if l.limit > 0 && len(l.names) == l.limit {
+			return true, nil
+		}
+	}
+	return c.place.Last() >= l.to, nil
+}

@@ -1,0 +1,177 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package itemstore
+
+import (
+	"context"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+)
+
+// writable is a page as a writer finds it under the page's lock.
+type writable struct {
+	page.Page
+	isNew bool // there is no such page yet: it is a tenant's first
+}
+
+// readForWrite reads page p under its lock, once it is sure that p is the page to
+// write to; ours is false if it is not.
+func (s *Store) readForWrite(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix) (cur writable, ours bool, err error) {
+	q, empty, err := s.locate(ctx, w, p.First())
+	if err != nil || q != p {
+		return writable{}, false, err
+	}
+	if empty {
+		return s.firstPage(ctx, w)
+	}
+	found, err := s.openPageAt(ctx, t, w, p)
+	if err != nil {
+		return writable{}, false, err
+	}
+	if found == nil {
+		isEmpty, err := s.staleMiss(ctx, w, p)
+		return writable{}, isEmpty, err
+	}
+	return writable{Page: *found}, true, nil
+}
+
+// firstPage allows the root to be created, only after a List made under its
+// lock has shown no page: a directory that was loaded before might not know of
+// one.
+func (s *Store) firstPage(ctx context.Context, w *Table) (writable, bool, error) {
+	listed, err := s.listPages(ctx, w.incarnation)
+	if err != nil {
+		return writable{}, false, err
+	}
+	if len(listed.pages) > 0 {
+		w.dir.drop()
+		return writable{}, false, nil
+	}
+	return writable{isNew: true}, true, nil
+}
+
+// writePage seals slots under the active version and stores them as page p.
+func (s *Store) writePage(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix, sl page.Slots, isNew bool) error {
+	h, err := s.sealAndPut(ctx, t, w, p, sl)
+	if err != nil {
+		return err
+	}
+	if isNew {
+		w.dir.change(nil, map[page.Prefix]page.Header{p: h})
+	} else {
+		w.dir.wrote(p, h)
+	}
+	return nil
+}
+
+func (s *Store) sealAndPut(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix, sl page.Slots) (page.Header, error) {
+	v, a, err := s.activeAEAD(ctx, t)
+	if err != nil {
+		return page.Header{}, err
+	}
+	h := page.Header{Version: v.Number, Counts: sl.Counts()}
+	sealed, err := page.Seal(t.Owner(), p, h, a, sl.Encode())
+	if err != nil {
+		return page.Header{}, err
+	}
+	return h, s.putPage(ctx, w, p, sealed)
+}
+
+// Split replaces page p by its two children, which hold sl between them. While
+// p exists it alone counts: so both children first, an empty one too, then p
+// goes, and only then is the change acknowledged and the directory told. It
+// returns the children that are themselves too large.
+func (s *Store) split(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix, sl page.Slots) (big []page.Prefix, err error) {
+	if len(p) == page.MaxDepth {
+		return nil, errPageFull
+	}
+	added := map[page.Prefix]page.Header{}
+	for side, c := range sl.Split(p) {
+		child := p.Child(side)
+		h, err := s.sealAndPut(ctx, t, w, child, c)
+		if err != nil {
+			return nil, err
+		}
+		added[child] = h
+		if page.TooLarge(child, c) {
+			big = append(big, child)
+		}
+	}
+	if err := s.deletePage(ctx, w, p); err != nil {
+		return nil, err
+	}
+	hadDelta := w.dir.mayHaveDelta(p)
+	w.dir.change(&p, added)
+	if hadDelta {
+		// Without its page it counts no more. What cannot be deleted now, the next
+		// rotation deletes.
+		_ = s.deleteDelta(ctx, w, p)
+	}
+	return big, nil
+}
+
+// bulkLoad stores what is too large for a tenant's first page: the root, empty, then
+// all pages that hold sl between them, then the root goes.
+//
+// To go down several levels at once is sound only where a List under the lock of
+// the root has shown no page. Else there might be a page in between, left over from
+// a split that broke off: it would count when the root has gone, in place of those
+// below it. And without the root the first of them would count before the others
+// are there.
+func (s *Store) bulkLoad(ctx context.Context, t *tenant.Record, w *Table, sl page.Slots) error {
+	const root = page.Prefix("")
+	leaves := sl.Leaves(root)
+	for _, l := range leaves {
+		if l.Slots.Size() > page.MaxBytes {
+			return errPageFull
+		}
+	}
+	if err := s.writePage(ctx, t, w, root, nil, true); err != nil {
+		return err
+	}
+	headers := make([]page.Header, len(leaves))
+	var g errgroup.Group
+	g.SetLimit(pagesInFlight)
+	for i, l := range leaves {
+		g.Go(func() (err error) {
+			headers[i], err = s.sealAndPut(ctx, t, w, l.Place, l.Slots)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if err := s.deletePage(ctx, w, root); err != nil {
+		return err
+	}
+	added := make(map[page.Prefix]page.Header, len(leaves))
+	for i, l := range leaves {
+		added[l.Place] = headers[i]
+	}
+	gone := root
+	w.dir.change(&gone, added)
+	return nil
+}
+
+// divide splits pages until none of several items is too large. What fails is
+// left to the next write: the pages are whole, only larger than they should be.
+func (s *Store) divide(ctx context.Context, t *tenant.Record, w *Table, big []page.Prefix) {
+	var g errgroup.Group
+	g.SetLimit(pagesInFlight)
+	for _, p := range big {
+		g.Go(func() error {
+			s.divide(ctx, t, w, s.recommit(ctx, t, w, p))
+			return nil
+		})
+	}
+	_ = g.Wait() // nothing fails but what is left to the next write
+}
+
+func (s *Store) recommit(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix) (big []page.Prefix) {
+	defer s.lockPage(w.incarnation, p)()
+	return s.commit(ctx, t, w, p, nil)
+}

@@ -1,0 +1,196 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package itemstore
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+)
+
+// Moved says what Move did.
+type Moved int
+
+// What Move did.
+const (
+	Superseded Moved = iota // the page does not count any more: it split, say
+	Current                 // its header says that it is on the version
+	Rewritten               // it was sealed again and stored
+)
+
+// PageRef is a page as a List showed it.
+type PageRef struct {
+	Place page.Prefix
+	// Leftover says that a split has left it over: the page Above counts instead of
+	// it, or, if it is a Delta, those that its page was split into.
+	Leftover bool
+	Above    page.Prefix
+	Delta    bool
+}
+
+// ListPages lists the pages of t afresh, in the order of their places, and what is
+// left over from splits.
+func (s *Store) ListPages(ctx context.Context, t *tenant.Record) ([]PageRef, error) {
+	listed, err := s.listPages(ctx, t.Incarnation)
+	if err != nil {
+		return nil, err
+	}
+	refs := make([]PageRef, 0, len(listed.pages))
+	for p := range listed.pages {
+		above, leftover := p.CoveredBy(listed.pages)
+		refs = append(refs, PageRef{Place: p, Above: above, Leftover: leftover})
+	}
+	for p := range listed.deltas {
+		if !listed.pages[p] {
+			refs = append(refs, PageRef{Place: p, Leftover: true, Delta: true})
+		}
+	}
+	slices.SortFunc(refs, func(a, b PageRef) int { return cmp.Compare(a.Place, b.Place) })
+	return refs, nil
+}
+
+// ForgetPages drops the directory of t, so that it is loaded afresh.
+func (s *Store) ForgetPages(t *tenant.Record) { s.tables.drop(t.Incarnation) }
+
+// PageItems is how many items page p holds by its header, 0 if it has none.
+func (s *Store) PageItems(ctx context.Context, t *tenant.Record, p page.Prefix) int {
+	w, release := s.tables.use(t.Incarnation)
+	defer release()
+	r, err := s.getBoth(ctx, w, p, s.mount.Get)
+	if err != nil {
+		return 0
+	}
+	h, err := r.header()
+	if err != nil {
+		return 0
+	}
+	return h.Counts.Total()
+}
+
+// Move brings a page to a key version: it is opened and sealed again, with what its
+// delta holds; its items stay encoded. A page that is on the version already is
+// written only if rewrite is true. A leftover is deleted, and so is a delta that
+// does not count any more. It fails with [page.ErrDamaged] if the page does not open.
+// The caller holds the tenant's lock shared and has made sure, under it, that the
+// version is the one to move to.
+//
+// Under the page's lock it looks the page up again. A page that has split since
+// it was listed may still show behind a stale cache: to write it would bring it
+// back, and it would count instead of its children.
+func (s *Store) Move(ctx context.Context, t *tenant.Record, ref PageRef, version int, rewrite bool) (Moved, error) {
+	w, release := s.tables.use(t.Incarnation)
+	defer release()
+	if ref.Leftover {
+		return Superseded, s.deleteLeftover(ctx, w, ref)
+	}
+	defer s.lockPage(w.incarnation, ref.Place)()
+	p, empty, err := s.locate(ctx, w, ref.Place.First())
+	if err != nil || empty || p != ref.Place {
+		return Superseded, err
+	}
+	mayHaveDelta := w.dir.mayHaveDelta(p)
+	r, err := s.getBoth(ctx, w, p, s.mount.Get)
+	if err != nil {
+		return Superseded, err
+	}
+	moved, err := s.moveRaw(ctx, t, w, p, r, version, rewrite)
+	if err != nil || moved == Superseded || moved == Current && r.delta != nil || !mayHaveDelta {
+		return moved, err
+	}
+	return moved, s.deleteDelta(ctx, w, p)
+}
+
+// moveRaw moves a page that was read, under its lock.
+func (s *Store) moveRaw(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix, r raw, version int, rewrite bool) (Moved, error) {
+	if r.page == nil {
+		return s.moveStaleMiss(ctx, t, w, p, version)
+	}
+	h, err := r.header()
+	if err == nil && h.Version == version && !rewrite {
+		w.dir.saw(p, h)
+		return Current, nil
+	}
+	h, encoded, err := s.openWithDelta(ctx, t, p, r)
+	if keystore.IsGone(err) {
+		err = fmt.Errorf("%w: %w", page.ErrDamaged, err)
+	}
+	if err != nil {
+		return Superseded, err
+	}
+	h.Version = version
+	return Rewritten, s.reseal(ctx, t, w, p, h, encoded)
+}
+
+// openWithDelta returns the header and the encoded slots of a page with its delta.
+func (s *Store) openWithDelta(ctx context.Context, t *tenant.Record, p page.Prefix, r raw) (page.Header, []byte, error) {
+	if r.delta == nil {
+		h, _, encoded, err := s.openRaw(ctx, t, p, r.page)
+		return h, encoded, err // as it was: decoding it would tell nothing
+	}
+	o, err := s.open(ctx, t, p, r)
+	if err != nil {
+		return page.Header{}, nil, err
+	}
+	return o.Header, o.Slots.Encode(), nil
+}
+
+func (s *Store) reseal(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix, h page.Header, encoded []byte) error {
+	v, err := t.Keys.Usable(h.Version)
+	if err != nil {
+		return err
+	}
+	a, err := s.keys.PageAEAD(ctx, t.Owner(), v)
+	if err != nil {
+		return err
+	}
+	sealed, err := page.Seal(t.Owner(), p, h, a, encoded)
+	if err != nil {
+		return err
+	}
+	if err := s.putPage(ctx, w, p, sealed); err != nil {
+		return err
+	}
+	w.dir.wrote(p, h)
+	return nil
+}
+
+// moveStaleMiss replaces a page that is listed but does not show, under its lock,
+// by an empty one: see hidden.
+func (s *Store) moveStaleMiss(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix, version int) (Moved, error) {
+	isEmpty, err := s.staleMiss(ctx, w, p)
+	if err != nil || !isEmpty {
+		return Superseded, err
+	}
+	return Rewritten, s.reseal(ctx, t, w, p, page.Header{Version: version}, page.Slots(nil).Encode())
+}
+
+// deleteLeftover deletes what a split has left over. A page, of a split that did not
+// finish, only after a List made under the lock of the page above has shown that
+// page: had it gone, the leftover would be what counts. A delta when its page has been
+// deleted once more, which may still show behind a stale cache: no page comes to a
+// place again that it was split away from.
+func (s *Store) deleteLeftover(ctx context.Context, w *Table, ref PageRef) error {
+	if ref.Delta {
+		defer s.lockPage(w.incarnation, ref.Place)()
+		if err := s.deletePage(ctx, w, ref.Place); err != nil {
+			return err
+		}
+		return s.deleteDelta(ctx, w, ref.Place)
+	}
+	defer s.lockPage(w.incarnation, ref.Above)()
+	listed, err := s.listPages(ctx, w.incarnation)
+	if err != nil || !listed.pages[ref.Above] {
+		return err
+	}
+	if err := s.deletePage(ctx, w, ref.Place); err != nil {
+		return err
+	}
+	w.dir.change(&ref.Place, nil)
+	return nil
+}

@@ -1,0 +1,217 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package itemstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+)
+
+// pagesInFlight bounds the pages that one bulk write changes at once.
+const pagesInFlight = 32
+
+// errPageFull would need two large items whose 64-bit hashes are the same.
+var errPageFull = errors.New("items cannot be told apart by their hashes")
+
+// Op is one change of one item.
+type Op struct {
+	Kind item.Kind
+	Name string
+	// Change is given the item as it is, or nil, and returns what it is to be,
+	// or nil to delete it. To change nothing it returns what it was given. It
+	// may be called more than once; an error refuses this change alone.
+	Change func(*item.Item) (*item.Item, error)
+
+	// Item is the item after the change, Err why it failed.
+	Item *item.Item
+	Err  error
+
+	hash    page.Hash
+	settled bool
+}
+
+func (op *Op) settle(err error) {
+	op.Err, op.settled = err, true
+	if err != nil {
+		op.Item = nil
+	}
+}
+
+// Apply makes the changes, each of which tells its own outcome. The caller
+// holds the tenant's lock shared since before it read t, so that the version
+// that seals is the active one until Apply returns.
+//
+// That also makes batches sound: all who are in one hold the lock at once, so
+// no activation came between them and all read the same active version.
+func (s *Store) Apply(ctx context.Context, t *tenant.Record, ops ...*Op) {
+	w, release := s.tables.use(t.Incarnation)
+	defer release()
+	pending := make([]*Op, 0, len(ops))
+	for _, op := range ops {
+		h, err := s.hash(ctx, t, w, op.Kind, op.Name)
+		if err != nil {
+			op.settle(err)
+			continue
+		}
+		op.hash = h
+		pending = append(pending, op)
+	}
+	// Every turn either settles a change or splits a page on its way, so a bulk
+	// write is given as many turns as it may need chunks.
+	for range maxTries*2 + len(ops) {
+		if len(pending) == 0 {
+			return
+		}
+		s.applyRound(ctx, t, w, pending)
+		pending = slices.DeleteFunc(pending, func(op *Op) bool { return op.settled })
+	}
+	for _, op := range pending {
+		op.settle(storage.ErrContended)
+	}
+}
+
+// HasNoPages reports whether nothing was ever written to a tenant.
+func (s *Store) HasNoPages(ctx context.Context, t *tenant.Record) (bool, error) {
+	w, release := s.tables.use(t.Incarnation)
+	defer release()
+	_, empty, err := s.locate(ctx, w, 0)
+	return empty, err
+}
+
+// InOrder returns the changes in the order in which their items are stored; those
+// of one item stay in their order.
+func (s *Store) InOrder(ctx context.Context, t *tenant.Record, ops []*Op) ([]*Op, error) {
+	w, release := s.tables.use(t.Incarnation)
+	defer release()
+	for _, op := range ops {
+		h, err := s.hash(ctx, t, w, op.Kind, op.Name)
+		if err != nil {
+			return nil, err
+		}
+		op.hash = h
+	}
+	return byHash(ops), nil
+}
+
+// byHash returns changes in the order of their hashes.
+func byHash(ops []*Op) []*Op {
+	ordered := slices.Clone(ops)
+	slices.SortStableFunc(ordered, func(a, b *Op) int { return cmp.Compare(a.hash, b.hash) })
+	return ordered
+}
+
+// applyRound sends every change to the page that covers it now.
+func (s *Store) applyRound(ctx context.Context, t *tenant.Record, w *Table, ops []*Op) {
+	byPage := map[page.Prefix][]*Op{}
+	for _, op := range ops {
+		p, _, err := s.locate(ctx, w, op.hash)
+		if err != nil {
+			op.settle(err)
+			continue
+		}
+		byPage[p] = append(byPage[p], op)
+	}
+	if len(byPage) == 1 {
+		for p, ops := range byPage {
+			s.applyTo(ctx, t, w, p, ops)
+		}
+		return
+	}
+	var g errgroup.Group
+	g.SetLimit(pagesInFlight)
+	for _, p := range slices.Sorted(maps.Keys(byPage)) {
+		g.Go(func() error {
+			s.applyTo(ctx, t, w, p, byPage[p])
+			return nil
+		})
+	}
+	_ = g.Wait() // each change tells its own outcome
+}
+
+// applyTo makes changes in page p, as part of a batch. Changes that it leaves
+// unsettled are to be sent again.
+func (s *Store) applyTo(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix, ops []*Op) {
+	key := pageKey(w.incarnation, p)
+	own, leads := s.batches.join(key, ops)
+	if !leads {
+		<-own.done
+		return
+	}
+	// The others' changes must not end with this request.
+	ctx = context.WithoutCancel(ctx)
+	big := func() []page.Prefix {
+		defer close(own.done)
+		defer s.lockPage(w.incarnation, p)()
+		s.batches.seal(key)
+		return s.commit(ctx, t, w, p, own.ops)
+	}()
+	s.divide(ctx, t, w, big)
+}
+
+// commit makes the changes in page p, whose lock is held. It returns the pages
+// that are still too large.
+func (s *Store) commit(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix, ops []*Op) []page.Prefix {
+	cur, ours, err := s.readForWrite(ctx, t, w, p)
+	if err != nil {
+		settleAll(ops, err)
+		return nil
+	}
+	if !ours {
+		return nil // it split, or another page is the root now: look again
+	}
+	limit, err := s.settings.Config(ctx)
+	if err != nil {
+		settleAll(ops, err)
+		return nil
+	}
+	e := newEdit(cur, limit.MaxItemBytes, ops)
+	var big []page.Prefix
+	switch {
+	case cur.isNew && page.TooLarge(p, e.slots):
+		err = s.bulkLoad(ctx, t, w, e.slots)
+	case len(ops) > 1 && e.bytes > roomyBytes && page.TooLarge(p, e.slots):
+		// Split what is there and send the changes again, to the children:
+		// split with them, they would be written once for each level.
+		if big, err = s.split(ctx, t, w, p, cur.Slots); err != nil {
+			settleAll(ops, err)
+		}
+		return big
+	case e.full || page.TooLarge(p, e.slots):
+		big, err = s.split(ctx, t, w, p, e.slots)
+	case e.changed || len(e.done) > 0 && s.mayBeStale(w, p, cur):
+		err = s.writeEdit(ctx, t, w, p, cur, e)
+	}
+	settleAll(e.done, err)
+	return big
+}
+
+// writeEdit puts what an edit has made of a page: its delta, if that will do, or all.
+func (s *Store) writeEdit(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix, cur writable, e *edit) error {
+	if s.fitsDelta(t, w, p, cur, e) {
+		return s.writeDelta(ctx, t, w, p, cur, e)
+	}
+	return s.writePage(ctx, t, w, p, e.slots, cur.isNew)
+}
+
+// roomyBytes is how large a page may become before it is split without the
+// changes that would make it so.
+const roomyBytes = 2 * page.SplitBytes
+
+func settleAll(ops []*Op, err error) {
+	for _, op := range ops {
+		if !op.settled {
+			op.settle(err)
+		}
+	}
+}

@@ -1,0 +1,175 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package keystore
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
+)
+
+// KEKPhase is where a rotation of the KEK stands.
+type KEKPhase string
+
+// The phases of a rotation of the KEK.
+const (
+	KEKRewrapping KEKPhase = "rewrapping" // keys move to the new KEK
+
+	KEKCompleted KEKPhase = "completed" // every key has; older KEKs are destroyed
+	KEKFailed    KEKPhase = "failed"    // some keys could not; older KEKs are kept
+)
+
+// KEKRotation describes a rotation of the KEK to the one that the record names.
+type KEKRotation struct {
+	From           string      `json:"from_kek_id"`
+	Phase          KEKPhase    `json:"phase"`
+	IdempotencyKey string      `json:"idempotency_key,omitempty"`
+	Reason         string      `json:"reason,omitempty"`
+	InitiatedBy    actor.Actor `json:"initiated_by"`
+	StartedAt      time.Time   `json:"started_at"`
+	EndedAt        time.Time   `json:"ended_at,omitzero"`
+
+	// What it found, once it has ended.
+	Tenants  int          `json:"tenants,omitempty"`
+	Keys     int          `json:"keys,omitempty"`
+	Failed   int          `json:"failed,omitempty"`
+	Failures []KeyFailure `json:"failures,omitempty"`
+}
+
+// Unfinished reports whether a rotation has begun and not ended.
+func (r *KEKRotation) Unfinished() bool { return r != nil && r.Phase == KEKRewrapping }
+
+// KeyFailure is a key that could not be moved to another KEK, and why. Without a
+// key ID it is all of a tenant.
+type KeyFailure struct {
+	TenantID string `json:"tenant_id"`
+	KeyID    string `json:"key_id,omitempty"`
+	Reason   string `json:"reason"`
+}
+
+// ErrKEKChanged reports that another KEK is current than the caller works for,
+// or that its rotation is over.
+var ErrKEKChanged = errors.New("the key-encryption key or its rotation has changed")
+
+// switchTries is how often the Put that switches the KEK is tried. If it fails at
+// each, the KEK may all the same have been switched: then whoever next reads the
+// record goes on with its rotation.
+const switchTries = 3
+
+// SwitchKEK makes a new KEK the current one. next is asked under the KEK's lock,
+// held exclusively, for the rotation that this begins; nil, or an error, leaves
+// everything as it is. It returns the record as it is then. It fails with
+// [ErrNoKEK].
+//
+// The new KEK is stored first, and then the record that names it, which is the
+// commit point. A KEK that no record came to name has wrapped nothing; it is
+// destroyed at the end of the next rotation.
+func (s *Store) SwitchKEK(ctx context.Context, next func(now *KEKRecord) (*KEKRotation, error)) (*KEKRecord, error) {
+	s.kekLock.Lock()
+	defer s.kekLock.Unlock()
+	r, err := s.KEK(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rotation, err := next(r)
+	if rotation == nil || err != nil {
+		return r, err
+	}
+	id, err := s.newKEK(ctx)
+	if err != nil {
+		return nil, err
+	}
+	switched := &KEKRecord{KEKID: id, CreatedAt: rotation.StartedAt, Rotation: rotation}
+	for range switchTries {
+		if err = s.putKEKRecord(ctx, switched); err == nil {
+			return switched, nil
+		}
+	}
+	return nil, err
+}
+
+// EndKEKRotation ends the rotation to a KEK as end says. If it has completed, all
+// other KEKs are destroyed first: the caller has seen every key on this one since
+// AwaitHolders. If the process dies between, the rotation is unfinished still, and
+// both are done again. It fails with [ErrKEKChanged].
+func (s *Store) EndKEKRotation(ctx context.Context, kekID string, end func(*KEKRotation)) (*KEKRotation, error) {
+	s.kekLock.Lock()
+	defer s.kekLock.Unlock()
+	r, err := s.unfinishedKEK(ctx, kekID)
+	if err != nil {
+		return nil, err
+	}
+	ended := *r.Rotation
+	end(&ended)
+	if ended.Phase == KEKCompleted {
+		if err := s.destroyOtherKEKs(ctx, kekID); err != nil {
+			return nil, err
+		}
+	}
+	r.Rotation = &ended
+	if err := s.putKEKRecord(ctx, r); err != nil {
+		return nil, err
+	}
+	_ = s.mount.Delete(ctx, kekProgress) // what stays of it describes a rotation that is over
+	return &ended, nil
+}
+
+// unfinishedKEK reads the record if it says that the rotation to kekID is
+// unfinished. It fails with [ErrKEKChanged].
+func (s *Store) unfinishedKEK(ctx context.Context, kekID string) (*KEKRecord, error) {
+	r, err := s.KEK(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if r.KEKID != kekID || !r.Rotation.Unfinished() {
+		return nil, ErrKEKChanged
+	}
+	return r, nil
+}
+
+func (s *Store) destroyOtherKEKs(ctx context.Context, kekID string) error {
+	ids, err := s.StoredKEKs(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if id == kekID {
+			continue
+		}
+		if err := s.mount.Delete(ctx, kekPrefix+id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// KEKProgress is how far a rotation of the KEK was when that was last noted. It
+// describes, and decides nothing.
+type KEKProgress struct {
+	KEKID   string    `json:"kek_id"`
+	Tenants int       `json:"tenants"` // looked at
+	Keys    int       `json:"keys"`    // of these, on the new KEK
+	Failed  int       `json:"failed,omitempty"`
+	Percent float64   `json:"percent"`
+	At      time.Time `json:"at"`
+}
+
+const kekProgress = "kek/progress"
+
+// PutKEKProgress notes how far a rotation of the KEK is.
+func (s *Store) PutKEKProgress(ctx context.Context, p KEKProgress) error {
+	return s.mount.PutJSON(ctx, kekProgress, p)
+}
+
+// KEKProgress reads what was last noted of the rotation to a KEK, zero if nothing
+// was.
+func (s *Store) KEKProgress(ctx context.Context, kekID string) (KEKProgress, error) {
+	var p KEKProgress
+	if _, err := s.mount.GetJSON(ctx, kekProgress, &p); err != nil || p.KEKID != kekID {
+		return KEKProgress{}, err
+	}
+	return p, nil
+}

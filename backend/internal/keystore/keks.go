@@ -1,0 +1,132 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+)
+
+// ErrNoKEK reports that the mount has no key-encryption key yet.
+var ErrNoKEK = errors.New("there is no key-encryption key yet: it is made with the first tenant")
+
+// KEKRecord says which KEK wraps, and how its latest rotation stands. Like a
+// tenant's record it decides, and every change is one Put of it, under the KEK's
+// lock exclusively. KEKs themselves are written once.
+type KEKRecord struct {
+	KEKID     string       `json:"kek_id"`
+	CreatedAt time.Time    `json:"created_at,omitzero"` // zero: made before this was noted
+	Rotation  *KEKRotation `json:"rotation,omitempty"`
+}
+
+// CurrentKEK returns the KEK that wraps now, made if there is none yet. The
+// mount's KEK lock stays held shared until release, so that the KEK cannot be
+// switched before what it wraps is stored.
+func (s *Store) CurrentKEK(ctx context.Context) (kek *keyring.KEK, release func(), err error) {
+	for range 2 {
+		s.kekLock.RLock()
+		kek, err = s.readCurrentKEK(ctx)
+		if kek != nil {
+			return kek, s.kekLock.RUnlock, nil
+		}
+		s.kekLock.RUnlock()
+		if err != nil {
+			return nil, nil, err
+		}
+		if err := s.makeFirstKEK(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	return nil, nil, fmt.Errorf("the key-encryption key was written but does not show")
+}
+
+// readCurrentKEK returns nil, and no error, if there is none yet.
+func (s *Store) readCurrentKEK(ctx context.Context) (*keyring.KEK, error) {
+	r, err := s.KEK(ctx)
+	if errors.Is(err, ErrNoKEK) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.OpenKEK(ctx, r.KEKID)
+}
+
+// makeFirstKEK writes the key, then the record that names it. If the record is
+// not written, the key is left over: nothing was wrapped under it, and the next
+// rotation of the KEK destroys it.
+func (s *Store) makeFirstKEK(ctx context.Context) error {
+	s.kekLock.Lock()
+	defer s.kekLock.Unlock()
+	if kek, err := s.readCurrentKEK(ctx); kek != nil || err != nil {
+		return err // somebody made it meanwhile
+	}
+	id, err := s.newKEK(ctx)
+	if err != nil {
+		return err
+	}
+	return s.putKEKRecord(ctx, &KEKRecord{KEKID: id, CreatedAt: time.Now().UTC()})
+}
+
+// newKEK makes a KEK that no record names yet.
+func (s *Store) newKEK(ctx context.Context) (id string, err error) {
+	if id, err = keyring.NewID("kek-"); err != nil {
+		return "", err
+	}
+	// The material is not cleared: the storage may go on holding the slice.
+	return id, s.mount.PutSealWrapped(ctx, kekPrefix+id, keyring.NewMaterial())
+}
+
+// KEK reads the record of the mount's KEK. It fails with [ErrNoKEK].
+//
+// It is not kept in memory. Vault's cache may show an old record for a while,
+// after a Put of it that failed with effect; then the old KEK goes on wrapping,
+// and is there to do so: who destroys it has itself read the new record, from the
+// same cache, which does not go back.
+func (s *Store) KEK(ctx context.Context) (*KEKRecord, error) {
+	r := new(KEKRecord)
+	found, err := s.mount.GetJSON(ctx, kekCurrent, r)
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, ErrNoKEK
+	}
+	return r, nil
+}
+
+func (s *Store) putKEKRecord(ctx context.Context, r *KEKRecord) error {
+	return s.mount.PutJSON(ctx, kekCurrent, r)
+}
+
+// OpenKEK reads a KEK. Opening a key is rare (opened keys are cached), so KEKs are
+// not kept in memory. It fails with [ErrGone] or [ErrDamaged].
+func (s *Store) OpenKEK(ctx context.Context, id string) (*keyring.KEK, error) {
+	key, err := s.mount.Get(ctx, kekPrefix+id)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", id, err)
+	}
+	if key == nil {
+		return nil, fmt.Errorf("%s: %w", id, ErrGone)
+	}
+	kek, err := keyring.NewKEK(id, key)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", id, ErrDamaged, err)
+	}
+	return kek, nil
+}
+
+// StoredKEKs lists the KEKs in storage: the current one, those that a rotation
+// has not finished with, and any that a try to make one has left over.
+func (s *Store) StoredKEKs(ctx context.Context) ([]string, error) {
+	ids, err := s.mount.List(ctx, kekPrefix)
+	if err != nil {
+		return nil, err
+	}
+	return ids, nil
+}

@@ -1,0 +1,251 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/fxamacker/cbor/v2"
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+)
+
+// What callers tell apart.
+var (
+	// ErrGone reports that an entry's key is not in storage.
+	ErrGone = errors.New("key is not in storage")
+	// ErrDamaged reports a key entry that does not open.
+	ErrDamaged = errors.New("key entry does not open")
+)
+
+// openKeys bounds the opened keys held in memory; vault#5746 tells what an
+// unbounded cache of keys does.
+const openKeys = 8192
+
+// WrappedKey is a key as it is stored. An entry is written once, under a random
+// ID of its own: transit keeps all versions in one entry and meets the limit of
+// an entry's size (vault#26309). Only a rotation of the mount's KEK writes it
+// again: the same key, wrapped anew.
+type WrappedKey struct {
+	Format  uint8           `cbor:"1,keyasint"` // 1
+	KEKID   string          `cbor:"2,keyasint"`
+	KeyType keyring.KeyType `cbor:"3,keyasint"`
+	Wrapped []byte          `cbor:"4,keyasint"`
+}
+
+const wrappedKeyFormat = 1
+
+// keyCache holds opened keys by key ID. Its lock is held shared while a key is
+// loaded and exclusively while one is destroyed, so that a destroyed key cannot
+// come back into the cache from a read that began before.
+type keyCache struct {
+	loading sync.RWMutex
+	opened  *lru.Cache[string, keyring.AEAD]
+}
+
+func newKeyCache() *keyCache {
+	opened, err := lru.New[string, keyring.AEAD](openKeys)
+	if err != nil {
+		panic(err) // only for a size that is not positive
+	}
+	return &keyCache{opened: opened}
+}
+
+func (c *keyCache) drop() {
+	c.loading.Lock()
+	defer c.loading.Unlock()
+	c.opened.Purge()
+}
+
+// CreateKey makes a random key for the place that b names, wraps it under the
+// mount's KEK and stores it. The ID must be a fresh one: entries of keys are
+// written once.
+func (s *Store) CreateKey(ctx context.Context, b keyring.Binding) error {
+	key := keyring.NewMaterial()
+	defer clear(key)
+	return s.ImportKey(ctx, b, key)
+}
+
+// ImportKey is CreateKey for a key that is given, which the caller clears.
+func (s *Store) ImportKey(ctx context.Context, b keyring.Binding, key []byte) error {
+	kek, release, err := s.CurrentKEK(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := s.PutKey(ctx, kek, b, key); err != nil {
+		return err
+	}
+	s.madeKey(b)
+	return s.holdOpen(b, key)
+}
+
+// holdOpen keeps a key that was just stored open, since it is about to be used:
+// else its first use would read it back. Whoever makes a key holds the tenant's
+// lock exclusively, and so does who destroys one.
+func (s *Store) holdOpen(b keyring.Binding, key []byte) error {
+	if b.Purpose == keyring.PlacementKey {
+		return nil // it seals nothing
+	}
+	a, err := keyring.NewAEAD(b.KeyType, key)
+	if err != nil {
+		return fmt.Errorf("%s: %w", b.KeyID, err)
+	}
+	s.keys.opened.Add(b.KeyID, s.counted(b, a))
+	return nil
+}
+
+// DestroyKey deletes the entry of a key and forgets the opened key. The caller
+// holds the tenant's lock exclusively and repeats it until it succeeds.
+func (s *Store) DestroyKey(ctx context.Context, incarnation, keyID string) error {
+	s.keys.loading.Lock()
+	defer s.keys.loading.Unlock()
+	s.keys.opened.Remove(keyID)
+	return s.mount.Delete(ctx, wrappedKeyKey(incarnation, keyID))
+}
+
+// hasKey reports whether the entry of a key is in storage.
+func (s *Store) hasKey(ctx context.Context, incarnation, keyID string) (bool, error) {
+	value, err := s.mount.Get(ctx, wrappedKeyKey(incarnation, keyID))
+	return value != nil, err
+}
+
+// PageAEAD opens the page key of a version. It fails with [ErrGone].
+func (s *Store) PageAEAD(ctx context.Context, o keyring.Owner, v *keyring.Version) (keyring.AEAD, error) {
+	return s.aead(ctx, o.Binding(v.KeyID, v.KeyType, keyring.PageKey))
+}
+
+// OpenPageKeys opens the page keys of versions ahead of their use, as far as they
+// open: who then needs one, and has one of few places in a pool, does not wait for
+// storage in it. What does not open is told by its use.
+func (s *Store) OpenPageKeys(ctx context.Context, o keyring.Owner, versions ...*keyring.Version) {
+	for _, v := range versions {
+		_, _ = s.PageAEAD(ctx, o, v)
+	}
+}
+
+// aead opens the key at the place that b names. It fails with [ErrGone].
+func (s *Store) aead(ctx context.Context, b keyring.Binding) (keyring.AEAD, error) {
+	if a, ok := s.keys.opened.Get(b.KeyID); ok {
+		return a, nil
+	}
+	s.keys.loading.RLock()
+	defer s.keys.loading.RUnlock()
+	key, err := s.OpenKey(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(key)
+	a, err := keyring.NewAEAD(b.KeyType, key)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", b.KeyID, ErrDamaged, err)
+	}
+	a = s.counted(b, a)
+	// One that was just made stays: an external key may have been made anew, in place
+	// of a hidden one that was read here before.
+	s.keys.opened.ContainsOrAdd(b.KeyID, a)
+	return a, nil
+}
+
+// CheckPageKey makes sure that the page key of a version opens, from storage and
+// not from memory. It fails with one of the errors that IsGone tells.
+func (s *Store) CheckPageKey(ctx context.Context, o keyring.Owner, v *keyring.Version) error {
+	key, err := s.OpenKey(ctx, o.Binding(v.KeyID, v.KeyType, keyring.PageKey))
+	clear(key)
+	return err
+}
+
+// OpenKey reads and unwraps a key. The caller clears it after use.
+func (s *Store) OpenKey(ctx context.Context, b keyring.Binding) ([]byte, error) {
+	gone := ""
+	for {
+		w, err := s.ReadKey(ctx, b.Incarnation, b.KeyID)
+		if err != nil {
+			return nil, err
+		}
+		if w == nil {
+			return nil, fmt.Errorf("%s: %w", b.KeyID, ErrGone)
+		}
+		kek, err := s.OpenKEK(ctx, w.KEKID)
+		if errors.Is(err, ErrGone) && gone != w.KEKID {
+			gone = w.KEKID // the key may have been moved to another KEK since it was read
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		key, err := kek.Unwrap(ctx, w.Wrapped, b)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w: %w", b.KeyID, ErrDamaged, err)
+		}
+		return key, nil
+	}
+}
+
+// ReadKey reads the entry of a key, nil if none shows. It fails with
+// [ErrDamaged].
+func (s *Store) ReadKey(ctx context.Context, incarnation, keyID string) (*WrappedKey, error) {
+	value, err := s.mount.Get(ctx, wrappedKeyKey(incarnation, keyID))
+	if err != nil {
+		return nil, fmt.Errorf("reading key %s: %w", keyID, err)
+	}
+	if value == nil {
+		return nil, nil
+	}
+	w := new(WrappedKey)
+	if err := cbor.Unmarshal(value, w); err != nil || w.Format != wrappedKeyFormat {
+		return nil, fmt.Errorf("%s: %w: malformed", keyID, ErrDamaged)
+	}
+	return w, nil
+}
+
+// PutKey wraps a key under kek and stores it at the place that b names. The
+// caller holds the KEK's lock shared: see CurrentKEK.
+func (s *Store) PutKey(ctx context.Context, kek *keyring.KEK, b keyring.Binding, key []byte) error {
+	wrapped, err := kek.Wrap(ctx, key, b)
+	if err != nil {
+		return err
+	}
+	value, err := cbor.Marshal(WrappedKey{wrappedKeyFormat, kek.ID, b.KeyType, wrapped})
+	if err != nil {
+		return fmt.Errorf("encoding a key entry: %w", err)
+	}
+	return s.mount.PutSealWrapped(ctx, wrappedKeyKey(b.Incarnation, b.KeyID), value)
+}
+
+// IsGone reports whether err says that a page's key is not to be had: mostly
+// since the page was rewritten after it was read, or its tenant's record was; if
+// that is not it, the key or its entry is damaged.
+func IsGone(err error) bool {
+	return errors.Is(err, ErrGone) || errors.Is(err, ErrDamaged) ||
+		errors.Is(err, keyring.ErrNoVersion) || errors.Is(err, keyring.ErrVersionDestroyed)
+}
+
+// List lists the IDs of all keys of an incarnation, those too that its record does
+// not know.
+func (s *Store) List(ctx context.Context, incarnation string) ([]string, error) {
+	return s.mount.List(ctx, keysOf(incarnation))
+}
+
+// DestroyAllKeys deletes the entries of all keys of an incarnation, those too
+// that its record does not know.
+func (s *Store) DestroyAllKeys(ctx context.Context, incarnation string) error {
+	ids, err := s.List(ctx, incarnation)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if err := ctx.Err(); err != nil {
+			return err // what is left comes after the restart
+		}
+		if err := s.DestroyKey(ctx, incarnation, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}

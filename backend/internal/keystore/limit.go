@@ -1,0 +1,57 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package keystore
+
+import (
+	"context"
+	"maps"
+	"sync"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+)
+
+// overLimit are those that reservations in this process have found worn, which is
+// every worn key that is in use: after a start nothing is sealed before the next
+// reservation.
+type overLimit struct {
+	mu       sync.Mutex
+	byTenant map[string]string // to the key ID of the version
+}
+
+func (k *overLimit) add(tenantID, keyID string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.byTenant == nil {
+		k.byTenant = map[string]string{}
+	}
+	k.byTenant[tenantID] = keyID
+}
+
+// OverLimit returns the tenants that have lately sealed with a key that is worn,
+// with the key ID of its version.
+func (s *Store) OverLimit() map[string]string {
+	s.seals.overLimit.mu.Lock()
+	defer s.seals.overLimit.mu.Unlock()
+	return maps.Clone(s.seals.overLimit.byTenant)
+}
+
+// ForgetOverLimit forgets that a key of a tenant is worn, which does not seal any
+// more. Another key of it that is worn stays.
+func (s *Store) ForgetOverLimit(tenantID, keyID string) {
+	s.seals.overLimit.mu.Lock()
+	defer s.seals.overLimit.mu.Unlock()
+	if s.seals.overLimit.byTenant[tenantID] == keyID {
+		delete(s.seals.overLimit.byTenant, tenantID)
+	}
+}
+
+// IsOverLimit reports whether a key of v has reserved so many seals that it is to be
+// rotated away.
+func (s *Store) IsOverLimit(ctx context.Context, o keyring.Owner, v *keyring.Version) (bool, error) {
+	if v.KeyType != keyring.AES256GCM {
+		return false, nil
+	}
+	r, err := s.readSeals(ctx, o.Incarnation, v.KeyID)
+	return max(r.Page, r.External) >= s.seals.limits.Soft, err
+}

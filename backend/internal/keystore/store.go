@@ -1,0 +1,54 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+// Package keystore keeps keys in a mount's storage: wrapped page, external and
+// placement keys, the key-encryption keys (KEKs) that wrap them, the wrapping key
+// for imports, and how much each aes256-gcm key has sealed.
+//
+//	kek/current                         which KEK wraps, and its rotation
+//	kek/progress                        how far that rotation is
+//	kek/keys/<kek_id>                   the KEKs                   (seal-wrapped)
+//	import/wrapping_key                 what owners wrap keys for  (seal-wrapped)
+//	keys/<incarnation>/<key_id>         page and placement keys    (seal-wrapped)
+//	keys/<incarnation>/<key_id>.ext     external keys of versions  (seal-wrapped)
+//	seals/<incarnation>/<key_id>        how much the keys of a version have sealed
+//
+// Every key entry is written once, under a random ID. Only a rotation of the KEK
+// writes one again: the same key, wrapped anew.
+//
+// # Locks
+//
+// The KEK's lock is held shared from reading which KEK is current until what it
+// wraps is stored, and exclusively while the first KEK is made, or another takes
+// over. It comes after a tenant's lock.
+package keystore
+
+import (
+	"strings"
+	"sync"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
+)
+
+// Store keeps the keys of one mount. It is safe for concurrent use.
+type Store struct {
+	mount *storage.Mount
+
+	kekLock      sync.RWMutex
+	wrappingLock sync.Mutex // covers making the wrapping key
+	keys         *keyCache
+	seals        *seals
+}
+
+// NewStore returns the keys in m.
+func NewStore(m *storage.Mount) *Store {
+	return &Store{mount: m, keys: newKeyCache(), seals: newSeals()}
+}
+
+// Invalidate forgets what is cached of the storage entry key, which another node
+// has changed.
+func (s *Store) Invalidate(key string) {
+	if strings.HasPrefix(key, keyPrefix) {
+		s.keys.drop()
+	}
+}

@@ -1,0 +1,135 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package settings
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	configKey   = "config"
+	settingsKey = "settings"
+)
+
+// Limits of the settings.
+const (
+	MaxParallelism  = 32     // pages in flight; beyond it raft gains nothing
+	MaxItemBytes    = 393216 // what still leaves a page entry below 512 KiB
+	defaultMaxBytes = 262144
+
+	DefaultRotationInterval = "365_DAYS"
+)
+
+// RotationIntervals are the intervals that an organization or a tenant may have.
+var RotationIntervals = []string{"90_DAYS", "120_DAYS", "180_DAYS", "365_DAYS"}
+
+// IntervalLength is how long an interval is.
+func IntervalLength(interval string) time.Duration {
+	days, err := strconv.Atoi(strings.TrimSuffix(interval, "_DAYS"))
+	if err != nil {
+		return 0
+	}
+	return time.Duration(days) * 24 * time.Hour
+}
+
+// Config is the mount's configuration.
+type Config struct {
+	OrgID string `json:"org_id"`
+	// RotationParallelism is how many pages are in flight over all tenants.
+	RotationParallelism int `json:"rotation_parallelism"`
+	// MaxItemBytes bounds an encoded item: name, data and metadata together.
+	MaxItemBytes int `json:"max_item_bytes"`
+	// RetiredKeyRetention is how long the page key of a version that was rotated
+	// away is kept; 0 destroys it at once.
+	RetiredKeyRetention time.Duration `json:"retired_key_retention"`
+	// MaxConcurrentRotations bounds the rotations that the schedule starts.
+	MaxConcurrentRotations int `json:"max_concurrent_rotations"`
+	// SchedulerJitter spreads the starts of rotations that are due at once.
+	SchedulerJitter time.Duration `json:"scheduler_jitter"`
+}
+
+// Rotation are the organization's.
+type Rotation struct {
+	RotationInterval string `json:"rotation_interval"`
+	// RotateBefore makes every tenant due whose key is older, for RotateReason:
+	// the answer to a leak. It is kept beside the interval since it changes when
+	// everyone is due, and rewrites no tenant's record.
+	RotateBefore time.Time `json:"rotate_before,omitzero"`
+	RotateReason string    `json:"rotate_reason,omitempty"`
+	// RotateRequest is the latest request for that, which is kept: sent again, it
+	// asks for nothing more.
+	RotateRequest string `json:"rotate_request,omitempty"`
+}
+
+// Config returns the configuration in force.
+func (s *Store) Config(ctx context.Context) (Config, error) {
+	c, generation := s.config.Get()
+	if c != nil {
+		return *c, nil
+	}
+	read := Config{
+		OrgID:               s.orgID,
+		RotationParallelism: MaxParallelism,
+		MaxItemBytes:        defaultMaxBytes,
+
+		RetiredKeyRetention:    7 * 24 * time.Hour,
+		MaxConcurrentRotations: 64,
+		SchedulerJitter:        24 * time.Hour,
+	}
+	if _, err := s.mount.GetJSON(ctx, configKey, &read); err != nil {
+		return Config{}, err
+	}
+	s.config.Keep(&read, generation)
+	return read, nil
+}
+
+// UpdateConfig changes the configuration by change, which may refuse with an
+// error of its own, and returns what is in force then.
+func (s *Store) UpdateConfig(ctx context.Context, change func(*Config) error) (Config, error) {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	c, err := s.Config(ctx)
+	if err != nil {
+		return Config{}, err
+	}
+	if err := change(&c); err != nil {
+		return Config{}, err
+	}
+	defer s.config.Drop() // after the write, and after a failed one too
+	if err := s.mount.PutJSON(ctx, configKey, c); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+// Rotation returns the organization's rotation settings.
+func (s *Store) Rotation(ctx context.Context) (Rotation, error) {
+	r, generation := s.rotation.Get()
+	if r != nil {
+		return *r, nil
+	}
+	read := Rotation{RotationInterval: DefaultRotationInterval}
+	if _, err := s.mount.GetJSON(ctx, settingsKey, &read); err != nil {
+		return Rotation{}, err
+	}
+	s.rotation.Keep(&read, generation)
+	return read, nil
+}
+
+// UpdateRotation changes the organization's rotation settings and
+// returns what is in force then.
+func (s *Store) UpdateRotation(ctx context.Context, change func(*Rotation)) (Rotation, error) {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	r, err := s.Rotation(ctx)
+	if err != nil {
+		return r, err
+	}
+	change(&r)
+	defer s.rotation.Drop() // after the write, and after a failed one too
+	return r, s.mount.PutJSON(ctx, settingsKey, r)
+}

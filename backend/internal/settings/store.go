@@ -1,0 +1,39 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+// Package settings keeps what the organization has set for a mount: its
+// configuration and its rotation settings.
+package settings
+
+import (
+	"sync"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
+)
+
+// Store keeps the settings of one mount. It is safe for concurrent use.
+type Store struct {
+	mount *storage.Mount
+	orgID string // what org_id is while nothing else is configured
+
+	lock     sync.Mutex // covers read-modify-write of the two entries
+	config   storage.Value[Config]
+	rotation storage.Value[Rotation]
+}
+
+// NewStore returns the settings in m. defaultOrgID is the organization's ID until
+// one is configured.
+func NewStore(m *storage.Mount, defaultOrgID string) *Store {
+	return &Store{mount: m, orgID: defaultOrgID}
+}
+
+// Invalidate forgets what is cached of the storage entry key, which another node
+// has changed.
+func (s *Store) Invalidate(key string) {
+	switch key {
+	case configKey:
+		s.config.Drop()
+	case settingsKey:
+		s.rotation.Drop()
+	}
+}

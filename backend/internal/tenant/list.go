@@ -1,0 +1,182 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package tenant
+
+import (
+	"container/heap"
+	"context"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+)
+
+// listsInFlight bounds the List calls made at once for one list of tenants.
+const listsInFlight = 16
+
+// list is the list of all tenants, kept in memory by the parts in which they lie
+// in storage: 16 bytes a tenant. A part is listed when it is first needed, and
+// again after a write of which it is not known whether it took effect. So a page
+// of the list costs what it holds, and a count nothing.
+type list struct {
+	mu    sync.Mutex
+	parts [Shards]listPart
+}
+
+// listPart is one part. Its IDs are never changed in place: who reads them holds
+// no lock.
+type listPart struct {
+	ids     []uuid.UUID // sorted; what holds if known
+	known   bool
+	changes uint64 // tells a List that something changed meanwhile
+}
+
+// note keeps up with a write of a tenant's record, or of its end: there says
+// whether the record is there now. After an error nobody knows.
+func (r *list) note(tenantID string, there bool, err error) {
+	id, parseErr := uuid.Parse(tenantID)
+	if parseErr != nil {
+		return // no tenant has such an ID
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := &r.parts[ShardOf(tenantID)]
+	p.changes++
+	if !p.known || err != nil {
+		*p = listPart{changes: p.changes}
+		return
+	}
+	at, found := slices.BinarySearchFunc(p.ids, id, compareUUIDs)
+	switch {
+	case there && !found:
+		p.ids = slices.Concat(p.ids[:at], []uuid.UUID{id}, p.ids[at:])
+	case !there && found:
+		p.ids = slices.Concat(p.ids[:at], p.ids[at+1:])
+	}
+}
+
+// forget lets a part be listed again: another node has changed a record.
+func (r *list) forget(tenantID string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := &r.parts[ShardOf(tenantID)]
+	*p = listPart{changes: p.changes + 1}
+}
+
+func (r *list) part(n int) listPart {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.parts[n]
+}
+
+// keep takes a List of a part that began at changes, if nothing has changed.
+func (r *list) keep(n int, ids []uuid.UUID, changes uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.parts[n].changes == changes {
+		r.parts[n] = listPart{ids: ids, known: true, changes: changes}
+	}
+}
+
+// InShard lists the tenants of one part, from storage.
+func (s *Store) InShard(ctx context.Context, i int) ([]string, error) {
+	ids, err := s.mount.List(ctx, fmt.Sprintf("%s%02x/", prefix, i))
+	if err != nil {
+		return nil, err
+	}
+	return ids, nil
+}
+
+// allParts returns the IDs of all parts, and lists those that are not known.
+func (s *Store) allParts(ctx context.Context) ([][]uuid.UUID, error) {
+	all := make([][]uuid.UUID, Shards)
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(listsInFlight)
+	for n := range Shards {
+		p := s.list.part(n)
+		if p.known {
+			all[n] = p.ids
+			continue
+		}
+		g.Go(func() error {
+			names, err := s.InShard(ctx, n)
+			if err != nil {
+				return err
+			}
+			ids := make([]uuid.UUID, 0, len(names))
+			for _, name := range names {
+				if id, err := uuid.Parse(name); err == nil {
+					ids = append(ids, id)
+				}
+			}
+			slices.SortFunc(ids, compareUUIDs)
+			s.list.keep(n, ids, p.changes)
+			all[n] = ids
+			return nil
+		})
+	}
+	return all, g.Wait()
+}
+
+// Count returns how many tenants there are.
+func (s *Store) Count(ctx context.Context) (int, error) {
+	all, err := s.allParts(ctx)
+	n := 0
+	for _, ids := range all {
+		n += len(ids)
+	}
+	return n, err
+}
+
+// IDs lists tenants, sorted: at most limit that follow after, or, without
+// a limit, all that do.
+func (s *Store) IDs(ctx context.Context, after string, limit int) ([]string, error) {
+	all, err := s.allParts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var next cursors
+	for _, ids := range all {
+		if after != "" {
+			ids = ids[sort.Search(len(ids), func(i int) bool { return ids[i].String() > after }):]
+		}
+		if len(ids) > 0 {
+			next = append(next, ids)
+		}
+	}
+	heap.Init(&next)
+	var sorted []string
+	for len(next) > 0 && (limit == 0 || len(sorted) < limit) {
+		sorted = append(sorted, next[0][0].String())
+		if next[0] = next[0][1:]; len(next[0]) == 0 {
+			heap.Pop(&next)
+		} else {
+			heap.Fix(&next, 0)
+		}
+	}
+	return sorted, nil
+}
+
+// cursors are what is left of sorted lists, as a heap by their first ID.
+type cursors [][]uuid.UUID
+
+func (c cursors) Len() int           { return len(c) }
+func (c cursors) Less(i, j int) bool { return compareUUIDs(c[i][0], c[j][0]) < 0 }
+func (c cursors) Swap(i, j int)      { c[i], c[j] = c[j], c[i] }
+
+// Push and Pop are for package heap.
+func (c *cursors) Push(x any) { *c = append(*c, x.([]uuid.UUID)) } //nolint:forcetypeassert // by heap's contract
+
+func (c *cursors) Pop() any {
+	last := (*c)[len(*c)-1]
+	*c = (*c)[:len(*c)-1]
+	return last
+}
+
+// compareUUIDs orders IDs as their text is ordered, in lower case.
+func compareUUIDs(a, b uuid.UUID) int { return strings.Compare(string(a[:]), string(b[:])) }

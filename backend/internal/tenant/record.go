@@ -1,0 +1,165 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package tenant
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+)
+
+// State is where a tenant stands in its life.
+type State string
+
+// The states of a tenant.
+const (
+	Active    State = "active"
+	Deleting  State = "deleting"  // can be restored
+	Shredding State = "shredding" // its keys are being destroyed
+)
+
+// Record is a tenant's record: the one entry that decides. Every change of its
+// state is one Put of it, under the tenant's exclusive lock. History, progress
+// and indexes are derived from it and decide nothing.
+type Record struct {
+	ID string `json:"tenant_id"`
+	// Incarnation is random and part of every path and associated data of the
+	// tenant's entries.
+	Incarnation string    `json:"incarnation"`
+	State       State     `json:"state"`
+	CreatedAt   time.Time `json:"created_at"`
+
+	DisplayName      string `json:"display_name,omitempty"`
+	RotationInterval string `json:"rotation_interval,omitempty"` // empty: the organization's
+	RotationPaused   bool   `json:"rotation_paused,omitempty"`
+
+	// RotateAfter, if set, is when the next rotation is due instead of when the
+	// interval says: after a failure or a cancel, or since somebody asked for it,
+	// for the reason given.
+	RotateAfter  time.Time `json:"rotate_after,omitzero"`
+	RotateReason string    `json:"rotate_reason,omitempty"`
+	// RotateRequest is the request that asked for it, and becomes the idempotency
+	// key of the rotation: sent again, it asks for nothing more.
+	RotateRequest string `json:"rotate_request,omitempty"`
+	// FailedInARow counts the rotations, and tries of one, that have failed since
+	// one succeeded or somebody asked for one: RotateAfter moves away with it.
+	FailedInARow int `json:"failed_in_a_row,omitempty"`
+
+	// DeleteAfter and DeletedBy are of a tenant that is not active.
+	DeleteAfter time.Time   `json:"delete_after,omitzero"`
+	DeletedAt   time.Time   `json:"deleted_at,omitzero"`
+	DeletedBy   actor.Actor `json:"deleted_by,omitzero"`
+	ItemsAtEnd  item.Counts `json:"items_at_end,omitzero"`
+
+	PlacementKeyID string       `json:"placement_key_id"`
+	Keys           keyring.Ring `json:"keys"`
+	// MinDecryptionVersion is the least version whose ciphertexts are opened, for
+	// those outside the engine only; 0 is as good as 1.
+	MinDecryptionVersion int `json:"min_decryption_version,omitempty"`
+
+	// Rotation is the unfinished rotation, Last the latest that has ended: from
+	// it the history entry is written, again if need be.
+	Rotation *Rotation `json:"rotation,omitempty"`
+	Last     *Rotation `json:"last_rotation,omitempty"`
+}
+
+// maxRecordBytes is the size of a record from which on no version is added: half
+// of what an entry may have, so that there is room to end a rotation, to change
+// settings and to delete the tenant. It is some 600 versions.
+const maxRecordBytes = 256 << 10
+
+// MakeRoom makes room in the record for another version: if it is too large, it
+// forgets destroyed ones before there are 100 of them. It returns false if that is
+// not enough. What then fills the record are versions that are not destroyed: those
+// of rotations within the retention, and those in use outside.
+func (t *Record) MakeRoom() (bool, error) {
+	encoded, err := json.Marshal(t)
+	for over := len(encoded) - maxRecordBytes; err == nil && over >= 0; {
+		v := t.Keys.ForgetOldest()
+		if v == nil {
+			return false, nil
+		}
+		encoded, err = json.Marshal(v)
+		over -= len(encoded)
+	}
+	return err == nil, err
+}
+
+// Owner is whose the tenant's keys and pages are.
+func (t *Record) Owner() keyring.Owner {
+	return keyring.Owner{Tenant: t.ID, Incarnation: t.Incarnation}
+}
+
+// Clone returns a copy of t to change: what was read stays as it is until the
+// copy is stored.
+func (t *Record) Clone() *Record {
+	c := *t
+	c.Keys = t.Keys.Clone()
+	if t.Rotation != nil {
+		r := *t.Rotation
+		c.Rotation = &r
+	}
+	return &c
+}
+
+// LeastDecryptable is the least version whose ciphertexts are opened.
+func (t *Record) LeastDecryptable() int { return max(1, t.MinDecryptionVersion) }
+
+// LastRotatedAt is when the tenant's key last changed by a rotation, or when
+// the tenant was created.
+func (t *Record) LastRotatedAt() time.Time { return t.Keys.Active().ActivatedAt }
+
+// Phase is where an unfinished rotation stands; once it has ended, how.
+type Phase string
+
+// The phases of a rotation.
+const (
+	Sweeping    Phase = "sweeping"     // pages move to the new version
+	RollingBack Phase = "rolling_back" // pages move back to the old version
+	Retiring    Phase = "retiring"     // no page is on the old version: its key goes
+
+	Completed  Phase = "completed"
+	RolledBack Phase = "rolled_back"
+	Failed     Phase = "failed" // some pages did not open
+)
+
+// Rotation describes one rotation. In a tenant's record it is part of what
+// decides; as a history entry it is a description.
+type Rotation struct {
+	ID       string `json:"rotation_id"`
+	TenantID string `json:"tenant_id"`
+	// IntentID names the entry of the write-ahead log.
+	IntentID       string `json:"intent_id"`
+	IdempotencyKey string `json:"idempotency_key,omitempty"`
+
+	From      int    `json:"from"`
+	To        int    `json:"to"`
+	FromKeyID string `json:"from_key_id"`
+	ToKeyID   string `json:"to_key_id"`
+	Phase     Phase  `json:"phase"`
+	Paused    bool   `json:"paused,omitempty"`
+	Retries   int    `json:"retries,omitempty"`
+
+	Reason      string      `json:"reason,omitempty"`
+	Trigger     string      `json:"trigger"`
+	InitiatedBy actor.Actor `json:"initiated_by"`
+
+	StartedAt time.Time `json:"started_at"`
+	UpdatedAt time.Time `json:"updated_at"`
+	EndedAt   time.Time `json:"ended_at,omitzero"`
+
+	ToRotate item.Counts `json:"to_rotate"`
+	Rotated  item.Counts `json:"rotated"`
+	Failed   int         `json:"failed,omitempty"` // items on pages that did not open
+	Failures []Failure   `json:"failures,omitempty"`
+}
+
+// Failure is a page that did not open, and why. It names no item.
+type Failure struct {
+	Page   string `json:"page"`
+	Reason string `json:"reason"`
+}

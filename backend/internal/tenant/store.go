@@ -1,0 +1,127 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package tenant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/hashicorp/vault/sdk/helper/jsonutil"
+	"github.com/hashicorp/vault/sdk/helper/locksutil"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
+)
+
+// What callers tell apart.
+var (
+	ErrNotFound = errors.New("tenant not found")
+	ErrDeleting = errors.New("tenant is being deleted")
+)
+
+// Store keeps the tenants' records of one mount, with their history and
+// tombstones. It is safe for concurrent use.
+type Store struct {
+	mount *storage.Mount
+
+	locks   []*locksutil.LockEntry
+	records *recordCache
+	list    list
+	floors  floors
+	agenda  agenda
+}
+
+// NewStore returns the tenants in m.
+func NewStore(m *storage.Mount) *Store {
+	return &Store{mount: m, locks: locksutil.CreateLocks(), records: newRecordCache()}
+}
+
+// Invalidate forgets what is cached of the storage entry key, which another node
+// has changed.
+func (s *Store) Invalidate(key string) {
+	switch {
+	case strings.HasPrefix(key, prefix):
+		s.records.drop(path.Base(key))
+		s.list.forget(path.Base(key))
+	case strings.HasPrefix(key, schedulePrefix):
+		s.floors.drop()
+		s.agenda.clear()
+	}
+}
+
+// Read reads the record of a tenant, which is shared: to change it, clone it.
+// It fails with [ErrNotFound].
+func (s *Store) Read(ctx context.Context, tenantID string) (*Record, error) {
+	t, generation := s.records.get(tenantID)
+	if t != nil {
+		return t, nil
+	}
+	t, err := s.ReadStored(ctx, tenantID)
+	if err != nil {
+		return nil, err
+	}
+	s.records.keep(t, generation)
+	return t, nil
+}
+
+// ErrDamaged reports a record that is there and cannot be used.
+var ErrDamaged = errors.New("the tenant's record is damaged")
+
+// ReadStored is Tenant, from storage, and keeps nothing in memory.
+func (s *Store) ReadStored(ctx context.Context, tenantID string) (*Record, error) {
+	t := new(Record)
+	value, err := s.mount.Get(ctx, recordKey(tenantID))
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", recordKey(tenantID), err)
+	}
+	if value == nil {
+		return nil, ErrNotFound
+	}
+	if err := jsonutil.DecodeJSON(value, t); err != nil {
+		return nil, fmt.Errorf("%w: decoding %s: %w", ErrDamaged, recordKey(tenantID), err)
+	}
+	if t.ID != tenantID {
+		// The record leads to keys and pages: one that was moved here would open
+		// another tenant's data under this one's name.
+		return nil, fmt.Errorf("%w: that of tenant %s belongs to another tenant", ErrDamaged, tenantID)
+	}
+	if t.State == Active && t.Keys.Match(func(v *keyring.Version) bool { return v.State == keyring.Active }) == nil {
+		return nil, fmt.Errorf("%w: that of tenant %s has no active version", ErrDamaged, tenantID)
+	}
+	return t, nil
+}
+
+// Active reads the record of a tenant that can be used. It fails with
+// [ErrNotFound] or [ErrDeleting].
+func (s *Store) Active(ctx context.Context, tenantID string) (*Record, error) {
+	t, err := s.Read(ctx, tenantID)
+	switch {
+	case err != nil:
+		return nil, err
+	case t.State == Deleting:
+		return nil, ErrDeleting
+	case t.State != Active:
+		return nil, ErrNotFound
+	}
+	return t, nil
+}
+
+// putTenant stores the record of a tenant: see Commit.
+func (s *Store) putTenant(ctx context.Context, t *Record) error {
+	err := s.mount.PutJSON(ctx, recordKey(t.ID), t)
+	s.records.drop(t.ID) // after a failed write, too
+	s.list.note(t.ID, true, err)
+	return err
+}
+
+// forgetTenant deletes the record of a tenant.
+func (s *Store) forgetTenant(ctx context.Context, tenantID string) error {
+	err := s.mount.Delete(ctx, recordKey(tenantID))
+	s.records.drop(tenantID)
+	s.list.note(tenantID, false, err)
+	return err
+}

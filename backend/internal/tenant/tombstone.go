@@ -1,0 +1,42 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package tenant
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
+)
+
+// Tombstone is what remains of a tenant: no secret, and no key ID.
+type Tombstone struct {
+	TenantID  string      `json:"tenant_id"`
+	CreatedAt time.Time   `json:"created_at"`
+	DeletedAt time.Time   `json:"deleted_at"` // when deletion was asked for
+	DeletedBy actor.Actor `json:"deleted_by"`
+	Shredded  time.Time   `json:"shredded_at"`
+	Versions  int         `json:"versions"` // how many its key had
+	Items     item.Counts `json:"items"`
+}
+
+// Finalize writes the tombstone of t, deletes its record, and last its hints, which
+// until then bring the work back after a crash. The caller holds the tenant's
+// lock exclusively.
+func (s *Store) Finalize(ctx context.Context, t *Record, stone Tombstone) error {
+	key := tombstonePrefix + shard(t.ID) + "/" + t.ID + "." + t.Incarnation
+	if err := s.mount.PutJSON(ctx, key, stone); err != nil {
+		return err
+	}
+	if err := s.forgetTenant(ctx, t.ID); err != nil {
+		return err
+	}
+	var errs []error
+	for _, h := range t.Hints() {
+		errs = append(errs, s.deleteHint(ctx, h))
+	}
+	return errors.Join(errs...)
+}
