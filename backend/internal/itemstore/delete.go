@@ -14,17 +14,3 @@ func (s *Store) DeleteAll(ctx context.Context, incarnation string) error {
 	s.tables.forget(incarnation)
 	return nil
 }
-
-// forget drops what is in memory of an incarnation that is no more.
-func (r *tables) forget(incarnation string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if w := r.open[incarnation]; w != nil {
-		w.dir.drop()
-		w.mu.Lock()
-		clear(w.placement)
-		w.placement = nil
-		w.mu.Unlock()
-		delete(r.open, incarnation)
-	}
-}

@@ -40,8 +40,8 @@ const minDeltaPage = 8 << 10
 // mayBeStale reports whether what page p shows may pass, since a stale cache may show a
 // page, or a page and its delta, that is not what storage has. So what a repeated
 // request finds done already is put with the page before it is acknowledged.
-func (s *Store) mayBeStale(w *Table, p page.Prefix, cur writable) bool {
-	return cur.BaseID != page.BaseID{} && !w.dir.writtenHere(p)
+func (tab *Table) mayBeStale(p page.Prefix, cur writable) bool {
+	return cur.BaseID != page.BaseID{} && !tab.dir.writtenHere(p)
 }
 
 // fitsDelta reports whether changes that were made to page p are put as its delta.
@@ -49,16 +49,16 @@ func (s *Store) mayBeStale(w *Table, p page.Prefix, cur writable) bool {
 // To change one more item puts again what the delta holds already, so to change n has
 // cost n times half of what it holds in the end. Before that comes to half of the size
 // of the page, the page is put.
-func (s *Store) fitsDelta(t *tenant.Record, w *Table, p page.Prefix, cur writable, e *edit) bool {
+func (tab *Table) fitsDelta(t *tenant.Record, p page.Prefix, cur writable, e *edit) bool {
 	puts := max(2, len(e.sincePut))
 	return !e.removed && e.bytes >= minDeltaPage && puts*e.sincePut.Size() <= e.bytes &&
-		cur.Version == t.Keys.Active().Number && w.dir.writtenHere(p)
+		cur.Version == t.Keys.Active().Number && tab.dir.writtenHere(p)
 }
 
 // writeDelta puts the delta of page p, which is to hold what has changed since the
 // page was put.
-func (s *Store) writeDelta(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix, cur writable, e *edit) error {
-	v, a, err := s.activeAEAD(ctx, t)
+func (tab *Table) writeDelta(ctx context.Context, t *tenant.Record, p page.Prefix, cur writable, e *edit) error {
+	v, a, err := tab.store.activeAEAD(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -67,25 +67,25 @@ func (s *Store) writeDelta(ctx context.Context, t *tenant.Record, w *Table, p pa
 	if err != nil {
 		return err
 	}
-	key := deltaKey(w.incarnation, p)
-	s.pages.begin(key)
-	if err := s.put(ctx, w, key, delta); err != nil {
-		s.pages.end(key, nil)
+	key := deltaKey(tab.incarnation, p)
+	tab.store.pages.begin(key)
+	if err := tab.put(ctx, key, delta); err != nil {
+		tab.store.pages.end(key, nil)
 		return fmt.Errorf("writing the delta of page %s: %w", p, err)
 	}
-	s.pages.end(key, delta)
-	w.dir.wroteDelta(p, h)
+	tab.store.pages.end(key, delta)
+	tab.dir.wroteDelta(p, h)
 	return nil
 }
 
 // deleteDelta deletes a delta that does not count any more, after the page it belonged
 // to was replaced or deleted where everyone sees it. A reader that still were shown
 // that page would miss the delta.
-func (s *Store) deleteDelta(ctx context.Context, w *Table, p page.Prefix) error {
-	s.pages.drop(pageKey(w.incarnation, p))
-	if err := s.deleteEntry(ctx, w, deltaKey(w.incarnation, p)); err != nil {
+func (tab *Table) deleteDelta(ctx context.Context, p page.Prefix) error {
+	tab.store.pages.drop(pageKey(tab.incarnation, p))
+	if err := tab.deleteEntry(ctx, deltaKey(tab.incarnation, p)); err != nil {
 		return fmt.Errorf("deleting the delta of page %s: %w", p, err)
 	}
-	w.dir.deletedDelta(p)
+	tab.dir.deletedDelta(p)
 	return nil
 }

@@ -23,25 +23,25 @@ type raw struct {
 // openPageAt reads and opens the page at p for a request; nil if it does not
 // show. Beside [page.ErrDamaged] it fails with one of the errors that IsGone
 // tells. What comes from the cache and does not open is read from storage.
-func (s *Store) openPageAt(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix) (*page.Page, error) {
+func (tab *Table) openPageAt(ctx context.Context, t *tenant.Record, p page.Prefix) (*page.Page, error) {
 	cached := false
 	through := func(ctx context.Context, key string) ([]byte, error) {
-		value, generation := s.pages.get(key)
+		value, generation := tab.store.pages.get(key)
 		if value != nil {
 			cached = true
 			return value, nil
 		}
-		value, err := s.mount.Get(ctx, key)
+		value, err := tab.store.mount.Get(ctx, key)
 		if err == nil && value != nil {
-			s.pages.keep(key, value, generation)
+			tab.store.pages.keep(key, value, generation)
 		}
 		return value, err
 	}
-	o, err := s.openThrough(ctx, t, w, p, through)
+	o, err := tab.openThrough(ctx, t, p, through)
 	if err != nil && cached {
-		s.pages.drop(pageKey(w.incarnation, p))
-		s.pages.drop(deltaKey(w.incarnation, p))
-		o, err = s.openThrough(ctx, t, w, p, through)
+		tab.store.pages.drop(pageKey(tab.incarnation, p))
+		tab.store.pages.drop(deltaKey(tab.incarnation, p))
+		o, err = tab.openThrough(ctx, t, p, through)
 	}
 	return o, err
 }
@@ -49,12 +49,12 @@ func (s *Store) openPageAt(ctx context.Context, t *tenant.Record, w *Table, p pa
 // getter reads the value of an entry, or nil.
 type getter func(ctx context.Context, key string) ([]byte, error)
 
-func (s *Store) openThrough(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix, get getter) (*page.Page, error) {
-	r, err := s.getBoth(ctx, w, p, get)
+func (tab *Table) openThrough(ctx context.Context, t *tenant.Record, p page.Prefix, get getter) (*page.Page, error) {
+	r, err := tab.getBoth(ctx, p, get)
 	if err != nil || r.page == nil {
 		return nil, err
 	}
-	return s.open(ctx, t, p, r)
+	return tab.store.open(ctx, t, p, r)
 }
 
 // open opens a page and its delta.
@@ -76,13 +76,13 @@ func (s *Store) open(ctx context.Context, t *tenant.Record, p page.Prefix, r raw
 // page was put again in between, it has all that the delta has, which does not
 // belong to it any more. Read the other way round, the delta might be of a later
 // Put than the page, and changes be missing that were acknowledged long ago.
-func (s *Store) getBoth(ctx context.Context, w *Table, p page.Prefix, get getter) (r raw, err error) {
-	if w.dir.mayHaveDelta(p) {
-		if r.delta, err = get(ctx, deltaKey(w.incarnation, p)); err != nil {
+func (tab *Table) getBoth(ctx context.Context, p page.Prefix, get getter) (r raw, err error) {
+	if tab.dir.mayHaveDelta(p) {
+		if r.delta, err = get(ctx, deltaKey(tab.incarnation, p)); err != nil {
 			return raw{}, fmt.Errorf("reading the delta of page %s: %w", p, err)
 		}
 	}
-	if r.page, err = get(ctx, pageKey(w.incarnation, p)); err != nil {
+	if r.page, err = get(ctx, pageKey(tab.incarnation, p)); err != nil {
 		return raw{}, fmt.Errorf("reading page %s: %w", p, err)
 	}
 	if r.delta == nil || r.page == nil {
@@ -129,17 +129,17 @@ type content struct {
 // yet. It takes no lock but for a page that does not show: the page may split,
 // and a rotation may rewrite it and destroy its key, between any two steps, and
 // then it is read again.
-func (s *Store) read(ctx context.Context, t *tenant.Record, w *Table, h page.Hash) (*content, error) {
+func (tab *Table) read(ctx context.Context, t *tenant.Record, h page.Hash) (*content, error) {
 	var last error
 	for range maxTries {
-		p, empty, err := s.locate(ctx, w, h)
+		p, empty, err := tab.locate(ctx, h)
 		if err != nil || empty {
 			return nil, err
 		}
-		found, err := s.openPageAt(ctx, t, w, p)
+		found, err := tab.openPageAt(ctx, t, p)
 		if keystore.IsGone(err) {
 			last = err
-			if t, err = s.sameTenant(ctx, t); err != nil {
+			if t, err = tab.store.sameTenant(ctx, t); err != nil {
 				return nil, err
 			}
 			continue
@@ -148,7 +148,7 @@ func (s *Store) read(ctx context.Context, t *tenant.Record, w *Table, h page.Has
 			return nil, err
 		}
 		if found == nil {
-			isEmpty, err := s.readStaleMiss(ctx, w, p, h)
+			isEmpty, err := tab.readStaleMiss(ctx, p, h)
 			if err != nil {
 				return nil, err
 			}
@@ -165,13 +165,13 @@ func (s *Store) read(ctx context.Context, t *tenant.Record, w *Table, h page.Has
 	return nil, storage.ErrContended
 }
 
-func (s *Store) readStaleMiss(ctx context.Context, w *Table, p page.Prefix, h page.Hash) (bool, error) {
+func (tab *Table) readStaleMiss(ctx context.Context, p page.Prefix, h page.Hash) (bool, error) {
 	// Who split it has told the directory by the time the lock is free.
-	defer s.lockPage(w.incarnation, p)()
-	if q, found, _, _ := w.dir.route(h); found && q != p {
+	defer tab.store.lockPage(tab.incarnation, p)()
+	if q, found, _, _ := tab.dir.route(h); found && q != p {
 		return false, nil
 	}
-	return s.staleMiss(ctx, w, p)
+	return tab.staleMiss(ctx, p)
 }
 
 // sameTenant reads the record of t again.

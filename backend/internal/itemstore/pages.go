@@ -40,19 +40,19 @@ func (s *Store) listPages(ctx context.Context, incarnation string) (listed, erro
 }
 
 // loadDirectory lists the tenant's pages, unless the directory is loaded.
-func (s *Store) loadDirectory(ctx context.Context, w *Table) error {
-	w.loading.Lock()
-	defer w.loading.Unlock()
+func (tab *Table) loadDirectory(ctx context.Context) error {
+	tab.loading.Lock()
+	defer tab.loading.Unlock()
 	for range maxTries {
-		if _, _, loaded := w.dir.headersToRead(); loaded {
+		if _, _, loaded := tab.dir.headersToRead(); loaded {
 			return nil
 		}
-		number := w.dir.started()
-		listed, err := s.listPages(ctx, w.incarnation)
+		number := tab.dir.started()
+		listed, err := tab.store.listPages(ctx, tab.incarnation)
 		if err != nil {
 			return err
 		}
-		if w.dir.install(number, listed) {
+		if tab.dir.install(number, listed) {
 			return nil
 		}
 	}
@@ -61,10 +61,10 @@ func (s *Store) loadDirectory(ctx context.Context, w *Table) error {
 
 // locate returns the page that covers h. With empty true there is none, since
 // the tenant has no page yet.
-func (s *Store) locate(ctx context.Context, w *Table, h page.Hash) (p page.Prefix, empty bool, err error) {
+func (tab *Table) locate(ctx context.Context, h page.Hash) (p page.Prefix, empty bool, err error) {
 	missing := false
 	for range maxTries {
-		p, found, empty, loaded := w.dir.route(h)
+		p, found, empty, loaded := tab.dir.route(h)
 		switch {
 		case found:
 			return p, false, nil
@@ -74,9 +74,9 @@ func (s *Store) locate(ctx context.Context, w *Table, h page.Hash) (p page.Prefi
 			return "", false, errPageMissing
 		case loaded:
 			missing = true
-			w.dir.drop()
+			tab.dir.drop()
 		}
-		if err := s.loadDirectory(ctx, w); err != nil {
+		if err := tab.loadDirectory(ctx); err != nil {
 			return "", false, err
 		}
 	}
@@ -94,14 +94,14 @@ func (s *Store) getPage(ctx context.Context, incarnation string, p page.Prefix) 
 
 // putPage stores a page, and keeps in memory what was read from there: nothing else,
 // since a rotation must not push out what is read.
-func (s *Store) putPage(ctx context.Context, w *Table, p page.Prefix, page []byte) error {
-	key := pageKey(w.incarnation, p)
-	had := s.pages.begin(key)
-	err := s.put(ctx, w, key, page)
+func (tab *Table) putPage(ctx context.Context, p page.Prefix, page []byte) error {
+	key := pageKey(tab.incarnation, p)
+	had := tab.store.pages.begin(key)
+	err := tab.put(ctx, key, page)
 	if err != nil || !had {
 		page = nil
 	}
-	s.pages.end(key, page)
+	tab.store.pages.end(key, page)
 	if err != nil {
 		return fmt.Errorf("writing page %s: %w", p, err)
 	}
@@ -110,25 +110,25 @@ func (s *Store) putPage(ctx context.Context, w *Table, p page.Prefix, page []byt
 
 // Put stores a page or a delta. On an error, which may hide that it was stored, the
 // directory is dropped.
-func (s *Store) put(ctx context.Context, w *Table, key string, value []byte) error {
-	err := s.mount.Put(ctx, key, value)
+func (tab *Table) put(ctx context.Context, key string, value []byte) error {
+	err := tab.store.mount.Put(ctx, key, value)
 	if err != nil {
-		w.dir.drop()
+		tab.dir.drop()
 	}
 	return err
 }
 
 // deletePage deletes a page; the directory learns of it from the caller.
-func (s *Store) deletePage(ctx context.Context, w *Table, p page.Prefix) error {
-	return s.deleteEntry(ctx, w, pageKey(w.incarnation, p))
+func (tab *Table) deletePage(ctx context.Context, p page.Prefix) error {
+	return tab.deleteEntry(ctx, pageKey(tab.incarnation, p))
 }
 
 // deleteEntry deletes a page or a delta.
-func (s *Store) deleteEntry(ctx context.Context, w *Table, key string) error {
-	s.pages.begin(key)
-	defer s.pages.end(key, nil)
-	if err := s.mount.Delete(ctx, key); err != nil {
-		w.dir.drop()
+func (tab *Table) deleteEntry(ctx context.Context, key string) error {
+	tab.store.pages.begin(key)
+	defer tab.store.pages.end(key, nil)
+	if err := tab.store.mount.Delete(ctx, key); err != nil {
+		tab.dir.drop()
 		return err
 	}
 	return nil
@@ -139,15 +139,15 @@ func (s *Store) deleteEntry(ctx context.Context, w *Table, key string) error {
 // page's lock, still shows it and Get still does not, then Vault's cache hides
 // a first write whose error told that it failed: nothing acknowledged is in it,
 // and it counts as empty. The caller holds the lock of p.
-func (s *Store) staleMiss(ctx context.Context, w *Table, p page.Prefix) (bool, error) {
-	w.dir.drop()
-	if err := s.loadDirectory(ctx, w); err != nil {
+func (tab *Table) staleMiss(ctx context.Context, p page.Prefix) (bool, error) {
+	tab.dir.drop()
+	if err := tab.loadDirectory(ctx); err != nil {
 		return false, err
 	}
-	q, empty, err := s.locate(ctx, w, p.First())
+	q, empty, err := tab.locate(ctx, p.First())
 	if err != nil || empty || q != p {
 		return false, err
 	}
-	raw, err := s.getPage(ctx, w.incarnation, p)
+	raw, err := tab.store.getPage(ctx, tab.incarnation, p)
 	return raw == nil, err
 }

@@ -20,13 +20,13 @@ import (
 // Read returns an item of t and the key version that its page is on. It fails
 // with [item.ErrNotFound].
 func (s *Store) Read(ctx context.Context, t *tenant.Record, k item.Kind, name string) (*item.Item, int, error) {
-	w, release := s.tables.use(t.Incarnation)
+	tab, release := s.table(t)
 	defer release()
-	h, err := s.hash(ctx, t, w, k, name)
+	h, err := tab.hash(ctx, t, k, name)
 	if err != nil {
 		return nil, 0, err
 	}
-	c, err := s.read(ctx, t, w, h)
+	c, err := tab.read(ctx, t, h)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -45,9 +45,9 @@ func (s *Store) Read(ctx context.Context, t *tenant.Record, k item.Kind, name st
 
 // Names lists the items of one kind, sorted by name.
 func (s *Store) Names(ctx context.Context, t *tenant.Record, k item.Kind) ([]string, error) {
-	w, release := s.tables.use(t.Incarnation)
+	tab, release := s.table(t)
 	defer release()
-	leaves, err := s.leaves(ctx, w)
+	leaves, err := tab.leaves(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func (s *Store) Names(ctx context.Context, t *tenant.Record, k item.Kind) ([]str
 		}
 		g.Go(func() error {
 			l := listing{kind: k, from: p.First(), to: p.Last()}
-			if err := s.list(ctx, t, w, &l); err != nil {
+			if err := tab.list(ctx, t, &l); err != nil {
 				return err
 			}
 			mu.Lock()
@@ -80,12 +80,12 @@ func (s *Store) Names(ctx context.Context, t *tenant.Record, k item.Kind) ([]str
 }
 
 // Leaves returns the pages that count.
-func (s *Store) leaves(ctx context.Context, w *Table) (map[page.Prefix]entry, error) {
+func (tab *Table) leaves(ctx context.Context) (map[page.Prefix]entry, error) {
 	for range maxTries {
-		if pages, loaded := w.dir.leaves(); loaded {
+		if pages, loaded := tab.dir.leaves(); loaded {
 			return pages, nil
 		}
-		if err := s.loadDirectory(ctx, w); err != nil {
+		if err := tab.loadDirectory(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -98,17 +98,17 @@ func (s *Store) leaves(ctx context.Context, w *Table) (map[page.Prefix]entry, er
 // split, so a list taken page by page shows every item that was there
 // throughout, once.
 func (s *Store) NamesAfter(ctx context.Context, t *tenant.Record, k item.Kind, after string, limit int) ([]string, error) {
-	w, release := s.tables.use(t.Incarnation)
+	tab, release := s.table(t)
 	defer release()
 	l := listing{kind: k, to: page.Prefix("").Last(), limit: limit, after: after}
 	if after != "" {
-		h, err := s.hash(ctx, t, w, k, after)
+		h, err := tab.hash(ctx, t, k, after)
 		if err != nil {
 			return nil, err
 		}
 		l.from, l.afterHash = h, h
 	}
-	err := s.list(ctx, t, w, &l)
+	err := tab.list(ctx, t, &l)
 	return l.names, err
 }
 
@@ -125,12 +125,12 @@ type listing struct {
 	names []string
 }
 
-func (s *Store) list(ctx context.Context, t *tenant.Record, w *Table, l *listing) error {
+func (tab *Table) list(ctx context.Context, t *tenant.Record, l *listing) error {
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		c, err := s.read(ctx, t, w, l.from)
+		c, err := tab.read(ctx, t, l.from)
 		if err != nil || c == nil {
 			return err
 		}

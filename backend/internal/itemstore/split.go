@@ -20,20 +20,20 @@ type writable struct {
 
 // readForWrite reads page p under its lock, once it is sure that p is the page to
 // write to; ours is false if it is not.
-func (s *Store) readForWrite(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix) (cur writable, ours bool, err error) {
-	q, empty, err := s.locate(ctx, w, p.First())
+func (tab *Table) readForWrite(ctx context.Context, t *tenant.Record, p page.Prefix) (cur writable, ours bool, err error) {
+	q, empty, err := tab.locate(ctx, p.First())
 	if err != nil || q != p {
 		return writable{}, false, err
 	}
 	if empty {
-		return s.firstPage(ctx, w)
+		return tab.firstPage(ctx)
 	}
-	found, err := s.openPageAt(ctx, t, w, p)
+	found, err := tab.openPageAt(ctx, t, p)
 	if err != nil {
 		return writable{}, false, err
 	}
 	if found == nil {
-		isEmpty, err := s.staleMiss(ctx, w, p)
+		isEmpty, err := tab.staleMiss(ctx, p)
 		return writable{}, isEmpty, err
 	}
 	return writable{Page: *found}, true, nil
@@ -42,34 +42,34 @@ func (s *Store) readForWrite(ctx context.Context, t *tenant.Record, w *Table, p 
 // firstPage allows the root to be created, only after a List made under its
 // lock has shown no page: a directory that was loaded before might not know of
 // one.
-func (s *Store) firstPage(ctx context.Context, w *Table) (writable, bool, error) {
-	listed, err := s.listPages(ctx, w.incarnation)
+func (tab *Table) firstPage(ctx context.Context) (writable, bool, error) {
+	listed, err := tab.store.listPages(ctx, tab.incarnation)
 	if err != nil {
 		return writable{}, false, err
 	}
 	if len(listed.pages) > 0 {
-		w.dir.drop()
+		tab.dir.drop()
 		return writable{}, false, nil
 	}
 	return writable{isNew: true}, true, nil
 }
 
 // writePage seals slots under the active version and stores them as page p.
-func (s *Store) writePage(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix, sl page.Slots, isNew bool) error {
-	h, err := s.sealAndPut(ctx, t, w, p, sl)
+func (tab *Table) writePage(ctx context.Context, t *tenant.Record, p page.Prefix, sl page.Slots, isNew bool) error {
+	h, err := tab.sealAndPut(ctx, t, p, sl)
 	if err != nil {
 		return err
 	}
 	if isNew {
-		w.dir.change(nil, map[page.Prefix]page.Header{p: h})
+		tab.dir.change(nil, map[page.Prefix]page.Header{p: h})
 	} else {
-		w.dir.wrote(p, h)
+		tab.dir.wrote(p, h)
 	}
 	return nil
 }
 
-func (s *Store) sealAndPut(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix, sl page.Slots) (page.Header, error) {
-	v, a, err := s.activeAEAD(ctx, t)
+func (tab *Table) sealAndPut(ctx context.Context, t *tenant.Record, p page.Prefix, sl page.Slots) (page.Header, error) {
+	v, a, err := tab.store.activeAEAD(ctx, t)
 	if err != nil {
 		return page.Header{}, err
 	}
@@ -78,21 +78,21 @@ func (s *Store) sealAndPut(ctx context.Context, t *tenant.Record, w *Table, p pa
 	if err != nil {
 		return page.Header{}, err
 	}
-	return h, s.putPage(ctx, w, p, sealed)
+	return h, tab.putPage(ctx, p, sealed)
 }
 
 // Split replaces page p by its two children, which hold sl between them. While
 // p exists it alone counts: so both children first, an empty one too, then p
 // goes, and only then is the change acknowledged and the directory told. It
 // returns the children that are themselves too large.
-func (s *Store) split(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix, sl page.Slots) (big []page.Prefix, err error) {
+func (tab *Table) split(ctx context.Context, t *tenant.Record, p page.Prefix, sl page.Slots) (big []page.Prefix, err error) {
 	if len(p) == page.MaxDepth {
 		return nil, errPageFull
 	}
 	added := map[page.Prefix]page.Header{}
 	for side, c := range sl.Split(p) {
 		child := p.Child(side)
-		h, err := s.sealAndPut(ctx, t, w, child, c)
+		h, err := tab.sealAndPut(ctx, t, child, c)
 		if err != nil {
 			return nil, err
 		}
@@ -101,15 +101,15 @@ func (s *Store) split(ctx context.Context, t *tenant.Record, w *Table, p page.Pr
 			big = append(big, child)
 		}
 	}
-	if err := s.deletePage(ctx, w, p); err != nil {
+	if err := tab.deletePage(ctx, p); err != nil {
 		return nil, err
 	}
-	hadDelta := w.dir.mayHaveDelta(p)
-	w.dir.change(&p, added)
+	hadDelta := tab.dir.mayHaveDelta(p)
+	tab.dir.change(&p, added)
 	if hadDelta {
 		// Without its page it counts no more. What cannot be deleted now, the next
 		// rotation deletes.
-		_ = s.deleteDelta(ctx, w, p)
+		_ = tab.deleteDelta(ctx, p)
 	}
 	return big, nil
 }
@@ -122,7 +122,7 @@ func (s *Store) split(ctx context.Context, t *tenant.Record, w *Table, p page.Pr
 // a split that broke off: it would count when the root has gone, in place of those
 // below it. And without the root the first of them would count before the others
 // are there.
-func (s *Store) bulkLoad(ctx context.Context, t *tenant.Record, w *Table, sl page.Slots) error {
+func (tab *Table) bulkLoad(ctx context.Context, t *tenant.Record, sl page.Slots) error {
 	const root = page.Prefix("")
 	leaves := sl.Leaves(root)
 	for _, l := range leaves {
@@ -130,7 +130,7 @@ func (s *Store) bulkLoad(ctx context.Context, t *tenant.Record, w *Table, sl pag
 			return errPageFull
 		}
 	}
-	if err := s.writePage(ctx, t, w, root, nil, true); err != nil {
+	if err := tab.writePage(ctx, t, root, nil, true); err != nil {
 		return err
 	}
 	headers := make([]page.Header, len(leaves))
@@ -138,14 +138,14 @@ func (s *Store) bulkLoad(ctx context.Context, t *tenant.Record, w *Table, sl pag
 	g.SetLimit(pagesInFlight)
 	for i, l := range leaves {
 		g.Go(func() (err error) {
-			headers[i], err = s.sealAndPut(ctx, t, w, l.Place, l.Slots)
+			headers[i], err = tab.sealAndPut(ctx, t, l.Place, l.Slots)
 			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	if err := s.deletePage(ctx, w, root); err != nil {
+	if err := tab.deletePage(ctx, root); err != nil {
 		return err
 	}
 	added := make(map[page.Prefix]page.Header, len(leaves))
@@ -153,25 +153,25 @@ func (s *Store) bulkLoad(ctx context.Context, t *tenant.Record, w *Table, sl pag
 		added[l.Place] = headers[i]
 	}
 	gone := root
-	w.dir.change(&gone, added)
+	tab.dir.change(&gone, added)
 	return nil
 }
 
 // divide splits pages until none of several items is too large. What fails is
 // left to the next write: the pages are whole, only larger than they should be.
-func (s *Store) divide(ctx context.Context, t *tenant.Record, w *Table, big []page.Prefix) {
+func (tab *Table) divide(ctx context.Context, t *tenant.Record, big []page.Prefix) {
 	var g errgroup.Group
 	g.SetLimit(pagesInFlight)
 	for _, p := range big {
 		g.Go(func() error {
-			s.divide(ctx, t, w, s.recommit(ctx, t, w, p))
+			tab.divide(ctx, t, tab.recommit(ctx, t, p))
 			return nil
 		})
 	}
 	_ = g.Wait() // nothing fails but what is left to the next write
 }
 
-func (s *Store) recommit(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix) (big []page.Prefix) {
-	defer s.lockPage(w.incarnation, p)()
-	return s.commit(ctx, t, w, p, nil)
+func (tab *Table) recommit(ctx context.Context, t *tenant.Record, p page.Prefix) (big []page.Prefix) {
+	defer tab.store.lockPage(tab.incarnation, p)()
+	return tab.commit(ctx, t, p, nil)
 }

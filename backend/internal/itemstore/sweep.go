@@ -26,7 +26,7 @@ const (
 
 // PageRef is a page as a List showed it.
 type PageRef struct {
-	Place page.Prefix
+	Prefix page.Prefix
 	// Leftover says that a split has left it over: the page Above counts instead of
 	// it, or, if it is a Delta, those that its page was split into.
 	Leftover bool
@@ -44,14 +44,14 @@ func (s *Store) ListPages(ctx context.Context, t *tenant.Record) ([]PageRef, err
 	refs := make([]PageRef, 0, len(listed.pages))
 	for p := range listed.pages {
 		above, leftover := p.CoveredBy(listed.pages)
-		refs = append(refs, PageRef{Place: p, Above: above, Leftover: leftover})
+		refs = append(refs, PageRef{Prefix: p, Above: above, Leftover: leftover})
 	}
 	for p := range listed.deltas {
 		if !listed.pages[p] {
-			refs = append(refs, PageRef{Place: p, Leftover: true, Delta: true})
+			refs = append(refs, PageRef{Prefix: p, Leftover: true, Delta: true})
 		}
 	}
-	slices.SortFunc(refs, func(a, b PageRef) int { return cmp.Compare(a.Place, b.Place) })
+	slices.SortFunc(refs, func(a, b PageRef) int { return cmp.Compare(a.Prefix, b.Prefix) })
 	return refs, nil
 }
 
@@ -60,9 +60,9 @@ func (s *Store) ForgetPages(t *tenant.Record) { s.tables.drop(t.Incarnation) }
 
 // PageItems is how many items page p holds by its header, 0 if it has none.
 func (s *Store) PageItems(ctx context.Context, t *tenant.Record, p page.Prefix) int {
-	w, release := s.tables.use(t.Incarnation)
+	tab, release := s.table(t)
 	defer release()
-	r, err := s.getBoth(ctx, w, p, s.mount.Get)
+	r, err := tab.getBoth(ctx, p, s.mount.Get)
 	if err != nil {
 		return 0
 	}
@@ -84,39 +84,39 @@ func (s *Store) PageItems(ctx context.Context, t *tenant.Record, p page.Prefix) 
 // it was listed may still show behind a stale cache: to write it would bring it
 // back, and it would count instead of its children.
 func (s *Store) Move(ctx context.Context, t *tenant.Record, ref PageRef, version int, rewrite bool) (Moved, error) {
-	w, release := s.tables.use(t.Incarnation)
+	tab, release := s.table(t)
 	defer release()
 	if ref.Leftover {
-		return Superseded, s.deleteLeftover(ctx, w, ref)
+		return Superseded, tab.deleteLeftover(ctx, ref)
 	}
-	defer s.lockPage(w.incarnation, ref.Place)()
-	p, empty, err := s.locate(ctx, w, ref.Place.First())
-	if err != nil || empty || p != ref.Place {
+	defer s.lockPage(tab.incarnation, ref.Prefix)()
+	p, empty, err := tab.locate(ctx, ref.Prefix.First())
+	if err != nil || empty || p != ref.Prefix {
 		return Superseded, err
 	}
-	mayHaveDelta := w.dir.mayHaveDelta(p)
-	r, err := s.getBoth(ctx, w, p, s.mount.Get)
+	mayHaveDelta := tab.dir.mayHaveDelta(p)
+	r, err := tab.getBoth(ctx, p, s.mount.Get)
 	if err != nil {
 		return Superseded, err
 	}
-	moved, err := s.moveRaw(ctx, t, w, p, r, version, rewrite)
+	moved, err := tab.moveRaw(ctx, t, p, r, version, rewrite)
 	if err != nil || moved == Superseded || moved == Current && r.delta != nil || !mayHaveDelta {
 		return moved, err
 	}
-	return moved, s.deleteDelta(ctx, w, p)
+	return moved, tab.deleteDelta(ctx, p)
 }
 
 // moveRaw moves a page that was read, under its lock.
-func (s *Store) moveRaw(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix, r raw, version int, rewrite bool) (Moved, error) {
+func (tab *Table) moveRaw(ctx context.Context, t *tenant.Record, p page.Prefix, r raw, version int, rewrite bool) (Moved, error) {
 	if r.page == nil {
-		return s.moveStaleMiss(ctx, t, w, p, version)
+		return tab.moveStaleMiss(ctx, t, p, version)
 	}
 	h, err := r.header()
 	if err == nil && h.Version == version && !rewrite {
-		w.dir.saw(p, h)
+		tab.dir.saw(p, h)
 		return Current, nil
 	}
-	h, encoded, err := s.openWithDelta(ctx, t, p, r)
+	h, encoded, err := tab.store.openWithDelta(ctx, t, p, r)
 	if keystore.IsGone(err) {
 		err = fmt.Errorf("%w: %w", page.ErrDamaged, err)
 	}
@@ -124,7 +124,7 @@ func (s *Store) moveRaw(ctx context.Context, t *tenant.Record, w *Table, p page.
 		return Superseded, err
 	}
 	h.Version = version
-	return Rewritten, s.reseal(ctx, t, w, p, h, encoded)
+	return Rewritten, tab.reseal(ctx, t, p, h, encoded)
 }
 
 // openWithDelta returns the header and the encoded slots of a page with its delta.
@@ -140,12 +140,12 @@ func (s *Store) openWithDelta(ctx context.Context, t *tenant.Record, p page.Pref
 	return o.Header, o.Slots.Encode(), nil
 }
 
-func (s *Store) reseal(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix, h page.Header, encoded []byte) error {
+func (tab *Table) reseal(ctx context.Context, t *tenant.Record, p page.Prefix, h page.Header, encoded []byte) error {
 	v, err := t.Keys.Usable(h.Version)
 	if err != nil {
 		return err
 	}
-	a, err := s.keys.PageAEAD(ctx, t.Owner(), v)
+	a, err := tab.store.keys.PageAEAD(ctx, t.Owner(), v)
 	if err != nil {
 		return err
 	}
@@ -153,21 +153,21 @@ func (s *Store) reseal(ctx context.Context, t *tenant.Record, w *Table, p page.P
 	if err != nil {
 		return err
 	}
-	if err := s.putPage(ctx, w, p, sealed); err != nil {
+	if err := tab.putPage(ctx, p, sealed); err != nil {
 		return err
 	}
-	w.dir.wrote(p, h)
+	tab.dir.wrote(p, h)
 	return nil
 }
 
 // moveStaleMiss replaces a page that is listed but does not show, under its lock,
 // by an empty one: see hidden.
-func (s *Store) moveStaleMiss(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix, version int) (Moved, error) {
-	isEmpty, err := s.staleMiss(ctx, w, p)
+func (tab *Table) moveStaleMiss(ctx context.Context, t *tenant.Record, p page.Prefix, version int) (Moved, error) {
+	isEmpty, err := tab.staleMiss(ctx, p)
 	if err != nil || !isEmpty {
 		return Superseded, err
 	}
-	return Rewritten, s.reseal(ctx, t, w, p, page.Header{Version: version}, page.Slots(nil).Encode())
+	return Rewritten, tab.reseal(ctx, t, p, page.Header{Version: version}, page.Slots(nil).Encode())
 }
 
 // deleteLeftover deletes what a split has left over. A page, of a split that did not
@@ -175,22 +175,22 @@ func (s *Store) moveStaleMiss(ctx context.Context, t *tenant.Record, w *Table, p
 // page: had it gone, the leftover would be what counts. A delta when its page has been
 // deleted once more, which may still show behind a stale cache: no page comes to a
 // place again that it was split away from.
-func (s *Store) deleteLeftover(ctx context.Context, w *Table, ref PageRef) error {
+func (tab *Table) deleteLeftover(ctx context.Context, ref PageRef) error {
 	if ref.Delta {
-		defer s.lockPage(w.incarnation, ref.Place)()
-		if err := s.deletePage(ctx, w, ref.Place); err != nil {
+		defer tab.store.lockPage(tab.incarnation, ref.Prefix)()
+		if err := tab.deletePage(ctx, ref.Prefix); err != nil {
 			return err
 		}
-		return s.deleteDelta(ctx, w, ref.Place)
+		return tab.deleteDelta(ctx, ref.Prefix)
 	}
-	defer s.lockPage(w.incarnation, ref.Above)()
-	listed, err := s.listPages(ctx, w.incarnation)
+	defer tab.store.lockPage(tab.incarnation, ref.Above)()
+	listed, err := tab.store.listPages(ctx, tab.incarnation)
 	if err != nil || !listed.pages[ref.Above] {
 		return err
 	}
-	if err := s.deletePage(ctx, w, ref.Place); err != nil {
+	if err := tab.deletePage(ctx, ref.Prefix); err != nil {
 		return err
 	}
-	w.dir.change(&ref.Place, nil)
+	tab.dir.change(&ref.Prefix, nil)
 	return nil
 }

@@ -51,16 +51,16 @@ func (u Usage) Pages(version int) int { return u[version].pages }
 // Usage counts the pages and items of t by key version. The first time it reads
 // every page; then it knows.
 func (s *Store) Usage(ctx context.Context, t *tenant.Record) (Usage, error) {
-	w, release := s.tables.use(t.Incarnation)
+	tab, release := s.table(t)
 	defer release()
 	for range maxTries {
-		if sums, complete := w.dir.tallies(); complete {
+		if sums, complete := tab.dir.tallies(); complete {
 			return sums, nil
 		}
-		if err := s.loadDirectory(ctx, w); err != nil {
+		if err := tab.loadDirectory(ctx); err != nil {
 			return nil, err
 		}
-		if err := s.readHeaders(ctx, w); err != nil {
+		if err := tab.readHeaders(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -69,41 +69,41 @@ func (s *Store) Usage(ctx context.Context, t *tenant.Record) (Usage, error) {
 
 // KnownUsage returns what Usage would, if it is known without reading.
 func (s *Store) KnownUsage(t *tenant.Record) (Usage, bool) {
-	w, release := s.tables.use(t.Incarnation)
+	tab, release := s.table(t)
 	defer release()
-	sums, complete := w.dir.tallies()
+	sums, complete := tab.dir.tallies()
 	return sums, complete
 }
 
 // readHeaders learns the headers that are not known yet.
-func (s *Store) readHeaders(ctx context.Context, w *Table) error {
-	generation, places, _ := w.dir.headersToRead()
+func (tab *Table) readHeaders(ctx context.Context) error {
+	generation, places, _ := tab.dir.headersToRead()
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(headersInFlight)
 	for _, p := range places {
 		g.Go(func() error {
-			if err := s.headers.Acquire(ctx, 1); err != nil {
+			if err := tab.store.headers.Acquire(ctx, 1); err != nil {
 				return err
 			}
-			defer s.headers.Release(1)
-			return s.readHeader(ctx, w, generation, p)
+			defer tab.store.headers.Release(1)
+			return tab.readHeader(ctx, generation, p)
 		})
 	}
 	return g.Wait()
 }
 
-func (s *Store) readHeader(ctx context.Context, w *Table, generation uint64, p page.Prefix) error {
-	r, err := s.getBoth(ctx, w, p, s.mount.Get)
+func (tab *Table) readHeader(ctx context.Context, generation uint64, p page.Prefix) error {
+	r, err := tab.getBoth(ctx, p, tab.store.mount.Get)
 	if err != nil && !errors.Is(err, page.ErrDamaged) {
 		return err
 	}
 	if err == nil && r.page == nil {
-		return s.headerOfStaleMiss(ctx, w, p)
+		return tab.headerOfStaleMiss(ctx, p)
 	}
 	// A damaged page must not keep the rest from being counted. The sweep of a
 	// rotation reports it.
 	h, _ := r.header()
-	w.dir.learn(generation, p, h)
+	tab.dir.learn(generation, p, h)
 	return nil
 }
 
@@ -118,15 +118,15 @@ func (r raw) header() (page.Header, error) {
 }
 
 // headerOfStaleMiss settles a page that the directory lists and Get does not show.
-func (s *Store) headerOfStaleMiss(ctx context.Context, w *Table, p page.Prefix) error {
-	isEmpty, err := s.readStaleMiss(ctx, w, p, p.First())
+func (tab *Table) headerOfStaleMiss(ctx context.Context, p page.Prefix) error {
+	isEmpty, err := tab.readStaleMiss(ctx, p, p.First())
 	if err != nil {
 		return fmt.Errorf("counting: %w", err)
 	}
 	if isEmpty {
 		// Unless it has been written since: then what it has is known.
-		generation, _, _ := w.dir.headersToRead()
-		w.dir.learn(generation, p, page.Header{})
+		generation, _, _ := tab.dir.headersToRead()
+		tab.dir.learn(generation, p, page.Header{})
 	}
 	return nil
 }

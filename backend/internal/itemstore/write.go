@@ -55,11 +55,11 @@ func (op *Op) settle(err error) {
 // That also makes batches sound: all who are in one hold the lock at once, so
 // no activation came between them and all read the same active version.
 func (s *Store) Apply(ctx context.Context, t *tenant.Record, ops ...*Op) {
-	w, release := s.tables.use(t.Incarnation)
+	tab, release := s.table(t)
 	defer release()
 	pending := make([]*Op, 0, len(ops))
 	for _, op := range ops {
-		h, err := s.hash(ctx, t, w, op.Kind, op.Name)
+		h, err := tab.hash(ctx, t, op.Kind, op.Name)
 		if err != nil {
 			op.settle(err)
 			continue
@@ -73,7 +73,7 @@ func (s *Store) Apply(ctx context.Context, t *tenant.Record, ops ...*Op) {
 		if len(pending) == 0 {
 			return
 		}
-		s.applyRound(ctx, t, w, pending)
+		tab.applyRound(ctx, t, pending)
 		pending = slices.DeleteFunc(pending, func(op *Op) bool { return op.settled })
 	}
 	for _, op := range pending {
@@ -83,19 +83,19 @@ func (s *Store) Apply(ctx context.Context, t *tenant.Record, ops ...*Op) {
 
 // HasNoPages reports whether nothing was ever written to a tenant.
 func (s *Store) HasNoPages(ctx context.Context, t *tenant.Record) (bool, error) {
-	w, release := s.tables.use(t.Incarnation)
+	tab, release := s.table(t)
 	defer release()
-	_, empty, err := s.locate(ctx, w, 0)
+	_, empty, err := tab.locate(ctx, 0)
 	return empty, err
 }
 
 // InOrder returns the changes in the order in which their items are stored; those
 // of one item stay in their order.
 func (s *Store) InOrder(ctx context.Context, t *tenant.Record, ops []*Op) ([]*Op, error) {
-	w, release := s.tables.use(t.Incarnation)
+	tab, release := s.table(t)
 	defer release()
 	for _, op := range ops {
-		h, err := s.hash(ctx, t, w, op.Kind, op.Name)
+		h, err := tab.hash(ctx, t, op.Kind, op.Name)
 		if err != nil {
 			return nil, err
 		}
@@ -112,10 +112,10 @@ func byHash(ops []*Op) []*Op {
 }
 
 // applyRound sends every change to the page that covers it now.
-func (s *Store) applyRound(ctx context.Context, t *tenant.Record, w *Table, ops []*Op) {
+func (tab *Table) applyRound(ctx context.Context, t *tenant.Record, ops []*Op) {
 	byPage := map[page.Prefix][]*Op{}
 	for _, op := range ops {
-		p, _, err := s.locate(ctx, w, op.hash)
+		p, _, err := tab.locate(ctx, op.hash)
 		if err != nil {
 			op.settle(err)
 			continue
@@ -124,7 +124,7 @@ func (s *Store) applyRound(ctx context.Context, t *tenant.Record, w *Table, ops 
 	}
 	if len(byPage) == 1 {
 		for p, ops := range byPage {
-			s.applyTo(ctx, t, w, p, ops)
+			tab.applyTo(ctx, t, p, ops)
 		}
 		return
 	}
@@ -132,7 +132,7 @@ func (s *Store) applyRound(ctx context.Context, t *tenant.Record, w *Table, ops 
 	g.SetLimit(pagesInFlight)
 	for _, p := range slices.Sorted(maps.Keys(byPage)) {
 		g.Go(func() error {
-			s.applyTo(ctx, t, w, p, byPage[p])
+			tab.applyTo(ctx, t, p, byPage[p])
 			return nil
 		})
 	}
@@ -141,9 +141,9 @@ func (s *Store) applyRound(ctx context.Context, t *tenant.Record, w *Table, ops 
 
 // applyTo makes changes in page p, as part of a batch. Changes that it leaves
 // unsettled are to be sent again.
-func (s *Store) applyTo(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix, ops []*Op) {
-	key := pageKey(w.incarnation, p)
-	own, leads := s.batches.join(key, ops)
+func (tab *Table) applyTo(ctx context.Context, t *tenant.Record, p page.Prefix, ops []*Op) {
+	key := pageKey(tab.incarnation, p)
+	own, leads := tab.store.batches.join(key, ops)
 	if !leads {
 		<-own.done
 		return
@@ -152,17 +152,17 @@ func (s *Store) applyTo(ctx context.Context, t *tenant.Record, w *Table, p page.
 	ctx = context.WithoutCancel(ctx)
 	big := func() []page.Prefix {
 		defer close(own.done)
-		defer s.lockPage(w.incarnation, p)()
-		s.batches.seal(key)
-		return s.commit(ctx, t, w, p, own.ops)
+		defer tab.store.lockPage(tab.incarnation, p)()
+		tab.store.batches.seal(key)
+		return tab.commit(ctx, t, p, own.ops)
 	}()
-	s.divide(ctx, t, w, big)
+	tab.divide(ctx, t, big)
 }
 
 // commit makes the changes in page p, whose lock is held. It returns the pages
 // that are still too large.
-func (s *Store) commit(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix, ops []*Op) []page.Prefix {
-	cur, ours, err := s.readForWrite(ctx, t, w, p)
+func (tab *Table) commit(ctx context.Context, t *tenant.Record, p page.Prefix, ops []*Op) []page.Prefix {
+	cur, ours, err := tab.readForWrite(ctx, t, p)
 	if err != nil {
 		settleAll(ops, err)
 		return nil
@@ -170,7 +170,7 @@ func (s *Store) commit(ctx context.Context, t *tenant.Record, w *Table, p page.P
 	if !ours {
 		return nil // it split, or another page is the root now: look again
 	}
-	limit, err := s.settings.Config(ctx)
+	limit, err := tab.store.settings.Config(ctx)
 	if err != nil {
 		settleAll(ops, err)
 		return nil
@@ -179,29 +179,29 @@ func (s *Store) commit(ctx context.Context, t *tenant.Record, w *Table, p page.P
 	var big []page.Prefix
 	switch {
 	case cur.isNew && page.TooLarge(p, e.slots):
-		err = s.bulkLoad(ctx, t, w, e.slots)
+		err = tab.bulkLoad(ctx, t, e.slots)
 	case len(ops) > 1 && e.bytes > roomyBytes && page.TooLarge(p, e.slots):
 		// Split what is there and send the changes again, to the children:
 		// split with them, they would be written once for each level.
-		if big, err = s.split(ctx, t, w, p, cur.Slots); err != nil {
+		if big, err = tab.split(ctx, t, p, cur.Slots); err != nil {
 			settleAll(ops, err)
 		}
 		return big
 	case e.full || page.TooLarge(p, e.slots):
-		big, err = s.split(ctx, t, w, p, e.slots)
-	case e.changed || len(e.done) > 0 && s.mayBeStale(w, p, cur):
-		err = s.writeEdit(ctx, t, w, p, cur, e)
+		big, err = tab.split(ctx, t, p, e.slots)
+	case e.changed || len(e.done) > 0 && tab.mayBeStale(p, cur):
+		err = tab.writeEdit(ctx, t, p, cur, e)
 	}
 	settleAll(e.done, err)
 	return big
 }
 
 // writeEdit puts what an edit has made of a page: its delta, if that will do, or all.
-func (s *Store) writeEdit(ctx context.Context, t *tenant.Record, w *Table, p page.Prefix, cur writable, e *edit) error {
-	if s.fitsDelta(t, w, p, cur, e) {
-		return s.writeDelta(ctx, t, w, p, cur, e)
+func (tab *Table) writeEdit(ctx context.Context, t *tenant.Record, p page.Prefix, cur writable, e *edit) error {
+	if tab.fitsDelta(t, p, cur, e) {
+		return tab.writeDelta(ctx, t, p, cur, e)
 	}
-	return s.writePage(ctx, t, w, p, e.slots, cur.isNew)
+	return tab.writePage(ctx, t, p, e.slots, cur.isNew)
 }
 
 // roomyBytes is how large a page may become before it is split without the

@@ -132,8 +132,8 @@ func (r *Run) unseen(ctx context.Context, t *tenant.Record, keyStays bool) ([]it
 	defer r.mu.Unlock()
 	var pending []itemstore.PageRef
 	for _, ref := range refs {
-		_, failed := r.failures[ref.Place]
-		if ref.Leftover || !failed && !r.sure(ref.Place, keyStays) {
+		_, failed := r.failures[ref.Prefix]
+		if ref.Leftover || !failed && !r.sure(ref.Prefix, keyStays) {
 			pending = append(pending, ref)
 		}
 	}
@@ -160,7 +160,7 @@ func (r *Run) Move(ctx context.Context, ref itemstore.PageRef) error {
 	back := r.phase == tenant.RollingBack
 	moved, err := r.e.items.Move(ctx, t, ref, r.target, back)
 	if errors.Is(err, page.ErrDamaged) {
-		r.fail(ref.Place, err, r.e.items.PageItems(ctx, t, ref.Place))
+		r.fail(ref.Prefix, err, r.e.items.PageItems(ctx, t, ref.Prefix))
 		return nil
 	}
 	if err != nil {
@@ -183,11 +183,11 @@ func (r *Run) note(ref itemstore.PageRef, moved itemstore.Moved, back bool) bool
 	switch {
 	case ref.Leftover:
 	case moved == itemstore.Superseded:
-		again := r.strayed[ref.Place]
-		r.strayed[ref.Place] = true
+		again := r.strayed[ref.Prefix]
+		r.strayed[ref.Prefix] = true
 		return !again
 	case moved == itemstore.Rewritten || !back:
-		r.seen[ref.Place] = moved
+		r.seen[ref.Prefix] = moved
 	}
 	return true
 }
