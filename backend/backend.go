@@ -13,9 +13,9 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/creation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kekrotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
@@ -31,19 +31,19 @@ var Version = "v0.1.0"
 type backend struct {
 	*framework.Backend
 
-	storage    logical.Storage
-	settings   *settings.Store
-	keys       *keystore.Store
-	tenants    *tenant.Store
-	items      *itemstore.Store
-	rotations  *rotation.Engine
-	kek        *kekrotation.Engine
-	creation   *creation.Engine
-	deletion   *deletion.Engine
-	workers    *workers
-	schedule   *scheduler
-	foreground foreground
-	now        func() time.Time
+	storage   logical.Storage
+	settings  *settings.Store
+	keys      *keystore.Store
+	tenants   *tenant.Store
+	items     *itemstore.Store
+	rotations *rotation.Engine
+	kek       *kekrotation.Engine
+	deletion  *deletion.Engine
+	jobs      *jobs.Runner
+	pages     *jobs.Semaphore
+	schedule  *scheduler
+	limiter   jobs.Limiter
+	now       func() time.Time
 
 	unreadableEntries sync.Map // of the write-ahead log, by ID, once logged
 
@@ -71,10 +71,6 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 		newWrappingKey: keyring.NewWrappingKey,
 	}
 	b.items = itemstore.NewStore(mount, b.settings, b.keys, b.tenants)
-	b.rotations = rotation.NewEngine(b.settings, b.keys, b.tenants, b.items, rotationLog(b.storage), b.now)
-	b.creation = creation.NewEngine(b.keys, b.tenants, creationLog(b.storage))
-	b.deletion = deletion.NewEngine(b.keys, b.tenants, b.items, b.now)
-	b.kek = kekrotation.NewEngine(b.keys, b.tenants, b.now)
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
 		RunningVersion: Version,
@@ -101,7 +97,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 		PeriodicFunc:   b.periodic,
 		WALRollback:    b.walRollback,
 		Invalidate:     b.invalidate,
-		Clean:          func(context.Context) { b.workers.stop() },
+		Clean:          func(context.Context) { b.jobs.Stop() },
 	}
 	wrapHelp(b.Paths)
 	steady := *conf
@@ -111,9 +107,26 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 	if err := b.Setup(ctx, &steady); err != nil {
 		return nil, err
 	}
-	b.workers = newWorkers(b.rotations, b.parallelism, b.Logger())
-	b.schedule = newScheduler(b)
+	b.build()
 	return b, nil
+}
+
+// build makes the rooms that work in the background, once the framework has set up
+// the logger.
+func (b *backend) build() {
+	b.jobs = jobs.NewRunner(b.Logger())
+	b.pages = jobs.NewSemaphore(b.parallelism)
+	b.rotations = rotation.NewEngine(rotation.Config{
+		Settings: b.settings, Keys: b.keys, Tenants: b.tenants, Items: b.items,
+		Intents: intentLog{b.storage}, Now: b.now, Jobs: b.jobs, Pages: b.pages, Log: b.Logger(),
+	})
+	b.deletion = deletion.NewEngine(deletion.Config{
+		Keys: b.keys, Tenants: b.tenants, Items: b.items, Now: b.now, Jobs: b.jobs, Log: b.Logger(),
+	})
+	b.kek = kekrotation.NewEngine(kekrotation.Config{
+		Keys: b.keys, Tenants: b.tenants, Now: b.now, Jobs: b.jobs, Pages: b.pages, Log: b.Logger(),
+	})
+	b.schedule = newScheduler(b)
 }
 
 // initialize takes up the rotations that were unfinished when the engine last
@@ -138,19 +151,16 @@ func (b *backend) takeUp() {
 	if !b.WriteSafeReplicationState() {
 		return // a standby or secondary: its leader does it
 	}
-	b.carryOutKEK()
-	b.workers.background(func(ctx context.Context) error {
-		all, err := b.readLog(ctx)
-		if err != nil {
-			return err
-		}
-		for _, i := range all.rotations {
-			b.workers.carryOut(i)
-		}
-		for _, i := range all.creations {
-			b.resolve(i)
-		}
-		return nil
+	b.kek.Drive()
+	b.jobs.Run(jobs.Job{
+		ID: "", Trouble: "trouble with storage",
+		Step: func(ctx context.Context) (done, progressed bool, err error) {
+			intents, err := b.readLog(ctx)
+			for _, i := range intents {
+				b.rotations.Drive(i)
+			}
+			return err == nil, false, err
+		},
 	})
 }
 
@@ -169,5 +179,5 @@ func (b *backend) parallelism() int {
 	if err != nil {
 		return 1 // storage has trouble: go gently until it is read
 	}
-	return b.foreground.pages(b.now(), c.RotationParallelism)
+	return b.limiter.Limit(b.now(), c.RotationParallelism)
 }

@@ -40,7 +40,7 @@ func TestEveryoneIsRotatedThoughTheirKeysAreOfTheFuture(t *testing.T) {
 		w.tick()
 		w.must(update, "tenants/"+tenantN(1), nil)
 		advance(time.Hour)
-		w.b.workers.stop() // a failover: the asking node does nothing more
+		w.b.jobs.Stop() // a failover: the asking node does nothing more
 		w.must(update, "rotations", map[string]any{"all": true, "reason": "leak"})
 		w.close()
 		clock.jump(-2 * day)
@@ -70,23 +70,4 @@ func TestStateIsReadAgainThoughTheClockWasSetBack(t *testing.T) {
 	s.ReplicationState()
 	now = now.Add(2 * time.Second)
 	require.Equal(t, consts.ReplicationPerformanceStandby, s.ReplicationState())
-}
-
-func TestRotationsYieldThoughTheClockWasSetBack(t *testing.T) {
-	const most = 32
-	var f foreground
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	f.touch(now)
-	now = now.Add(-time.Hour)
-	require.Equal(t, leastBeside, served(&f, &now, 5*time.Second, 2*slowRead, most), "reads are slow")
-}
-
-func TestRotationsStopYieldingThoughTheClockWasSetBack(t *testing.T) {
-	const most = 32
-	var f foreground
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	f.touch(now)
-	now = now.Add(-time.Hour)
-	now = now.Add(time.Minute)
-	require.Equal(t, most, f.pages(now, most), "a minute without requests")
 }

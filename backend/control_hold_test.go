@@ -16,9 +16,9 @@ import (
 
 // takePlace takes the only place in the pool, without which no page is moved.
 func (w *walk) takePlace() (release func()) {
-	pool := w.b.workers.pool
-	<-pool.request()
-	return pool.release
+	pool := w.b.pages
+	<-pool.Request()
+	return pool.Release
 }
 
 func (w *walk) holdStart() (release func()) {
@@ -34,7 +34,7 @@ func (w *walk) holdMiddle() (release func()) {
 	w.storage.Hook(nil)
 	require.True(w.t, held.Load())
 	require.Len(w.t, w.pagesOnDisk(), 2, "versions that pages are on")
-	return w.b.workers.pool.release
+	return w.b.pages.Release
 }
 
 // holdEnd holds the rotation when it has moved and read every page, at its last

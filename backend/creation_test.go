@@ -14,7 +14,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/creation"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
@@ -130,7 +130,7 @@ func TestEntryOfAPastCreation(t *testing.T) {
 		past := w.record().Incarnation
 		entry := func(incarnation string) {
 			t.Helper()
-			_, err := creationLog(w.storage).Put(context.Background(), creation.Intent{TenantID: testTenant, Incarnation: incarnation})
+			_, err := intentLog{w.storage}.Put(context.Background(), rotation.Intent{TenantID: testTenant, Incarnation: incarnation})
 			require.NoError(t, err)
 		}
 		settled := func() {

@@ -35,9 +35,6 @@ func invalid(format string, args ...any) error {
 	return &refusal{http.StatusBadRequest, fmt.Sprintf(format, args...)}
 }
 
-// errBeingDeleted refuses to create a tenant whose ID is still taken.
-var errBeingDeleted = &refusal{http.StatusConflict, "tenant is being deleted: restore it, or wait until it is gone"}
-
 // statuses is the one table from what the engine reports to what HTTP says. A
 // message that is empty is the error's own.
 var statuses = []struct {
@@ -51,6 +48,8 @@ var statuses = []struct {
 	{rotation.ErrNotFound, http.StatusNotFound, "rotation not found"},
 	{keystore.ErrNoKEK, http.StatusNotFound, ""},
 	{rotation.ErrNoRoom, http.StatusConflict, ""},
+	{rotation.ErrBeingDeleted, http.StatusConflict, ""},
+	{rotation.ErrKeyTypeFixed, http.StatusBadRequest, ""},
 	{item.ErrTooLarge, http.StatusRequestEntityTooLarge, ""},
 	{item.ErrRevision, http.StatusConflict, ""},
 	{keyring.ErrKeyType, http.StatusBadRequest, ""},
@@ -88,6 +87,10 @@ func answer(err error) (*logical.Response, error) {
 	var state *rotation.StateError
 	if errors.As(err, &state) {
 		return nil, logical.CodedError(http.StatusConflict, state.Error())
+	}
+	var above *rotation.MinDecryptionError
+	if errors.As(err, &above) {
+		return nil, logical.CodedError(http.StatusBadRequest, above.Error())
 	}
 	for _, s := range statuses {
 		if errors.Is(err, s.err) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // fillRecord adds deactivated versions to a tenant's record until it is full.
@@ -32,7 +33,7 @@ func (m *mount) fillRecord() {
 		require.NoError(m.t, err)
 		full = !room
 	}
-	require.NoError(m.t, m.b.tenants.Commit(ctx, t, next))
+	require.NoError(m.t, m.b.tenants.Hold(ctx, t.ID, func(h *tenant.Held) error { return h.Put(ctx, next) }))
 }
 
 // While everyone is to be rotated, one that cannot be does not keep the schedule

@@ -21,10 +21,10 @@ import (
 // rotateAndHold starts a rotation and holds its sweep where it has listed the
 // pages and waits for a place in the pool, of which there is one.
 func rotateAndHold(m *mount) (rotation string, release func()) {
-	<-m.b.workers.pool.request()
+	<-m.b.pages.Request()
 	rotation = m.must(update, tenantPath("/dek/rotate"), nil)["rotation_id"].(string)
 	synctest.Wait()
-	return rotation, m.b.workers.pool.release
+	return rotation, m.b.pages.Release
 }
 
 // onPage calls f before operations of that name on pages.

@@ -42,7 +42,7 @@ func (w *witness) midKEK(f func()) {
 	w.storage.Hook(nil)
 	f()
 	if held.Load() {
-		w.b.workers.pool.release()
+		w.b.pages.Release()
 	}
 }
 

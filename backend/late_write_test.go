@@ -118,10 +118,10 @@ func latePage(t *testing.T, k int64, cancel bool) (found bool) {
 // holdRotation starts a rotation, which the witness is to see end, and holds its
 // sweep before the first page.
 func (w *witness) holdRotation() (id string, release func()) {
-	<-w.b.workers.pool.request()
+	<-w.b.pages.Request()
 	w.rotate()
 	synctest.Wait()
-	return w.rotations[len(w.rotations)-1], w.b.workers.pool.release
+	return w.rotations[len(w.rotations)-1], w.b.pages.Release
 }
 
 // eachLands lets a late write put each entry with that prefix that is written back

@@ -18,6 +18,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
@@ -53,7 +54,7 @@ func (l *logged) lines(text string) (found []string) {
 func unfinished(t *testing.T) *witness {
 	t.Helper()
 	w := filled(t, 25)
-	<-w.b.workers.pool.request() // no page is moved
+	<-w.b.pages.Request() // no page is moved
 	w.rotate()
 	w.crash()
 	return w
@@ -140,7 +141,7 @@ func TestStorageThatComesAndGoes(t *testing.T) {
 			m.storage.Outage(nil, false)
 			// A little gets done before storage fails again.
 			m.onPage("put", func() { m.storage.Outage(storagetest.ErrInjected, true) })
-			advance(maxBackoff + time.Second)
+			advance(jobs.MaxPause + time.Second)
 			m.storage.Hook(nil)
 		}
 		require.NotEmpty(t, log.lines("trying again"))
@@ -148,7 +149,7 @@ func TestStorageThatComesAndGoes(t *testing.T) {
 			m.storage.Outage(nil, false)
 			return w.status(w.rotations[0])["status"]
 		}())
-		advance(maxBackoff + time.Second)
+		advance(jobs.MaxPause + time.Second)
 		require.Equal(t, "completed", w.status(w.rotations[0])["status"])
 		w.readsBack()
 		w.atRest()
@@ -181,7 +182,7 @@ func TestStorageThatHangs(t *testing.T) {
 			<-hangs
 			within(atOnce, func() { require.NoError(t, w.b.periodic(context.Background(), nil)) })
 			within(atOnce, func() { require.Error(t, w.b.walRollback(context.Background(), nil, walRotation, nil)) })
-			within(stopWithin+atOnce, func() { w.b.Cleanup(context.Background()) })
+			within(jobs.StopWithin+atOnce, func() { w.b.Cleanup(context.Background()) })
 
 			w.storage.Kill()
 			close(forever)
@@ -208,7 +209,7 @@ func TestSlowStorage(t *testing.T) {
 		}
 		began := time.Now()
 		w.close()
-		require.LessOrEqual(t, time.Since(began), stopWithin)
+		require.LessOrEqual(t, time.Since(began), jobs.StopWithin)
 		require.Len(t, w.pagesOnDisk(), 2, "it has begun and is not over")
 
 		w = w.on(openMount(t, w.disk, 0, storagetest.None))

@@ -180,19 +180,22 @@ func (b *backend) rotateNamed(ctx context.Context, raw any, wanted demand) (sche
 // makeDue makes a tenant due, unless the same request has. One that is paused is
 // rotated when it no longer is.
 func (b *backend) makeDue(ctx context.Context, id string, wanted demand) (paused bool, err error) {
-	defer b.tenants.Exclusive(id)()
-	t, err := b.tenants.Active(ctx, id)
+	t, err := b.tenants.Update(ctx, id, func(next *tenant.Record) error {
+		if err := next.Usable(); err != nil {
+			return err
+		}
+		served := next.Keys.Match(func(v *keyring.Version) bool { return v.IdempotencyKey == wanted.request })
+		if next.RotateRequest == wanted.request || served != nil {
+			return tenant.ErrUnchanged
+		}
+		next.RotateAfter, next.RotateReason, next.RotateRequest = wanted.at, wanted.reason, wanted.request
+		next.FailedInARow = 0
+		return nil
+	})
 	if err != nil {
 		return false, err
 	}
-	served := t.Keys.Match(func(v *keyring.Version) bool { return v.IdempotencyKey == wanted.request })
-	if t.RotateRequest == wanted.request || served != nil {
-		return t.RotationPaused, nil
-	}
-	next := t.Clone()
-	next.RotateAfter, next.RotateReason, next.RotateRequest = wanted.at, wanted.reason, wanted.request
-	next.FailedInARow = 0
-	return next.RotationPaused, b.tenants.Commit(ctx, t, next)
+	return t.RotationPaused, nil
 }
 
 func tenantList(raw any) ([]string, error) {

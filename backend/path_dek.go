@@ -9,7 +9,6 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
@@ -40,7 +39,7 @@ func (b *backend) readDEK(ctx context.Context, _ *logical.Request, d *framework.
 	if err != nil {
 		return nil, err
 	}
-	t, usage, err := b.tenantUsage(ctx, id)
+	t, usage, err := b.items.UsageOf(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -77,23 +76,4 @@ func (b *backend) addSeals(ctx context.Context, t *tenant.Record, v *keyring.Ver
 	}
 	value["page_seals"], value["external_seals"], value["seal_limit"] = sealed.Page, sealed.External, b.keys.SealLimit()
 	return nil
-}
-
-// tenantUsage reads a tenant's record and counts its pages under the tenant's
-// shared lock, so that a rotation does not end between the two.
-func (b *backend) tenantUsage(ctx context.Context, id string) (*tenant.Record, itemstore.Usage, error) {
-	// The first count reads every page: before the lock, not under it.
-	t, err := b.tenants.Active(ctx, id)
-	if err != nil {
-		return nil, nil, err
-	}
-	if _, err := b.items.Usage(ctx, t); err != nil {
-		return nil, nil, err
-	}
-	defer b.tenants.Shared(id)()
-	if t, err = b.tenants.Active(ctx, id); err != nil {
-		return nil, nil, err
-	}
-	usage, err := b.items.Usage(ctx, t)
-	return t, usage, err
 }

@@ -16,10 +16,6 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// shredWithin is how long a delete without a window waits for the end. A tenant
-// of a million items takes longer, and goes on in the background.
-const shredWithin = 10 * time.Second
-
 var deletionWindowField = &framework.FieldSchema{
 	Type:        framework.TypeDurationSecond,
 	Query:       true,
@@ -69,7 +65,7 @@ func (b *backend) deleteTenant(ctx context.Context, req *logical.Request, d *fra
 	if _, err := b.tenants.Read(ctx, id); err != nil {
 		return nil, err // before asking Vault who it is
 	}
-	t, err := b.deletion.Schedule(ctx, id, window, b.initiator(req))
+	t, err := b.deletion.Delete(ctx, id, window, b.initiator(req))
 	if err != nil {
 		return nil, err
 	}
@@ -77,29 +73,7 @@ func (b *backend) deleteTenant(ctx context.Context, req *logical.Request, d *fra
 	if !deletion.Due(t, b.now()) {
 		return b.tenantResponse(ctx, t)
 	}
-	b.shredNow(ctx, id)
 	return nil, nil
-}
-
-// shredNow shreds a tenant in the background and waits a while for the end. If
-// it fails, the schedule goes on with it.
-func (b *backend) shredNow(ctx context.Context, id string) {
-	done := make(chan struct{})
-	begun := b.workers.begin("shred/"+id, func() {
-		if err := b.deletion.Shred(b.workers.ctx, id); err != nil {
-			b.Logger().Warn("shredding met trouble, the schedule goes on with it", "tenant_id", id, "error", err)
-		}
-	}, func() { close(done) })
-	if !begun {
-		return
-	}
-	timer := time.NewTimer(shredWithin)
-	defer timer.Stop()
-	select {
-	case <-done:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }
 
 func (b *backend) restoreTenant(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {

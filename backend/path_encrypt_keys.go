@@ -48,7 +48,7 @@ func (b *backend) sealAll(ctx context.Context, id string, batch *batch) error {
 // the record until everything is sealed: so every ciphertext that is answered is
 // of a version that was active, and of a key that is in storage, then.
 func (b *backend) trySealAll(ctx context.Context, id string, batch *batch) error {
-	b.foreground.touch(b.now())
+	b.limiter.Touch(b.now())
 	defer b.tenants.Shared(id)()
 	t, err := b.tenants.Active(ctx, id)
 	if err != nil {
@@ -88,7 +88,7 @@ func (b *backend) makeExternalKey(ctx context.Context, id string) error {
 // openAll opens the entries that have not failed. It takes no lock: a version
 // that is destroyed meanwhile opens before that, or does not.
 func (b *backend) openAll(ctx context.Context, id string, batch *batch) error {
-	b.foreground.touch(b.now())
+	b.limiter.Touch(b.now())
 	t, err := b.tenants.Active(ctx, id)
 	if err != nil {
 		return err

@@ -144,10 +144,10 @@ func (b *backend) readItem(ctx context.Context, _ *logical.Request, d *framework
 		return nil, err
 	}
 	began := b.now()
-	b.foreground.touch(began)
+	b.limiter.Touch(began)
 	it, version, err := b.items.Read(ctx, t, kind, name)
 	ended := b.now()
-	b.foreground.read(ended, ended.Sub(began))
+	b.limiter.Read(ended, ended.Sub(began))
 	if err != nil {
 		return nil, err
 	}

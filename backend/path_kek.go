@@ -91,8 +91,6 @@ func (b *backend) rotateKEK(ctx context.Context, req *logical.Request, d *framew
 	}
 	want.InitiatedBy = b.initiator(req)
 	r, started, err := b.kek.Start(ctx, want)
-	// Even if Start failed: it may have started it all the same.
-	b.carryOutKEK()
 	if err != nil {
 		return nil, err
 	}

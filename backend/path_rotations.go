@@ -105,22 +105,22 @@ func (b *backend) rotate(ctx context.Context, req *logical.Request, d *framework
 
 func (b *backend) startRotation(ctx context.Context, req *logical.Request, id string, want rotation.Request) (*logical.Response, error) {
 	want.InitiatedBy = b.initiator(req)
-	r, intent, err := b.rotations.Start(ctx, id, want)
-	if intent != nil {
-		// Even if Start failed: then this undoes what it had begun.
-		b.workers.carryOut(*intent)
-	}
+	r, started, err := b.rotations.Start(ctx, id, want)
 	if err != nil {
 		return nil, err
 	}
-	if intent != nil {
+	if started {
 		b.Logger().Info("rotation started", "tenant_id", id, "rotation_id", r.ID, "request_id", req.ID, "imported", want.Material != nil)
 	}
 	t, err := b.tenants.Active(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	return b.rotationResponse(ctx, t, r)
+	v, err := b.rotations.View(ctx, t, r)
+	if err != nil {
+		return nil, err
+	}
+	return rotationResponse(v), nil
 }
 
 func (b *backend) rotationRequest(req *logical.Request, d *framework.FieldData) (want rotation.Request, err error) {
@@ -177,24 +177,17 @@ func (b *backend) listRotations(ctx context.Context, _ *logical.Request, d *fram
 	return logical.ListResponse(p.first(keys)), nil
 }
 
-// readRotation holds the tenant's lock shared: a rotation ends under the
-// exclusive one, so who reads that it has ended finds nothing of it unfinished.
 func (b *backend) readRotation(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	id, err := tenantID(d)
 	if err != nil {
 		return nil, err
 	}
 	rotationID, _ := d.Get("rotation_id").(string)
-	defer b.tenants.Shared(id)()
-	t, err := b.tenants.Active(ctx, id)
+	v, err := b.rotations.Describe(ctx, id, rotationID)
 	if err != nil {
 		return nil, err
 	}
-	r, err := b.rotations.Find(ctx, t, rotationID)
-	if err != nil {
-		return nil, err
-	}
-	return b.rotationResponse(ctx, t, r)
+	return rotationResponse(v), nil
 }
 
 func (b *backend) actOnRotation(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -204,15 +197,18 @@ func (b *backend) actOnRotation(ctx context.Context, req *logical.Request, d *fr
 	}
 	rotationID, _ := d.Get("rotation_id").(string)
 	action, _ := d.Get("action").(string)
-	r, intent, err := b.rotations.Do(ctx, id, rotationID, rotation.Action(action))
+	r, err := b.rotations.Do(ctx, id, rotationID, rotation.Action(action))
 	if err != nil {
 		return nil, err
 	}
-	b.workers.carryOut(*intent)
 	b.Logger().Info("rotation changed", "tenant_id", id, "rotation_id", rotationID, "action", action, "request_id", req.ID)
 	t, err := b.tenants.Active(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	return b.rotationResponse(ctx, t, r)
+	v, err := b.rotations.View(ctx, t, r)
+	if err != nil {
+		return nil, err
+	}
+	return rotationResponse(v), nil
 }

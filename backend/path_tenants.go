@@ -5,13 +5,11 @@ package backend
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
@@ -113,59 +111,11 @@ func (b *backend) writeTenant(ctx context.Context, _ *logical.Request, d *framew
 	if err != nil {
 		return nil, err
 	}
-	t, err := b.putTenant(ctx, id, change)
+	t, err := b.rotations.WriteTenant(ctx, id, change.keyType, change.apply)
 	if err != nil {
 		return nil, err
 	}
 	return b.tenantResponse(ctx, t)
-}
-
-func (b *backend) putTenant(ctx context.Context, id string, change tenantChange) (*tenant.Record, error) {
-	defer b.tenants.Exclusive(id)()
-	t, err := b.tenants.Read(ctx, id)
-	if errors.Is(err, tenant.ErrNotFound) {
-		return b.createTenant(ctx, id, change)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if t.State != tenant.Active {
-		return nil, errBeingDeleted
-	}
-	if change.keyType != nil && *change.keyType != string(t.Keys.Active().KeyType) {
-		return nil, invalid("key_type of an existing tenant changes by a rotation: write it to dek/rotate")
-	}
-	next := t.Clone()
-	change.apply(next)
-	return next, b.tenants.Commit(ctx, t, next)
-}
-
-// createTenant makes a tenant under a new incarnation. The caller holds its lock
-// exclusively.
-func (b *backend) createTenant(ctx context.Context, id string, change tenantChange) (*tenant.Record, error) {
-	keyType := keyring.DefaultKeyType
-	if change.keyType != nil {
-		keyType = keyring.KeyType(*change.keyType)
-	}
-	placementID, err := keyring.NewID("plc-")
-	if err != nil {
-		return nil, err
-	}
-	keyID, err := keyring.NewID("dek-")
-	if err != nil {
-		return nil, err
-	}
-	now := b.now()
-	t := &tenant.Record{
-		ID: id, Incarnation: keyring.NewIncarnation(), State: tenant.Active, CreatedAt: now,
-		PlacementKeyID: placementID, Keys: keyring.NewRing(keyID, keyType, now),
-	}
-	change.apply(t)
-	intent, err := b.creation.Create(ctx, t)
-	if intent != nil {
-		b.resolve(*intent)
-	}
-	return t, err
 }
 
 func (b *backend) tenantResponse(ctx context.Context, t *tenant.Record) (*logical.Response, error) {

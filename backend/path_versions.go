@@ -87,21 +87,12 @@ func (b *backend) updateDEKConfig(ctx context.Context, _ *logical.Request, d *fr
 	if named && least < 1 {
 		return nil, invalid("min_decryption_version must be at least 1")
 	}
-	defer b.tenants.Exclusive(id)()
 	t, err := b.tenants.Active(ctx, id)
+	if err == nil && named {
+		t, err = b.rotations.SetMinDecryptionVersion(ctx, id, least)
+	}
 	if err != nil {
 		return nil, err
-	}
-	if named {
-		if current := t.Keys.Active().Number; least > current {
-			return nil, invalid("min_decryption_version must be at most %d, the current version", current)
-		}
-		next := t.Clone()
-		next.MinDecryptionVersion = least
-		if err := b.tenants.Commit(ctx, t, next); err != nil {
-			return nil, err
-		}
-		t = next
 	}
 	return &logical.Response{Data: map[string]any{"min_decryption_version": t.LeastDecryptable()}}, nil
 }
@@ -136,7 +127,7 @@ func (b *backend) destroyVersion(ctx context.Context, req *logical.Request, d *f
 // versionResponse describes a destroyed version, and what is still on it if it
 // was destroyed by force.
 func (b *backend) versionResponse(ctx context.Context, id string, v keyring.Version) (*logical.Response, error) {
-	_, usage, err := b.tenantUsage(ctx, id)
+	_, usage, err := b.items.UsageOf(ctx, id)
 	if err != nil {
 		return nil, err
 	}

@@ -4,14 +4,13 @@
 package backend
 
 import (
-	"context"
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 )
 
 // rotationAnswer describes the rotation object.
@@ -38,11 +37,7 @@ var rotationAnswer = map[string]*framework.FieldSchema{
 	"trigger":              described(framework.TypeString, "manual or scheduled."),
 }
 
-func (b *backend) rotationResponse(ctx context.Context, t *tenant.Record, r *tenant.Rotation) (*logical.Response, error) {
-	v, err := b.rotations.View(ctx, t, r)
-	if err != nil {
-		return nil, err
-	}
+func rotationResponse(v rotation.View) *logical.Response {
 	failures := make([]map[string]any, 0, len(v.Failures))
 	for _, f := range v.Failures {
 		failures = append(failures, map[string]any{"page": f.Page, "reason": f.Reason})
@@ -70,7 +65,7 @@ func (b *backend) rotationResponse(ctx context.Context, t *tenant.Record, r *ten
 			"id": v.InitiatedBy.ID, "name": v.InitiatedBy.Name, "email": v.InitiatedBy.Email,
 		},
 		"trigger": v.Trigger,
-	}}, nil
+	}}
 }
 
 // initiator tells who sent a request. Tokens without an entity, such as root's,

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
@@ -23,7 +24,7 @@ const triggerScheduled = "scheduled"
 // nothing is due is a matter of a few reads.
 type scheduler struct {
 	b      *backend
-	budget *pool // rotations that the schedule has unfinished
+	budget *jobs.Semaphore // rotations that the schedule has unfinished
 
 	mu       sync.Mutex
 	lastRun  time.Time
@@ -33,7 +34,7 @@ type scheduler struct {
 
 func newScheduler(b *backend) *scheduler {
 	s := &scheduler{b: b, overtake: func() {}}
-	s.budget = newPool(s.maxRotations)
+	s.budget = jobs.NewSemaphore(s.maxRotations)
 	return s
 }
 
@@ -51,8 +52,8 @@ func (s *scheduler) wake() {
 	if !s.b.WriteSafeReplicationState() {
 		return
 	}
-	s.b.workers.begin("schedule/upkeep", func() { s.round("upkeep", s.upkeep) })
-	s.b.workers.begin("schedule/rotations", func() { s.round("rotations", s.rotations) })
+	s.b.jobs.Once("schedule/upkeep", func(context.Context) { s.round("upkeep", s.upkeep) }, nil)
+	s.b.jobs.Once("schedule/rotations", func(context.Context) { s.round("rotations", s.rotations) }, nil)
 }
 
 // wakeNow is wake for somebody who has asked for rotations: a round that is under
@@ -92,10 +93,10 @@ func (t *tally) trouble(err error) {
 func (s *scheduler) round(name string, f func(context.Context, *tally) error) {
 	var did tally
 	began := s.b.now()
-	err := f(s.b.workers.ctx, &did)
-	if s.b.workers.ctx.Err() == nil {
-		if readOnly(err) || readOnly(did.err) {
-			s.b.workers.noteReadOnly(errors.Join(err, did.err))
+	err := f(s.b.jobs.Context(), &did)
+	if s.b.jobs.Context().Err() == nil {
+		if jobs.ReadOnly(err) || jobs.ReadOnly(did.err) {
+			s.b.jobs.NoteReadOnly(errors.Join(err, did.err))
 			return
 		}
 		if err != nil {

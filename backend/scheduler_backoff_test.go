@@ -95,17 +95,17 @@ func TestAskedForWhileARotationFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := failing(t)
 		defer w.close()
-		place := w.b.workers.pool.request()
+		place := w.b.pages.Request()
 		<-place
 		for range 31 { // the last place is given to no page before it is given back
-			<-w.b.workers.pool.request()
+			<-w.b.pages.Request()
 		}
 		w.must(update, tenantPath("/dek/rotate"), nil)
 		synctest.Wait()
 		n := len(w.rotationsOf(testTenant))
 		w.must(update, "rotations", map[string]any{"tenants": []any{testTenant}, "reason": "leak"})
 		for range 32 {
-			w.b.workers.pool.release()
+			w.b.pages.Release()
 		}
 		advance(time.Minute)
 		w.tick()

@@ -116,15 +116,10 @@ func (s *scheduler) dropIfStale(ctx context.Context, h tenant.Hint, readErr erro
 	if t, err := s.b.tenants.Read(ctx, h.TenantID); err == nil && t.Wants(h) {
 		return nil
 	}
-	defer s.b.tenants.Exclusive(h.TenantID)()
-	t, err := s.b.tenants.Read(ctx, h.TenantID)
-	switch {
-	case errors.Is(err, tenant.ErrNotFound):
-		t = nil
-	case err != nil:
-		return err
-	case t.Wants(h):
-		return nil
-	}
-	return s.b.tenants.DropHint(ctx, t, h)
+	return s.b.tenants.Hold(ctx, h.TenantID, func(held *tenant.Held) error {
+		if t := held.Record(); t != nil && t.Wants(h) {
+			return nil
+		}
+		return held.DropHint(ctx, h)
+	})
 }

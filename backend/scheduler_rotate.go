@@ -31,10 +31,10 @@ func (s *scheduler) rotateIfDue(ctx, waiting context.Context, p plan, a tenant.A
 		}
 		return p.dueAt(t), nil
 	}
-	if err := s.budget.acquire(waiting); err != nil {
+	if err := s.budget.Acquire(waiting); err != nil {
 		return time.Time{}, nil //nolint:nilerr // the round begins anew, or the engine stops
 	}
-	return time.Time{}, s.serveNow(ctx, a.TenantID, s.budget.release, did)
+	return time.Time{}, s.serveNow(ctx, a.TenantID, s.budget.Release, did)
 }
 
 // rotationEnded lets a round find out whether everyone who was to be rotated has been,
@@ -43,7 +43,7 @@ func (s *scheduler) rotationEnded() {
 	s.mu.Lock()
 	everyone := !s.planned.settings.RotateBefore.IsZero()
 	s.mu.Unlock()
-	if everyone && s.budget.empty() {
+	if everyone && s.budget.Empty() {
 		s.wake()
 	}
 }
@@ -96,9 +96,9 @@ func (s *scheduler) start(ctx context.Context, t *tenant.Record, req rotation.Re
 		req.IdempotencyKey = fmt.Sprintf("schedule/%s/%d", t.Keys.Active().KeyID, t.Keys.Next)
 	}
 	req.InitiatedBy = actor.Actor{ID: "system", Name: "system"}
-	r, intent, err := s.b.rotations.Start(ctx, t.ID, req)
-	s.carryOut(intent, err, release) // even after an error: then this undoes what it had begun
-	if err == nil && intent != nil {
+	req.Then = s.ended(release)
+	r, started, err := s.b.rotations.Start(ctx, t.ID, req)
+	if started {
 		did.rotated.Add(1)
 		s.b.Logger().Info("rotation started", "tenant_id", t.ID, "rotation_id", r.ID, "trigger", triggerScheduled)
 	}
@@ -107,8 +107,7 @@ func (s *scheduler) start(ctx context.Context, t *tenant.Record, req rotation.Re
 
 // tryAgain lets t's latest rotation, which failed, go on.
 func (s *scheduler) tryAgain(ctx context.Context, t *tenant.Record, stillDue func(*tenant.Record) bool, release func(), did *tally) error {
-	r, intent, err := s.b.rotations.TryAgain(ctx, t.ID, stillDue)
-	s.carryOut(intent, err, release)
+	r, err := s.b.rotations.RetryFailed(ctx, t.ID, stillDue, s.ended(release))
 	if err == nil {
 		did.repeated.Add(1)
 		s.b.Logger().Info("rotation changed", "tenant_id", t.ID, "rotation_id", r.ID,
@@ -117,20 +116,16 @@ func (s *scheduler) tryAgain(ctx context.Context, t *tenant.Record, stillDue fun
 	return passOver(err)
 }
 
-// carryOut works on what was begun, and calls release once that is over. Only the
-// end of a rotation makes it worth to look again before the next tick: who could not
-// be rotated cannot be a moment later, either.
-func (s *scheduler) carryOut(i *rotation.Intent, err error, release func()) {
-	if i == nil {
+// ended calls release once a rotation is not worked on any more. Only the end of a
+// rotation makes it worth to look again before the next tick: who could not be
+// rotated cannot be a moment later, either.
+func (s *scheduler) ended(release func()) func(started bool) {
+	return func(started bool) {
 		release()
-		return
-	}
-	s.b.workers.carryOutThen(*i, func() {
-		release()
-		if err == nil {
+		if started {
 			s.rotationEnded()
 		}
-	})
+	}
 }
 
 // passOver makes nothing of an error that says that somebody else was first, or

@@ -51,7 +51,7 @@ func (s *scheduler) hasten(ctx context.Context, t *tenant.Record) error {
 	if !t.Rotation.Paused {
 		return nil
 	}
-	r, intent, err := s.b.rotations.Do(ctx, t.ID, t.Rotation.ID, rotation.Resume)
+	r, err := s.b.rotations.Do(ctx, t.ID, t.Rotation.ID, rotation.Resume)
 	var state *rotation.StateError
 	if errors.As(err, &state) || errors.Is(err, tenant.ErrNotFound) || errors.Is(err, tenant.ErrDeleting) {
 		return nil // it has ended meanwhile, or the tenant has
@@ -59,7 +59,6 @@ func (s *scheduler) hasten(ctx context.Context, t *tenant.Record) error {
 	if err != nil {
 		return err
 	}
-	s.b.workers.carryOut(*intent)
 	s.b.Logger().Warn("a paused rotation is resumed, since the key in use is nearly used up", "tenant_id", t.ID, "rotation_id", r.ID)
 	return nil
 }

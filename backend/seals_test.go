@@ -257,8 +257,8 @@ func TestRepeatedCancelOntoAKeyThatIsWornSince(t *testing.T) {
 		m.rotated(map[string]any{"key_type": "aes256-gcm"})
 		w := newWitness(m)
 		w.put("a", "1")
-		m.b.workers.pool.limit = func() int { return 1 }
-		m.b.workers.pool.request() // hold it
+		m.must(update, "config", map[string]any{"rotation_parallelism": 1})
+		m.b.pages.Request() // hold it
 		id := m.must(update, tenantPath("/dek/rotate"), nil)["rotation_id"].(string)
 		require.Equal(t, "rolling_back", m.must(update, action(id, "cancel"), nil)["status"])
 		m.b.keys.LimitSeals(keystore.SealLimits{First: 1, Largest: 1, Soft: 1, Hard: 1 << 20})
@@ -267,6 +267,6 @@ func TestRepeatedCancelOntoAKeyThatIsWornSince(t *testing.T) {
 		}
 		resp, err := m.call(update, action(id, "cancel"), nil)
 		require.Equal(t, 200, code(resp, err), "%v", err)
-		m.b.workers.pool.release()
+		m.b.pages.Release()
 	})
 }

@@ -144,9 +144,7 @@ func (m *mount) calm() {
 }
 
 func (m *mount) busy() bool {
-	m.b.workers.mu.Lock()
-	defer m.b.workers.mu.Unlock()
-	return len(m.b.workers.running) > 0
+	return !m.b.jobs.Idle()
 }
 
 // touches reports whether what went on meanwhile wrote the item, too.

@@ -98,10 +98,10 @@ func TestStalledSweepBesideADeletion(t *testing.T) {
 	for k := 1; ; k++ {
 		w := smallTenant(t)
 		w.calm()
-		<-w.b.workers.pool.request()
+		<-w.b.pages.Request()
 		w.rotate()
 		reached, goOn := w.stopKth(k)
-		w.b.workers.pool.release()
+		w.b.pages.Release()
 		over := make(chan struct{})
 		go func() {
 			w.untilOver()

@@ -12,13 +12,14 @@ import (
 
 // tenantChange is what a write of a tenant names.
 type tenantChange struct {
-	displayName, interval, keyType *string
-	paused                         *bool
+	displayName, interval *string
+	keyType               keyring.KeyType // empty: not named
+	paused                *bool
 }
 
 func parseTenantChange(d *framework.FieldData) (c tenantChange, err error) {
 	for field, to := range map[string]**string{
-		"display_name": &c.displayName, "rotation_interval": &c.interval, "key_type": &c.keyType,
+		"display_name": &c.displayName, "rotation_interval": &c.interval,
 	} {
 		text, named, err := textField(d, field)
 		if err != nil {
@@ -33,13 +34,14 @@ func parseTenantChange(d *framework.FieldData) (c tenantChange, err error) {
 			return tenantChange{}, err
 		}
 	}
-	if c.keyType != nil {
-		t, err := keyring.ParseKeyType(*c.keyType)
-		if err != nil {
+	keyType, named, err := textField(d, "key_type")
+	if err != nil {
+		return tenantChange{}, err
+	}
+	if named {
+		if c.keyType, err = keyring.ParseKeyType(keyType); err != nil {
 			return tenantChange{}, err
 		}
-		name := string(t)
-		c.keyType = &name
 	}
 	paused, named, err := boolField(d, "rotation_paused")
 	if err != nil {

@@ -7,12 +7,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/mitchellh/mapstructure"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/creation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 )
 
@@ -29,42 +29,29 @@ const (
 // errUnfinished keeps an entry of the log: a nil would delete it.
 var errUnfinished = errors.New("what the entry is about is unfinished and being worked on")
 
-// intentLog keeps intents of one kind in the framework's write-ahead log.
-type intentLog[I any] struct {
-	storage logical.Storage
-	kind    string
-}
-
-func rotationLog(s logical.Storage) intentLog[rotation.Intent] {
-	return intentLog[rotation.Intent]{s, walRotation}
-}
-
-func creationLog(s logical.Storage) intentLog[creation.Intent] {
-	return intentLog[creation.Intent]{s, walCreation}
-}
+// intentLog keeps intents in the framework's write-ahead log.
+type intentLog struct{ storage logical.Storage }
 
 // Put adds an entry and returns its ID.
-func (l intentLog[I]) Put(ctx context.Context, intent I) (string, error) {
-	return framework.PutWAL(context.WithoutCancel(ctx), l.storage, l.kind, intent)
+func (l intentLog) Put(ctx context.Context, i rotation.Intent) (string, error) {
+	kind := walRotation
+	if i.IsCreation() {
+		kind = walCreation
+	}
+	return framework.PutWAL(context.WithoutCancel(ctx), l.storage, kind, i)
 }
 
 // Delete removes an entry; one that is not there is no error.
-func (l intentLog[I]) Delete(ctx context.Context, id string) error {
+func (l intentLog) Delete(ctx context.Context, id string) error {
 	if err := framework.DeleteWAL(context.WithoutCancel(ctx), l.storage, id); err != nil {
 		return fmt.Errorf("deleting the intent: %w", err)
 	}
 	return nil
 }
 
-// unfinishedWork is what the log has.
-type unfinishedWork struct {
-	rotations []rotation.Intent
-	creations []creation.Intent
-}
-
 // readLog reads the whole log. An entry that cannot be made out stays where it is,
 // and keeps no other from being worked on.
-func (b *backend) readLog(ctx context.Context) (all unfinishedWork, err error) {
+func (b *backend) readLog(ctx context.Context) (all []rotation.Intent, err error) {
 	ids, err := framework.ListWAL(ctx, b.storage)
 	if err != nil {
 		return all, fmt.Errorf("listing the write-ahead log: %w", err)
@@ -79,9 +66,13 @@ func (b *backend) readLog(ctx context.Context) (all unfinishedWork, err error) {
 		if stored == nil {
 			continue
 		}
-		if err := all.add(id, stored); err != nil {
+		i, err := decodeIntent(stored)
+		if err != nil {
 			b.unreadable(id, err)
+			continue
 		}
+		i.ID = id
+		all = append(all, i)
 	}
 	return all, nil
 }
@@ -93,63 +84,30 @@ func (b *backend) unreadable(id string, err error) {
 	}
 }
 
-func (w *unfinishedWork) add(id string, stored *logical.StorageEntry) error {
-	var entry framework.WALEntry
-	if err := stored.DecodeJSON(&entry); err != nil {
-		return fmt.Errorf("decoding an entry: %w", err)
-	}
-	switch entry.Kind {
-	case walRotation:
-		i, err := decodeIntent(entry.Data)
-		if err != nil {
-			return err
-		}
-		i.ID = id
-		w.rotations = append(w.rotations, i)
-	case walCreation:
-		i, err := decodeCreation(entry.Data)
-		if err != nil {
-			return err
-		}
-		i.ID = id
-		w.creations = append(w.creations, i)
-	default:
-		return fmt.Errorf("an entry of unknown kind %q", entry.Kind)
-	}
-	return nil
-}
-
 // intents lists the rotations in the log.
 func (b *backend) intents(ctx context.Context) ([]rotation.Intent, error) {
 	all, err := b.readLog(ctx)
-	return all.rotations, err
+	return slices.DeleteFunc(all, rotation.Intent.IsCreation), err
 }
 
-func decodeIntent(data any) (i rotation.Intent, err error) {
-	if err := mapstructure.Decode(data, &i); err != nil {
+var errIncomplete = errors.New("an intent in the write-ahead log is incomplete")
+
+func decodeIntent(stored *logical.StorageEntry) (i rotation.Intent, err error) {
+	var entry framework.WALEntry
+	if err := stored.DecodeJSON(&entry); err != nil {
+		return i, fmt.Errorf("decoding an entry: %w", err)
+	}
+	if entry.Kind != walRotation && entry.Kind != walCreation {
+		return i, fmt.Errorf("an entry of unknown kind %q", entry.Kind)
+	}
+	if err := mapstructure.Decode(entry.Data, &i); err != nil {
 		return i, fmt.Errorf("decoding an intent: %w", err)
 	}
-	if i.TenantID == "" || i.Incarnation == "" || i.RotationID == "" || i.KeyID == "" {
-		return i, errors.New("an intent in the write-ahead log is incomplete")
+	if i.TenantID == "" || i.Incarnation == "" || i.IsCreation() != (entry.Kind == walCreation) ||
+		i.IsCreation() != (i.KeyID == "") {
+		return i, errIncomplete
 	}
 	return i, nil
-}
-
-func decodeCreation(data any) (i creation.Intent, err error) {
-	if err := mapstructure.Decode(data, &i); err != nil {
-		return i, fmt.Errorf("decoding an intent: %w", err)
-	}
-	if i.TenantID == "" || i.Incarnation == "" {
-		return i, errors.New("an intent in the write-ahead log is incomplete")
-	}
-	return i, nil
-}
-
-// resolve finds out, in the background, what became of a creation.
-func (b *backend) resolve(i creation.Intent) {
-	b.workers.untilDone("creation/"+i.Incarnation, func(ctx context.Context) error {
-		return b.creation.Recover(ctx, i)
-	})
 }
 
 // walRollback is called for entries that were written ten minutes ago, or longer:

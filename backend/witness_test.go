@@ -207,7 +207,7 @@ func (m *mount) holdAfter(prefix string) (held *atomic.Bool) {
 	held = new(atomic.Bool)
 	m.storage.Hook(func(op, key string) {
 		if op == "put" && strings.HasPrefix(key, prefix) && held.CompareAndSwap(false, true) {
-			m.b.workers.pool.request()
+			m.b.pages.Request()
 		}
 	})
 	return held
@@ -226,7 +226,7 @@ func (w *witness) midSweepOf(start, f func()) {
 	w.storage.Hook(nil)
 	f()
 	if held.Load() {
-		w.b.workers.pool.release()
+		w.b.pages.Release()
 	}
 }
 

@@ -67,6 +67,26 @@ func (s *Store) Usage(ctx context.Context, t *tenant.Record) (Usage, error) {
 	return nil, storage.ErrContended
 }
 
+// UsageOf reads a tenant's record and counts its pages under the tenant's shared
+// lock, so that a rotation does not end between the two. It fails with
+// [tenant.ErrNotFound] or [tenant.ErrDeleting].
+func (s *Store) UsageOf(ctx context.Context, tenantID string) (*tenant.Record, Usage, error) {
+	// The first count reads every page: before the lock, not under it.
+	t, err := s.tenants.Active(ctx, tenantID)
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := s.Usage(ctx, t); err != nil {
+		return nil, nil, err
+	}
+	defer s.tenants.Shared(tenantID)()
+	if t, err = s.tenants.Active(ctx, tenantID); err != nil {
+		return nil, nil, err
+	}
+	usage, err := s.Usage(ctx, t)
+	return t, usage, err
+}
+
 // KnownUsage returns what Usage would, if it is known without reading.
 func (s *Store) KnownUsage(t *tenant.Record) (Usage, bool) {
 	tab, release := s.table(t)

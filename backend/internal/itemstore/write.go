@@ -48,13 +48,13 @@ func (op *Op) settle(err error) {
 	}
 }
 
-// Apply makes the changes, each of which tells its own outcome. The caller
+// apply makes the changes, each of which tells its own outcome. The caller
 // holds the tenant's lock shared since before it read t, so that the version
-// that seals is the active one until Apply returns.
+// that seals is the active one until apply returns.
 //
 // That also makes batches sound: all who are in one hold the lock at once, so
 // no activation came between them and all read the same active version.
-func (s *Store) Apply(ctx context.Context, t *tenant.Record, ops ...*Op) {
+func (s *Store) apply(ctx context.Context, t *tenant.Record, ops ...*Op) {
 	tab, release := s.table(t)
 	defer release()
 	pending := make([]*Op, 0, len(ops))
@@ -81,17 +81,65 @@ func (s *Store) Apply(ctx context.Context, t *tenant.Record, ops ...*Op) {
 	}
 }
 
-// HasNoPages reports whether nothing was ever written to a tenant.
-func (s *Store) HasNoPages(ctx context.Context, t *tenant.Record) (bool, error) {
+// opsUnderLock is how many changes of a bulk write are made under the tenant's
+// lock at a time: who waits to take it exclusively does not wait for all. A request
+// that finds no page makes all at once, since each page is then written once; should
+// another come first, it holds the lock for as many changes page by page.
+const opsUnderLock = 5000
+
+// Write makes changes to items of a tenant, each of which tells its own outcome. It
+// fails, and has changed nothing yet or only some, with [tenant.ErrNotFound] or
+// [tenant.ErrDeleting].
+func (s *Store) Write(ctx context.Context, tenantID string, ops ...*Op) error {
+	atOnce := opsUnderLock
+	if len(ops) > opsUnderLock {
+		t, err := s.tenants.Active(ctx, tenantID)
+		if err != nil {
+			return err
+		}
+		empty, err := s.hasNoPages(ctx, t)
+		if err != nil {
+			return err
+		}
+		if empty {
+			atOnce = len(ops)
+		}
+		// Neighbours in storage together, so that a page is written once.
+		if ops, err = s.inOrder(ctx, t, ops); err != nil {
+			return err
+		}
+	}
+	for some := range slices.Chunk(ops, atOnce) {
+		if err := s.writeSome(ctx, tenantID, some); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeSome makes changes under the tenant's shared lock, held from reading the
+// record until they are stored.
+func (s *Store) writeSome(ctx context.Context, tenantID string, ops []*Op) error {
+	defer s.tenants.Shared(tenantID)()
+	t, err := s.tenants.Active(ctx, tenantID)
+	if err != nil {
+		return err
+	}
+	s.apply(ctx, t, ops...)
+	return nil
+}
+
+// hasNoPages reports whether nothing was ever written to a tenant.
+func (s *Store) hasNoPages(ctx context.Context, t *tenant.Record) (bool, error) {
 	tab, release := s.table(t)
 	defer release()
 	_, empty, err := tab.locate(ctx, 0)
 	return empty, err
 }
 
-// InOrder returns the changes in the order in which their items are stored; those
+// inOrder returns the changes in the order in which their items are stored; those
 // of one item stay in their order.
-func (s *Store) InOrder(ctx context.Context, t *tenant.Record, ops []*Op) ([]*Op, error) {
+func (s *Store) inOrder(ctx context.Context, t *tenant.Record, ops []*Op) ([]*Op, error) {
 	tab, release := s.table(t)
 	defer release()
 	for _, op := range ops {

@@ -10,7 +10,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
@@ -28,14 +31,28 @@ type Engine struct {
 	tenants *tenant.Store
 	now     func() time.Time
 
+	jobs  *jobs.Runner
+	pages *jobs.Semaphore
+	log   hclog.Logger
+
 	mu   sync.Mutex
 	live *Run // the unfinished rotation, if it is worked on here
 }
 
-// NewEngine returns an Engine over the stores of one mount that takes its time
-// from now.
-func NewEngine(k *keystore.Store, t *tenant.Store, now func() time.Time) *Engine {
-	return &Engine{keys: k, tenants: t, now: now}
+// Config is what an Engine is made of.
+type Config struct {
+	Keys    *keystore.Store
+	Tenants *tenant.Store
+	Now     func() time.Time
+
+	Jobs  *jobs.Runner
+	Pages *jobs.Semaphore // shared with what rotations have in flight
+	Log   hclog.Logger
+}
+
+// NewEngine returns an Engine.
+func NewEngine(c Config) *Engine {
+	return &Engine{keys: c.Keys, tenants: c.Tenants, now: c.Now, jobs: c.Jobs, pages: c.Pages, log: c.Log}
 }
 
 // Request asks for a rotation of the KEK.
@@ -47,11 +64,16 @@ type Request struct {
 	InitiatedBy    actor.Actor
 }
 
-// Start starts a rotation and returns the record as it is then, and whether it
-// was this request that started it. It fails with [keystore.ErrNoKEK] or a
-// [RunningError]. If it fails otherwise, the rotation may all the same have
-// started: then Resume finds it.
+// Start starts a rotation and drives it in the background. It returns the record
+// as it is then, and whether it was this request that started it. It fails with
+// [keystore.ErrNoKEK] or a [RunningError]. If it fails otherwise, the rotation may
+// all the same have started: then driving it finds out.
 func (e *Engine) Start(ctx context.Context, req Request) (r *keystore.KEKRecord, started bool, err error) {
+	defer e.Drive()
+	return e.start(ctx, req)
+}
+
+func (e *Engine) start(ctx context.Context, req Request) (r *keystore.KEKRecord, started bool, err error) {
 	r, err = e.keys.SwitchKEK(ctx, func(now *keystore.KEKRecord) (*keystore.KEKRotation, error) {
 		if last := now.Rotation; last != nil && last.IdempotencyKey == req.IdempotencyKey {
 			return nil, nil

@@ -137,10 +137,6 @@ func (r *Run) again() {
 	r.shard, r.pass, r.part = 0, tally{}, tally{}
 }
 
-// Overtaken reports whether err says that the record is not what the run works
-// for any more; then Resume tells what there is to do.
-func Overtaken(err error) bool { return errors.Is(err, keystore.ErrKEKChanged) }
-
 // progress is how far the rotation is. It never goes back, though a pass over all
 // tenants begins anew.
 func (r *Run) progress() keystore.KEKProgress {

@@ -29,75 +29,77 @@ const (
 	Retry  Action = "retry"
 )
 
-// Do carries out an action and returns the rotation as it is then, and its
-// intent, which is to be carried out. An action that holds already changes
-// nothing and is no error. It fails with [ErrNotFound] or a [StateError].
-func (e *Engine) Do(ctx context.Context, tenantID, rotationID string, a Action) (*tenant.Rotation, *Intent, error) {
-	defer e.tenants.Exclusive(tenantID)()
-	t, err := e.tenants.Active(ctx, tenantID)
+// Do carries out an action, and returns the rotation as it is then. An action that
+// holds already changes nothing and is no error. It fails with [ErrNotFound] or a
+// [StateError].
+func (e *Engine) Do(ctx context.Context, tenantID, rotationID string, a Action) (r *tenant.Rotation, err error) {
+	var intent Intent
+	err = e.tenants.Hold(ctx, tenantID, func(h *tenant.Held) error {
+		if r, err = e.do(ctx, h, rotationID, a); err == nil {
+			intent = intentOf(h.Record())
+		}
+		return err
+	})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	e.Drive(intent)
+	return r, nil
+}
+
+func (e *Engine) do(ctx context.Context, h *tenant.Held, rotationID string, a Action) (*tenant.Rotation, error) {
+	t, err := h.Active()
+	if err != nil {
+		return nil, err
 	}
 	r, err := e.Find(ctx, t, rotationID)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	next := t.Clone()
 	if a == Retry {
-		next.FailedInARow = 0 // somebody has looked into it
-		return e.retry(ctx, t, next, r)
+		return e.retry(ctx, h, r, true)
 	}
 	if t.Rotation == nil || t.Rotation.ID != rotationID {
-		return nil, nil, &StateError{fmt.Sprintf("rotation %s has ended: it is %s", rotationID, statusOf[r.Phase])}
+		return nil, &StateError{fmt.Sprintf("rotation %s has ended: it is %s", rotationID, statusOf[r.Phase])}
 	}
 	if a == Cancel && t.Rotation.Phase == tenant.Sweeping {
 		if err := e.mayGoBack(ctx, t); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
-	changed, err := e.change(next, a)
+	t, err = h.Update(ctx, func(next *tenant.Record) error { return e.change(next, a) })
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if changed {
-		next.Rotation.UpdatedAt = e.now()
-		if err := e.tenants.Commit(ctx, t, next); err != nil {
-			return nil, nil, err
-		}
-	}
-	return next.Rotation, intentOf(next), nil
+	return t.Rotation, nil
 }
 
 // change makes the change that an action is in the record of an unfinished
-// rotation; changed is false if it holds already.
-func (e *Engine) change(next *tenant.Record, a Action) (changed bool, err error) {
+// rotation.
+func (e *Engine) change(next *tenant.Record, a Action) error {
 	r := next.Rotation
+	if r.Phase == tenant.Retiring && (a == Pause || a == Cancel) {
+		return retiring(r)
+	}
 	switch a {
-	case Pause:
-		if r.Phase == tenant.Retiring {
-			return false, retiring(r)
+	case Pause, Resume:
+		if r.Paused == (a == Pause) {
+			return tenant.ErrUnchanged
 		}
-		changed = !r.Paused
-		r.Paused = true
-	case Resume:
-		changed = r.Paused
-		r.Paused = false
+		r.Paused = a == Pause
 	case Cancel:
-		switch r.Phase {
-		case tenant.Retiring:
-			return false, retiring(r)
-		case tenant.RollingBack:
-			return false, nil
+		if r.Phase == tenant.RollingBack {
+			return tenant.ErrUnchanged
 		}
 		next.Keys.Reactivate(r.From, e.now())
 		r.Phase, r.Paused = tenant.RollingBack, false
 		// What the old version seals from now on must open.
 		next.MinDecryptionVersion = min(next.MinDecryptionVersion, r.From)
-		changed = true
 	default:
-		return false, ErrNotFound
+		return ErrNotFound
 	}
-	return changed, nil
+	r.UpdatedAt = e.now()
+	return nil
 }
 
 // mayGoBack makes sure that the version that a cancel would make the active one
@@ -114,12 +116,12 @@ func (e *Engine) mayGoBack(ctx context.Context, t *tenant.Record) error {
 	if err != nil {
 		return err
 	}
-	return e.mustNotBeWorn(ctx, t, t.Rotation, from)
+	return e.mustNotBeOverLimit(ctx, t, t.Rotation, from)
 }
 
-// mustNotBeWorn makes sure that the version that pages are to be sealed under
+// mustNotBeOverLimit makes sure that the version that pages are to be sealed under
 // has room for it: the rotation could neither end nor make way for another.
-func (e *Engine) mustNotBeWorn(ctx context.Context, t *tenant.Record, r *tenant.Rotation, v *keyring.Version) error {
+func (e *Engine) mustNotBeOverLimit(ctx context.Context, t *tenant.Record, r *tenant.Rotation, v *keyring.Version) error {
 	worn, err := e.keys.IsOverLimit(ctx, t.Owner(), v)
 	if err == nil && worn {
 		err = &StateError{fmt.Sprintf("rotation %s cannot move pages to version %d: its key nears the %d messages that aes256-gcm allows",
@@ -133,58 +135,68 @@ func retiring(r *tenant.Rotation) error {
 }
 
 // retry lets the latest rotation, which failed, go on: in the direction in which
-// it went. The intent is written first, as for a start.
-func (e *Engine) retry(ctx context.Context, t, next *tenant.Record, r *tenant.Rotation) (*tenant.Rotation, *Intent, error) {
+// it went. The intent is written first, as for a start. asked says that a person
+// has looked into it: then failures are counted from the beginning.
+func (e *Engine) retry(ctx context.Context, h *tenant.Held, r *tenant.Rotation, asked bool) (*tenant.Rotation, error) {
+	t := h.Record()
 	if t.Rotation != nil && t.Rotation.ID == r.ID && r.Retries > 0 {
-		return r, intentOf(t), nil // it is being retried
+		return r, nil // it is being retried
 	}
 	if t.Rotation != nil || t.Last == nil || t.Last.ID != r.ID || r.Phase != tenant.Failed {
-		return nil, nil, &StateError{fmt.Sprintf("rotation %s is %s: only the latest rotation can be retried, and only if it failed",
+		return nil, &StateError{fmt.Sprintf("rotation %s is %s: only the latest rotation can be retried, and only if it failed",
 			r.ID, statusOf[r.Phase])}
 	}
-	if err := e.mustNotBeWorn(ctx, t, r, t.Keys.Active()); err != nil {
-		return nil, nil, err
+	if err := e.mustNotBeOverLimit(ctx, t, r, t.Keys.Active()); err != nil {
+		return nil, err
 	}
 	again := *r
 	again.Phase = tenant.Sweeping
-	if next.Keys.Active().Number == r.From {
+	if t.Keys.Active().Number == r.From {
 		again.Phase = tenant.RollingBack
 	}
 	again.Retries++
 	again.UpdatedAt = e.now()
 	again.EndedAt = time.Time{}
 	again.Failures, again.Failed = nil, 0
-	next.Rotation, next.Last = &again, nil
-	next.RotateAfter, next.RotateReason, next.RotateRequest = time.Time{}, "", ""
-	intent := intentOf(next)
-	id, err := e.intents.Put(ctx, *intent)
+	id, err := e.intents.Put(ctx, Intent{TenantID: t.ID, Incarnation: t.Incarnation, RotationID: again.ID, KeyID: again.ToKeyID})
 	if err != nil {
-		return nil, nil, fmt.Errorf("writing the intent: %w", err)
+		return nil, fmt.Errorf("writing the intent: %w", err)
 	}
-	intent.ID, again.IntentID = id, id
-	if err := e.tenants.Commit(ctx, t, next); err != nil {
-		return nil, nil, err
-	}
-	return next.Rotation, intent, nil
+	again.IntentID = id
+	_, err = h.Update(ctx, func(next *tenant.Record) error {
+		next.Rotation, next.Last = &again, nil
+		next.RotateAfter, next.RotateReason, next.RotateRequest = time.Time{}, "", ""
+		if asked {
+			next.FailedInARow = 0
+		}
+		return nil
+	})
+	return &again, err
 }
 
-// TryAgain lets the latest rotation of a tenant, if it failed, go on, for the
+// RetryFailed lets the latest rotation of a tenant, if it failed, go on, for the
 // schedule: a page that does not open must not cost a version at each try. It
-// fails with [ErrUnwanted] if wanted, asked under the tenant's lock, says no.
-func (e *Engine) TryAgain(ctx context.Context, tenantID string, wanted func(*tenant.Record) bool) (*tenant.Rotation, *Intent, error) {
-	defer e.tenants.Exclusive(tenantID)()
-	t, err := e.tenants.Active(ctx, tenantID)
+// fails with [ErrUnwanted] if wanted, asked under the tenant's lock, says no. then
+// is as in [Request].
+func (e *Engine) RetryFailed(ctx context.Context, tenantID string, wanted func(*tenant.Record) bool, then func(bool)) (r *tenant.Rotation, err error) {
+	var intent Intent
+	err = e.tenants.Hold(ctx, tenantID, func(h *tenant.Held) error {
+		t, err := h.Active()
+		if err != nil {
+			return err
+		}
+		if t.Rotation != nil || t.Last == nil || t.Last.Phase != tenant.Failed || !wanted(t) {
+			return ErrUnwanted
+		}
+		if r, err = e.retry(ctx, h, t.Last, false); err == nil {
+			intent = intentOf(h.Record())
+		}
+		return err
+	})
 	if err != nil {
-		return nil, nil, err
+		then(false)
+		return nil, err
 	}
-	if t.Rotation != nil || t.Last == nil || t.Last.Phase != tenant.Failed || !wanted(t) {
-		return nil, nil, ErrUnwanted
-	}
-	return e.retry(ctx, t, t.Clone(), t.Last)
-}
-
-// intentOf is the intent of t's unfinished rotation.
-func intentOf(t *tenant.Record) *Intent {
-	r := t.Rotation
-	return &Intent{ID: r.IntentID, TenantID: t.ID, Incarnation: t.Incarnation, RotationID: r.ID, KeyID: r.ToKeyID}
+	e.drive(intent, func() { then(true) })
+	return r, nil
 }

@@ -36,20 +36,23 @@ func (e *Engine) DestroyVersion(ctx context.Context, tenantID string, version in
 	if err != nil || v.State == keyring.Destroyed {
 		return v, false, err
 	}
-	defer e.tenants.Exclusive(tenantID)()
-	t, err = e.tenants.Active(ctx, tenantID)
-	if err != nil {
-		return v, false, err
-	}
-	if t.Incarnation != scan.Incarnation() {
-		return v, false, storage.ErrContended
-	}
-	v, err = e.mayDestroy(ctx, t, version, scan, force)
-	if err != nil || v.State == keyring.Destroyed {
-		return v, false, err
-	}
-	v, err = e.destroyVersion(ctx, t, v)
-	return v, err == nil, err
+	err = e.tenants.Hold(ctx, tenantID, func(h *tenant.Held) error {
+		t, err := h.Active()
+		if err != nil {
+			return err
+		}
+		if t.Incarnation != scan.Incarnation() {
+			return storage.ErrContended
+		}
+		v, err = e.mayDestroy(ctx, t, version, scan, force)
+		if err != nil || v.State == keyring.Destroyed {
+			return err
+		}
+		v, err = e.destroyVersion(ctx, h, v)
+		did = err == nil
+		return err
+	})
+	return v, did, err
 }
 
 // mayDestroy returns the version if its keys may be destroyed, or are.
@@ -103,7 +106,8 @@ func (e *Engine) mustBeUnused(ctx context.Context, t *tenant.Record, v keyring.V
 // destroyVersion deletes the key entries and then says so in the record. If it
 // fails between, some keys are gone and the record does not yet say it: to
 // repeat it finishes it, and so does the end of the next rotation.
-func (e *Engine) destroyVersion(ctx context.Context, t *tenant.Record, v keyring.Version) (keyring.Version, error) {
+func (e *Engine) destroyVersion(ctx context.Context, h *tenant.Held, v keyring.Version) (keyring.Version, error) {
+	t := h.Record()
 	if err := e.keys.DestroyExternalKey(ctx, t.Incarnation, v.KeyID); err != nil {
 		return v, err
 	}
@@ -113,8 +117,33 @@ func (e *Engine) destroyVersion(ctx context.Context, t *tenant.Record, v keyring
 	if err := e.keys.ForgetSeals(ctx, t.Incarnation, v); err != nil {
 		return v, err
 	}
-	next, now := t.Clone(), e.now()
-	next.Keys.Destroy(v.Number, now)
+	now := e.now()
 	v.State, v.DestroyedAt = keyring.Destroyed, now // the ring may have forgotten it by now
-	return v, e.tenants.Commit(ctx, t, next)
+	_, err := h.Update(ctx, func(next *tenant.Record) error {
+		next.Keys.Destroy(v.Number, now)
+		return nil
+	})
+	return v, err
+}
+
+// MinDecryptionError reports a least version for ciphertexts above the current one.
+type MinDecryptionError struct{ Current int }
+
+func (e *MinDecryptionError) Error() string {
+	return fmt.Sprintf("min_decryption_version must be at most %d, the current version", e.Current)
+}
+
+// SetMinDecryptionVersion sets the least version whose ciphertexts are opened. It
+// fails with a [MinDecryptionError].
+func (e *Engine) SetMinDecryptionVersion(ctx context.Context, tenantID string, least int) (*tenant.Record, error) {
+	return e.tenants.Update(ctx, tenantID, func(next *tenant.Record) error {
+		if err := next.Usable(); err != nil {
+			return err
+		}
+		if current := next.Keys.Active().Number; least > current {
+			return &MinDecryptionError{current}
+		}
+		next.MinDecryptionVersion = least
+		return nil
+	})
 }

@@ -18,45 +18,56 @@ import (
 // Key entries go first and the record says so afterwards: if the process dies
 // between, Resume does both again.
 func (r *Run) Finish(ctx context.Context) (done bool, err error) {
-	defer r.e.tenants.Exclusive(r.intent.TenantID)()
-	t, err := r.tenant(ctx)
-	if err != nil {
-		return false, err
-	}
-	config, err := r.e.settings.Config(ctx)
-	if err != nil {
-		return false, err
-	}
-	pending, err := r.unseen(ctx, t, config.RetiredKeyRetention > 0)
-	if err != nil || len(pending) > 0 {
-		return false, err
-	}
+	err = r.e.tenants.Hold(ctx, r.intent.TenantID, func(h *tenant.Held) error {
+		t, err := r.check(h.Record())
+		if err != nil {
+			return err
+		}
+		config, err := r.e.settings.Config(ctx)
+		if err != nil {
+			return err
+		}
+		pending, err := r.unseen(ctx, t, config.RetiredKeyRetention > 0)
+		if err != nil || len(pending) > 0 {
+			return err
+		}
+		err = r.settle(ctx, h, config.RetiredKeyRetention)
+		done = err == nil
+		return err
+	})
+	return done, err
+}
+
+// settle ends the rotation, no page of which is pending, in the way in which it went.
+func (r *Run) settle(ctx context.Context, h *tenant.Held, retention time.Duration) error {
 	switch {
 	case len(r.failures) > 0:
-		err = r.end(ctx, t, t.Clone(), tenant.Failed)
+		return r.end(ctx, h, h.Record().Clone(), tenant.Failed)
 	case r.phase == tenant.RollingBack:
-		err = r.rollBack(ctx, t)
+		return r.rollBack(ctx, h)
 	default:
-		err = r.retire(ctx, t, config.RetiredKeyRetention)
+		return r.retire(ctx, h, retention)
 	}
-	return err == nil, err
 }
 
 // retire destroys the keys that no page is on any more, or, if they are to be
 // kept for a while, settles when they go. Before a key is destroyed one Put says
 // that the rotation cannot be cancelled any more. If none is, the Put that ends
 // the rotation says so as well: until then a cancel finds everything it needs.
-func (r *Run) retire(ctx context.Context, t *tenant.Record, retention time.Duration) error {
-	if retention == 0 && t.Rotation.Phase != tenant.Retiring {
-		next := t.Clone()
-		next.Rotation.Phase = tenant.Retiring
-		if err := r.e.tenants.Commit(ctx, t, next); err != nil {
+func (r *Run) retire(ctx context.Context, h *tenant.Held, retention time.Duration) error {
+	if retention == 0 && h.Record().Rotation.Phase != tenant.Retiring {
+		_, err := h.Update(ctx, func(next *tenant.Record) error {
+			next.Rotation.Phase = tenant.Retiring
+			return nil
+		})
+		if err != nil {
 			return err
 		}
-		r.phase, t = tenant.Retiring, next
+		r.phase = tenant.Retiring
 	}
 	// Every page is on the target version, so this holds for all other keys:
 	// those too that earlier rotations kept because a page did not open.
+	t := h.Record()
 	next := t.Clone()
 	for _, v := range t.Keys.Versions {
 		if v.Number == r.target || v.State == keyring.Destroyed {
@@ -70,7 +81,7 @@ func (r *Run) retire(ctx context.Context, t *tenant.Record, retention time.Durat
 			return err
 		}
 	}
-	return r.end(ctx, t, next, tenant.Completed)
+	return r.end(ctx, h, next, tenant.Completed)
 }
 
 // keep settles when the page key of a version is to be destroyed, unless that
@@ -82,21 +93,21 @@ func (r *Run) keep(v *keyring.Version, retention time.Duration) {
 }
 
 // rollBack destroys the new key, which no page is on any more.
-func (r *Run) rollBack(ctx context.Context, t *tenant.Record) error {
-	next := t.Clone()
+func (r *Run) rollBack(ctx context.Context, h *tenant.Held) error {
+	next := h.Record().Clone()
 	if v := next.Keys.Find(next.Rotation.To); v != nil && v.State != keyring.Destroyed {
 		if err := r.e.destroy(ctx, next, *v); err != nil {
 			return err
 		}
 	}
-	return r.end(ctx, t, next, tenant.RolledBack)
+	return r.end(ctx, h, next, tenant.RolledBack)
 }
 
 // end stores that the rotation is over, then its history, then deletes its
 // progress and its intent. All under the exclusive lock, so that who reads that
 // a rotation is over finds nothing of it unfinished.
-func (r *Run) end(ctx context.Context, t, next *tenant.Record, how tenant.Phase) error {
-	if err := r.filePrevious(ctx, t); err != nil {
+func (r *Run) end(ctx context.Context, h *tenant.Held, next *tenant.Record, how tenant.Phase) error {
+	if err := r.filePrevious(ctx, h.Record()); err != nil {
 		return err
 	}
 	ended := *next.Rotation
@@ -110,7 +121,7 @@ func (r *Run) end(ctx context.Context, t, next *tenant.Record, how tenant.Phase)
 	if err := r.backOff(ctx, next); err != nil {
 		return err
 	}
-	if err := r.e.tenants.Commit(ctx, t, next); err != nil {
+	if err := h.Put(ctx, next); err != nil {
 		return err
 	}
 	r.e.ended(r, &ended)

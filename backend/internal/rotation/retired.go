@@ -31,23 +31,25 @@ func (e *Engine) DestroyRetired(ctx context.Context, tenantID string) (int, erro
 	if err != nil {
 		return 0, err
 	}
-	defer e.tenants.Exclusive(tenantID)()
-	t, err = e.tenants.Read(ctx, tenantID)
-	if err != nil {
-		return 0, err
-	}
-	if t.Incarnation != scan.Incarnation() || t.State != tenant.Active || t.Rotation != nil {
-		return 0, nil // its own end looks at the keys
-	}
-	if err := scan.Run(ctx); err != nil {
-		return 0, err
-	}
-	return e.destroyDue(ctx, t, scan)
+	destroyed := 0
+	err = e.tenants.Hold(ctx, tenantID, func(h *tenant.Held) error {
+		t := h.Record()
+		if t == nil || t.Incarnation != scan.Incarnation() || t.State != tenant.Active || t.Rotation != nil {
+			return nil // its own end looks at the keys
+		}
+		if err := scan.Run(ctx); err != nil {
+			return err
+		}
+		destroyed, err = e.destroyDue(ctx, h, scan)
+		return err
+	})
+	return destroyed, err
 }
 
-// destroyDue destroys the page keys of t whose time has come, but for those that
-// the scan has found a page on. The caller holds the tenant's lock exclusively.
-func (e *Engine) destroyDue(ctx context.Context, t *tenant.Record, scan *itemstore.Scan) (destroyed int, err error) {
+// destroyDue destroys the page keys of a tenant whose time has come, but for those
+// that the scan has found a page on.
+func (e *Engine) destroyDue(ctx context.Context, h *tenant.Held, scan *itemstore.Scan) (destroyed int, err error) {
+	t := h.Record()
 	next := t.Clone()
 	for _, v := range t.Keys.Versions {
 		switch {
@@ -62,7 +64,7 @@ func (e *Engine) destroyDue(ctx context.Context, t *tenant.Record, scan *itemsto
 		}
 		destroyed++
 	}
-	return destroyed, e.tenants.Commit(ctx, t, next)
+	return destroyed, h.Put(ctx, next)
 }
 
 // due reports whether the page key of a version is to be destroyed by now.
@@ -70,20 +72,17 @@ func (e *Engine) due(v *keyring.Version) bool {
 	return !v.DestroyAfter.IsZero() && !e.now().Before(v.DestroyAfter)
 }
 
-// postpone lets retired keys of t be looked at a day later.
+// postpone lets retired keys of a tenant be looked at a day later.
 func (e *Engine) postpone(ctx context.Context, tenantID string) error {
-	defer e.tenants.Exclusive(tenantID)()
-	t, err := e.tenants.Active(ctx, tenantID)
-	if err != nil {
-		return err
-	}
-	next := t.Clone()
-	for i := range next.Keys.Versions {
-		if v := &next.Keys.Versions[i]; e.due(v) {
-			v.DestroyAfter = e.now().Add(Backoff)
+	_, err := e.tenants.Update(ctx, tenantID, func(next *tenant.Record) error {
+		for i := range next.Keys.Versions {
+			if v := &next.Keys.Versions[i]; e.due(v) {
+				v.DestroyAfter = e.now().Add(Backoff)
+			}
 		}
-	}
-	return e.tenants.Commit(ctx, t, next)
+		return next.Usable()
+	})
+	return err
 }
 
 // destroy deletes a page key and notes it in next. If something has left the

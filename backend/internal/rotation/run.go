@@ -72,21 +72,19 @@ func target(r *tenant.Rotation) int {
 	return r.To
 }
 
-// Overtaken reports whether err says that the rotation is not what the run
-// works for any more; then Resume tells how to go on.
-func Overtaken(err error) bool { return errors.Is(err, errOvertaken) }
-
 // tenant reads the record and makes sure that it still says what the run works
 // for. The caller holds the tenant's lock.
 func (r *Run) tenant(ctx context.Context) (*tenant.Record, error) {
 	t, err := r.e.tenants.Read(ctx, r.intent.TenantID)
-	if errors.Is(err, tenant.ErrNotFound) {
-		return nil, errOvertaken
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, tenant.ErrNotFound) {
 		return nil, err
 	}
-	if t.Incarnation != r.intent.Incarnation || t.Rotation == nil ||
+	return r.check(t)
+}
+
+// check returns the record if it says what the run works for, else errOvertaken.
+func (r *Run) check(t *tenant.Record) (*tenant.Record, error) {
+	if t == nil || t.Incarnation != r.intent.Incarnation || t.Rotation == nil ||
 		t.Rotation.ID != r.intent.RotationID || t.Rotation.Phase != r.phase || t.Rotation.Paused {
 		return nil, errOvertaken
 	}

@@ -7,15 +7,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -30,7 +27,7 @@ var (
 	ErrPaused = errors.New("the rotation is paused")
 
 	// errOvertaken reports that the record no longer says what a run works for:
-	// it is cancelled, or over. Resume tells what holds now.
+	// it is cancelled, or over. Recover tells what holds now.
 	errOvertaken = errors.New("the rotation has changed")
 )
 
@@ -51,44 +48,6 @@ func (e *KnownKeyError) Error() string {
 	return fmt.Sprintf("this key was imported before, as version %d, by rotation %s: import another", e.Version, e.RotationID)
 }
 
-// Intent is what the write-ahead log holds of a rotation: immutable, and never
-// key material. It is there from before the new key is until after the end.
-type Intent struct {
-	ID          string `json:"-" mapstructure:"-"` // given by the log
-	TenantID    string `json:"tenant_id" mapstructure:"tenant_id"`
-	Incarnation string `json:"incarnation" mapstructure:"incarnation"`
-	RotationID  string `json:"rotation_id" mapstructure:"rotation_id"`
-	KeyID       string `json:"key_id" mapstructure:"key_id"`
-}
-
-// Intents is the write-ahead log.
-type Intents interface {
-	// Put adds an entry and returns its ID.
-	Put(context.Context, Intent) (id string, err error)
-	// Delete removes an entry; one that is not there is no error.
-	Delete(ctx context.Context, id string) error
-}
-
-// Engine rotates tenants' keys.
-type Engine struct {
-	settings *settings.Store
-	keys     *keystore.Store
-	tenants  *tenant.Store
-	items    *itemstore.Store
-	intents  Intents
-	now      func() time.Time
-
-	mu   sync.Mutex
-	live map[string]*Run // unfinished rotations worked on here, by ID
-	rate float64         // items a second that the latest rotation here made
-}
-
-// NewEngine returns an Engine over the stores of one mount that takes its time
-// from now.
-func NewEngine(s *settings.Store, k *keystore.Store, t *tenant.Store, items *itemstore.Store, intents Intents, now func() time.Time) *Engine {
-	return &Engine{settings: s, keys: k, tenants: t, items: items, intents: intents, now: now, live: map[string]*Run{}}
-}
-
 // Request asks for a rotation.
 type Request struct {
 	Reason  string
@@ -107,6 +66,9 @@ type Request struct {
 	// Unless, if set, is asked under the tenant's lock: a rotation that it says
 	// true to is not started, and Start fails with [ErrUnwanted].
 	Unless func(*tenant.Record) bool
+	// Then, if set, is called when the rotation is not worked on any more; started
+	// says whether this request has started it.
+	Then func(started bool)
 
 	fingerprint string // of Material: see recognize
 }
@@ -115,55 +77,78 @@ type Request struct {
 // at each, the rotation may all the same have started; recovery tells.
 const startTries = 3
 
-// Start starts a rotation of a tenant and returns it together with its intent,
-// which is to be carried out. It fails with [tenant.ErrNotFound], a
+// Start starts a rotation of a tenant and drives it in the background; started
+// says whether this request did. It fails with [tenant.ErrNotFound], a
 // [RunningError], or, for a key that is imported again, a [KnownKeyError]. A
-// request with the idempotency key of an earlier one gets that rotation back,
-// with a nil intent if it is over.
-//
-// If Start fails after it has written the intent, it returns the intent too,
-// which Resume then undoes.
-func (e *Engine) Start(ctx context.Context, tenantID string, req Request) (*tenant.Rotation, *Intent, error) {
-	// Counting reads every page the first time, and the lock holds up writers:
-	// so count, and refuse what can be refused, before it is taken.
-	if _, r, _, err := e.mayStart(ctx, tenantID, &req); r != nil || err != nil {
-		return r, nil, err
+// request with the idempotency key of an earlier one gets that rotation back.
+func (e *Engine) Start(ctx context.Context, tenantID string, req Request) (r *tenant.Rotation, started bool, err error) {
+	r, intent, err := e.start(ctx, tenantID, &req)
+	started = intent != nil && err == nil
+	if intent == nil {
+		req.then(false)
+		return r, false, err
 	}
-	defer e.tenants.Exclusive(tenantID)()
-	t, r, usage, err := e.mayStart(ctx, tenantID, &req)
-	if r != nil || err != nil {
-		return r, nil, err
-	}
-	return e.commit(ctx, t, req, usage.Items())
+	// Even after an error: then this undoes what the start had begun.
+	e.drive(*intent, func() { req.then(started) })
+	return r, started, err
 }
 
-// mayStart reads the tenant's record and what there is to rotate. If the request
-// is a repeated one, it returns the rotation that the first one started.
-func (e *Engine) mayStart(ctx context.Context, tenantID string, req *Request) (*tenant.Record, *tenant.Rotation, itemstore.Usage, error) {
+func (r *Request) then(started bool) {
+	if r.Then != nil {
+		r.Then(started)
+	}
+}
+
+// start returns the rotation and, if it is to be driven, its intent: with an error,
+// too, once the intent is written.
+func (e *Engine) start(ctx context.Context, tenantID string, req *Request) (r *tenant.Rotation, intent *Intent, err error) {
+	// Counting reads every page the first time, and the lock holds up writers:
+	// so count, and refuse what can be refused, before it is taken.
 	t, err := e.tenants.Active(ctx, tenantID)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
+	if r, _, err := e.mayStart(ctx, t, req); r != nil || err != nil {
+		return r, nil, err
+	}
+	err = e.tenants.Hold(ctx, tenantID, func(h *tenant.Held) error {
+		t, err := h.Active()
+		if err != nil {
+			return err
+		}
+		var usage itemstore.Usage
+		if r, usage, err = e.mayStart(ctx, t, req); r != nil || err != nil {
+			return err
+		}
+		r, intent, err = e.commit(ctx, h, req, usage.Items())
+		return err
+	})
+	return r, intent, err
+}
+
+// mayStart returns what there is to rotate. If the request is a repeated one, it
+// returns the rotation that the first one started.
+func (e *Engine) mayStart(ctx context.Context, t *tenant.Record, req *Request) (*tenant.Rotation, itemstore.Usage, error) {
 	if err := e.recognize(ctx, t, req); err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	if r, err := e.repeated(ctx, t, req); r != nil || err != nil {
-		return nil, r, nil, err
+		return r, nil, err
 	}
 	if t.Rotation != nil {
-		return nil, nil, nil, &RunningError{RotationID: t.Rotation.ID}
+		return nil, nil, &RunningError{RotationID: t.Rotation.ID}
 	}
 	if err := mustBeNew(t, req.fingerprint); err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	if err := mustHaveRoom(t); err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	if req.Unless != nil && req.Unless(t) {
-		return nil, nil, nil, ErrUnwanted
+		return nil, nil, ErrUnwanted
 	}
 	usage, err := e.items.Usage(ctx, t)
-	return t, nil, usage, err
+	return nil, usage, err
 }
 
 // mustHaveRoom refuses a version more than the record can hold. It fails with
@@ -178,8 +163,8 @@ func mustHaveRoom(t *tenant.Record) error {
 }
 
 // commit makes the three writes of a start.
-func (e *Engine) commit(ctx context.Context, t *tenant.Record, req Request, items item.Counts) (*tenant.Rotation, *Intent, error) {
-	next, intent, err := e.plan(t, req, items)
+func (e *Engine) commit(ctx context.Context, h *tenant.Held, req *Request, items item.Counts) (*tenant.Rotation, *Intent, error) {
+	next, intent, err := e.plan(h.Record(), req, items)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -191,7 +176,7 @@ func (e *Engine) commit(ctx context.Context, t *tenant.Record, req Request, item
 		return nil, intent, err
 	}
 	for range startTries {
-		if err = e.tenants.Commit(ctx, t, next); err == nil {
+		if err = h.Put(ctx, next); err == nil {
 			return next.Rotation, intent, nil
 		}
 	}
@@ -199,7 +184,7 @@ func (e *Engine) commit(ctx context.Context, t *tenant.Record, req Request, item
 }
 
 // plan returns the record that t becomes, and the intent.
-func (e *Engine) plan(t *tenant.Record, req Request, items item.Counts) (*tenant.Record, *Intent, error) {
+func (e *Engine) plan(t *tenant.Record, req *Request, items item.Counts) (*tenant.Record, *Intent, error) {
 	rotationID, err := keyring.NewID("rot-")
 	if err != nil {
 		return nil, nil, err

@@ -47,6 +47,23 @@ var statusOf = map[tenant.Phase]string{
 	tenant.Failed:      statusFailed,
 }
 
+// Describe describes a rotation of a tenant by its ID. A rotation ends under the
+// tenant's exclusive lock, and this holds it shared: when the view says that the
+// rotation has ended, nothing of it is unfinished. It fails with [ErrNotFound],
+// [tenant.ErrNotFound] or [tenant.ErrDeleting].
+func (e *Engine) Describe(ctx context.Context, tenantID, rotationID string) (View, error) {
+	defer e.tenants.Shared(tenantID)()
+	t, err := e.tenants.Active(ctx, tenantID)
+	if err != nil {
+		return View{}, err
+	}
+	r, err := e.Find(ctx, t, rotationID)
+	if err != nil {
+		return View{}, err
+	}
+	return e.View(ctx, t, r)
+}
+
 // View describes a rotation of t as it stands.
 func (e *Engine) View(ctx context.Context, t *tenant.Record, r *tenant.Rotation) (View, error) {
 	v := View{Rotation: r, Status: statusOf[r.Phase], Rotated: r.Rotated, UpdatedAt: r.UpdatedAt}

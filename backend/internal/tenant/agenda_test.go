@@ -21,7 +21,7 @@ func appointed(t *testing.T) (*Store, *storagetest.Storage, *Record, Hint) {
 	entries := storagetest.Open(storagetest.NewDisk(), 0, storagetest.None)
 	s := NewStore(storage.NewMount(entries))
 	tenant := tenantOf(uuid.NewString())
-	require.NoError(t, s.Commit(context.Background(), nil, tenant))
+	require.NoError(t, s.put(context.Background(), nil, tenant))
 	hints := tenant.Hints()
 	require.Len(t, hints, 1)
 	return s, entries, tenant, hints[0]
@@ -51,19 +51,19 @@ func TestAppointments(t *testing.T) {
 	s.LookAgain(due[0], now.Add(time.Hour))
 	next := tenant.Clone()
 	next.DisplayName = "other"
-	require.NoError(t, s.Commit(context.Background(), tenant, next))
+	require.NoError(t, s.put(context.Background(), tenant, next))
 	due = s.dueUnder(t, h, now)
 	require.Len(t, due, 1)
 
 	// Who has looked before a change does not put it off after it.
-	require.NoError(t, s.Commit(context.Background(), next, next.Clone()))
+	require.NoError(t, s.put(context.Background(), next, next.Clone()))
 	s.LookAgain(due[0], now.Add(time.Hour))
 	require.Len(t, s.dueUnder(t, h, now), 1)
 
 	// A failed write of the record may have taken effect.
 	s.LookAgain(s.dueUnder(t, h, now)[0], now.Add(time.Hour))
 	entries.FailNext(1, storagetest.AfterStale)
-	require.Error(t, s.Commit(context.Background(), next, next.Clone()))
+	require.Error(t, s.put(context.Background(), next, next.Clone()))
 	require.Len(t, s.dueUnder(t, h, now), 1)
 
 	// A part is listed again after a day, and after the clock went back.
@@ -75,7 +75,7 @@ func TestAppointments(t *testing.T) {
 
 	paused := next.Clone()
 	paused.RotationPaused = true
-	require.NoError(t, s.Commit(context.Background(), next, paused))
+	require.NoError(t, s.put(context.Background(), next, paused))
 	require.Empty(t, s.dueUnder(t, h, now))
 }
 
@@ -89,8 +89,8 @@ func TestAppointmentMadeDuringAList(t *testing.T) {
 			entries.Hook(nil)
 			next := tenant.Clone()
 			next.RotationPaused = true
-			require.NoError(t, s.Commit(context.Background(), tenant, next))
-			require.NoError(t, s.Commit(context.Background(), next, tenant))
+			require.NoError(t, s.put(context.Background(), tenant, next))
+			require.NoError(t, s.put(context.Background(), next, tenant))
 		}
 	})
 	require.Len(t, s.dueUnder(t, h, now), 1)

@@ -106,6 +106,18 @@ func (t *Record) Clone() *Record {
 	return &c
 }
 
+// Usable reports whether the tenant can be used: nil, [ErrDeleting], or
+// [ErrNotFound] for one whose keys are being destroyed.
+func (t *Record) Usable() error {
+	switch t.State {
+	case Active:
+		return nil
+	case Deleting:
+		return ErrDeleting
+	}
+	return ErrNotFound
+}
+
 // LeastDecryptable is the least version whose ciphertexts are opened.
 func (t *Record) LeastDecryptable() int { return max(1, t.MinDecryptionVersion) }
 

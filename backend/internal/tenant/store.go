@@ -71,7 +71,7 @@ func (s *Store) Read(ctx context.Context, tenantID string) (*Record, error) {
 // ErrDamaged reports a record that is there and cannot be used.
 var ErrDamaged = errors.New("the tenant's record is damaged")
 
-// ReadStored is Tenant, from storage, and keeps nothing in memory.
+// ReadStored is Read, from storage, and keeps nothing in memory.
 func (s *Store) ReadStored(ctx context.Context, tenantID string) (*Record, error) {
 	t := new(Record)
 	value, err := s.mount.Get(ctx, recordKey(tenantID))
@@ -99,18 +99,16 @@ func (s *Store) ReadStored(ctx context.Context, tenantID string) (*Record, error
 // [ErrNotFound] or [ErrDeleting].
 func (s *Store) Active(ctx context.Context, tenantID string) (*Record, error) {
 	t, err := s.Read(ctx, tenantID)
-	switch {
-	case err != nil:
+	if err == nil {
+		err = t.Usable()
+	}
+	if err != nil {
 		return nil, err
-	case t.State == Deleting:
-		return nil, ErrDeleting
-	case t.State != Active:
-		return nil, ErrNotFound
 	}
 	return t, nil
 }
 
-// putTenant stores the record of a tenant: see Commit.
+// putTenant stores the record of a tenant.
 func (s *Store) putTenant(ctx context.Context, t *Record) error {
 	err := s.mount.PutJSON(ctx, recordKey(t.ID), t)
 	s.records.drop(t.ID) // after a failed write, too

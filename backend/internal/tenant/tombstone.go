@@ -23,10 +23,10 @@ type Tombstone struct {
 	Items     item.Counts `json:"items"`
 }
 
-// Finalize writes the tombstone of t, deletes its record, and last its hints, which
-// until then bring the work back after a crash. The caller holds the tenant's
-// lock exclusively.
-func (s *Store) Finalize(ctx context.Context, t *Record, stone Tombstone) error {
+// Finalize writes the tombstone of the tenant, deletes its record, and last its
+// hints, which until then bring the work back after a crash.
+func (h *Held) Finalize(ctx context.Context, stone Tombstone) error {
+	s, t := h.store, h.record
 	key := tombstonePrefix + shard(t.ID) + "/" + t.ID + "." + t.Incarnation
 	if err := s.mount.PutJSON(ctx, key, stone); err != nil {
 		return err
@@ -34,9 +34,10 @@ func (s *Store) Finalize(ctx context.Context, t *Record, stone Tombstone) error 
 	if err := s.forgetTenant(ctx, t.ID); err != nil {
 		return err
 	}
+	h.record = nil
 	var errs []error
-	for _, h := range t.Hints() {
-		errs = append(errs, s.deleteHint(ctx, h))
+	for _, hint := range t.Hints() {
+		errs = append(errs, s.deleteHint(ctx, hint))
 	}
 	return errors.Join(errs...)
 }

@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package backend
+package jobs
 
 import (
 	"sync"
@@ -21,12 +21,12 @@ const (
 	toleratedSlow = 20
 )
 
-// foreground says how many pages rotations may have in flight beside requests. A
+// Limiter says how many pages rotations may have in flight beside requests. A
 // page in flight makes requests wait, and how long depends on the machine: so the
 // number follows from how long reads take. It is raised by one at a time while
 // they are fast and lowered by a quarter when they are slow, as TCP does it with
 // a congestion window.
-type foreground struct {
+type Limiter struct {
 	mu     sync.Mutex
 	last   time.Time // of a request
 	beside int
@@ -38,8 +38,8 @@ type foreground struct {
 // window is over how long reads are counted before the number changes.
 const window = servedFor
 
-// touch notes that a request uses a tenant's items or keys.
-func (f *foreground) touch(now time.Time) {
+// Touch notes that a request uses a tenant's items or keys.
+func (f *Limiter) Touch(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.noteRequest(now)
@@ -47,19 +47,19 @@ func (f *foreground) touch(now time.Time) {
 
 // idle reports whether nobody is being served, as far as a clock tells that may have
 // been set back.
-func (f *foreground) idle(now time.Time) bool {
+func (f *Limiter) idle(now time.Time) bool {
 	return now.Before(f.last) || now.Sub(f.last) >= servedFor
 }
 
-func (f *foreground) noteRequest(now time.Time) {
+func (f *Limiter) noteRequest(now time.Time) {
 	if f.idle(now) { // the first after a while
 		f.beside, f.since, f.reads, f.slow = besideRequests, now, 0, 0
 	}
 	f.last = now
 }
 
-// read notes a read that ends now.
-func (f *foreground) read(now time.Time, took time.Duration) {
+// Read notes a read that ends now.
+func (f *Limiter) Read(now time.Time, took time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.noteRequest(now)
@@ -78,8 +78,8 @@ func (f *foreground) read(now time.Time, took time.Duration) {
 	f.since, f.reads, f.slow = now, 0, 0
 }
 
-// pages returns how many pages rotations may have in flight, of at most most.
-func (f *foreground) pages(now time.Time, most int) int {
+// Limit returns how many pages rotations may have in flight, of at most most.
+func (f *Limiter) Limit(now time.Time, most int) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.idle(now) {

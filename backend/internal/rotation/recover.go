@@ -5,7 +5,6 @@ package rotation
 
 import (
 	"context"
-	"errors"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -27,36 +26,42 @@ import (
 //
 // All under the tenant's exclusive lock: the intent may belong to a start that
 // has not yet written the record.
-func (e *Engine) Recover(ctx context.Context, intent Intent) (*Run, error) {
-	defer e.tenants.Exclusive(intent.TenantID)()
+func (e *Engine) Recover(ctx context.Context, intent Intent) (run *Run, err error) {
+	err = e.tenants.Hold(ctx, intent.TenantID, func(h *tenant.Held) error {
+		if intent.IsCreation() {
+			return e.recoverCreation(ctx, h, intent)
+		}
+		run, err = e.resolve(ctx, h, intent)
+		return err
+	})
+	return run, err
+}
+
+// resolve is Recover of a rotation.
+func (e *Engine) resolve(ctx context.Context, h *tenant.Held, intent Intent) (*Run, error) {
 	e.forget(intent.RotationID)
-	t, err := e.tenants.Read(ctx, intent.TenantID)
-	if err != nil && !errors.Is(err, tenant.ErrNotFound) {
+	t := h.Record()
+	if t == nil || t.Incarnation != intent.Incarnation {
+		return nil, e.undo(ctx, h, intent)
+	}
+	if r := t.Rotation; r != nil && r.ID == intent.RotationID {
+		if r.Paused {
+			return nil, ErrPaused
+		}
+		return e.newRun(t, intent), nil
+	}
+	if t.Keys.Match(func(v *keyring.Version) bool { return v.KeyID == intent.KeyID }) == nil {
+		return nil, e.undo(ctx, h, intent)
+	}
+	if err := h.Fence(ctx); err != nil {
 		return nil, err
 	}
-	if t != nil && t.Incarnation == intent.Incarnation {
-		if t.Rotation != nil && t.Rotation.ID == intent.RotationID {
-			if t.Rotation.Paused {
-				return nil, ErrPaused
-			}
-			return e.newRun(t, intent), nil
-		}
-		if t.Keys.Match(func(v *keyring.Version) bool { return v.KeyID == intent.KeyID }) != nil {
-			if err := e.tenants.Fence(ctx, t, intent.TenantID); err != nil {
-				return nil, err
-			}
-			if t.Rotation == nil {
-				if err := e.tenants.DeleteProgress(ctx, t.Incarnation); err != nil {
-					return nil, err
-				}
-			}
-			return nil, e.close(ctx, t, intent)
+	if t.Rotation == nil {
+		if err := e.tenants.DeleteProgress(ctx, t.Incarnation); err != nil {
+			return nil, err
 		}
 	}
-	if err := e.tenants.Fence(ctx, t, intent.TenantID); err != nil {
-		return nil, err
-	}
-	return nil, e.undo(ctx, intent)
+	return nil, e.close(ctx, t, intent)
 }
 
 // close files the history of an ended rotation and deletes its intent.
@@ -70,7 +75,10 @@ func (e *Engine) close(ctx context.Context, t *tenant.Record, intent Intent) err
 }
 
 // undo removes what a start that was never committed has left.
-func (e *Engine) undo(ctx context.Context, intent Intent) error {
+func (e *Engine) undo(ctx context.Context, h *tenant.Held, intent Intent) error {
+	if err := h.Fence(ctx); err != nil {
+		return err
+	}
 	if err := e.keys.DestroyKey(ctx, intent.Incarnation, intent.KeyID); err != nil {
 		return err
 	}

@@ -1,0 +1,218 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+// Package jobs runs the engine's background work: keyed jobs that are tried again
+// until they are done, and limits on what is in flight at once.
+package jobs
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+const (
+	firstPause = 250 * time.Millisecond
+	// MaxPause is the longest pause before a step that failed is tried again.
+	MaxPause = 30 * time.Second
+
+	// StopWithin bounds how long stopping waits for writes in flight. Vault
+	// holds a lock of the whole plugin process meanwhile.
+	StopWithin = 5 * time.Second
+)
+
+// Step does some of a job's work, with a context that ends when the engine stops.
+// done says that nothing is left to do for now. progressed says that some work got
+// done, so the pause before the next try starts small again. With neither done nor
+// an error, the step is repeated at once.
+type Step func(ctx context.Context) (done, progressed bool, err error)
+
+// Job is work under a key.
+type Job struct {
+	// ID keys the job: of one ID, one job runs at a time.
+	ID   string
+	Step Step
+	// Trouble is the line of the log for an error, after which the step is tried
+	// again.
+	Trouble string
+	Log     hclog.Logger // nil: the runner's
+	// Then, if set, is called when the job is not worked on any more, or was not
+	// begun.
+	Then func()
+}
+
+// Runner runs jobs, each in a goroutine of its own. It is safe for concurrent use.
+type Runner struct {
+	log hclog.Logger
+
+	ctx    context.Context // ends when the engine stops; not a request's
+	cancel context.CancelFunc
+
+	mu      sync.Mutex
+	stopped bool
+	running map[string]*running
+	wg      sync.WaitGroup
+
+	readOnly sync.Once // for its line in the log
+}
+
+// running is a job that is being worked on. It may have been asked for again
+// meanwhile: the goroutine that is about to leave it then looks once more.
+type running struct{ again bool }
+
+// NewRunner returns a Runner.
+func NewRunner(log hclog.Logger) *Runner {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Runner{log: log, ctx: ctx, cancel: cancel, running: map[string]*running{}}
+}
+
+// Context ends when the engine stops.
+func (r *Runner) Context() context.Context { return r.ctx }
+
+// Run runs a job in the background until its step says that it is done. If a job
+// of that ID is running, it runs once more afterwards: what it was asked for may
+// have come too late.
+func (r *Runner) Run(j Job) {
+	if j.Log == nil {
+		j.Log = r.log
+	}
+	begun := r.begin(j.ID, func() { r.repeat(j) }, j.Then)
+	if !begun && j.Then != nil {
+		j.Then()
+	}
+}
+
+// repeat takes a job's step until it is done or the engine stops, with growing
+// pauses after errors.
+func (r *Runner) repeat(j Job) {
+	for pause := firstPause; ; pause = min(2*pause, MaxPause) {
+		done, progressed, err := j.Step(r.ctx)
+		if done || r.ctx.Err() != nil {
+			return
+		}
+		if progressed || err == nil {
+			pause = firstPause
+		}
+		if err != nil && !r.retry(j, err, pause) {
+			return
+		}
+	}
+}
+
+// retry logs the error of a step and pauses; false if the job is to be left: the
+// engine stops, or storage can only be read. Vault's next tick takes it up then,
+// and until storage can be written nothing more is said.
+func (r *Runner) retry(j Job, err error, pause time.Duration) bool {
+	if ReadOnly(err) {
+		r.NoteReadOnly(err)
+		return false
+	}
+	j.Log.Warn(j.Trouble+", trying again", "error", err, "pause", pause)
+	return r.wait(pause)
+}
+
+// Once runs f in the background, unless a job of that ID is running; then it runs
+// once more afterwards. It calls then, if it is not nil, when f has returned.
+// begun is false if f was not begun, and then is not called.
+func (r *Runner) Once(id string, f func(context.Context), then func()) (begun bool) {
+	return r.begin(id, func() { f(r.ctx) }, then)
+}
+
+func (r *Runner) begin(id string, f, then func()) bool {
+	if !r.enter(id) {
+		return false
+	}
+	go func() {
+		defer r.wg.Done()
+		for f(); !r.leave(id); {
+			f()
+		}
+		if then != nil {
+			then()
+		}
+	}()
+	return true
+}
+
+// enter notes that work on id begins; false if it must not, or has begun.
+func (r *Runner) enter(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if job := r.running[id]; job != nil {
+		job.again = true
+		return false
+	}
+	if r.stopped {
+		return false
+	}
+	r.running[id] = &running{}
+	r.wg.Add(1)
+	return true
+}
+
+// leave notes that work on id is over; false if it was asked for again.
+func (r *Runner) leave(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if job := r.running[id]; job.again && !r.stopped {
+		job.again = false
+		return false
+	}
+	delete(r.running, id)
+	return true
+}
+
+// Idle reports whether no job is running.
+func (r *Runner) Idle() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.running) == 0
+}
+
+// ReadOnly reports whether storage can only be read. Over gRPC the error comes as
+// text.
+func ReadOnly(err error) bool {
+	return err != nil && strings.Contains(err.Error(), logical.ErrReadOnly.Error())
+}
+
+// NoteReadOnly logs, once, that storage can only be read.
+func (r *Runner) NoteReadOnly(err error) {
+	r.readOnly.Do(func() {
+		r.log.Warn("storage can only be read: what is unfinished or due waits until it can be written", "error", err)
+	})
+}
+
+// wait pauses; false if the engine stops meanwhile.
+func (r *Runner) wait(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-r.ctx.Done():
+		return false
+	}
+}
+
+// Stop begins no more steps and lets the writes in flight finish, within a bound:
+// cancelling a write does not undo it.
+func (r *Runner) Stop() {
+	r.mu.Lock()
+	r.stopped = true
+	r.mu.Unlock()
+	r.cancel()
+	done := make(chan struct{})
+	go func() {
+		r.wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(StopWithin):
+		r.log.Warn("stopping without waiting any longer for writes in flight")
+	}
+}

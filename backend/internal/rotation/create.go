@@ -1,0 +1,119 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+)
+
+// What writing a tenant reports.
+var (
+	// ErrBeingDeleted reports a tenant whose ID is still taken.
+	ErrBeingDeleted = errors.New("tenant is being deleted: restore it, or wait until it is gone")
+	// ErrKeyTypeFixed reports a key type that is not that of the active version.
+	ErrKeyTypeFixed = errors.New("key_type of an existing tenant changes by a rotation: write it to dek/rotate")
+)
+
+// WriteTenant creates a tenant with version 1 of its key, or changes the settings
+// of one that there is, by change. keyType is that of the first key, empty for the
+// default; it changes nothing. It fails with [ErrBeingDeleted] or [ErrKeyTypeFixed].
+func (e *Engine) WriteTenant(ctx context.Context, tenantID string, keyType keyring.KeyType, change func(*tenant.Record)) (t *tenant.Record, err error) {
+	var intent *Intent
+	err = e.tenants.Hold(ctx, tenantID, func(h *tenant.Held) error {
+		switch t = h.Record(); {
+		case t == nil:
+			t, intent, err = e.create(ctx, h, tenantID, keyType, change)
+			return err
+		case t.State != tenant.Active:
+			return ErrBeingDeleted
+		case keyType != "" && keyType != t.Keys.Active().KeyType:
+			return ErrKeyTypeFixed
+		}
+		t, err = h.Update(ctx, func(next *tenant.Record) error {
+			change(next)
+			return nil
+		})
+		return err
+	})
+	if intent != nil {
+		e.Drive(*intent)
+	}
+	return t, err
+}
+
+// create makes a tenant under a new incarnation. Its record is its commit point,
+// and its keys lie under its incarnation before that:
+//
+//  1. an intent in the write-ahead log, which names the incarnation;
+//  2. the placement key and the first page key, wrapped;
+//  3. the record, which is the commit point;
+//  4. the intent is deleted.
+//
+// An intent that is returned, with an error or without, is to be driven.
+func (e *Engine) create(ctx context.Context, h *tenant.Held, tenantID string, keyType keyring.KeyType, change func(*tenant.Record)) (*tenant.Record, *Intent, error) {
+	t, err := e.newTenant(tenantID, keyType)
+	if err != nil {
+		return nil, nil, err
+	}
+	change(t)
+	intent := &Intent{TenantID: t.ID, Incarnation: t.Incarnation}
+	if intent.ID, err = e.intents.Put(ctx, *intent); err != nil {
+		return nil, nil, fmt.Errorf("writing the intent: %w", err)
+	}
+	if err := e.keys.CreateKey(ctx, t.Owner().Binding(t.PlacementKeyID, "", keyring.PlacementKey)); err != nil {
+		return nil, intent, err
+	}
+	v := t.Keys.Active()
+	if err := e.keys.CreateKey(ctx, t.Owner().Binding(v.KeyID, v.KeyType, keyring.PageKey)); err != nil {
+		return nil, intent, err
+	}
+	if err := h.Put(ctx, t); err != nil {
+		return nil, intent, err
+	}
+	if e.intents.Delete(ctx, intent.ID) != nil {
+		return t, intent, nil // the tenant is there; only the intent is left
+	}
+	return t, nil, nil
+}
+
+func (e *Engine) newTenant(tenantID string, keyType keyring.KeyType) (*tenant.Record, error) {
+	placementID, err := keyring.NewID("plc-")
+	if err != nil {
+		return nil, err
+	}
+	keyID, err := keyring.NewID("dek-")
+	if err != nil {
+		return nil, err
+	}
+	if keyType == "" {
+		keyType = keyring.DefaultKeyType
+	}
+	now := e.now()
+	return &tenant.Record{
+		ID: tenantID, Incarnation: keyring.NewIncarnation(), State: tenant.Active, CreatedAt: now,
+		PlacementKeyID: placementID, Keys: keyring.NewRing(keyID, keyType, now),
+	}, nil
+}
+
+// recoverCreation finishes a creation from what its intent says. If the tenant's
+// record is of this incarnation, its keys are in use, and the intent goes. If there
+// is no record, or one of another incarnation, nothing will use the keys: they go,
+// then the intent.
+func (e *Engine) recoverCreation(ctx context.Context, h *tenant.Held, intent Intent) error {
+	if t := h.Record(); t == nil || t.Incarnation != intent.Incarnation {
+		// A Put of the record that failed may have taken effect, and need the keys.
+		if err := h.Fence(ctx); err != nil {
+			return err
+		}
+		if err := e.keys.DestroyAllKeys(ctx, intent.Incarnation); err != nil {
+			return err
+		}
+	}
+	return e.intents.Delete(ctx, intent.ID)
+}

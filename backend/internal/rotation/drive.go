@@ -1,0 +1,113 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package rotation
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
+)
+
+// Drive works on a rotation in the background until it has ended, from wherever it
+// stands, or finds out what became of a creation. If that is being done, it is
+// looked at once more afterwards.
+func (e *Engine) Drive(i Intent) { e.drive(i, nil) }
+
+// drive is Drive, and calls then, if it is not nil, when the rotation is not worked
+// on any more.
+func (e *Engine) drive(i Intent, then func()) {
+	log := e.log.With("tenant_id", i.TenantID, "rotation_id", i.RotationID)
+	e.jobs.Run(jobs.Job{
+		ID: i.jobID(), Log: log, Trouble: "rotation met trouble", Then: then,
+		Step: func(ctx context.Context) (done, progressed bool, err error) {
+			done, progressed, err = e.step(ctx, i, log)
+			switch {
+			case errors.Is(err, ErrPaused):
+				return true, false, nil // resuming drives it again
+			case errors.Is(err, errOvertaken):
+				return false, true, nil // not a fault: it was cancelled, say
+			}
+			return done, progressed, err
+		},
+	})
+}
+
+// step recovers a rotation and goes on with it; done says that nothing is left of
+// it, and progressed that some pages were moved.
+func (e *Engine) step(ctx context.Context, i Intent, log hclog.Logger) (done, progressed bool, err error) {
+	run, err := e.Recover(ctx, i)
+	if err != nil {
+		return false, false, err
+	}
+	if run == nil {
+		log.Debug("nothing is left to do")
+		return true, false, nil
+	}
+	if err := run.Count(ctx); err != nil {
+		return false, false, err
+	}
+	if err := run.OpenKeys(ctx); err != nil {
+		return false, false, err
+	}
+	log.Debug("rotation in progress")
+	progressed, err = e.sweep(ctx, run)
+	if err != nil {
+		return false, progressed, err
+	}
+	how := run.Ended()
+	log.Info("rotation ended", "status", how.Phase, "items", how.Rotated.Total(),
+		"items_failed", how.Failed, "took", how.EndedAt.Sub(how.StartedAt).String())
+	return true, true, nil
+}
+
+// sweep moves pages and finishes the rotation, until it has ended.
+func (e *Engine) sweep(ctx context.Context, run *Run) (progressed bool, err error) {
+	for {
+		pending, err := run.Pending(ctx)
+		if err != nil {
+			return progressed, err
+		}
+		if len(pending) > 0 {
+			if err := e.move(ctx, run, pending); err != nil {
+				return progressed, err
+			}
+			progressed = true
+			continue
+		}
+		if done, err := run.Finish(ctx); done || err != nil {
+			return progressed, err
+		}
+	}
+}
+
+// move moves pages, many in flight. It asks for one place at a time and places are
+// given in turn: so a tenant with many pages does not hold up one with few. It
+// returns when every page that it began has been written.
+func (e *Engine) move(ctx context.Context, run *Run, pages []itemstore.PageRef) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var inFlight sync.WaitGroup
+	defer inFlight.Wait()
+	for _, ref := range pages {
+		if err := e.pages.Acquire(ctx); err != nil {
+			break
+		}
+		inFlight.Go(func() {
+			defer e.pages.Release()
+			if err := run.Move(ctx, ref); err != nil {
+				cancel(err)
+			}
+		})
+		if err := run.NoteProgress(ctx); err != nil {
+			cancel(err)
+		}
+	}
+	inFlight.Wait()
+	return context.Cause(ctx)
+}
