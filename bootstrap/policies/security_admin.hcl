@@ -4,10 +4,10 @@
 # The tenant comes from the metadata of the alias that the last login through
 # the JWT auth mount left behind (claim tenant_id). An alias without it matches
 # no path here but wrapping_key, which is public.
-
-path "@MOUNT@/tenants/{{identity.entity.aliases.@JWT_ACCESSOR@.metadata.tenant_id}}" {
-  capabilities = ["read"]
-}
+#
+# Every path ends in a literal behind the template. A path that ended in the
+# template itself would be any path that the claim spells: a tenant_id of
+# "<tenant>/credentials/db" would read that item.
 
 path "@MOUNT@/tenants/{{identity.entity.aliases.@JWT_ACCESSOR@.metadata.tenant_id}}/dek" {
   capabilities = ["read"]

@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"time"
 
@@ -35,6 +36,8 @@ type Claims struct {
 	// IssuedAt defaults to now, Lifetime to an hour.
 	IssuedAt time.Time
 	Lifetime time.Duration
+	// Extra are further claims. One of the names above replaces that claim.
+	Extra map[string]any
 }
 
 // signer holds the key pair that stands for the issuer of JWTs.
@@ -119,6 +122,7 @@ func (s *Stack) MintJWT(c Claims) (string, error) {
 	if c.TenantID != "" {
 		own["tenant_id"] = c.TenantID
 	}
+	maps.Copy(own, c.Extra)
 	token, err := jwt.Signed(s.signer.signer).Claims(standard).Claims(own).Serialize()
 	if err != nil {
 		return "", fmt.Errorf("sign a JWT: %w", err)

@@ -73,7 +73,7 @@ func TestBootstrapRepairs(t *testing.T) {
 	require.NoError(t, s.Bootstrap(t.Context()))
 	tenant := newTenant(t, s)
 	for _, role := range []string{securityAdmin, superAdmin, auditor} {
-		a := call(t, s, http.MethodGet, "dek/tenants/"+tenant, login(t, s, tenant, role), nil)
+		a := call(t, s, http.MethodGet, tenantPath(tenant, "dek"), login(t, s, tenant, role), nil)
 		assert.Equal(t, http.StatusOK, a.Status, role)
 	}
 	a = call(t, s, http.MethodPut, tenantPath(tenant, "encrypt"), login(t, s, tenant, application), map[string]any{"plaintext": "aGVsbG8="})
