@@ -20,6 +20,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/schedule"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -31,7 +32,8 @@ var Version = "v0.1.0"
 type backend struct {
 	*framework.Backend
 
-	storage   logical.Storage
+	storage   logical.Storage // for the write-ahead log
+	mount     *storage.Mount
 	settings  *settings.Store
 	keys      *keystore.Store
 	tenants   *tenant.Store
@@ -41,7 +43,7 @@ type backend struct {
 	deletion  *deletion.Engine
 	jobs      *jobs.Runner
 	pages     *jobs.Semaphore
-	schedule  *scheduler
+	schedule  *schedule.Engine
 	limiter   jobs.Limiter
 	now       func() time.Time
 
@@ -63,6 +65,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 	mount := storage.NewMount(conf.StorageView)
 	b := &backend{
 		storage:  conf.StorageView,
+		mount:    mount,
 		settings: settings.NewStore(mount, conf.BackendUUID),
 		keys:     keystore.NewStore(mount),
 		tenants:  tenant.NewStore(mount),
@@ -126,13 +129,18 @@ func (b *backend) build() {
 	b.kek = kekrotation.NewEngine(kekrotation.Config{
 		Keys: b.keys, Tenants: b.tenants, Now: b.now, Jobs: b.jobs, Pages: b.pages, Log: b.Logger(),
 	})
-	b.schedule = newScheduler(b)
+	b.schedule = schedule.NewEngine(schedule.Config{
+		Mount: b.mount, Settings: b.settings, Keys: b.keys, Tenants: b.tenants,
+		Rotations: b.rotations, Deletion: b.deletion, Now: b.now, Jobs: b.jobs, Log: b.Logger(),
+	})
 }
 
 // initialize takes up the rotations that were unfinished when the engine last
 // stopped. Unsealing waits for it, so it only starts what does that.
 func (b *backend) initialize(context.Context, *logical.InitializationRequest) error {
-	b.takeUp()
+	if b.takeUp() {
+		b.schedule.Start()
+	}
 	return nil
 }
 
@@ -140,16 +148,18 @@ func (b *backend) initialize(context.Context, *logical.InitializationRequest) er
 // it only makes sure that every unfinished rotation is being worked on, and lets
 // the scheduler look.
 func (b *backend) periodic(context.Context, *logical.Request) error {
-	b.takeUp()
-	b.schedule.wake()
+	if b.takeUp() {
+		b.schedule.Wake()
+	}
 	return nil
 }
 
-// takeUp starts, in the background, a worker for every unfinished rotation, that
-// of the KEK included, and one for every creation of a tenant that broke off.
-func (b *backend) takeUp() {
+// takeUp has every unfinished rotation worked on, that of the KEK included, and
+// every creation of a tenant that broke off. It does nothing, and returns false, on
+// a node that may not write: a standby or secondary, whose leader does it.
+func (b *backend) takeUp() bool {
 	if !b.WriteSafeReplicationState() {
-		return // a standby or secondary: its leader does it
+		return false
 	}
 	b.kek.Drive()
 	b.jobs.Run(jobs.Job{
@@ -162,6 +172,7 @@ func (b *backend) takeUp() {
 			return err == nil, false, err
 		},
 	})
+	return true
 }
 
 // invalidate forgets what is cached of the storage entry key, which another node

@@ -24,7 +24,7 @@ func TestEveryoneIsRotatedOnceThoughTheClockWasAhead(t *testing.T) {
 		clock.jump(30 * time.Second)
 		w.must(update, "rotations", map[string]any{"all": true, "reason": "leak"})
 		clock.jump(-30 * time.Second)
-		w.b.schedule.wake()
+		w.b.schedule.Wake()
 		advance(10 * time.Second)
 		require.LessOrEqual(t, w.must(read, tenantPath("/dek"), nil)["current_version"], 3)
 	})

@@ -98,7 +98,6 @@ func (w *witness) atRest() {
 	if key := w.imported[rec.Keys.Active().RotationID]; key != nil {
 		w.onKey(key)
 	}
-	w.scheduled(rec)
 	w.versions(rec)
 	w.counted()
 	failed := rec.Last != nil && rec.Last.Phase == tenant.Failed
@@ -131,27 +130,6 @@ func (w *witness) noOrphans() {
 	}
 	for _, key := range w.disk.Keys("keys/") {
 		require.True(w.t, known[strings.Split(key, "/")[1]], "%s is of no tenant", key)
-	}
-}
-
-// scheduled checks that the schedule holds every hint that the record wants.
-func (w *witness) scheduled(rec *tenant.Record) {
-	w.t.Helper()
-	var hints []string
-	for _, key := range w.disk.Keys("schedule/") {
-		parts := strings.Split(key, "/")
-		hints = append(hints, strings.Join(parts[1:min(3, len(parts))], "/"))
-	}
-	for _, h := range rec.Hints() {
-		require.Contains(w.t, hints, string(h.Index)+"/"+h.Day, "the schedule")
-	}
-	floors := map[string]string{}
-	require.NoError(w.t, json.Unmarshal(w.disk.Value("schedule/floors"), &floors))
-	for _, h := range rec.Hints() {
-		if h.Day != tenant.AnyDay {
-			require.NotEmpty(w.t, floors[string(h.Index)])
-			require.LessOrEqual(w.t, floors[string(h.Index)], h.Day, "the floor of %s", h.Index)
-		}
 	}
 }
 

@@ -4,7 +4,6 @@
 package backend
 
 import (
-	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // withJunk is a witness of a tenant among whose pages lies an entry that is none, so
@@ -76,32 +74,19 @@ func TestListDoesNotPassOverADamagedPage(t *testing.T) {
 	})
 }
 
-// A floor that is no day does not keep a tick busy for ever.
-func TestFloorThatIsNoDay(t *testing.T) {
+// What storage held of the schedule, before it was in memory, is deleted.
+func TestFormerScheduleIsDeleted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMount(t)
 		m.must(update, tenantPath(""), nil)
 		m.close()
-		m.disk.Set("schedule/floors", []byte(`{"rotated":"1999-1-1"}`))
+		m.disk.Set("schedule/floors", []byte(`{"rotated":"2026-01-01"}`))
+		m.disk.Set("schedule/rotated/2026-01-01/3f/"+testTenant, []byte{})
+		m.disk.Set("schedule/failed/all/3f/"+testTenant, []byte{})
 		m = openMount(t, m.disk, 0, storagetest.None)
 		defer m.close()
-		m.storage.Hook(func(string, string) { <-time.After(time.Millisecond) })
-		m.b.schedule.wake()
-		advance(2 * time.Second)
-		require.Less(t, m.storage.Ops(), 200)
+		synctest.Wait()
+		require.Empty(t, m.disk.Keys("schedule/"))
+		require.NotEmpty(t, m.disk.Keys("tenants/"))
 	})
-}
-
-func TestFloorsOfAnotherNode(t *testing.T) {
-	m := withTenant(t)
-	defer m.close()
-	ctx := context.Background()
-	first, err := m.b.tenants.Floor(ctx, tenant.RotatedOn)
-	require.NoError(t, err)
-	require.NotEmpty(t, first)
-	m.disk.Set("schedule/floors", []byte(`{"rotated":"2020-01-01"}`))
-	m.b.invalidate(ctx, "schedule/floors")
-	now, err := m.b.tenants.Floor(ctx, tenant.RotatedOn)
-	require.NoError(t, err)
-	require.Equal(t, "2020-01-01", now)
 }

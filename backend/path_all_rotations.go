@@ -6,18 +6,15 @@ package backend
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/schedule"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -37,7 +34,7 @@ func (b *backend) allRotationsPath() *framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ListOperation: b.on(b.listUnfinished, "list unfinished-rotations", "List the unfinished rotations of all tenants.", listed),
 			logical.UpdateOperation: b.on(b.rotateMany, "rotate keys", "Make all tenants, or some, due now.",
-				ok("How many.", map[string]*framework.FieldSchema{"scheduled": described(framework.TypeInt, "How many tenants are due now.")})),
+				ok("How many.", map[string]*framework.FieldSchema{"scheduled": described(framework.TypeInt, "How many tenants are due now."), "skipped_paused": described(framework.TypeInt, "How many are paused, and rotated once they no longer are.")})),
 		},
 		HelpSynopsis: "The unfinished rotations of all tenants; rotate many.",
 		HelpDescription: "Listed, the keys are <tenant_id>/<rotation_id>. Written to, with all or tenants, it makes those " +
@@ -106,96 +103,32 @@ func (b *backend) rotateMany(ctx context.Context, req *logical.Request, d *frame
 	if all == named {
 		return nil, invalid("one of all=true and tenants must be given")
 	}
-	// Vault sends a request again, with the same ID, when the plugin crashed.
-	wanted := demand{at: b.now(), request: "rotations/" + req.ID, reason: reason}
-	var scheduled int
-	if all {
-		scheduled, err = b.rotateEveryone(ctx, wanted)
-	} else {
-		scheduled, err = b.rotateNamed(ctx, d.Raw["tenants"], wanted)
+	var ids []string
+	if !all {
+		if ids, err = tenantList(d.Raw["tenants"]); err != nil {
+			return nil, err
+		}
 	}
+	// Vault sends a request again, with the same ID, when the plugin crashed.
+	did, err := b.demand(ctx, ids, schedule.Demand{Request: "rotations/" + req.ID, Reason: reason})
 	if err != nil {
 		return nil, err
 	}
-	b.Logger().Info("rotations asked for", "tenants", scheduled, "all", all, "request_id", req.ID)
-	b.schedule.wakeNow()
-	return &logical.Response{Data: map[string]any{"scheduled": scheduled}}, nil
+	b.Logger().Info("rotations asked for", "tenants", did.Scheduled, "skipped_paused", did.SkippedPaused, "all", all, "request_id", req.ID)
+	return &logical.Response{Data: map[string]any{"scheduled": did.Scheduled, "skipped_paused": did.SkippedPaused}}, nil
 }
 
-// demand is what a request for rotations says of them.
-type demand struct {
-	at              time.Time
-	request, reason string
-}
-
-// rotateEveryone takes one write, however many tenants there are: every key that
-// is older than now is due. It returns how many there are whom the schedule does
-// not pass over.
-func (b *backend) rotateEveryone(ctx context.Context, wanted demand) (int, error) {
-	_, err := b.settings.UpdateRotation(ctx, func(s *settings.Rotation) {
-		if s.RotateRequest != wanted.request {
-			s.RotateBefore, s.RotateReason, s.RotateRequest = wanted.at, wanted.reason, wanted.request
-		}
-	})
-	if err != nil {
-		return 0, err
+// demand asks for rotations of some tenants, of all if ids is nil.
+func (b *backend) demand(ctx context.Context, ids []string, d schedule.Demand) (schedule.Demanded, error) {
+	if ids == nil {
+		return b.schedule.DemandAll(ctx, d)
 	}
-	tenants, err := b.tenants.Count(ctx)
-	if err != nil {
-		return 0, err
+	did, err := b.schedule.DemandSome(ctx, ids, d)
+	var named *schedule.NamedError
+	if errors.As(err, &named) {
+		err = &refusal{http.StatusNotFound, named.Error()}
 	}
-	idle, err := b.tenants.CountHints(ctx, tenant.IdleNow, tenant.AnyDay)
-	return max(tenants-idle, 0), err
-}
-
-// rotateNamed makes some tenants due and returns how many of them the schedule
-// does not pass over.
-func (b *backend) rotateNamed(ctx context.Context, raw any, wanted demand) (scheduled int, err error) {
-	ids, err := tenantList(raw)
-	if err != nil {
-		return 0, err
-	}
-	for _, id := range ids {
-		// One that is unknown refuses the whole, before anything is written.
-		_, err := b.tenants.Active(ctx, id)
-		if errors.Is(err, tenant.ErrNotFound) || errors.Is(err, tenant.ErrDeleting) {
-			err = &refusal{http.StatusNotFound, fmt.Sprintf("tenants has %s: %s", id, err)}
-		}
-		if err != nil {
-			return 0, err
-		}
-	}
-	for _, id := range ids {
-		paused, err := b.makeDue(ctx, id, wanted)
-		if err != nil {
-			return 0, err
-		}
-		if !paused {
-			scheduled++
-		}
-	}
-	return scheduled, nil
-}
-
-// makeDue makes a tenant due, unless the same request has. One that is paused is
-// rotated when it no longer is.
-func (b *backend) makeDue(ctx context.Context, id string, wanted demand) (paused bool, err error) {
-	t, err := b.tenants.Update(ctx, id, func(next *tenant.Record) error {
-		if err := next.Usable(); err != nil {
-			return err
-		}
-		served := next.Keys.Match(func(v *keyring.Version) bool { return v.IdempotencyKey == wanted.request })
-		if next.RotateRequest == wanted.request || served != nil {
-			return tenant.ErrUnchanged
-		}
-		next.RotateAfter, next.RotateReason, next.RotateRequest = wanted.at, wanted.reason, wanted.request
-		next.FailedInARow = 0
-		return nil
-	})
-	if err != nil {
-		return false, err
-	}
-	return t.RotationPaused, nil
+	return did, err
 }
 
 func tenantList(raw any) ([]string, error) {

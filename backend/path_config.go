@@ -99,6 +99,7 @@ func (b *backend) updateConfig(ctx context.Context, _ *logical.Request, d *frame
 	if err != nil {
 		return nil, err
 	}
+	b.schedule.BudgetChanged()
 	return configResponse(c), nil
 }
 

@@ -8,29 +8,26 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
-
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
-)
-
-const (
-	// maxOverdueListed is how many overdue tenants status names.
-	maxOverdueListed = 100
-	// maxRecordsRead bounds the records that one status reads to tell who is due,
-	// and again for the oldest key: the rest is told by the days alone.
-	maxRecordsRead = 500
-	// readsInFlight bounds what one status reads from storage at once.
-	readsInFlight = 32
 )
 
 func (b *backend) statusPaths() []*framework.Path {
 	answer := ok("The state of the mount.", map[string]*framework.FieldSchema{
 		"tenants":            described(framework.TypeInt, "How many tenants there are."),
+		"index_complete":     described(framework.TypeBool, "Whether every tenant's record has been read since the engine started. Until then, counts are lower bounds."),
+		"index_read":         described(framework.TypeInt, "How many records have been read since the engine started."),
 		"rotations_active":   described(framework.TypeInt, "Unfinished rotations."),
 		"rotations_failed":   described(framework.TypeInt, "Tenants whose latest rotation failed."),
+		"failed_tenants":     described(framework.TypeStringSlice, "The first 100 of them, by ID."),
 		"overdue":            described(framework.TypeInt, "Tenants whose key is older than it may be, the jitter included, or that are still to be rotated after all=true."),
 		"overdue_tenants":    described(framework.TypeStringSlice, "The first 100 of them, most overdue first."),
+		"paused":             described(framework.TypeInt, "Tenants that the schedule passes over: rotation_paused."),
+		"paused_tenants":     described(framework.TypeStringSlice, "The first 100 of them, by ID."),
+		"paused_overdue":     described(framework.TypeInt, "Tenants that would be overdue if they were not paused."),
+		"blocked":            described(framework.TypeInt, "Tenants that cannot be rotated as they are."),
+		"blocked_tenants":    described(framework.TypeMap, "The first 100 of them: the reason, by ID."),
 		"due_within_7d":      described(framework.TypeInt, "Tenants that become due in the next seven days."),
-		"oldest_key_age":     described(framework.TypeInt, "Seconds since the oldest active key took over; less by up to a day if over 500 keys are of the same first day."),
+		"oldest_key_age":     described(framework.TypeInt, "Seconds since the oldest active key took over."),
+		"oldest_key_tenant":  described(framework.TypeString, "Whose key that is; empty: there is none."),
 		"scheduler_last_run": described(framework.TypeTime, "When the schedule last looked; null: not since the engine started."),
 		"as_of":              described(framework.TypeTime, "When this was."),
 	})
@@ -40,40 +37,33 @@ func (b *backend) statusPaths() []*framework.Path {
 			logical.ReadOperation: b.on(b.readStatus, "read status", "Read how the fleet is doing.", answer),
 		},
 		HelpSynopsis:    "How the fleet is doing.",
-		HelpDescription: "Counts over all tenants, from the schedule's index: no tenant's secrets are read for it.",
+		HelpDescription: "Counts over all tenants, from the schedule's index in memory: it reads nothing from storage.",
 	}}
 }
 
 func (b *backend) readStatus(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	tenants, err := b.tenants.Count(ctx)
+	s, err := b.schedule.Status(ctx)
 	if err != nil {
-		return nil, err
-	}
-	active, err := b.unfinished(ctx)
-	if err != nil {
-		return nil, err
-	}
-	failed, err := b.tenants.CountHints(ctx, tenant.FailedNow, tenant.AnyDay)
-	if err != nil {
-		return nil, err
-	}
-	p, err := b.schedule.plan(ctx)
-	if err != nil {
-		return nil, err
-	}
-	c := census{b: b, plan: p, oldest: p.now}
-	if err := c.take(ctx, active); err != nil {
 		return nil, err
 	}
 	return &logical.Response{Data: map[string]any{
-		"tenants":            tenants,
-		"rotations_active":   len(active),
-		"rotations_failed":   failed,
-		"overdue":            c.overdue,
-		"overdue_tenants":    c.mostOverdue(),
-		"due_within_7d":      c.soon,
-		"oldest_key_age":     int64(p.now.Sub(c.oldest).Seconds()),
-		"scheduler_last_run": timeValue(b.schedule.ranAt()),
-		"as_of":              timeValue(p.now),
+		"tenants":            s.Tenants,
+		"index_complete":     s.Complete,
+		"index_read":         s.Read,
+		"rotations_active":   s.Unfinished,
+		"rotations_failed":   s.Failed,
+		"failed_tenants":     s.FailedTenants,
+		"overdue":            s.Overdue,
+		"overdue_tenants":    s.OverdueTenants,
+		"paused":             s.Paused,
+		"paused_tenants":     s.PausedTenants,
+		"paused_overdue":     s.PausedOverdue,
+		"blocked":            s.Blocked,
+		"blocked_tenants":    s.BlockedTenants,
+		"due_within_7d":      s.DueWithin7Days,
+		"oldest_key_age":     int64(s.OldestKeyAge.Seconds()),
+		"oldest_key_tenant":  s.OldestKeyTenant,
+		"scheduler_last_run": timeValue(s.LastRun),
+		"as_of":              timeValue(s.AsOf),
 	}}, nil
 }

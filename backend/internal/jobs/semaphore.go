@@ -72,6 +72,19 @@ func (s *Semaphore) Release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.taken--
+	s.give(limit)
+}
+
+// Adjust gives as many places to waiters as the limit now allows.
+func (s *Semaphore) Adjust() {
+	limit := s.limit()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.give(limit)
+}
+
+// give gives places to waiters, up to a limit. s.mu is held.
+func (s *Semaphore) give(limit int) {
 	for s.taken < limit && len(s.waiting) > 0 {
 		close(s.waiting[0])
 		s.waiting = s.waiting[1:]

@@ -20,6 +20,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"golang.org/x/sync/errgroup"
@@ -109,6 +110,26 @@ func (m *Mount) List(ctx context.Context, prefix string) ([]string, error) {
 	return names, nil
 }
 
+// DeleteTree deletes everything below prefix, which ends in a slash.
+func (m *Mount) DeleteTree(ctx context.Context, prefix string) error {
+	names, err := m.List(ctx, prefix)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !strings.HasSuffix(name, "/") {
+			continue
+		}
+		if err := m.DeleteTree(ctx, prefix+name); err != nil {
+			return err
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return m.DeleteBelow(ctx, prefix)
+}
+
 // DeleteBelow deletes the entries directly below prefix, which ends in a slash.
 func (m *Mount) DeleteBelow(ctx context.Context, prefix string) error {
 	names, err := m.List(ctx, prefix)
@@ -118,6 +139,9 @@ func (m *Mount) DeleteBelow(ctx context.Context, prefix string) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(deletesInFlight)
 	for _, name := range names {
+		if strings.HasSuffix(name, "/") {
+			continue // a prefix of others
+		}
 		g.Go(func() error {
 			if err := ctx.Err(); err != nil {
 				return err

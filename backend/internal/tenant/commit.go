@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 )
 
 // ErrUnchanged is what a change returns that leaves the record as it is.
@@ -75,7 +74,7 @@ func (h *Held) Update(ctx context.Context, change func(*Record) error) (*Record,
 // Put stores the record that follows: the one change of state that there is. An
 // error leaves open whether the change was made; to repeat it settles it.
 func (h *Held) Put(ctx context.Context, next *Record) error {
-	if err := h.store.put(ctx, h.record, next); err != nil {
+	if err := h.store.put(ctx, next); err != nil {
 		return err
 	}
 	h.record = next
@@ -88,61 +87,46 @@ func (h *Held) Fence(ctx context.Context) error {
 	return h.store.fence(ctx, h.record, h.id)
 }
 
-// put stores the record that follows old, nil for a new tenant, with its hints.
-func (s *Store) put(ctx context.Context, old, next *Record) error {
-	var had []Hint
-	if old != nil {
-		had = old.Hints()
-	}
-	wants := next.Hints()
-	// Whoever has looked at the record before this looks at it again.
-	defer func() {
-		for _, h := range wants {
-			s.agenda.changed(h)
-		}
-	}()
-	for _, h := range wants {
-		if !slices.Contains(had, h) {
-			if err := s.putHint(ctx, h); err != nil {
-				return err
-			}
-		}
-	}
-	if err := s.putTenant(ctx, next); err != nil {
-		for _, h := range had {
-			s.agenda.changed(h)
-		}
-		return err
-	}
-	for _, h := range had {
-		if !slices.Contains(wants, h) {
-			// If this fails the hint is one too many, and dropped later.
-			_ = s.deleteHint(ctx, h)
-		}
-	}
-	return nil
-}
-
-// DropHint deletes a hint that the tenant's record does not want. The record is
-// first put as it was read (or, if there was none, deleted): a Put of it that
-// failed may have taken effect behind a stale cache, and want the hint.
-func (h *Held) DropHint(ctx context.Context, hint Hint) error {
-	if err := h.Fence(ctx); err != nil {
-		return err
-	}
-	return h.store.deleteHint(ctx, hint)
-}
-
 // fence makes sure that the record is what was read. t is nil if there was none.
 func (s *Store) fence(ctx context.Context, t *Record, tenantID string) error {
 	var err error
 	if t != nil {
-		err = s.putTenant(ctx, t)
+		err = s.put(ctx, t)
 	} else {
-		err = s.forgetTenant(ctx, tenantID)
+		err = s.forget(ctx, tenantID)
 	}
 	if err != nil {
 		return fmt.Errorf("making sure of the tenant's record: %w", err)
 	}
 	return nil
 }
+
+// put stores the record of a tenant.
+func (s *Store) put(ctx context.Context, t *Record) error {
+	err := s.mount.PutJSON(ctx, recordKey(t.ID), t)
+	s.wrote(t.ID, t, err)
+	return err
+}
+
+// forget deletes the record of a tenant.
+func (s *Store) forget(ctx context.Context, tenantID string) error {
+	err := s.mount.Delete(ctx, recordKey(tenantID))
+	s.wrote(tenantID, nil, err)
+	return err
+}
+
+// wrote keeps what is in memory in step with a write of a record, which is now t,
+// nil if there is none; after an error nobody knows.
+func (s *Store) wrote(tenantID string, t *Record, err error) {
+	s.records.drop(tenantID)
+	s.list.note(tenantID, t != nil, err)
+	s.watch(tenantID, t, err)
+}
+
+// errElsewhere tells a watcher that another node has written a record.
+var errElsewhere = errors.New("written by another node")
+
+// Watch has f told of every write of a tenant's record, while the tenant's lock is
+// held: t is the record as it is now, nil if it was deleted. After an error it is
+// not known. Watch is called before the store is used.
+func (s *Store) Watch(f func(tenantID string, t *Record, err error)) { s.watch = f }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -60,14 +61,6 @@ func (r *list) note(tenantID string, there bool, err error) {
 	}
 }
 
-// forget lets a part be listed again: another node has changed a record.
-func (r *list) forget(tenantID string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	p := &r.parts[ShardOf(tenantID)]
-	*p = listPart{changes: p.changes + 1}
-}
-
 func (r *list) part(n int) listPart {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -81,6 +74,21 @@ func (r *list) keep(n int, ids []uuid.UUID, changes uint64) {
 	if r.parts[n].changes == changes {
 		r.parts[n] = listPart{ids: ids, known: true, changes: changes}
 	}
+}
+
+// UsedShards lists the shards that have tenants, from storage.
+func (s *Store) UsedShards(ctx context.Context) (map[int]bool, error) {
+	names, err := s.mount.List(ctx, prefix)
+	if err != nil {
+		return nil, err
+	}
+	used := make(map[int]bool, len(names))
+	for _, name := range names {
+		if n, err := strconv.ParseUint(strings.TrimSuffix(name, "/"), 16, 8); err == nil {
+			used[int(n)] = true
+		}
+	}
+	return used, nil
 }
 
 // InShard lists the tenants of one part, from storage.

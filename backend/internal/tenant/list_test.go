@@ -32,7 +32,7 @@ func TestPagesOfTheRoll(t *testing.T) {
 	for range 500 {
 		id := uuid.NewString()
 		want = append(want, id)
-		require.NoError(t, s.put(ctx, nil, tenantOf(id)))
+		require.NoError(t, s.put(ctx, tenantOf(id)))
 		if len(want) == 100 { // half is known, half is to come
 			n, err := s.Count(ctx)
 			require.NoError(t, err)
@@ -78,11 +78,11 @@ func TestTenantIsCountedOnce(t *testing.T) {
 			}
 			return storagetest.None
 		})
-		require.Error(t, s.put(ctx, nil, tenantOf(id)))
+		require.Error(t, s.put(ctx, tenantOf(id)))
 		entries.Fail(nil)
 		count()
 		tenant := tenantOf(id)
-		require.NoError(t, s.put(ctx, nil, tenant))
+		require.NoError(t, s.put(ctx, tenant))
 		require.Equal(t, 1, count(), fault)
 		require.NoError(t, s.Hold(ctx, id, func(h *Held) error { return h.Finalize(ctx, Tombstone{}) }))
 		require.Zero(t, count(), fault)

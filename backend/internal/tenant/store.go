@@ -31,25 +31,22 @@ type Store struct {
 	locks   []*locksutil.LockEntry
 	records *recordCache
 	list    list
-	floors  floors
-	agenda  agenda
+	watch   func(tenantID string, t *Record, err error)
 }
 
 // NewStore returns the tenants in m.
 func NewStore(m *storage.Mount) *Store {
-	return &Store{mount: m, locks: locksutil.CreateLocks(), records: newRecordCache()}
+	return &Store{
+		mount: m, locks: locksutil.CreateLocks(), records: newRecordCache(),
+		watch: func(string, *Record, error) {},
+	}
 }
 
 // Invalidate forgets what is cached of the storage entry key, which another node
 // has changed.
 func (s *Store) Invalidate(key string) {
-	switch {
-	case strings.HasPrefix(key, prefix):
-		s.records.drop(path.Base(key))
-		s.list.forget(path.Base(key))
-	case strings.HasPrefix(key, schedulePrefix):
-		s.floors.drop()
-		s.agenda.clear()
+	if strings.HasPrefix(key, prefix) {
+		s.wrote(path.Base(key), nil, errElsewhere)
 	}
 }
 
@@ -95,6 +92,13 @@ func (s *Store) ReadStored(ctx context.Context, tenantID string) (*Record, error
 	return t, nil
 }
 
+// Refresh is Read, from storage: what is cached of the record is forgotten, in case
+// that storage has come to show another.
+func (s *Store) Refresh(ctx context.Context, tenantID string) (*Record, error) {
+	s.records.drop(tenantID)
+	return s.ReadStored(ctx, tenantID)
+}
+
 // Active reads the record of a tenant that can be used. It fails with
 // [ErrNotFound] or [ErrDeleting].
 func (s *Store) Active(ctx context.Context, tenantID string) (*Record, error) {
@@ -106,20 +110,4 @@ func (s *Store) Active(ctx context.Context, tenantID string) (*Record, error) {
 		return nil, err
 	}
 	return t, nil
-}
-
-// putTenant stores the record of a tenant.
-func (s *Store) putTenant(ctx context.Context, t *Record) error {
-	err := s.mount.PutJSON(ctx, recordKey(t.ID), t)
-	s.records.drop(t.ID) // after a failed write, too
-	s.list.note(t.ID, true, err)
-	return err
-}
-
-// forgetTenant deletes the record of a tenant.
-func (s *Store) forgetTenant(ctx context.Context, tenantID string) error {
-	err := s.mount.Delete(ctx, recordKey(tenantID))
-	s.records.drop(tenantID)
-	s.list.note(tenantID, false, err)
-	return err
 }

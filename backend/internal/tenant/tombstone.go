@@ -5,7 +5,6 @@ package tenant
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
@@ -23,21 +22,17 @@ type Tombstone struct {
 	Items     item.Counts `json:"items"`
 }
 
-// Finalize writes the tombstone of the tenant, deletes its record, and last its
-// hints, which until then bring the work back after a crash.
+// Finalize writes the tombstone of the tenant, then deletes its record, which until
+// then brings the work back after a crash.
 func (h *Held) Finalize(ctx context.Context, stone Tombstone) error {
 	s, t := h.store, h.record
 	key := tombstonePrefix + shard(t.ID) + "/" + t.ID + "." + t.Incarnation
 	if err := s.mount.PutJSON(ctx, key, stone); err != nil {
 		return err
 	}
-	if err := s.forgetTenant(ctx, t.ID); err != nil {
+	if err := s.forget(ctx, t.ID); err != nil {
 		return err
 	}
 	h.record = nil
-	var errs []error
-	for _, hint := range t.Hints() {
-		errs = append(errs, s.deleteHint(ctx, hint))
-	}
-	return errors.Join(errs...)
+	return nil
 }

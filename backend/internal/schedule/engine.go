@@ -1,0 +1,156 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package schedule
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+)
+
+// Config is what an Engine is made of.
+type Config struct {
+	Mount     *storage.Mount
+	Settings  *settings.Store
+	Keys      *keystore.Store
+	Tenants   *tenant.Store
+	Rotations *rotation.Engine
+	Deletion  *deletion.Engine
+	Now       func() time.Time
+
+	Jobs *jobs.Runner
+	Log  hclog.Logger
+}
+
+// Engine keeps the schedule of one mount.
+type Engine struct {
+	mount     *storage.Mount
+	settings  *settings.Store
+	keys      *keystore.Store
+	tenants   *tenant.Store
+	rotations *rotation.Engine
+	deletion  *deletion.Engine
+	now       func() time.Time
+	jobs      *jobs.Runner
+	log       hclog.Logger
+
+	budget  *jobs.Semaphore // unfinished rotations that the schedule has started
+	index   *index
+	reading reading
+
+	mu       sync.Mutex
+	lastRun  time.Time
+	overtake func() // lets the round of rotations that is under way begin anew
+}
+
+// NewEngine returns an Engine, which from then on is told of every change of a
+// tenant's record. It does nothing before Start.
+func NewEngine(c Config) *Engine {
+	e := &Engine{
+		mount: c.Mount, settings: c.Settings, keys: c.Keys, tenants: c.Tenants,
+		rotations: c.Rotations, deletion: c.Deletion, now: c.Now, jobs: c.Jobs, log: c.Log,
+		index: &index{}, overtake: func() {},
+	}
+	e.budget = jobs.NewSemaphore(e.maxRotations)
+	c.Tenants.Watch(e.index.changed)
+	return e
+}
+
+func (e *Engine) maxRotations() int {
+	c, err := e.settings.Config(context.Background())
+	if err != nil {
+		return 1 // storage has trouble: go gently until it is read
+	}
+	return c.MaxConcurrentRotations
+}
+
+// Start fills the index in the background.
+func (e *Engine) Start() { e.read() }
+
+// Wake lets the engine look for what is due. It is for Vault's tick.
+func (e *Engine) Wake() {
+	e.read()
+	e.rounds()
+}
+
+func (e *Engine) rounds() {
+	e.jobs.Once("schedule/upkeep", func(ctx context.Context) { e.round(ctx, "upkeep", e.upkeep) }, nil)
+	e.jobs.Once("schedule/rotations", func(ctx context.Context) { e.round(ctx, "rotations", e.rotate) }, nil)
+}
+
+// WakeNow is Wake for somebody who has asked for rotations: a round that is under
+// way does not first serve everyone else, which may take it hours.
+func (e *Engine) WakeNow() {
+	e.mu.Lock()
+	e.overtake()
+	e.mu.Unlock()
+	e.Wake()
+}
+
+// BudgetChanged lets a round that waits for a place use a larger budget.
+func (e *Engine) BudgetChanged() { e.budget.Adjust() }
+
+// Budget bounds the unfinished rotations that the schedule has started.
+func (e *Engine) Budget() *jobs.Semaphore { return e.budget }
+
+// LastRun is when the engine last looked for rotations, zero if it has not since
+// the start.
+func (e *Engine) LastRun() time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.lastRun
+}
+
+// tally is what a round did.
+type tally struct {
+	rotated, repeated, destroyed, shredded, failed atomic.Int64
+
+	mu  sync.Mutex
+	err error // the first that a tenant met with
+}
+
+func (t *tally) trouble(err error) {
+	t.failed.Add(1)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err == nil {
+		t.err = err
+	}
+}
+
+// round logs one line for a round in which something happened.
+func (e *Engine) round(ctx context.Context, name string, f func(context.Context, *tally) error) {
+	var did tally
+	began := e.now()
+	err := f(ctx, &did)
+	if ctx.Err() == nil {
+		if jobs.ReadOnly(err) || jobs.ReadOnly(did.err) {
+			e.jobs.NoteReadOnly(errors.Join(err, did.err))
+			return
+		}
+		if err != nil {
+			e.log.Warn("the schedule met trouble, it goes on at the next tick", "round", name, "error", err)
+		}
+		if did.err != nil {
+			e.log.Warn("the schedule could not serve every tenant", "round", name, "tenants", did.failed.Load(), "error", did.err)
+		}
+	}
+	if did.rotated.Load()+did.repeated.Load()+did.destroyed.Load()+did.shredded.Load()+did.failed.Load() > 0 {
+		e.log.Info("schedule", "round", name, "rotations_started", did.rotated.Load(),
+			"rotations_repeated", did.repeated.Load(), "keys_destroyed", did.destroyed.Load(),
+			"tenants_shredded", did.shredded.Load(), "failed", did.failed.Load(), "took", e.now().Sub(began).String())
+	}
+}

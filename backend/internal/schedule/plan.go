@@ -1,0 +1,93 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package schedule
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+)
+
+// plan is what decides which tenants are due.
+type plan struct {
+	now      time.Time
+	settings settings.Rotation
+	jitter   time.Duration
+}
+
+func (e *Engine) plan(ctx context.Context) (plan, error) {
+	rotation, err := e.settings.Rotation(ctx)
+	if err != nil {
+		return plan{}, err
+	}
+	c, err := e.settings.Config(ctx)
+	return plan{e.now(), rotation, c.SchedulerJitter}, err
+}
+
+// decidesAs reports whether two plans differ by their time alone.
+func (p plan) decidesAs(q plan) bool { return p.settings == q.settings && p.jitter == q.jitter }
+
+// dueKind is what a tenant is due for.
+type dueKind int
+
+const (
+	notDue    dueKind = iota
+	byAge             // its interval has passed
+	requested         // somebody has asked for it, or a cancelled one is made up for
+	byRetry           // its latest rotation failed, and is to go on
+)
+
+// due reports what is to be done with t's key now, and why.
+func (p plan) due(t *tenant.Record) (what dueKind, reason string) {
+	switch {
+	case t.State != tenant.Active || t.Rotation != nil || t.RotationPaused:
+		return notDue, ""
+	case p.asked(t) && !p.deferred(t):
+		return requested, p.settings.RotateReason
+	case p.now.Before(p.dueAt(t)):
+		return notDue, ""
+	case t.FailedInARow > 0 && p.now.Before(t.Expires(p.settings)):
+		return byRetry, ""
+	case !t.RotateAfter.IsZero() && t.FailedInARow == 0:
+		return requested, t.RotateReason
+	}
+	return byAge, ""
+}
+
+// dueAt is when t is due: a date that somebody set is not spread.
+func (p plan) dueAt(t *tenant.Record) time.Time {
+	if !t.RotateAfter.IsZero() {
+		return t.RotateAfter
+	}
+	return t.Expires(p.settings).Add(share(p.jitter, hash32(t.Keys.Active().KeyID)))
+}
+
+// asked reports whether t is among all tenants that are to be rotated.
+func (p plan) asked(t *tenant.Record) bool {
+	return t.State == tenant.Active && !t.RotationPaused && t.LastRotatedAt().Before(p.settings.RotateBefore) &&
+		!strings.HasPrefix(t.Keys.Active().IdempotencyKey, p.campaignKey())
+}
+
+// campaignKey is how idempotency keys begin of rotations of all tenants. A key that
+// one of them has made is not too old, even if by a clock that was set back since it
+// is.
+func (p plan) campaignKey() string { return campaignPrefix + p.settings.RotateRequest + "/" }
+
+// deferred reports whether t's rotation was cancelled since all tenants were to be
+// rotated, and so waits. A failure before that does not defer it: one try in the new
+// key's name is what was asked for.
+func (p plan) deferred(t *tenant.Record) bool {
+	return p.now.Before(t.RotateAfter) && t.Last != nil && !t.Last.EndedAt.Before(p.settings.RotateBefore)
+}
+
+// lookAgain is when to look again at a tenant that is not due.
+func (p plan) lookAgain(t *tenant.Record) uint32 {
+	if t.State != tenant.Active || t.Rotation != nil || t.RotationPaused {
+		return never // a change of the record tells
+	}
+	return ceil(p.dueAt(t))
+}

@@ -1,0 +1,263 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package schedule
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+)
+
+const (
+	// recordsInFlight bounds the records read at once to fill the index.
+	recordsInFlight = 16
+	// readAgainAfter is how often each shard is read again.
+	readAgainAfter = 24 * time.Hour
+	// formerPrefix is where the schedule lay in storage before it was in memory.
+	formerPrefix = "schedule/"
+)
+
+// reading is how far the reading of records is.
+type reading struct {
+	records atomic.Int64 // read since the start
+	shards  atomic.Int64 // of which all records have been read
+
+	mu       sync.Mutex
+	nextRead [tenant.Shards]time.Time // zero: now
+	complete chan struct{}            // closed once all shards have been read
+	cleaned  bool                     // nothing is left of the former schedule
+}
+
+// read fills, in the background, what is missing of the index, and reads again what
+// was read a day ago.
+func (e *Engine) read() {
+	e.jobs.Run(jobs.Job{
+		ID: "schedule/read", Trouble: "reading the tenants' records met trouble",
+		Step: func(ctx context.Context) (done, progressed bool, err error) {
+			p, err := e.plan(ctx)
+			if err != nil {
+				return false, false, err
+			}
+			e.index.follow(p)
+			wasComplete := e.reading.isComplete()
+			err = e.readShards(ctx)
+			if !wasComplete && e.reading.isComplete() {
+				e.rounds() // what became due while nobody looked does not wait for the tick
+			}
+			if err == nil {
+				err = e.cleanUp(ctx)
+			}
+			return err == nil, false, err
+		},
+	})
+}
+
+// readShards reads the shards whose time has come. One that cannot be listed keeps
+// no other waiting.
+func (e *Engine) readShards(ctx context.Context) error {
+	if err := e.passEmptyShards(ctx); err != nil {
+		return err
+	}
+	var errs []error
+	for n := range tenant.Shards {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if !e.reading.due(n, e.now()) {
+			continue
+		}
+		if err := e.readShard(ctx, n); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		e.reading.done(n, e.now())
+	}
+	return errors.Join(errs...)
+}
+
+// passEmptyShards spares, at the start, listing the shards that have no tenants. The
+// index is told of those that are created meanwhile.
+func (e *Engine) passEmptyShards(ctx context.Context) error {
+	if e.reading.shards.Load() > 0 {
+		return nil
+	}
+	used, err := e.tenants.UsedShards(ctx)
+	if err != nil {
+		return err
+	}
+	for n := range tenant.Shards {
+		if !used[n] {
+			e.reading.done(n, e.now())
+		}
+	}
+	return nil
+}
+
+func (r *reading) due(shard int, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next := r.nextRead[shard]
+	// A clock that was set back must not put the reading off.
+	return next.IsZero() || !now.Before(next) || next.Sub(now) > 2*readAgainAfter
+}
+
+// done notes that a shard has been read. After the first time, the shards are spread
+// over the day.
+func (r *reading) done(shard int, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	again := readAgainAfter
+	if r.nextRead[shard].IsZero() {
+		again = readAgainAfter * time.Duration(shard+1) / tenant.Shards
+		if r.shards.Add(1) == tenant.Shards {
+			close(r.completed())
+		}
+	}
+	r.nextRead[shard] = now.Add(again)
+}
+
+// completed is closed once all shards have been read. r.mu is held.
+func (r *reading) completed() chan struct{} {
+	if r.complete == nil {
+		r.complete = make(chan struct{})
+	}
+	return r.complete
+}
+
+// isComplete reports whether every record has been read since the start.
+func (r *reading) isComplete() bool { return r.shards.Load() == tenant.Shards }
+
+// wait waits until every record has been read, or ctx ends.
+func (r *reading) wait(ctx context.Context) {
+	r.mu.Lock()
+	complete := r.completed()
+	r.mu.Unlock()
+	select {
+	case <-complete:
+	case <-ctx.Done():
+	}
+}
+
+// readShard reads the records of one shard.
+func (e *Engine) readShard(ctx context.Context, n int) error {
+	s := &e.index.shards[n]
+	s.begin()
+	defer s.end()
+	ids, err := e.tenants.InShard(ctx, n)
+	if err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	found := make([]entry, 0, len(ids))
+	var g errgroup.Group
+	g.SetLimit(recordsInFlight)
+	for _, text := range ids {
+		id, err := uuid.Parse(text)
+		if err != nil {
+			continue // no tenant has such an ID
+		}
+		g.Go(func() error {
+			one, there := e.readRecord(ctx, text)
+			if !there {
+				return nil
+			}
+			one.id = id
+			mu.Lock()
+			defer mu.Unlock()
+			found = append(found, one)
+			return nil
+		})
+	}
+	_ = g.Wait() // a record that cannot be read has an entry that says so
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	s.install(found)
+	return nil
+}
+
+// readRecord reads one record, from storage. That a record is listed and does not
+// show is a write whose error hid its effect: the next reading finds it.
+func (e *Engine) readRecord(ctx context.Context, tenantID string) (one entry, there bool) {
+	t, err := e.tenants.Refresh(ctx, tenantID)
+	e.reading.records.Add(1)
+	switch {
+	case errors.Is(err, tenant.ErrNotFound):
+		return entry{}, false
+	case err != nil:
+		return entry{flags: suspected | unreadable, upkeepAt: never}, true
+	}
+	return e.index.current().entryOf(t), true
+}
+
+// begin notes that the shard is being read from now on.
+func (s *shard) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reading, s.told = true, map[uuid.UUID]bool{}
+}
+
+func (s *shard) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reading, s.told = false, nil
+}
+
+// install takes what a reading found. What the shard was told of since the reading
+// began stays as it was told.
+func (s *shard) install(found []entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := s.entries
+	merged := make([]entry, 0, len(found))
+	for _, e := range known {
+		if s.told[e.id] {
+			merged = append(merged, e)
+		}
+	}
+	for _, e := range found {
+		if s.told[e.id] {
+			continue
+		}
+		if i, before := s.find(e.id); before {
+			if e.is(unreadable) { // what was known of it may still hold
+				old := known[i]
+				old.flags |= e.flags
+				old.lookAt = 0
+				e = old
+			}
+			e.seq = known[i].seq + 1 // a visit under way has seen another record
+		}
+		merged = append(merged, e)
+	}
+	slices.SortFunc(merged, func(a, b entry) int { return bytes.Compare(a.id[:], b.id[:]) })
+	s.entries, s.loaded, s.next = merged, true, 0
+}
+
+// cleanUp deletes what storage held for the schedule before it was in memory.
+func (e *Engine) cleanUp(ctx context.Context) error {
+	e.reading.mu.Lock()
+	cleaned := e.reading.cleaned
+	e.reading.mu.Unlock()
+	if cleaned {
+		return nil
+	}
+	if err := e.mount.DeleteTree(ctx, formerPrefix); err != nil {
+		return err
+	}
+	e.reading.mu.Lock()
+	defer e.reading.mu.Unlock()
+	e.reading.cleaned = true
+	return nil
+}

@@ -1,0 +1,231 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package schedule
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+)
+
+const triggerScheduled = "scheduled"
+
+// visitsInFlight is how many tenants a round looks at at once: as many as can start
+// a rotation at a time before storage has enough to do.
+const visitsInFlight = 64
+
+// rotate starts the rotations that are due, as many at a time as the budget allows.
+// If somebody asks for others meanwhile, it looks at everything anew.
+func (e *Engine) rotate(ctx context.Context, did *tally) error {
+	for {
+		waiting, overtake := context.WithCancel(ctx)
+		e.mu.Lock()
+		e.overtake = overtake
+		e.mu.Unlock()
+		err := e.rotateDue(ctx, waiting, did)
+		overtaken := waiting.Err() != nil
+		overtake()
+		if !overtaken || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// rotateDue is one round of rotations. When waiting ends it begins no more.
+func (e *Engine) rotateDue(ctx, waiting context.Context, did *tally) error {
+	p, err := e.plan(ctx)
+	if err != nil {
+		return err
+	}
+	e.index.follow(p)
+	e.mu.Lock()
+	e.lastRun = p.now
+	e.mu.Unlock()
+	due := e.index.due(clamp(p.now.Unix()), false)
+	// The tenants that somebody has asked for come first, then those most overdue.
+	slices.SortFunc(due, func(a, b visit) int {
+		if a.first != b.first {
+			if a.first {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.due, b.due)
+	})
+	asked := slices.IndexFunc(due, func(v visit) bool { return !v.first })
+	if asked < 0 {
+		asked = len(due)
+	}
+	for _, some := range [][]visit{due[:asked], due[asked:]} {
+		e.visitAll(waiting, some, did, func(v visit) error { return e.rotateIfDue(ctx, waiting, p, v, did) })
+	}
+	if waiting.Err() != nil {
+		return ctx.Err()
+	}
+	return e.endCampaign(ctx, p)
+}
+
+// visitAll visits tenants, many at once, until ctx ends. One with trouble is there
+// again at the next tick, and keeps no other waiting.
+func (e *Engine) visitAll(ctx context.Context, due []visit, did *tally, f func(visit) error) {
+	var g errgroup.Group
+	g.SetLimit(visitsInFlight)
+	for _, v := range due {
+		if ctx.Err() != nil {
+			break
+		}
+		g.Go(func() error {
+			if err := f(v); err != nil && ctx.Err() == nil {
+				did.trouble(fmt.Errorf("tenant %s: %w", v.tenantID, err))
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // errors are in the tally
+}
+
+// rotateIfDue rotates a visited tenant if p says so, once there is a place in the
+// budget. It waits for that no longer than waiting lives.
+func (e *Engine) rotateIfDue(ctx, waiting context.Context, p plan, v visit, did *tally) error {
+	t, err := e.tenants.Read(ctx, v.tenantID)
+	if errors.Is(err, tenant.ErrNotFound) {
+		e.index.settle(v, nil, never)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if what, _ := p.due(t); what == notDue {
+		e.index.settle(v, t, p.lookAgain(t))
+		return nil
+	}
+	if err := e.budget.Acquire(waiting); err != nil {
+		return nil //nolint:nilerr // the round begins anew, or the engine stops
+	}
+	return e.rotateNow(ctx, v, e.budget.Release, did)
+}
+
+// rotateNow does what a tenant is due for, if it still is: waiting for the budget
+// may have taken hours. It sees to it that release is called once that is over.
+func (e *Engine) rotateNow(ctx context.Context, v visit, release func(), did *tally) error {
+	p, err := e.plan(ctx)
+	if err != nil {
+		release()
+		return err
+	}
+	t, err := e.tenants.Read(ctx, v.tenantID)
+	if err != nil {
+		release()
+		return e.ignoreConflict(v, err)
+	}
+	what, reason := p.due(t)
+	stillDue := func(t *tenant.Record) bool {
+		now, _ := p.due(t)
+		return now == what
+	}
+	switch what {
+	case notDue:
+		release()
+		return nil
+	case byRetry:
+		return e.ignoreConflict(v, e.retry(ctx, t, stillDue, release, did))
+	default:
+		req := rotation.Request{
+			Reason: reason, Repeats: what == byAge,
+			Unless: func(t *tenant.Record) bool { return !stillDue(t) },
+		}
+		if p.asked(t) {
+			req.IdempotencyKey = fmt.Sprintf("%s%d", p.campaignKey(), t.Keys.Next)
+		}
+		return e.ignoreConflict(v, e.start(ctx, t, req, release, did))
+	}
+}
+
+// start starts a rotation of t as the schedule's, and calls release when it is not
+// worked on any more.
+func (e *Engine) start(ctx context.Context, t *tenant.Record, req rotation.Request, release func(), did *tally) error {
+	req.Trigger = triggerScheduled
+	// One for each due date: looked at twice, a tenant is rotated once.
+	switch {
+	case t.RotateRequest != "":
+		req.IdempotencyKey = t.RotateRequest
+	case req.IdempotencyKey == "":
+		req.IdempotencyKey = fmt.Sprintf("schedule/%s/%d", t.Keys.Active().KeyID, t.Keys.Next)
+	}
+	req.InitiatedBy = actor.Actor{ID: "system", Name: "system"}
+	req.Then = e.ended(release)
+	r, started, err := e.rotations.Start(ctx, t.ID, req)
+	if started {
+		did.rotated.Add(1)
+		e.log.Info("rotation started", "tenant_id", t.ID, "rotation_id", r.ID, "trigger", triggerScheduled)
+	}
+	return err
+}
+
+// retry lets t's latest rotation, which failed, go on.
+func (e *Engine) retry(ctx context.Context, t *tenant.Record, stillDue func(*tenant.Record) bool, release func(), did *tally) error {
+	r, err := e.rotations.RetryFailed(ctx, t.ID, stillDue, e.ended(release))
+	if err == nil {
+		did.repeated.Add(1)
+		e.log.Info("rotation changed", "tenant_id", t.ID, "rotation_id", r.ID,
+			"action", string(rotation.Retry), "trigger", triggerScheduled)
+	}
+	return err
+}
+
+// ended calls release once a rotation is not worked on any more. If it was the last
+// of a campaign, a round finds out whether that is over. Only the end of a rotation
+// makes it worth to look again before the next tick: a tenant that could not be
+// rotated cannot be a moment later, either.
+func (e *Engine) ended(release func()) func(started bool) {
+	return func(started bool) {
+		release()
+		if started && !e.index.current().settings.RotateBefore.IsZero() && e.budget.Empty() {
+			e.Wake()
+		}
+	}
+}
+
+// endCampaign forgets that all tenants were to be rotated, once all have been.
+func (e *Engine) endCampaign(ctx context.Context, p plan) error {
+	if p.settings.RotateBefore.IsZero() || !e.reading.isComplete() || e.index.asked(p) > 0 {
+		return nil
+	}
+	_, err := e.settings.UpdateRotation(ctx, func(now *settings.Rotation) {
+		if now.RotateBefore.Equal(p.settings.RotateBefore) {
+			now.RotateBefore, now.RotateReason = time.Time{}, ""
+		}
+	})
+	return err
+}
+
+// ignoreConflict makes nothing of an error that says that somebody else was first,
+// and notes one that says that the tenant cannot be rotated as it is.
+func (e *Engine) ignoreConflict(v visit, err error) error {
+	var running *rotation.RunningError
+	var state *rotation.StateError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &running), errors.Is(err, rotation.ErrUnwanted),
+		errors.Is(err, tenant.ErrNotFound), errors.Is(err, tenant.ErrDeleting):
+		return nil
+	case errors.As(err, &state):
+		e.index.block(v, state.Error())
+		return nil
+	case errors.Is(err, rotation.ErrNoRoom):
+		e.index.block(v, err.Error())
+	}
+	return err
+}

@@ -1,0 +1,185 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package schedule
+
+import (
+	"bytes"
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// maxListed is how many tenants of a kind status names.
+const maxListed = 100
+
+// Status is how the fleet is doing, exactly, once the index is complete. Until then
+// its counts are lower bounds.
+type Status struct {
+	Complete bool
+	Read     int // records read since the start
+
+	Tenants       int
+	Unfinished    int // rotations
+	Failed        int // latest rotations
+	FailedTenants []string
+
+	Overdue        int
+	OverdueTenants []string // the most overdue first
+	DueWithin7Days int
+
+	Paused        int
+	PausedTenants []string
+	PausedOverdue int
+
+	Blocked        int
+	BlockedTenants map[string]string // by ID, with the reason
+
+	OldestKeyAge    time.Duration
+	OldestKeyTenant string // empty: there is none
+
+	LastRun time.Time // zero: not since the start
+	AsOf    time.Time
+}
+
+// Status counts the tenants in the index.
+func (e *Engine) Status(ctx context.Context) (Status, error) {
+	p, err := e.plan(ctx)
+	if err != nil {
+		return Status{}, err
+	}
+	c := census{
+		plan: p, now: clamp(p.now.Unix()), soon: clamp(p.now.AddDate(0, 0, 7).Unix()), oldest: never,
+		overdue: topList{less: earlier}, failed: topList{less: lowerID}, paused: topList{less: lowerID}, blocked: topList{less: lowerID},
+	}
+	e.index.each(c.count)
+	return e.status(&c), nil
+}
+
+func (e *Engine) status(c *census) Status {
+	s := c.Status
+	s.Complete, s.Read = e.reading.isComplete(), int(e.reading.records.Load())
+	s.OverdueTenants, s.FailedTenants, s.PausedTenants = c.overdue.ids(), c.failed.ids(), c.paused.ids()
+	s.BlockedTenants = e.index.why(c.blocked.ids())
+	if c.oldest != never {
+		s.OldestKeyAge = max(0, c.plan.now.Sub(time.Unix(int64(c.oldest), 0)))
+		s.OldestKeyTenant = c.oldestID.String()
+	}
+	s.LastRun, s.AsOf = e.LastRun(), c.plan.now
+	return s
+}
+
+// census counts entries.
+type census struct {
+	Status
+	plan      plan
+	now, soon uint32
+
+	oldest   uint32
+	oldestID uuid.UUID
+
+	overdue, failed, paused, blocked topList
+}
+
+func (c *census) count(e *entry) {
+	c.Tenants++
+	if e.is(unreadable | blocked) {
+		c.Blocked++
+		c.blocked.add(e, 0)
+	}
+	if e.is(unfinished) {
+		c.Unfinished++
+	}
+	if !e.is(active) {
+		return
+	}
+	if e.rotatedAt < c.oldest {
+		c.oldest, c.oldestID = e.rotatedAt, e.id
+	}
+	if e.is(failed) {
+		c.Failed++
+		c.failed.add(e, 0)
+	}
+	if e.is(paused) {
+		c.Paused++
+		c.paused.add(e, 0)
+	}
+	c.countDue(e)
+}
+
+func (c *census) countDue(e *entry) {
+	if e.is(unfinished) {
+		return
+	}
+	due := e.ownDate
+	if due == 0 {
+		due = c.plan.expires(e)
+	}
+	late := c.plan.mayAsk(e) || add(due, seconds(c.plan.jitter)) < c.now
+	switch {
+	case late && e.is(paused):
+		c.PausedOverdue++
+	case e.is(paused):
+	case late:
+		c.Overdue++
+		c.overdue.add(e, due)
+	case due < c.soon:
+		c.DueWithin7Days++
+	}
+}
+
+// topList keeps the first entries of an order, as many as status names.
+type topList struct {
+	less func(a, b listed) bool
+	top  []listed // sorted
+}
+
+type listed struct {
+	id  uuid.UUID
+	due uint32
+}
+
+func earlier(a, b listed) bool { return a.due < b.due || a.due == b.due && lowerID(a, b) }
+func lowerID(a, b listed) bool { return bytes.Compare(a.id[:], b.id[:]) < 0 }
+
+func (l *topList) add(e *entry, due uint32) {
+	x := listed{e.id, due}
+	if len(l.top) == maxListed {
+		if !l.less(x, l.top[maxListed-1]) {
+			return
+		}
+		l.top = l.top[:maxListed-1]
+	}
+	i, _ := slices.BinarySearchFunc(l.top, x, func(a, b listed) int {
+		if l.less(a, b) {
+			return -1
+		}
+		return 1
+	})
+	l.top = slices.Insert(l.top, i, x)
+}
+
+func (l *topList) ids() []string {
+	ids := make([]string, 0, len(l.top))
+	for _, x := range l.top {
+		ids = append(ids, x.id.String())
+	}
+	return ids
+}
+
+// why returns the reasons of blocked tenants.
+func (x *index) why(ids []string) map[string]string {
+	x.mu.Lock()
+	reasons := maps.Clone(x.reasons)
+	x.mu.Unlock()
+	why := make(map[string]string, len(ids))
+	for _, id := range ids {
+		if why[id] = reasons[id]; why[id] == "" {
+			why[id] = "the tenant's record cannot be read"
+		}
+	}
+	return why
+}

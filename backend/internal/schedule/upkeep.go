@@ -1,0 +1,101 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package schedule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+)
+
+// upkeep replaces keys over their usage limit, and destroys keys and tenants whose
+// time has come.
+func (e *Engine) upkeep(ctx context.Context, did *tally) error {
+	e.replaceUsedUp(ctx, did)
+	e.visitAll(ctx, e.index.due(clamp(e.now().Unix()), true), did, func(v visit) error { return e.maintain(ctx, v, did) })
+	return ctx.Err()
+}
+
+// maintain destroys what of a visited tenant is to be destroyed now.
+func (e *Engine) maintain(ctx context.Context, v visit, did *tally) error {
+	t, err := e.tenants.Read(ctx, v.tenantID)
+	if errors.Is(err, tenant.ErrNotFound) {
+		e.index.settle(v, nil, never)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	now := e.now()
+	if deletion.Due(t, now) {
+		if err := e.deletion.Shred(ctx, t.ID); err != nil {
+			return err
+		}
+		did.shredded.Add(1)
+		return nil
+	}
+	if t.State != tenant.Active || upkeepAt(t) > clamp(now.Unix()) {
+		e.index.settle(v, t, e.index.current().entryOf(t).lookAt)
+		return nil
+	}
+	n, err := e.rotations.DestroyRetired(ctx, t.ID)
+	did.destroyed.Add(int64(n))
+	return err
+}
+
+// replaceUsedUp rotates keys that have sealed nearly as much as their type allows.
+// It waits neither for a date nor for a place in the budget, and neither
+// rotation_paused nor a paused rotation holds it up: soon these keys would refuse to
+// seal at all.
+func (e *Engine) replaceUsedUp(ctx context.Context, did *tally) {
+	for tenantID, keyID := range e.keys.OverLimit() {
+		if err := e.replaceKey(ctx, tenantID, keyID, did); err != nil {
+			did.trouble(err)
+		}
+	}
+}
+
+func (e *Engine) replaceKey(ctx context.Context, tenantID, keyID string, did *tally) error {
+	t, err := e.tenants.Read(ctx, tenantID)
+	if errors.Is(err, tenant.ErrNotFound) || err == nil && t.Keys.Active().KeyID != keyID {
+		e.keys.ForgetOverLimit(tenantID, keyID)
+		return nil
+	}
+	switch {
+	case err != nil:
+		return err
+	case t.State != tenant.Active:
+		return nil // it seals nothing, unless it is restored
+	case t.Rotation != nil:
+		return e.resumeForLimit(ctx, t)
+	}
+	key := t.Keys.Active()
+	err = e.start(ctx, t, rotation.Request{
+		Reason: fmt.Sprintf("version %d nears the %d messages that a key of type %s may seal", key.Number, e.keys.SealLimit(), key.KeyType),
+		Unless: func(t *tenant.Record) bool { return t.Keys.Active().KeyID != keyID },
+	}, func() {}, did)
+	return e.ignoreConflict(visit{tenantID: tenantID}, err)
+}
+
+// resumeForLimit resumes the rotation that has to end before a used-up key can be
+// replaced, should it be paused.
+func (e *Engine) resumeForLimit(ctx context.Context, t *tenant.Record) error {
+	if !t.Rotation.Paused {
+		return nil
+	}
+	r, err := e.rotations.Do(ctx, t.ID, t.Rotation.ID, rotation.Resume)
+	var state *rotation.StateError
+	if errors.As(err, &state) || errors.Is(err, tenant.ErrNotFound) || errors.Is(err, tenant.ErrDeleting) {
+		return nil // it has ended meanwhile, or the tenant has
+	}
+	if err != nil {
+		return err
+	}
+	e.log.Warn("a paused rotation is resumed, since the key in use is nearly used up", "tenant_id", t.ID, "rotation_id", r.ID)
+	return nil
+}

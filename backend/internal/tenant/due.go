@@ -1,0 +1,30 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package tenant
+
+import (
+	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
+)
+
+// Interval is how old t's key may get.
+func (t *Record) Interval(s settings.Rotation) time.Duration {
+	if t.RotationInterval != "" {
+		return settings.IntervalLength(t.RotationInterval)
+	}
+	return settings.IntervalLength(s.RotationInterval)
+}
+
+// Expires is when t's key has the age at which it is to be rotated, whatever else
+// has put its rotation forward or off.
+func (t *Record) Expires(s settings.Rotation) time.Time { return t.LastRotatedAt().Add(t.Interval(s)) }
+
+// DueDate returns when the schedule is to rotate t's key, its jitter apart.
+func (t *Record) DueDate(s settings.Rotation) time.Time {
+	if !t.RotateAfter.IsZero() {
+		return t.RotateAfter
+	}
+	return t.Expires(s)
+}
