@@ -15,7 +15,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// entry is what the index holds of a tenant, in 48 bytes. Times are Unix seconds,
+// entry is what the index holds of a tenant, in 52 bytes. Times are Unix seconds,
 // rounded up, so nothing is looked at before it is due.
 type entry struct {
 	id        uuid.UUID
@@ -26,7 +26,7 @@ type entry struct {
 	spread    uint32 // its share of the jitter, of 2^32
 	campaign  uint32 // the request for all tenants that the active key meets: see campaignOf
 	lookAt    uint32 // when to look at it for a rotation
-	seq       uint16 // counts changes
+	seq       uint32 // of its latest change
 	flags     flags
 }
 

@@ -32,6 +32,7 @@ type shard struct {
 	mu      sync.Mutex
 	entries []entry // sorted by ID
 	next    uint32  // no entry's time is before
+	changes uint32  // counted over all entries, so that it outlives a deletion
 	loaded  bool    // it has been read since the start
 	reading bool
 	told    map[uuid.UUID]bool // the tenants it was told of while it is read
@@ -40,14 +41,16 @@ type shard struct {
 // visit is a tenant to look at.
 type visit struct {
 	tenantID string
-	seq      uint16
+	seq      uint32
 	first    bool   // somebody has asked for it
 	due      uint32 // Unix seconds
 }
 
 func (s *shard) find(id uuid.UUID) (i int, found bool) {
-	return slices.BinarySearchFunc(s.entries, id, func(e entry, id uuid.UUID) int { return bytes.Compare(e.id[:], id[:]) })
+	return slices.BinarySearchFunc(s.entries, id, func(e entry, id uuid.UUID) int { return compareIDs(e.id, id) })
 }
+
+func compareIDs(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) }
 
 // set replaces what is known of a tenant, and counts that as a change; nil if there
 // is no such tenant. s.mu is held.
@@ -61,9 +64,9 @@ func (s *shard) set(id uuid.UUID, known *entry) {
 		if !found {
 			s.entries = slices.Insert(s.entries, i, entry{id: id})
 		}
-		seq := s.entries[i].seq + 1
+		s.changes++
 		s.entries[i] = *known
-		s.entries[i].id, s.entries[i].seq = id, seq
+		s.entries[i].id, s.entries[i].seq = id, s.changes
 		s.next = min(s.next, known.next())
 	}
 }

@@ -4,9 +4,9 @@
 package schedule
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -34,9 +34,10 @@ type reading struct {
 	shards  atomic.Int64 // of which all records have been read
 
 	mu       sync.Mutex
-	nextRead [tenant.Shards]time.Time // zero: now
-	complete chan struct{}            // closed once all shards have been read
-	cleaned  bool                     // nothing is left of the former schedule
+	lastRead [tenant.Shards]time.Time     // zero: not since the start
+	again    [tenant.Shards]time.Duration // after which it is read again
+	complete chan struct{}                // closed once all shards have been read
+	cleaned  bool                         // nothing is left of the former schedule
 }
 
 // read fills, in the background, what is missing of the index, and reads again what
@@ -107,9 +108,9 @@ func (e *Engine) passEmptyShards(ctx context.Context) error {
 func (r *reading) due(shard int, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	next := r.nextRead[shard]
+	last := r.lastRead[shard]
 	// A clock that was set back must not put the reading off.
-	return next.IsZero() || !now.Before(next) || next.Sub(now) > 2*readAgainAfter
+	return last.IsZero() || now.Before(last) || now.Sub(last) >= r.again[shard]
 }
 
 // done notes that a shard has been read. After the first time, the shards are spread
@@ -117,14 +118,14 @@ func (r *reading) due(shard int, now time.Time) bool {
 func (r *reading) done(shard int, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	again := readAgainAfter
-	if r.nextRead[shard].IsZero() {
-		again = readAgainAfter * time.Duration(shard+1) / tenant.Shards
+	r.again[shard] = readAgainAfter
+	if r.lastRead[shard].IsZero() {
+		r.again[shard] = readAgainAfter * time.Duration(shard+1) / tenant.Shards
 		if r.shards.Add(1) == tenant.Shards {
 			close(r.completed())
 		}
 	}
-	r.nextRead[shard] = now.Add(again)
+	r.lastRead[shard] = now
 }
 
 // completed is closed once all shards have been read. r.mu is held.
@@ -149,26 +150,29 @@ func (r *reading) wait(ctx context.Context) {
 	}
 }
 
-// readShard reads the records of one shard.
+// readShard reads the records of one shard: of the tenants that List shows, and of
+// those in the index. What Get shows decides; List and Get may disagree for a while,
+// after a write whose error hid its effect.
 func (e *Engine) readShard(ctx context.Context, n int) error {
 	s := &e.index.shards[n]
-	s.begin()
+	ids := s.begin()
 	defer s.end()
-	ids, err := e.tenants.InShard(ctx, n)
+	names, err := e.tenants.InShard(ctx, n)
 	if err != nil {
 		return err
+	}
+	for _, name := range names {
+		if id, err := uuid.Parse(name); err == nil { // no tenant has another ID
+			ids[id] = true
+		}
 	}
 	var mu sync.Mutex
 	found := make([]entry, 0, len(ids))
 	var g errgroup.Group
 	g.SetLimit(recordsInFlight)
-	for _, text := range ids {
-		id, err := uuid.Parse(text)
-		if err != nil {
-			continue // no tenant has such an ID
-		}
+	for _, id := range slices.SortedFunc(maps.Keys(ids), compareIDs) { // in one order, so that a run can be repeated
 		g.Go(func() error {
-			one, there := e.readRecord(ctx, text)
+			one, there := e.readRecord(ctx, id.String())
 			if !there {
 				return nil
 			}
@@ -201,11 +205,17 @@ func (e *Engine) readRecord(ctx context.Context, tenantID string) (one entry, th
 	return e.index.current().entryOf(t), true
 }
 
-// begin notes that the shard is being read from now on.
-func (s *shard) begin() {
+// begin notes that the shard is being read from now on, and returns the tenants that
+// it knows.
+func (s *shard) begin() (known map[uuid.UUID]bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reading, s.told = true, map[uuid.UUID]bool{}
+	known = make(map[uuid.UUID]bool, len(s.entries))
+	for i := range s.entries {
+		known[s.entries[i].id] = true
+	}
+	return known
 }
 
 func (s *shard) end() {
@@ -237,11 +247,12 @@ func (s *shard) install(found []entry) {
 				old.lookAt = 0
 				e = old
 			}
-			e.seq = known[i].seq + 1 // a visit under way has seen another record
 		}
+		s.changes++
+		e.seq = s.changes // a visit under way has seen another record
 		merged = append(merged, e)
 	}
-	slices.SortFunc(merged, func(a, b entry) int { return bytes.Compare(a.id[:], b.id[:]) })
+	slices.SortFunc(merged, func(a, b entry) int { return compareIDs(a.id, b.id) })
 	s.entries, s.loaded, s.next = merged, true, 0
 }
 

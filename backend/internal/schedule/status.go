@@ -4,7 +4,6 @@
 package schedule
 
 import (
-	"bytes"
 	"context"
 	"maps"
 	"slices"
@@ -143,7 +142,7 @@ type listed struct {
 }
 
 func earlier(a, b listed) bool { return a.due < b.due || a.due == b.due && lowerID(a, b) }
-func lowerID(a, b listed) bool { return bytes.Compare(a.id[:], b.id[:]) < 0 }
+func lowerID(a, b listed) bool { return compareIDs(a.id, b.id) < 0 }
 
 func (l *topList) add(e *entry, due uint32) {
 	x := listed{e.id, due}

@@ -64,6 +64,8 @@ func (h *Held) Update(ctx context.Context, change func(*Record) error) (*Record,
 	}
 	next := h.record.Clone()
 	if err := change(next); errors.Is(err, ErrUnchanged) {
+		// A change whose error hid its effect may show only now, and is acknowledged.
+		h.store.watch(h.id, h.record, nil)
 		return h.record, nil
 	} else if err != nil {
 		return nil, err
