@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/encryption"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kekrotation"
@@ -32,20 +33,21 @@ var Version = "v0.1.0"
 type backend struct {
 	*framework.Backend
 
-	storage   logical.Storage // for the write-ahead log
-	mount     *storage.Mount
-	settings  *settings.Store
-	keys      *keystore.Store
-	tenants   *tenant.Store
-	items     *itemstore.Store
-	rotations *rotation.Engine
-	kek       *kekrotation.Engine
-	deletion  *deletion.Engine
-	jobs      *jobs.Runner
-	pages     *jobs.Semaphore
-	schedule  *schedule.Engine
-	limiter   jobs.Limiter
-	now       func() time.Time
+	storage    logical.Storage // for the write-ahead log
+	mount      *storage.Mount
+	settings   *settings.Store
+	keys       *keystore.Store
+	tenants    *tenant.Store
+	items      *itemstore.Store
+	rotations  *rotation.Engine
+	kek        *kekrotation.Engine
+	deletion   *deletion.Engine
+	encryption *encryption.Engine
+	jobs       *jobs.Runner
+	pages      *jobs.Semaphore
+	schedule   *schedule.Engine
+	limiter    jobs.Limiter
+	now        func() time.Time
 
 	unreadableEntries sync.Map // of the write-ahead log, by ID, once logged
 
@@ -74,6 +76,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 		newWrappingKey: keyring.NewWrappingKey,
 	}
 	b.items = itemstore.NewStore(mount, b.settings, b.keys, b.tenants)
+	b.encryption = encryption.NewEngine(b.keys, b.tenants)
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
 		RunningVersion: Version,

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/encryption"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kekrotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
@@ -52,6 +53,11 @@ var statuses = []struct {
 	{rotation.ErrKeyTypeFixed, http.StatusBadRequest, ""},
 	{item.ErrTooLarge, http.StatusRequestEntityTooLarge, ""},
 	{item.ErrRevision, http.StatusConflict, ""},
+	{encryption.ErrMalformed, http.StatusBadRequest, ""},
+	{encryption.ErrDoesNotOpen, http.StatusBadRequest, ""},
+	{encryption.ErrVersionDestroyed, http.StatusBadRequest, ""},
+	{encryption.ErrUnknownVersion, http.StatusBadRequest, ""},
+	{encryption.ErrBelowMinimum, http.StatusBadRequest, ""},
 	{keyring.ErrKeyType, http.StatusBadRequest, ""},
 	{keyring.ErrVersion, http.StatusBadRequest, ""},
 	{keyring.ErrImport, http.StatusBadRequest, ""},

@@ -5,7 +5,6 @@ package backend
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/base64"
 	"maps"
 
@@ -72,18 +71,17 @@ func (b *backend) datakey(inClear bool) handler {
 		if err != nil {
 			return nil, err
 		}
-		key := make([]byte, size)
-		defer clear(key)
-		_, _ = rand.Read(key) // never fails
-		one := &batch{entries: []entry{{plaintext: key, ad: ad}}, single: true}
-		if err := b.sealAll(ctx, id, one); err != nil {
+		b.limiter.Touch(b.now())
+		key, err := b.encryption.DataKey(ctx, id, size, ad)
+		if err != nil {
 			return nil, err
 		}
-		resp, err := one.answerSingle()
-		if err == nil && inClear {
-			resp.Data["plaintext"] = base64.StdEncoding.EncodeToString(key)
+		defer clear(key.Key)
+		data := map[string]any{"ciphertext": key.Sealed.Text, "key_version": key.Sealed.Version}
+		if inClear {
+			data["plaintext"] = base64.StdEncoding.EncodeToString(key.Key)
 		}
-		return resp, err
+		return &logical.Response{Data: data}, nil
 	}
 }
 

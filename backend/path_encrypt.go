@@ -5,7 +5,6 @@ package backend
 
 import (
 	"context"
-	"encoding/base64"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -99,55 +98,52 @@ func (b *backend) encryptPaths() []*framework.Path {
 }
 
 func (b *backend) encrypt(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	id, err := tenantID(d)
+	id, batch, err := parseTexts(d, "plaintext")
 	if err != nil {
 		return nil, err
 	}
-	batch, err := parseBatch(d, "plaintext")
+	b.limiter.Touch(b.now())
+	sealed, err := b.encryption.Seal(ctx, id, batch.plaintexts())
 	if err != nil {
 		return nil, err
 	}
-	batch.each(func(e *entry) (err error) {
-		e.plaintext, err = decodePlaintext(e.text)
-		return err
-	})
-	if err := b.sealAll(ctx, id, batch); err != nil {
-		return nil, err
-	}
+	batch.setSealed(sealed)
 	return batch.answer(req)
 }
 
 func (b *backend) decrypt(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	_, batch, err := b.openRequest(ctx, d)
+	id, batch, err := parseTexts(d, "ciphertext")
 	if err != nil {
 		return nil, err
 	}
-	batch.each(func(e *entry) error {
-		plaintext := base64.StdEncoding.EncodeToString(e.plaintext)
-		e.result.Plaintext = &plaintext
-		return nil
-	})
+	b.limiter.Touch(b.now())
+	opened, err := b.encryption.Open(ctx, id, batch.ciphertexts())
+	if err != nil {
+		return nil, err
+	}
+	batch.setOpened(opened)
 	return batch.answer(req)
 }
 
 func (b *backend) rewrap(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	id, batch, err := b.openRequest(ctx, d)
+	id, batch, err := parseTexts(d, "ciphertext")
 	if err != nil {
 		return nil, err
 	}
-	if err := b.sealAll(ctx, id, batch); err != nil {
+	b.limiter.Touch(b.now())
+	sealed, err := b.encryption.Rewrap(ctx, id, batch.ciphertexts())
+	if err != nil {
 		return nil, err
 	}
+	batch.setSealed(sealed)
 	return batch.answer(req)
 }
 
-// openRequest opens the ciphertexts that a request has, and returns whose they are.
-func (b *backend) openRequest(ctx context.Context, d *framework.FieldData) (id string, opened *batch, err error) {
+// parseTexts reads whose texts a request has, and the texts.
+func parseTexts(d *framework.FieldData, field string) (id string, texts *batch, err error) {
 	if id, err = tenantID(d); err != nil {
 		return "", nil, err
 	}
-	if opened, err = parseBatch(d, "ciphertext"); err != nil {
-		return "", nil, err
-	}
-	return id, opened, b.openAll(ctx, id, opened)
+	texts, err = parseBatch(d, field)
+	return id, texts, err
 }

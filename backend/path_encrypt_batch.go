@@ -4,12 +4,10 @@
 package backend
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 
 	"github.com/hashicorp/vault/sdk/framework"
-	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 )
@@ -26,9 +24,8 @@ const (
 
 // entry is one text to encrypt or to open, and what came of it.
 type entry struct {
-	text      string // as the request has it
-	ad        []byte
-	plaintext []byte
+	text string // as the request has it
+	ad   []byte
 
 	err    error // a refusal: an entry fails by itself
 	result entryResult
@@ -145,70 +142,4 @@ func decodePlaintext(text string) ([]byte, error) {
 			maxPlaintextBytes, len(plaintext))}
 	}
 	return plaintext, nil
-}
-
-// each does f to the entries that have not failed.
-func (b *batch) each(f func(*entry) error) {
-	for i := range b.entries {
-		if e := &b.entries[i]; e.err == nil {
-			e.err = f(e)
-		}
-	}
-}
-
-// failed is how many entries have failed.
-func (b *batch) failed() (n int) {
-	for i := range b.entries {
-		if b.entries[i].err != nil {
-			n++
-		}
-	}
-	return n
-}
-
-// answer makes the answer of what came of the entries.
-func (b *batch) answer(req *logical.Request) (*logical.Response, error) {
-	if b.single {
-		return b.answerSingle()
-	}
-	results := make([]entryResult, len(b.entries))
-	for i := range b.entries {
-		e := &b.entries[i]
-		results[i] = e.result
-		if e.err != nil {
-			results[i] = entryResult{Error: e.err.Error(), Reference: e.result.Reference}
-		}
-	}
-	resp := &logical.Response{Data: map[string]any{"batch_results": results}, Warnings: b.warnings}
-	failed := b.failed()
-	if failed == 0 {
-		return resp, nil
-	}
-	status := http.StatusBadRequest
-	if b.partialCode != 0 && failed < len(b.entries) {
-		status = b.partialCode
-	}
-	// A body of its own: Vault would drop batch_results from a refusal.
-	return logical.RespondWithStatusCode(resp, req, status)
-}
-
-func (b *batch) answerSingle() (*logical.Response, error) {
-	e := &b.entries[0]
-	if e.err != nil {
-		return nil, e.err
-	}
-	data := map[string]any{}
-	if e.result.Plaintext != nil {
-		data["plaintext"] = *e.result.Plaintext
-	} else {
-		data["ciphertext"], data["key_version"] = e.result.Ciphertext, e.result.KeyVersion
-	}
-	return &logical.Response{Data: data, Warnings: b.warnings}, nil
-}
-
-// refused reports whether err is an answer that the caller can do something
-// about, and no fault.
-func refused(err error) bool {
-	var r *refusal
-	return errors.As(err, &r)
 }

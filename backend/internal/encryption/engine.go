@@ -1,0 +1,46 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package encryption
+
+import (
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+)
+
+// Engine encrypts and decrypts for the tenants of one mount. It is safe for
+// concurrent use.
+type Engine struct {
+	keys    *keystore.Store
+	tenants *tenant.Store
+}
+
+// NewEngine returns an Engine over the stores of one mount.
+func NewEngine(k *keystore.Store, t *tenant.Store) *Engine {
+	return &Engine{k, t}
+}
+
+// Plaintext is a text to seal.
+type Plaintext struct {
+	Plaintext      []byte
+	AssociatedData []byte // the caller's; absent and empty are the same
+}
+
+// Ciphertext is a text to open.
+type Ciphertext struct {
+	Text           string // as the caller sent it
+	AssociatedData []byte
+}
+
+// Sealed is what came of a text that was to be sealed.
+type Sealed struct {
+	Text    string // dek:v<version>:<base64>
+	Version int    // of the key that sealed it
+	Err     error  // of this text alone: see errors.go
+}
+
+// Opened is what came of a text that was to be opened.
+type Opened struct {
+	Plaintext []byte
+	Err       error // of this text alone: see errors.go
+}
