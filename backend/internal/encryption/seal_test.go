@@ -152,3 +152,27 @@ func TestDataKeyOpens(t *testing.T) {
 		p.opensTo(string(key.Key), someTenant, key.Sealed.Text, "ad")
 	}
 }
+
+// A process that has nothing in memory, which is how most tenants of a large fleet
+// are met, reads the record, the key and the KEK, each once.
+func TestColdProcessReadsEachEntryOnce(t *testing.T) {
+	p := withTenants(t)
+	text := p.seal(someTenant, "x", "")
+	for name, use := range map[string]func(*process){
+		"sealing": func(p *process) { p.seal(someTenant, "x", "") },
+		"opening": func(p *process) { p.opensTo("x", someTenant, text, "") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			again := start(t, p.disk)
+			use(again)
+			var read []string
+			for _, op := range again.storage.Log() {
+				kind, _, _ := strings.Cut(op, "/")
+				read = append(read, kind)
+			}
+			require.Equal(t, []string{"get tenants", "get keys", "get kek"}, read)
+			use(again)
+			require.Len(t, again.storage.Log(), 3, "what was read before is in memory")
+		})
+	}
+}

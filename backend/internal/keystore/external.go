@@ -6,7 +6,6 @@ package keystore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
@@ -35,25 +34,11 @@ func externalBinding(o keyring.Owner, v *keyring.Version) keyring.Binding {
 // that the version is the active one, and its key there, when the answer goes
 // out.
 func (s *Store) ExternalKey(ctx context.Context, o keyring.Owner, v *keyring.Version) (keyring.AEAD, error) {
-	b := externalBinding(o, v)
-	if a, ok := s.keys.opened.Get(b.KeyID); ok {
-		return a, nil
-	}
-	// Not told by the error of opening it: a missing KEK must not look like a
-	// missing external key, in whose place another would be made.
-	found, err := s.hasKey(ctx, o.Incarnation, b.KeyID)
-	if err != nil {
-		return nil, fmt.Errorf("looking for an external key: %w", err)
-	}
-	if !found {
+	a, err := s.aead(ctx, externalBinding(o, v))
+	// A missing KEK must not look like a missing external key, in whose place
+	// another would be made.
+	if errors.Is(err, errNoEntry) {
 		return nil, ErrNoExternalKey
-	}
-	a, err := s.aead(ctx, b)
-	if errors.Is(err, ErrGone) {
-		// Destroyed between the two, unless it is the KEK that is missing.
-		if found, again := s.hasKey(ctx, o.Incarnation, b.KeyID); again == nil && !found {
-			return nil, ErrNoExternalKey
-		}
 	}
 	return a, err
 }

@@ -23,6 +23,9 @@ var (
 	ErrDamaged = errors.New("key entry does not open")
 )
 
+// errNoEntry is [ErrGone] of the key that is asked for, and not of its KEK.
+var errNoEntry = fmt.Errorf("%w", ErrGone)
+
 // openKeys bounds the opened keys held in memory; vault#5746 tells what an
 // unbounded cache of keys does.
 const openKeys = 8192
@@ -109,12 +112,6 @@ func (s *Store) DestroyKey(ctx context.Context, incarnation, keyID string) error
 	return s.mount.Delete(ctx, wrappedKeyKey(incarnation, keyID))
 }
 
-// hasKey reports whether the entry of a key is in storage.
-func (s *Store) hasKey(ctx context.Context, incarnation, keyID string) (bool, error) {
-	value, err := s.mount.Get(ctx, wrappedKeyKey(incarnation, keyID))
-	return value != nil, err
-}
-
 // PageAEAD opens the page key of a version. It fails with [ErrGone].
 func (s *Store) PageAEAD(ctx context.Context, o keyring.Owner, v *keyring.Version) (keyring.AEAD, error) {
 	return s.aead(ctx, o.Binding(v.KeyID, v.KeyType, keyring.PageKey))
@@ -160,7 +157,8 @@ func (s *Store) CheckPageKey(ctx context.Context, o keyring.Owner, v *keyring.Ve
 	return err
 }
 
-// OpenKey reads and unwraps a key. The caller clears it after use.
+// OpenKey reads and unwraps a key. The caller clears it after use. It fails with
+// [ErrGone] if the key or its KEK is not in storage, and with [ErrDamaged].
 func (s *Store) OpenKey(ctx context.Context, b keyring.Binding) ([]byte, error) {
 	gone := ""
 	for {
@@ -169,7 +167,7 @@ func (s *Store) OpenKey(ctx context.Context, b keyring.Binding) ([]byte, error) 
 			return nil, err
 		}
 		if w == nil {
-			return nil, fmt.Errorf("%s: %w", b.KeyID, ErrGone)
+			return nil, fmt.Errorf("%s: %w", b.KeyID, errNoEntry)
 		}
 		kek, err := s.OpenKEK(ctx, w.KEKID)
 		if errors.Is(err, ErrGone) && gone != w.KEKID {
