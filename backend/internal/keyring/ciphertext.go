@@ -25,6 +25,9 @@ var (
 	ErrVersion = errors.New("version must be a whole number from 1, in digits, without leading zeros")
 	// ErrBase64 reports a text that is not base64 as this engine reads it.
 	ErrBase64 = errors.New("not standard base64, padded, without line breaks")
+	// ErrBase64Lines reports a text that is not base64 even if its line breaks are
+	// passed over.
+	ErrBase64Lines = errors.New("not standard base64, padded")
 )
 
 // strict refuses what Go's decoder else passes over: bits behind the last byte.
@@ -39,14 +42,9 @@ type Ciphertext struct {
 // ParseCiphertext reads a ciphertext. There is one text for each ciphertext:
 // what parses is what String returns. It fails with [ErrCiphertext].
 func ParseCiphertext(s string) (Ciphertext, error) {
-	rest, prefixed := strings.CutPrefix(s, ciphertextPrefix)
-	number, encoded, parted := strings.Cut(rest, ":")
-	if !prefixed || !parted {
-		return Ciphertext{}, fmt.Errorf("%w: it must begin with %q, a version and a colon", ErrCiphertext, ciphertextPrefix)
-	}
-	version, err := ParseVersion(number)
+	version, encoded, err := splitVersion(s)
 	if err != nil {
-		return Ciphertext{}, fmt.Errorf("%w: its %w", ErrCiphertext, err)
+		return Ciphertext{}, err
 	}
 	sealed, err := DecodeBase64(encoded)
 	if err != nil {
@@ -55,10 +53,25 @@ func ParseCiphertext(s string) (Ciphertext, error) {
 	return Ciphertext{Version: version, Sealed: sealed}, nil
 }
 
+// splitVersion reads the version that every text begins with.
+func splitVersion(s string) (version int, rest string, err error) {
+	rest, prefixed := strings.CutPrefix(s, ciphertextPrefix)
+	number, rest, parted := strings.Cut(rest, ":")
+	if !prefixed || !parted {
+		return 0, "", fmt.Errorf("%w: it must begin with %q, a version and a colon", ErrCiphertext, ciphertextPrefix)
+	}
+	if version, err = ParseVersion(number); err != nil {
+		return 0, "", fmt.Errorf("%w: its %w", ErrCiphertext, err)
+	}
+	return version, rest, nil
+}
+
 // String is the reverse of ParseCiphertext.
 func (c Ciphertext) String() string {
-	return ciphertextPrefix + strconv.Itoa(c.Version) + ":" + base64.StdEncoding.EncodeToString(c.Sealed)
+	return versionPrefix(c.Version) + base64.StdEncoding.EncodeToString(c.Sealed)
 }
+
+func versionPrefix(version int) string { return ciphertextPrefix + strconv.Itoa(version) + ":" }
 
 // ParseVersion reads the number of a version, as paths and ciphertexts have it.
 // It fails with [ErrVersion].
@@ -74,7 +87,8 @@ func ParseVersion(s string) (int, error) {
 }
 
 // DecodeBase64 reads standard base64 with padding. Unlike Go's decoder it does
-// not pass over line breaks. It fails with [ErrBase64], which quotes nothing.
+// not pass over line breaks: there is one text for each value. It fails with
+// [ErrBase64], which quotes nothing.
 func DecodeBase64(s string) ([]byte, error) {
 	if strings.ContainsAny(s, "\r\n") {
 		return nil, ErrBase64
@@ -82,6 +96,17 @@ func DecodeBase64(s string) ([]byte, error) {
 	b, err := strict.DecodeString(s)
 	if err != nil {
 		return nil, ErrBase64
+	}
+	return b, nil
+}
+
+// DecodeBase64Lines is DecodeBase64 for a value that need not have one text only:
+// it passes over line breaks, which base64 and openssl write. It fails with
+// [ErrBase64Lines].
+func DecodeBase64Lines(s string) ([]byte, error) {
+	b, err := strict.DecodeString(s)
+	if err != nil {
+		return nil, ErrBase64Lines
 	}
 	return b, nil
 }

@@ -23,7 +23,7 @@ func (h *hexBytes) UnmarshalText(text []byte) (err error) {
 }
 
 // fromFile decodes testdata.
-func fromFile(t *testing.T, name string, into any) {
+func fromFile(t testing.TB, name string, into any) {
 	t.Helper()
 	text, err := os.ReadFile("testdata/" + name)
 	require.NoError(t, err)
