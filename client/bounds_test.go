@@ -1,0 +1,333 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package client
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+	"weak"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/client/clienttest"
+)
+
+// Whatever takes a key away, nothing opens or seals under it once the bound has
+// passed; and until then Vault is not asked.
+func TestNothingOutlivesTheBound(t *testing.T) {
+	withdraw := map[string]func(*clienttest.Engine){
+		"version destroyed": func(e *clienttest.Engine) { e.Rotate(tenantID); e.DestroyVersion(tenantID, 1) },
+		"provider denied":   func(e *clienttest.Engine) { e.Deny(tenantID) },
+		"tenant deleted":    func(e *clienttest.Engine) { e.DeleteTenant(tenantID) },
+		"out of reach": func(e *clienttest.Engine) {
+			e.Intercept(func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(http.StatusBadGateway); return true })
+		},
+	}
+	bounds := map[string]struct {
+		prepare func(*clienttest.Engine)
+		opts    []AEADOption
+		bound   time.Duration
+	}{
+		"default":            {func(*clienttest.Engine) {}, nil, 5 * time.Minute},
+		"shorter lease":      {func(e *clienttest.Engine) { e.SetLease(20) }, nil, 20 * time.Second},
+		"engine of no lease": {func(e *clienttest.Engine) { e.BeOlder() }, nil, 5 * time.Minute},
+		"option":             {func(*clienttest.Engine) {}, []AEADOption{WithMaxAge(7 * time.Second)}, 7 * time.Second},
+		"option beyond":      {func(*clienttest.Engine) {}, []AEADOption{WithMaxAge(time.Hour)}, 5 * time.Minute},
+	}
+	for what, take := range withdraw {
+		for name, b := range bounds {
+			t.Run(what+"/"+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					e, tenant := inMemory(t)
+					b.prepare(e)
+					a := closing(t, tenant.AEAD(b.opts...))
+					text := encrypted(t, a, "x", "")
+					take(e)
+					time.Sleep(b.bound - time.Nanosecond)
+					_, err := a.Decrypt([]byte(text), nil)
+					require.NoError(t, err, "within the bound nobody is asked")
+					encrypted(t, a, "x", "")
+
+					time.Sleep(time.Nanosecond)
+					_, err = a.Decrypt([]byte(text), nil)
+					require.Error(t, err)
+					sealed, err := a.Encrypt([]byte("x"), nil)
+					if what == "version destroyed" {
+						require.NoError(t, err)
+						version, err := VersionOf(string(sealed))
+						require.NoError(t, err)
+						assert.Equal(t, 2, version)
+					} else {
+						require.Error(t, err)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A key that decrypt opened ends as one that was made: by the lease that comes
+// with it, or the latest that was told.
+func TestOpenedKeysEndByTheLatestLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, tenant := inMemory(t)
+		e.SetLease(30)
+		text := encrypted(t, closing(t, tenant.AEAD()), "x", "")
+		a := closing(t, tenant.AEAD())
+		encrypted(t, a, "y", "") // tells it the lease
+		_, err := a.Decrypt([]byte(text), nil)
+		require.NoError(t, err)
+		e.Rotate(tenantID)
+		e.DestroyVersion(tenantID, 1)
+		time.Sleep(30 * time.Second)
+		_, err = a.Decrypt([]byte(text), nil)
+		assert.True(t, DoesNotOpen(err))
+	})
+}
+
+// The bound counts from before the request: an answer that was long on its way is
+// used for as much less.
+func TestBoundCountsFromTheRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, tenant := inMemory(t)
+		e.SetLease(60)
+		e.Intercept(func(_ http.ResponseWriter, r *http.Request) bool { time.Sleep(50 * time.Second); return false })
+		a := closing(t, tenant.AEAD())
+		text := encrypted(t, a, "x", "")
+		e.Intercept(nil)
+		e.DeleteTenant(tenantID)
+		time.Sleep(9 * time.Second)
+		_, err := a.Decrypt([]byte(text), nil)
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		_, err = a.Decrypt([]byte(text), nil)
+		assert.ErrorIs(t, err, ErrNotFound)
+	})
+}
+
+func TestLeaseThatEndsOnTheWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, tenant := inMemory(t)
+		e.SetLease(1)
+		e.Intercept(func(_ http.ResponseWriter, r *http.Request) bool { time.Sleep(2 * time.Second); return false })
+		_, err := closing(t, tenant.AEAD()).Encrypt(nil, nil)
+		assert.ErrorIs(t, err, ErrLease)
+	})
+}
+
+// A lease of 0 lets a key be used once, by those who waited for it.
+func TestLeaseOfZeroKeepsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, tenant := inMemory(t)
+		e.SetLease(0)
+		a := closing(t, tenant.AEAD())
+		text := encrypted(t, a, "x", "")
+		encrypted(t, a, "x", "")
+		assert.Equal(t, 2, e.Requests("datakey/plaintext"))
+		for range 2 {
+			_, err := a.Decrypt([]byte(text), nil)
+			require.NoError(t, err)
+		}
+		assert.Equal(t, 2, e.Requests("decrypt"))
+		assert.Zero(t, a.keys.recent.Len())
+	})
+}
+
+// hands is a clock whose two hands are set apart.
+type hands struct {
+	mu   sync.Mutex
+	time instant
+}
+
+func (h *hands) now() instant {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.time
+}
+
+func (h *hands) move(monotonic, wall time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.time = instant{h.time.monotonic + monotonic, h.time.wall.Add(wall)}
+}
+
+// The monotonic clock stands still while a machine sleeps; the wall clock can be
+// set back. The earlier one ends a key.
+func TestEarlierClockEndsAKey(t *testing.T) {
+	for name, move := range map[string][2]time.Duration{
+		"asleep":   {time.Second, 5 * time.Minute},
+		"set back": {5 * time.Minute, -time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, tenant := inMemory(t)
+			h := &hands{time: instant{0, time.Unix(1e9, 0)}}
+			a := closing(t, tenant.AEAD())
+			a.keys.now = h.now
+			text := encrypted(t, a, "x", "")
+			e.DeleteTenant(tenantID)
+			_, err := a.Decrypt([]byte(text), nil)
+			require.NoError(t, err)
+			h.move(move[0], move[1])
+			_, err = a.Decrypt([]byte(text), nil)
+			assert.ErrorIs(t, err, ErrNotFound)
+			_, err = a.Encrypt(nil, nil)
+			assert.ErrorIs(t, err, ErrNotFound)
+		})
+	}
+}
+
+func TestKeysSealSoMuch(t *testing.T) {
+	e, tenant := inMemory(t)
+	a := closing(t, tenant.AEAD(WithMaxMessages(3), WithMaxBytes(10)))
+	for _, size := range []int{1, 1, 1} { // three messages
+		_, err := a.Encrypt(make([]byte, size), nil)
+		require.NoError(t, err)
+	}
+	assert.Equal(t, 1, e.Requests("datakey/plaintext"))
+	for _, size := range []int{6, 4} { // ten bytes
+		_, err := a.Encrypt(make([]byte, size), nil)
+		require.NoError(t, err)
+	}
+	assert.Equal(t, 2, e.Requests("datakey/plaintext"))
+	_, err := a.Encrypt(make([]byte, 1), nil)
+	require.NoError(t, err)
+	assert.Equal(t, 3, e.Requests("datakey/plaintext"))
+	_, err = a.Encrypt(make([]byte, 11), nil)
+	assert.Error(t, err)
+	assert.Equal(t, 3, e.Requests("datakey/plaintext"))
+}
+
+// The keys that are kept are bounded, and the least recently used one goes.
+func TestEviction(t *testing.T) {
+	e, tenant := inMemory(t)
+	texts := make([][]byte, 3)
+	for i := range texts {
+		texts[i] = []byte(encrypted(t, closing(t, tenant.AEAD()), "x", ""))
+	}
+	a := closing(t, tenant.AEAD(WithMaxKeys(2)))
+	for _, i := range []int{0, 1, 0, 2, 0} {
+		_, err := a.Decrypt(texts[i], nil)
+		require.NoError(t, err)
+	}
+	assert.Equal(t, 3, e.Requests("decrypt"))
+	_, err := a.Decrypt(texts[1], nil)
+	require.NoError(t, err)
+	assert.Equal(t, 4, e.Requests("decrypt"), "1 was evicted")
+	assert.Equal(t, 2, a.keys.recent.Len())
+	assert.Len(t, a.keys.opened, 2)
+}
+
+// At its end, on eviction, Forget and Close, nothing refers to a key any more,
+// though nobody asks for it.
+func TestKeysAreDropped(t *testing.T) {
+	for name, drop := range map[string]func(*AEAD){
+		"end":    func(*AEAD) { time.Sleep(5 * time.Minute) },
+		"forget": func(a *AEAD) { a.Forget() },
+		"close":  func(a *AEAD) { assert.NoError(t, a.Close()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, tenant := inMemory(t)
+				a := closing(t, tenant.AEAD())
+				encrypted(t, a, "x", "")
+				held := weak.Make(a.keys.seals.Load())
+				require.NotNil(t, held.Value())
+				drop(a)
+				synctest.Wait()
+				runtime.GC()
+				assert.Nil(t, held.Value())
+				assert.Nil(t, a.keys.sweeper)
+			})
+		})
+	}
+}
+
+func TestKeyBytesAreCleared(t *testing.T) {
+	key := make([]byte, 32)
+	key[0] = 1
+	_, err := newDataKey("dek:v1:AAAA", key, instant{})
+	require.NoError(t, err)
+	assert.Equal(t, make([]byte, 32), key)
+}
+
+func TestCloseEndsEverything(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, tenant := inMemory(t)
+		a := tenant.AEAD()
+		text := encrypted(t, closing(t, tenant.AEAD()), "x", "")
+		release := make(chan struct{})
+		e.Intercept(func(http.ResponseWriter, *http.Request) bool { <-release; return false })
+		errs := make(chan error, 2)
+		go func() { _, err := a.Encrypt(nil, nil); errs <- err }()
+		go func() { _, err := a.Decrypt([]byte(text), nil); errs <- err }()
+		synctest.Wait()
+		require.NoError(t, a.Close())
+		require.NoError(t, a.Close())
+		assert.ErrorIs(t, <-errs, ErrClosed)
+		assert.ErrorIs(t, <-errs, ErrClosed)
+		close(release)
+		synctest.Wait()
+		assert.Zero(t, a.keys.recent.Len(), "what arrives late is not kept")
+		_, err := a.Encrypt(nil, nil)
+		assert.ErrorIs(t, err, ErrClosed)
+		_, err = a.Rewrap(t.Context(), nil)
+		assert.ErrorIs(t, err, ErrClosed)
+	})
+}
+
+// One request serves all who wait, and the one who gave up takes nobody along.
+func TestOneFetchForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, tenant := inMemory(t)
+		text := encrypted(t, closing(t, tenant.AEAD()), "x", "")
+		before := e.Requests("datakey/plaintext")
+		release := make(chan struct{})
+		e.Intercept(func(http.ResponseWriter, *http.Request) bool { <-release; return false })
+		a := closing(t, tenant.AEAD())
+		impatient, giveUp := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			_, err := a.EncryptContext(impatient, nil, nil)
+			assert.ErrorIs(t, err, context.Canceled)
+		})
+		wg.Go(func() {
+			_, err := a.DecryptContext(impatient, []byte(text), nil)
+			assert.ErrorIs(t, err, context.Canceled)
+		})
+		synctest.Wait()
+		for range 50 {
+			wg.Go(func() { assert.NoError(t, errOf(a.Encrypt(nil, nil))) })
+			wg.Go(func() { assert.NoError(t, errOf(a.Decrypt([]byte(text), nil))) })
+		}
+		synctest.Wait()
+		giveUp()
+		synctest.Wait()
+		close(release)
+		wg.Wait()
+		assert.Equal(t, before+1, e.Requests("datakey/plaintext"))
+		assert.Equal(t, 1, e.Requests("decrypt"))
+	})
+}
+
+func errOf(_ []byte, err error) error { return err }
+
+// A failure is not kept: the next call asks again.
+func TestFailureIsNotKept(t *testing.T) {
+	e, tenant := inMemory(t)
+	a := closing(t, tenant.AEAD())
+	e.Intercept(func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(http.StatusBadGateway); return true })
+	_, err := a.Encrypt(nil, nil)
+	var answered *Error
+	require.True(t, errors.As(err, &answered))
+	e.Intercept(nil)
+	_, err = a.Encrypt(nil, nil)
+	assert.NoError(t, err)
+}

@@ -1,0 +1,403 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	tenantID   = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
+	rotationID = "rot-3fa85f64-5717-4562-b3fc-2c963f66afa6"
+)
+
+// seen is a request that arrived.
+type seen struct {
+	method, path, query, token, namespace, wrap string
+	body                                        map[string]any
+}
+
+// script answers requests in turn: a status and body, or an error of the network.
+type script struct {
+	t       *testing.T
+	answers []reply
+	seen    []seen
+}
+
+type reply struct {
+	status int
+	body   string
+	header http.Header
+	err    error
+}
+
+func (s *script) RoundTrip(r *http.Request) (*http.Response, error) {
+	got := seen{
+		method: r.Method, path: r.URL.Path, query: r.URL.RawQuery, token: r.Header.Get("X-Vault-Token"),
+		namespace: r.Header.Get("X-Vault-Namespace"), wrap: r.Header.Get("X-Vault-Wrap-TTL"),
+	}
+	if r.Body != nil {
+		raw, err := io.ReadAll(r.Body)
+		require.NoError(s.t, err)
+		if len(raw) > 0 {
+			require.NoError(s.t, json.Unmarshal(raw, &got.body))
+		}
+	}
+	s.seen = append(s.seen, got)
+	next := s.answers[min(len(s.seen), len(s.answers))-1]
+	if next.err != nil {
+		return nil, next.err
+	}
+	header := next.header
+	if header == nil {
+		header = http.Header{}
+	}
+	return &http.Response{
+		StatusCode: next.status, Header: header, Body: io.NopCloser(strings.NewReader(next.body)), Request: r,
+	}, nil
+}
+
+func scripted(t *testing.T, answers ...reply) (*Client, *script) {
+	t.Helper()
+	s := &script{t: t, answers: answers}
+	config := api.DefaultConfig()
+	config.Address = "http://vault.invalid"
+	config.HttpClient = &http.Client{Transport: s}
+	vault, err := api.NewClient(config)
+	require.NoError(t, err)
+	vault.SetToken("token")
+	c, err := New(vault)
+	require.NoError(t, err)
+	return c, s
+}
+
+func tenantOf(t *testing.T, c *Client) *Tenant {
+	t.Helper()
+	tenant, err := c.Tenant(tenantID)
+	require.NoError(t, err)
+	return tenant
+}
+
+// Each typed call: what it sends, and how often when the answer is a fault.
+func TestCalls(t *testing.T) {
+	const item = "/v1/dek/tenants/" + tenantID + "/credentials/db/main"
+	const dek = "/v1/dek/tenants/" + tenantID + "/dek"
+	calls := []struct {
+		name, method, path, query string
+		body                      string
+		repeated                  bool
+		do                        func(context.Context, *Client, *Tenant) error
+	}{
+		{"list tenants", "GET", "/v1/dek/tenants", "after=a&limit=2&list=true", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error {
+			return second(c.Tenants(ctx, Page{After: "a", Limit: 2}))
+		}},
+		{"write tenant", "PUT", "/v1/dek/tenants/" + tenantID, "", `{"display_name":"Example"}`, true, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return second(t.Write(ctx, TenantSettings{DisplayName: new("Example")}))
+		}},
+		{"read tenant", "GET", "/v1/dek/tenants/" + tenantID, "", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error { return second(t.Read(ctx)) }},
+		{"delete tenant", "DELETE", "/v1/dek/tenants/" + tenantID, "deletion_window=1h0m0s", ``, false, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return t.Delete(ctx, new(time.Hour))
+		}},
+		{"restore tenant", "PUT", "/v1/dek/tenants/" + tenantID + "/restore", "", ``, false, func(ctx context.Context, _ *Client, t *Tenant) error { return second(t.Restore(ctx)) }},
+		{"list items", "GET", "/v1/dek/tenants/" + tenantID + "/secrets", "list=true", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return second(t.Items(ctx, Secrets, Page{}))
+		}},
+		{"read item", "GET", item, "", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return second(t.ReadItem(ctx, Credentials, "db/main"))
+		}},
+		{"write item", "PUT", item, "", `{"data":{"a":"b"},"metadata":{"c":"d"},"cas":0}`, false, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return second(t.WriteItem(ctx, Credentials, "db/main", ItemWrite{
+				Data: map[string]any{"a": "b"}, Metadata: map[string]string{"c": "d"}, CAS: new(0),
+			}))
+		}},
+		{"patch item", "PATCH", item, "", `{"data":{"a":null}}`, false, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return second(t.PatchItem(ctx, Credentials, "db/main", ItemPatch{Data: map[string]any{"a": nil}}))
+		}},
+		{"delete item", "DELETE", item, "cas=3", ``, false, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return t.DeleteItem(ctx, Credentials, "db/main", new(3))
+		}},
+		{"write items", "PUT", "/v1/dek/tenants/" + tenantID + "/items", "", `{"items":[{"kind":"secrets","name":"a","data":{}}]}`, false, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return second(t.WriteItems(ctx, []BulkItem{{Kind: Secrets, Name: "a", ItemWrite: ItemWrite{Data: map[string]any{}}}}))
+		}},
+		{"read key", "GET", dek, "", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error { return second(t.Key(ctx)) }},
+		{"current version", "GET", dek + "/current", "", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error { return second(t.CurrentVersion(ctx)) }},
+		{"minimum", "PUT", dek + "/config", "", `{"min_decryption_version":2}`, true, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return second(t.SetMinDecryptionVersion(ctx, 2))
+		}},
+		{"destroy", "PUT", dek + "/versions/2/destroy", "", `{"force":true}`, true, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return second(t.DestroyVersion(ctx, 2, true))
+		}},
+		{"list rotations", "GET", dek + "/rotations", "list=true", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error { return second(t.Rotations(ctx, Page{})) }},
+		{"read rotation", "GET", dek + "/rotations/" + rotationID, "", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return second(t.Rotation(ctx, rotationID))
+		}},
+		{"pause", "PUT", dek + "/rotations/" + rotationID + "/pause", "", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return second(t.PauseRotation(ctx, rotationID))
+		}},
+		{"resume", "PUT", dek + "/rotations/" + rotationID + "/resume", "", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return second(t.ResumeRotation(ctx, rotationID))
+		}},
+		{"cancel", "PUT", dek + "/rotations/" + rotationID + "/cancel", "", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return second(t.CancelRotation(ctx, rotationID))
+		}},
+		{"retry", "PUT", dek + "/rotations/" + rotationID + "/retry", "", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return second(t.RetryRotation(ctx, rotationID))
+		}},
+		{"rotate", "PUT", dek + "/rotate", "", `{"reason":"leak","idempotency_key":"k"}`, true, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return second(t.Rotate(ctx, RotationRequest{Reason: "leak", IdempotencyKey: "k"}))
+		}},
+		{"import", "PUT", dek + "/import", "", `{"ciphertext":"AA==","idempotency_key":"k"}`, true, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return second(t.Import(ctx, ImportRequest{Ciphertext: "AA==", RotationRequest: RotationRequest{IdempotencyKey: "k"}}))
+		}},
+		{"encrypt", "PUT", "/v1/dek/tenants/" + tenantID + "/encrypt", "", `{"batch_input":[{"plaintext":"YQ=="}],"partial_failure_response_code":200}`, true, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return second(t.EncryptBatch(ctx, []Plaintext{{Plaintext: []byte("a")}}))
+		}},
+		{"data key", "PUT", "/v1/dek/tenants/" + tenantID + "/datakey/wrapped", "", `{"bits":512,"associated_data":"YQ=="}`, true, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return second(t.WrappedDataKey(ctx, DataKeyRequest{Bits: 512, AssociatedData: []byte("a")}))
+		}},
+		{"read config", "GET", "/v1/dek/config", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error { return second(c.Config(ctx)) }},
+		{"write config", "PUT", "/v1/dek/config", "", `{"scheduler_jitter":"1h0m0s"}`, true, func(ctx context.Context, c *Client, _ *Tenant) error {
+			return second(c.Configure(ctx, ConfigChange{SchedulerJitter: new(Duration(time.Hour))}))
+		}},
+		{"read settings", "GET", "/v1/dek/key/rotationSettings", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error { return second(c.RotationSettings(ctx)) }},
+		{"write settings", "PUT", "/v1/dek/key/rotationSettings", "", `{"rotation_interval":"90_DAYS"}`, true, func(ctx context.Context, c *Client, _ *Tenant) error {
+			return second(c.SetRotationInterval(ctx, "90_DAYS"))
+		}},
+		{"status", "GET", "/v1/dek/status", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error { return second(c.Status(ctx)) }},
+		{"unfinished", "GET", "/v1/dek/rotations", "list=true", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error {
+			return second(c.UnfinishedRotations(ctx, Page{}))
+		}},
+		{"rotate all", "PUT", "/v1/dek/rotations", "", `{"all":true,"reason":"leak"}`, false, func(ctx context.Context, c *Client, _ *Tenant) error { return second(c.RotateAll(ctx, "leak")) }},
+		{"rotate some", "PUT", "/v1/dek/rotations", "", `{"tenants":["a"],"reason":"leak"}`, false, func(ctx context.Context, c *Client, _ *Tenant) error {
+			return second(c.RotateTenants(ctx, []string{"a"}, "leak"))
+		}},
+		{"read KEK", "GET", "/v1/dek/kek", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error { return second(c.KEK(ctx)) }},
+		{"wrapping key", "GET", "/v1/dek/wrapping_key", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error { return second(c.WrappingKey(ctx)) }},
+	}
+	for _, tc := range calls {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, s := scripted(t, reply{status: 500, body: `{"errors":["fault"]}`}, reply{status: 200, body: `{"data":{"batch_results":[{}]}}`})
+				err := tc.do(t.Context(), c, tenantOf(t, c))
+				if tc.repeated {
+					require.NoError(t, err)
+					require.Len(t, s.seen, 2)
+					assert.Equal(t, s.seen[0], s.seen[1], "the same request again")
+				} else {
+					require.Error(t, err)
+					assert.True(t, OutcomeUnknown(err))
+					require.Len(t, s.seen, 1)
+				}
+				got := s.seen[0]
+				assert.Equal(t, []string{tc.method, tc.path, tc.query}, []string{got.method, got.path, got.query})
+				if tc.body != "" {
+					body, err := json.Marshal(got.body)
+					require.NoError(t, err)
+					assert.JSONEq(t, tc.body, string(body))
+				}
+			})
+		})
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// The attempts of one call have one idempotency key, and two calls have two.
+func TestIdempotencyKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := scripted(t, reply{err: io.ErrUnexpectedEOF}, reply{status: 200, body: `{"data":{}}`})
+		for range 2 {
+			_, err := tenantOf(t, c).Rotate(t.Context(), RotationRequest{})
+			require.NoError(t, err)
+		}
+		require.Len(t, s.seen, 3)
+		first := s.seen[0].body["idempotency_key"]
+		assert.NotEmpty(t, first)
+		assert.Equal(t, first, s.seen[1].body["idempotency_key"])
+		assert.NotEqual(t, first, s.seen[2].body["idempotency_key"])
+	})
+}
+
+// What an answer makes of a read and of a write that must not be made twice.
+func TestRepeats(t *testing.T) {
+	dial := &net.OpError{Op: "dial", Err: errors.New("connection refused")}
+	cases := []struct {
+		name                    string
+		first                   reply
+		readAgain, writeAgain   bool
+		unknown                 bool
+		afterAtLeast, afterMost time.Duration
+	}{
+		{name: "refused connection", first: reply{err: dial}, readAgain: true, writeAgain: true},
+		{name: "broken connection", first: reply{err: io.ErrUnexpectedEOF}, readAgain: true, unknown: true},
+		{name: "400", first: reply{status: 400, body: `{"errors":["name is malformed"]}`}},
+		{name: "403", first: reply{status: 403, body: `{"errors":["permission denied"]}`}},
+		{name: "409", first: reply{status: 409, body: `{"errors":["cas"]}`}},
+		{name: "412", first: reply{status: 412, body: `{"errors":["required index state not present"]}`}, readAgain: true, writeAgain: true},
+		{
+			name: "429 with a time", first: reply{status: 429, body: `{"errors":["quota"]}`, header: http.Header{"Retry-After": {"3"}}},
+			readAgain: true, writeAgain: true, afterAtLeast: 3 * time.Second, afterMost: 4 * time.Second,
+		},
+		{name: "429 with a long time", first: reply{status: 429, body: `{"errors":["quota"]}`, header: http.Header{"Retry-After": {"60"}}}},
+		{name: "500", first: reply{status: 500, body: `{"errors":["fault"]}`}, readAgain: true, unknown: true},
+		{name: "502", first: reply{status: 502, body: `Bad Gateway`}, readAgain: true, unknown: true},
+		{name: "503 of Vault", first: reply{status: 503, body: `{"errors":["Vault is sealed"]}`}, readAgain: true, writeAgain: true},
+		{name: "503 of a proxy", first: reply{status: 503, body: `upstream reset`}, readAgain: true, unknown: true},
+		{name: "501", first: reply{status: 501, body: ``}, unknown: true},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				for _, write := range []bool{false, true} {
+					c, s := scripted(t, tc.first, reply{status: 200, body: `{"data":{"revision":7}}`})
+					began := time.Now()
+					var err error
+					again := tc.readAgain
+					if write {
+						again = tc.writeAgain
+						_, err = tenantOf(t, c).WriteItem(t.Context(), Secrets, "a", ItemWrite{})
+					} else {
+						_, err = tenantOf(t, c).ReadItem(t.Context(), Secrets, "a")
+					}
+					took := time.Since(began)
+					if again {
+						assert.NoError(t, err)
+						assert.Len(t, s.seen, 2)
+						assert.GreaterOrEqual(t, took, tc.afterAtLeast)
+						if tc.afterMost > 0 {
+							assert.Less(t, took, tc.afterMost)
+						}
+						continue
+					}
+					assert.Len(t, s.seen, 1)
+					assert.Equal(t, tc.unknown, OutcomeUnknown(err))
+				}
+			})
+		})
+	}
+}
+
+func TestRepeatsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := scripted(t, reply{status: 503, body: `{"errors":["Vault is sealed"]}`})
+		_, err := c.Status(t.Context())
+		assert.ErrorIs(t, err, ErrUnavailable)
+		assert.Len(t, s.seen, 1+DefaultRetries)
+
+		s.seen = nil
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		_, err = c.Status(ctx)
+		assert.ErrorIs(t, err, ErrUnavailable, "no wait that the context would cut off")
+		assert.Len(t, s.seen, 1)
+	})
+}
+
+func TestErrorTellsWhatVaultSays(t *testing.T) {
+	c, _ := scripted(t, reply{status: 409, body: fmt.Sprintf(
+		`{"errors":["1 error occurred:\n\t* rotation %[1]s is unfinished\n\n"],"data":{"rotation_id":"%[1]s"}}`, rotationID)})
+	_, err := tenantOf(t, c).Rotate(t.Context(), RotationRequest{})
+	require.ErrorIs(t, err, ErrConflict)
+	var answered *Error
+	require.ErrorAs(t, err, &answered)
+	assert.Equal(t, rotationID, answered.RotationID())
+	assert.Equal(t, "rotate key: 409: rotation "+rotationID+" is unfinished", err.Error())
+}
+
+// An item's name is in the URL, and no error repeats it.
+func TestErrorHidesNames(t *testing.T) {
+	for _, first := range []reply{{err: errors.New("reset")}, {status: 500}, {status: 200, body: "secret-name"}, {status: 200, body: `{"data":"secret-name"}`}} {
+		synctest.Test(t, func(t *testing.T) {
+			c, _ := scripted(t, first)
+			_, err := tenantOf(t, c).ReadItem(t.Context(), Secrets, "secret-name")
+			require.Error(t, err)
+			assert.NotContains(t, err.Error(), "secret-name")
+		})
+	}
+}
+
+func TestEmptyListIsNoError(t *testing.T) {
+	c, _ := scripted(t, reply{status: 404, body: `{"errors":[]}`})
+	keys, err := c.Tenants(t.Context(), Page{})
+	assert.NoError(t, err)
+	assert.Empty(t, keys)
+
+	c, _ = scripted(t, reply{status: 404, body: `{"errors":["tenant not found"]}`})
+	_, err = tenantOf(t, c).Items(t.Context(), Secrets, Page{})
+	assert.ErrorIs(t, err, ErrNotFound)
+}
+
+func TestAllWalksInParts(t *testing.T) {
+	c, s := scripted(t, reply{status: 200, body: `{"data":{"keys":["a","b"]}}`}, reply{status: 200, body: `{"data":{"keys":["c"]}}`})
+	var got []string
+	for key, err := range All(t.Context(), 2, c.Tenants) {
+		require.NoError(t, err)
+		got = append(got, key)
+	}
+	assert.Equal(t, []string{"a", "b", "c"}, got)
+	assert.Equal(t, "after=b&limit=2&list=true", s.seen[1].query)
+}
+
+// A path that would be cleaned into another one is never sent.
+func TestNamesAreChecked(t *testing.T) {
+	c, s := scripted(t, reply{status: 200, body: `{"data":{}}`})
+	tenant := tenantOf(t, c)
+	for _, name := range []string{"", "..", "a/../b", "a//b", "/a", "a/", "./a", "a b", "a?b", "a%2fb", "ä", strings.Repeat("a", 257)} {
+		_, err := tenant.ReadItem(t.Context(), Secrets, name)
+		assert.ErrorIs(t, err, ErrName, "%q", name)
+	}
+	_, err := tenant.ReadItem(t.Context(), "dek", "a")
+	assert.ErrorIs(t, err, ErrName)
+	_, err = tenant.Rotation(t.Context(), "rot-../../x")
+	assert.ErrorIs(t, err, ErrRotationID)
+	for _, id := range []string{"", "..", strings.ToUpper(tenantID), tenantID + "\n", tenantID + "/x"} {
+		_, err := c.Tenant(id)
+		assert.ErrorIs(t, err, ErrTenantID, "%q", id)
+	}
+	for _, mount := range []string{"", "..", "a//b", "a/.."} {
+		_, err := New(c.vault, WithMount(mount))
+		assert.Error(t, err, "%q", mount)
+	}
+	assert.Empty(t, s.seen)
+}
+
+// A renewed token and another namespace of the caller's client hold from the next
+// call on.
+func TestFollowsTheCallersClient(t *testing.T) {
+	t.Setenv("VAULT_WRAP_TTL", "60s")
+	c, s := scripted(t, reply{status: 200, body: `{"data":{}}`})
+	_, err := c.KEK(t.Context())
+	require.NoError(t, err)
+	c.vault.SetToken("renewed")
+	c.vault.SetNamespace("team")
+	_, err = c.KEK(t.Context())
+	require.NoError(t, err)
+	c.vault.ClearNamespace()
+	_, err = c.KEK(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "token", s.seen[0].token)
+	assert.Equal(t, seen{method: "GET", path: "/v1/dek/kek", token: "renewed", namespace: "team"}, s.seen[1])
+	assert.Empty(t, s.seen[2].namespace)
+}
+
+func TestItemKeepsNumbers(t *testing.T) {
+	c, _ := scripted(t, reply{status: 200, body: `{"data":{"data":{"n":9007199254740993}}}`})
+	item, err := tenantOf(t, c).ReadItem(t.Context(), Secrets, "a")
+	require.NoError(t, err)
+	assert.Equal(t, json.Number("9007199254740993"), item.Data["n"])
+}

@@ -1,0 +1,61 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package client
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"net/http"
+	"net/url"
+	"strconv"
+)
+
+// list reads the keys of a list. Vault answers an empty one with 404, without a
+// message.
+func (c *Client) list(ctx context.Context, op, path string, p Page) ([]string, error) {
+	query := url.Values{"list": {"true"}}
+	if p.After != "" {
+		query.Set("after", p.After)
+	}
+	if p.Limit > 0 {
+		query.Set("limit", strconv.Itoa(p.Limit))
+	}
+	var answer struct {
+		Keys []string `json:"keys"`
+	}
+	err := c.do(ctx, call{op: op, method: http.MethodGet, path: path, query: query}, &answer)
+	var answered *Error
+	if errors.As(err, &answered) && answered.Status == http.StatusNotFound && answered.silent {
+		return nil, nil
+	}
+	return answer.Keys, err
+}
+
+// All walks a list in parts of the given size, as in
+//
+//	for id, err := range client.All(ctx, 1000, c.Tenants) { … }
+//
+// It ends at the first error, which comes with an empty key.
+func All(ctx context.Context, size int, list func(context.Context, Page) ([]string, error)) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		p := Page{Limit: max(size, 1)}
+		for {
+			keys, err := list(ctx, p)
+			if err != nil {
+				yield("", err)
+				return
+			}
+			for _, key := range keys {
+				if !yield(key, nil) {
+					return
+				}
+			}
+			if len(keys) < p.Limit {
+				return
+			}
+			p.After = keys[len(keys)-1]
+		}
+	}
+}

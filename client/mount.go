@@ -1,0 +1,154 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"net/http"
+	"time"
+)
+
+// Config is the mount's configuration.
+type Config struct {
+	OrgID                  string   `json:"org_id"`
+	RetiredKeyRetention    Duration `json:"retired_key_retention"`
+	RotationParallelism    int      `json:"rotation_parallelism"`
+	MaxItemBytes           int      `json:"max_item_bytes"`
+	MaxConcurrentRotations int      `json:"max_concurrent_rotations"`
+	SchedulerJitter        Duration `json:"scheduler_jitter"`
+}
+
+// ConfigChange is what a write of the configuration changes: what is not nil.
+type ConfigChange struct {
+	OrgID                  *string   `json:"org_id,omitempty"`
+	RetiredKeyRetention    *Duration `json:"retired_key_retention,omitempty"`
+	RotationParallelism    *int      `json:"rotation_parallelism,omitempty"`
+	MaxItemBytes           *int      `json:"max_item_bytes,omitempty"`
+	MaxConcurrentRotations *int      `json:"max_concurrent_rotations,omitempty"`
+	SchedulerJitter        *Duration `json:"scheduler_jitter,omitempty"`
+}
+
+// Config reads the mount's configuration.
+func (c *Client) Config(ctx context.Context) (*Config, error) {
+	out := new(Config)
+	return orNil(out, c.do(ctx, call{op: "read config", method: http.MethodGet, path: "config"}, out))
+}
+
+// Configure changes the mount's configuration.
+func (c *Client) Configure(ctx context.Context, change ConfigChange) (*Config, error) {
+	out := new(Config)
+	return orNil(out, c.do(ctx, call{op: "write config", method: http.MethodPut, path: "config", body: change}, out))
+}
+
+// RotationSettings say how old keys may get.
+type RotationSettings struct {
+	OrgID                  string   `json:"org_id"`
+	ValidRotationIntervals []string `json:"valid_rotation_intervals"`
+	RotationInterval       string   `json:"rotation_interval"`
+}
+
+const rotationSettingsPath = "key/rotationSettings"
+
+// RotationSettings reads the organization's rotation settings.
+func (c *Client) RotationSettings(ctx context.Context) (*RotationSettings, error) {
+	out := new(RotationSettings)
+	return orNil(out, c.do(ctx, call{op: "read rotation settings", method: http.MethodGet, path: rotationSettingsPath}, out))
+}
+
+// SetRotationInterval sets the organization's interval, one of the valid ones.
+func (c *Client) SetRotationInterval(ctx context.Context, interval string) (*RotationSettings, error) {
+	out := new(RotationSettings)
+	return orNil(out, c.do(ctx, call{
+		op: "write rotation settings", method: http.MethodPut, path: rotationSettingsPath,
+		body: map[string]string{"rotation_interval": interval},
+	}, out))
+}
+
+// Status is how the fleet is doing.
+type Status struct {
+	Tenants          int        `json:"tenants"`
+	RotationsActive  int        `json:"rotations_active"`
+	RotationsFailed  int        `json:"rotations_failed"` // tenants whose latest rotation failed
+	Overdue          int        `json:"overdue"`
+	OverdueTenants   []string   `json:"overdue_tenants"` // the first 100
+	DueWithin7Days   int        `json:"due_within_7d"`
+	OldestKeyAge     Duration   `json:"oldest_key_age"`
+	SchedulerLastRun *time.Time `json:"scheduler_last_run"`
+	AsOf             time.Time  `json:"as_of"`
+}
+
+// Status reads how the fleet is doing.
+func (c *Client) Status(ctx context.Context) (*Status, error) {
+	out := new(Status)
+	return orNil(out, c.do(ctx, call{op: "read status", method: http.MethodGet, path: "status"}, out))
+}
+
+// UnfinishedRotations lists them as <tenant_id>/<rotation_id>.
+func (c *Client) UnfinishedRotations(ctx context.Context, p Page) ([]string, error) {
+	return c.list(ctx, "list unfinished rotations", "rotations", p)
+}
+
+// RotateAll makes every tenant due now, and returns how many that are.
+// Like RotateTenants it is not repeated when its outcome is unknown: tenants that
+// were rotated by then would be rotated again.
+func (c *Client) RotateAll(ctx context.Context, reason string) (int, error) {
+	return c.rotateMany(ctx, map[string]any{"all": true, "reason": reason})
+}
+
+// RotateTenants makes some tenants due now, and returns how many will be rotated.
+func (c *Client) RotateTenants(ctx context.Context, ids []string, reason string) (int, error) {
+	return c.rotateMany(ctx, map[string]any{"tenants": ids, "reason": reason})
+}
+
+func (c *Client) rotateMany(ctx context.Context, body map[string]any) (int, error) {
+	var answer struct {
+		Scheduled int `json:"scheduled"`
+	}
+	err := c.do(ctx, call{op: "rotate keys", method: http.MethodPut, path: "rotations", body: body, repeat: ifRefused}, &answer)
+	return answer.Scheduled, err
+}
+
+// KEK is the mount's key-encryption key and its latest rotation.
+type KEK struct {
+	ID            string     `json:"kek_id"`
+	CreatedAt     *time.Time `json:"created_at"`
+	OlderIDs      []string   `json:"older_kek_ids"`
+	Status        string     `json:"status"` // not_rotated, in_progress, completed or failed
+	PreviousKEKID string     `json:"previous_kek_id"`
+	Reason        string     `json:"reason"`
+	StartedAt     *time.Time `json:"started_at"`
+	CompletedAt   *time.Time `json:"completed_at"`
+	Percent       float64    `json:"percent"`
+	Tenants       int        `json:"tenants"`
+	Keys          int        `json:"keys"`
+	KeysFailed    int        `json:"keys_failed"`
+	InitiatedBy   Person     `json:"initiated_by"`
+}
+
+// KEK reads which key-encryption key is in use, and how its rotation goes.
+func (c *Client) KEK(ctx context.Context) (*KEK, error) {
+	out := new(KEK)
+	return orNil(out, c.do(ctx, call{op: "read key-encryption key", method: http.MethodGet, path: "kek"}, out))
+}
+
+// RotateKEK starts a rotation of the key-encryption key. The attempts of one call
+// share an idempotency key.
+func (c *Client) RotateKEK(ctx context.Context, reason string) (*KEK, error) {
+	out := new(KEK)
+	return orNil(out, c.do(ctx, call{
+		op: "rotate key-encryption key", method: http.MethodPut, path: "kek/rotate",
+		body: map[string]string{"reason": reason, "idempotency_key": rand.Text()},
+	}, out))
+}
+
+// WrappingKey is the public key, PEM, under which keys are wrapped for
+// [Tenant.Import].
+func (c *Client) WrappingKey(ctx context.Context) (string, error) {
+	var answer struct {
+		PublicKey string `json:"public_key"`
+	}
+	err := c.do(ctx, call{op: "read wrapping key", method: http.MethodGet, path: "wrapping_key"}, &answer)
+	return answer.PublicKey, err
+}
