@@ -1,0 +1,195 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// shelf is a store in memory, ordered by key.
+type shelf struct {
+	mu         sync.Mutex
+	records    map[string]Record
+	beforeSwap func(*shelf)
+	scanErr    error
+	swapErr    error
+	swaps      int
+}
+
+func (s *shelf) Scan(_ context.Context, after string, limit int) ([]Record, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var keys []string
+	for key := range s.records {
+		if key > after {
+			keys = append(keys, key)
+		}
+	}
+	sort.Strings(keys)
+	var out []Record
+	for _, key := range keys[:min(limit, len(keys))] {
+		out = append(out, s.records[key])
+	}
+	return out, s.scanErr
+}
+
+func (s *shelf) Swap(_ context.Context, changes []Change) ([]bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.swaps++
+	if s.beforeSwap != nil {
+		s.beforeSwap(s)
+	}
+	written := make([]bool, len(changes))
+	for i, c := range changes {
+		if now := s.records[c.Record.Key]; now.Ciphertext == c.Record.Ciphertext {
+			now.Ciphertext = c.Ciphertext
+			s.records[c.Record.Key] = now
+			written[i] = true
+		}
+	}
+	return written, s.swapErr
+}
+
+// sweeping is a store with n texts of version 1, each bound to its key, and a
+// sweep over it, after a rotation.
+func sweeping(t *testing.T, n int) (*shelf, *Sweep, *AEAD) {
+	t.Helper()
+	e, tenant := inMemory(t)
+	a := closing(t, tenant.AEAD())
+	s := &shelf{records: map[string]Record{}}
+	for i := range n {
+		key := fmt.Sprintf("%05d", i)
+		s.records[key] = Record{Key: key, Tenant: tenantID, Ciphertext: encrypted(t, a, "text "+key, key), AssociatedData: []byte(key)}
+	}
+	e.Rotate(tenantID)
+	return s, &Sweep{Store: s, Batch: 10, Tenant: func(id string) (*AEAD, error) {
+		if id != tenantID {
+			return nil, ErrTenantID
+		}
+		return a, nil
+	}}, a
+}
+
+func TestSweep(t *testing.T) {
+	s, sweep, a := sweeping(t, 25)
+	for key, change := range map[string]func(*Record){
+		"00003": func(r *Record) { r.Ciphertext = "nonsense" },
+		"00004": func(r *Record) { r.AssociatedData = nil },
+		"00005": func(r *Record) { r.Ciphertext = "" },
+		"00006": func(r *Record) { r.Tenant = "nobody" },
+	} {
+		r := s.records[key]
+		change(&r)
+		s.records[key] = r
+	}
+	var refused []string
+	var steps []string
+	sweep.Refused = func(r Refused) { refused = append(refused, r.Key) }
+	sweep.Done = func(p Progress) error { steps = append(steps, p.After); return nil }
+	p, err := sweep.Run(t.Context(), "")
+	require.NoError(t, err)
+	assert.Equal(t, Progress{Scanned: 25, Rewrapped: 21, Empty: 1, Refused: 3, After: "00024"}, p)
+	assert.ElementsMatch(t, []string{"00003", "00004", "00006"}, refused)
+	assert.Equal(t, []string{"00009", "00019", "00024"}, steps)
+	for key, r := range s.records {
+		if len(key) == 5 && key > "00006" {
+			requireVersion(t, 2, r.Ciphertext)
+			got, err := a.Decrypt([]byte(r.Ciphertext), []byte(key))
+			require.NoError(t, err)
+			assert.Equal(t, "text "+key, string(got))
+		}
+	}
+	p, err = sweep.Run(t.Context(), "")
+	require.NoError(t, err)
+	assert.Equal(t, Progress{Scanned: 25, Current: 21, Empty: 1, Refused: 3, After: "00024"}, p)
+}
+
+// What somebody else has written in between stays.
+func TestSweepLosesNoWrite(t *testing.T) {
+	s, sweep, a := sweeping(t, 5)
+	later := encrypted(t, a, "later", "00002")
+	s.beforeSwap = func(s *shelf) {
+		r := s.records["00002"]
+		r.Ciphertext = later
+		s.records["00002"] = r
+	}
+	p, err := sweep.Run(t.Context(), "")
+	require.NoError(t, err)
+	assert.Equal(t, Progress{Scanned: 5, Rewrapped: 4, Raced: 1, After: "00004"}, p)
+	assert.Equal(t, later, s.records["00002"].Ciphertext)
+}
+
+func TestSweepDryRunWritesNothing(t *testing.T) {
+	s, sweep, _ := sweeping(t, 15)
+	sweep.DryRun = true
+	p, err := sweep.Run(t.Context(), "")
+	require.NoError(t, err)
+	assert.Equal(t, Progress{Scanned: 15, Rewrapped: 15, After: "00014"}, p)
+	assert.Zero(t, s.swaps)
+}
+
+// Whatever ends a sweep, it says up to where everything is stored, and goes on
+// from there.
+func TestSweepGoesOn(t *testing.T) {
+	broken := errors.New("broken")
+	for name, fail := range map[string]func(*shelf, *Sweep){
+		"scan": func(s *shelf, _ *Sweep) { s.scanErr = broken },
+		"swap": func(s *shelf, _ *Sweep) { s.swapErr = broken },
+		"done": func(_ *shelf, w *Sweep) { w.Done = func(Progress) error { return broken } },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, sweep, _ := sweeping(t, 25)
+			first := true
+			sweep.Done = func(Progress) error {
+				if first {
+					first = false
+					s.mu.Lock()
+					defer s.mu.Unlock()
+					fail(s, sweep)
+				}
+				return nil
+			}
+			p, err := sweep.Run(t.Context(), "")
+			require.ErrorIs(t, err, broken)
+			require.NotEmpty(t, p.After)
+			s.scanErr, s.swapErr, sweep.Done = nil, nil, nil
+			_, err = sweep.Run(t.Context(), p.After)
+			require.NoError(t, err)
+			for _, r := range s.records {
+				requireVersion(t, 2, r.Ciphertext)
+			}
+		})
+	}
+}
+
+func TestSweepKeepsItsRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, sweep, _ := sweeping(t, 100)
+		sweep.Rate = 50
+		began := time.Now()
+		_, err := sweep.Run(t.Context(), "")
+		require.NoError(t, err)
+		assert.Equal(t, 2*time.Second, time.Since(began))
+	})
+}
+
+func TestSweepEndsWithItsContext(t *testing.T) {
+	_, sweep, _ := sweeping(t, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	sweep.Done = func(Progress) error { cancel(); return nil }
+	p, err := sweep.Run(ctx, "")
+	assert.ErrorIs(t, err, context.Canceled)
+	assert.Equal(t, "00009", p.After)
+}
