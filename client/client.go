@@ -24,7 +24,7 @@ const (
 )
 
 // errMount is what [New] refuses.
-var errMount = errors.New("mount must be a path of parts that are not empty, . or ..")
+var errMount = errors.New("mount must be a path without empty parts, and without parts of one or two dots")
 
 // Client calls one mount of the engine. It is safe for concurrent use.
 //

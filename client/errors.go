@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -30,7 +31,7 @@ var (
 	ErrTenantID = errors.New("tenant_id must be a UUID in lower case")
 	// ErrName is a name or kind of an item that the engine would refuse. A path
 	// made of it could be another item's.
-	ErrName = errors.New("an item has a kind of credentials, apiKeys or secrets, and a name of 1 to 256 characters of A-Z a-z 0-9 . _ @ : - with / between parts, none empty, . or ..")
+	ErrName = errors.New("an item has a kind of credentials, apiKeys or secrets, and a name of 1 to 256 characters of A-Z a-z 0-9 . _ @ : - with / between parts, none of them empty or made of one or two dots")
 	// ErrRotationID is a rotation ID that is not rot- and a UUID.
 	ErrRotationID = errors.New("rotation_id must be rot- and a UUID")
 	// ErrMalformed is a text that is no ciphertext of the engine, nor an
@@ -40,6 +41,9 @@ var (
 	// another tenant's, or its associated data is another. One error for all, so
 	// that nobody learns more by trying.
 	ErrDecrypt = errors.New("ciphertext does not open")
+	// ErrNoTenant is a tenant that is not there, or is being deleted. It comes with
+	// [ErrNotFound].
+	ErrNoTenant = errors.New("there is no such tenant")
 	// ErrClosed is an [AEAD] that was closed.
 	ErrClosed = errors.New("client: AEAD is closed")
 	// ErrLease is a data key whose lease was over before it could be used.
@@ -69,7 +73,12 @@ type Error struct {
 func (e *Error) Error() string { return fmt.Sprintf("%s: %d: %s", e.Op, e.Status, e.Message) }
 
 // Is reports whether target is the sentinel of the status.
-func (e *Error) Is(target error) bool { return target != nil && statusErrors[e.Status] == target }
+func (e *Error) Is(target error) bool {
+	if target == ErrNoTenant { //nolint:errorlint // this is what errors.Is calls
+		return e.Status == http.StatusNotFound && strings.HasPrefix(e.Message, "tenant ")
+	}
+	return target != nil && statusErrors[e.Status] == target //nolint:errorlint // the same
+}
 
 // Data decodes what the answer has besides its message into out, such as the
 // rotation_id of a conflict. Without any it does nothing.

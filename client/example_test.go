@@ -43,7 +43,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	aead := tenant.AEAD() // one for each tenant, kept while the program works for it
-	defer aead.Close()
+	defer func() { _ = aead.Close() }()
 
 	text, err := aead.Encrypt([]byte("4111 1111 1111 1111"), []byte("cards/7"))
 	if err != nil {
@@ -99,7 +99,7 @@ func ExampleAEAD_Rewrap() {
 		log.Fatal(err)
 	}
 	aead := tenant.AEAD()
-	defer aead.Close()
+	defer func() { _ = aead.Close() }()
 	old, err := aead.Encrypt([]byte("text"), nil)
 	if err != nil {
 		log.Fatal(err)

@@ -35,7 +35,7 @@ const (
 
 // mayRepeat reports whether a call that failed with err may be made again.
 func mayRepeat(r repeat, err error) bool {
-	if r == ifRefused && OutcomeUnknown(err) {
+	if r != always && OutcomeUnknown(err) {
 		return false
 	}
 	var answered *Error

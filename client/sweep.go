@@ -5,6 +5,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -151,6 +152,10 @@ func (s *Sweep) rewrap(ctx context.Context, id string, records []Record, p *Prog
 		texts[i] = Ciphertext{r.Ciphertext, r.AssociatedData}
 	}
 	out, err := aead.Rewrap(ctx, texts)
+	if errors.Is(err, ErrNoTenant) || errors.Is(err, ErrProviderDenied) {
+		s.refuse(p, err, records...) // the others' records go on
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("tenant %s: %w", id, err)
 	}

@@ -24,12 +24,8 @@ var (
 // answer is what Vault answers with these data.
 func answer(w http.ResponseWriter, data any) { write(w, http.StatusOK, map[string]any{"data": data}) }
 
-func refuse(w http.ResponseWriter, status int, message string, data any) {
-	body := map[string]any{"errors": []string{message}}
-	if data != nil {
-		body["data"] = data
-	}
-	write(w, status, body)
+func refuse(w http.ResponseWriter, status int, message string) {
+	write(w, status, map[string]any{"errors": []string{message}})
 }
 
 func write(w http.ResponseWriter, status int, body any) {
@@ -42,7 +38,7 @@ func (e *Engine) serveDataKey(w http.ResponseWriter, t *tenant, inClear bool, bo
 	key := newKey()
 	ad, err := field(body, "associated_data")
 	if err != nil {
-		refuse(w, http.StatusBadRequest, err.Error(), nil)
+		refuse(w, http.StatusBadRequest, err.Error())
 		return
 	}
 	data := map[string]any{"ciphertext": t.seal(key, ad), "key_version": t.current}

@@ -167,7 +167,7 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var body map[string]any
 	if raw, _ := io.ReadAll(r.Body); len(raw) > 0 {
 		if json.Unmarshal(raw, &body) != nil {
-			refuse(w, http.StatusBadRequest, "malformed JSON", nil)
+			refuse(w, http.StatusBadRequest, "malformed JSON")
 			return
 		}
 	}
@@ -183,15 +183,15 @@ func (e *Engine) serve(w http.ResponseWriter, method, rest string, body map[stri
 		answer(w, map[string]any{"tenants": len(e.tenants), "oldest_key_age": 3600, "as_of": "2026-01-02T03:04:05Z"})
 		return
 	case len(parts) < 2 || parts[0] != "tenants":
-		refuse(w, http.StatusNotFound, "1 error occurred:\n\t* unsupported path\n\n", nil)
+		refuse(w, http.StatusNotFound, "1 error occurred:\n\t* unsupported path\n\n")
 		return
 	}
 	t := e.tenants[parts[1]]
 	switch {
 	case t == nil:
-		refuse(w, http.StatusNotFound, "1 error occurred:\n\t* tenant not found\n\n", nil)
+		refuse(w, http.StatusNotFound, "1 error occurred:\n\t* tenant not found\n\n")
 	case t.denied:
-		refuse(w, http.StatusFailedDependency, "the key provider denies", nil)
+		refuse(w, http.StatusFailedDependency, "the key provider denies")
 	case len(parts) == 2 && method == http.MethodDelete:
 		delete(e.tenants, parts[1])
 		w.WriteHeader(http.StatusNoContent)
@@ -221,7 +221,7 @@ func (e *Engine) serveTenant(w http.ResponseWriter, t *tenant, id, path string, 
 			answer(w, t.advance(r))
 			return
 		}
-		refuse(w, http.StatusNotFound, "1 error occurred:\n\t* unsupported path\n\n", nil)
+		refuse(w, http.StatusNotFound, "1 error occurred:\n\t* unsupported path\n\n")
 	}
 }
 

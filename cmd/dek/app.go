@@ -1,0 +1,208 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/hashicorp/vault/api"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/client"
+)
+
+// What the command ends with.
+const (
+	exitDone    = 0
+	exitFailed  = 1
+	exitUsage   = 2
+	exitRefused = 3 // done, but something was refused
+)
+
+// errUsage is a command line that cannot be carried out.
+var errUsage = errors.New("faulty usage")
+
+// errRefused ends a command that did its work, but for what it has listed.
+var errRefused = errors.New("some were refused")
+
+// app is what all commands share.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+
+	mount string
+	json  bool
+
+	started bool // the command line was fine
+	// toStderr is for commands whose data go to standard output.
+	toStderr bool
+}
+
+// run carries out a command line and returns the exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
+	root := a.root()
+	root.SetArgs(longFlags(root, args))
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.Is(err, errRefused):
+		a.say("dek: %s", err)
+		return exitRefused
+	case errors.Is(err, errUsage), !a.started:
+		a.say("dek: %s\nSee dek --help.", err)
+		return exitUsage
+	default:
+		a.say("dek: %s", err)
+		return exitFailed
+	}
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "dek",
+		Short: "Work with the DEK secrets engine of a Vault server",
+		Long: `Work with the DEK secrets engine of a Vault server.
+
+The server and the token are those of the vault command: VAULT_ADDR, VAULT_TOKEN
+or ~/.vault-token, VAULT_NAMESPACE, VAULT_CACERT and the rest.
+
+Exit codes: 0 done, 1 failed, 2 faulty usage, 3 done but something was refused.`,
+		Version:       version(),
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		PersistentPreRun: func(*cobra.Command, []string) {
+			a.started = true
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.mount, "mount", client.DefaultMount, "where the engine is mounted")
+	flags.BoolVar(&a.json, "json", false, "write lines of JSON, for programs")
+	root.AddCommand(a.statusCommand(), a.rotateCommand(), a.encryptCommand(), a.decryptCommand(), a.rewrapCommand())
+	return root
+}
+
+// longFlags lets flags be written with one dash, as the vault command has them.
+func longFlags(root *cobra.Command, args []string) []string {
+	names := map[string]bool{"help": true, "version": true}
+	var collect func(*cobra.Command)
+	collect = func(c *cobra.Command) {
+		for _, set := range []interface{ FlagUsages() string }{c.Flags(), c.PersistentFlags()} {
+			for word := range strings.FieldsSeq(set.FlagUsages()) {
+				if name, isFlag := strings.CutPrefix(word, "--"); isFlag {
+					names[name] = true
+				}
+			}
+		}
+		for _, sub := range c.Commands() {
+			collect(sub)
+		}
+	}
+	collect(root)
+	out := make([]string, 0, len(args))
+	for i, arg := range args {
+		if arg == "--" {
+			return append(out, args[i:]...)
+		}
+		name, _, _ := strings.Cut(strings.TrimPrefix(arg, "-"), "=")
+		if strings.HasPrefix(arg, "-") && !strings.HasPrefix(arg, "--") && len(name) > 1 && names[name] {
+			arg = "-" + arg
+		}
+		out = append(out, arg)
+	}
+	return out
+}
+
+// client is a client as the environment sets it.
+func (a *app) client() (*client.Client, error) {
+	vault, err := api.NewClient(nil)
+	if err != nil {
+		return nil, fmt.Errorf("reading the VAULT_ settings: %w", err)
+	}
+	if vault.Token() == "" {
+		vault.SetToken(tokenOfHelper())
+	}
+	c, err := client.New(vault, client.WithMount(a.mount))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	return c, nil
+}
+
+// tokenOfHelper is the token that vault login has left, empty if there is none.
+func tokenOfHelper() string {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ""
+	}
+	token, err := os.ReadFile(filepath.Join(home, ".vault-token")) // #nosec G304 -- where the vault command keeps it
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(token))
+}
+
+// tenant is one tenant, by the ID that a person gave.
+func (a *app) tenant(id string) (*client.Tenant, error) {
+	c, err := a.client()
+	if err != nil {
+		return nil, err
+	}
+	t, err := c.Tenant(strings.ToLower(id))
+	if err != nil {
+		return nil, fmt.Errorf("%w: TENANT: %w", errUsage, err)
+	}
+	return t, nil
+}
+
+// say writes a line for people.
+func (a *app) say(format string, args ...any) {
+	_, _ = fmt.Fprintf(a.stderr, format+"\n", args...) // nowhere to tell that stderr is broken
+}
+
+// results is where results are written: standard output, unless data are.
+func (a *app) results() io.Writer {
+	if a.toStderr {
+		return a.stderr
+	}
+	return a.stdout
+}
+
+// tell writes a result: value as a line of JSON, or the text.
+func (a *app) tell(value any, format string, args ...any) error {
+	if a.json {
+		return json.NewEncoder(a.results()).Encode(value)
+	}
+	if format == "" {
+		return nil
+	}
+	_, err := fmt.Fprintf(a.results(), format+"\n", args...)
+	return err
+}
+
+// isTerminal reports whether a person looks at w.
+func isTerminal(w io.Writer) bool {
+	f, isFile := w.(*os.File)
+	return isFile && term.IsTerminal(int(f.Fd())) // #nosec G115 -- a file descriptor
+}
+
+// usage is an error of the command line.
+func usage(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", errUsage, fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,110 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/client"
+)
+
+func (a *app) rewrapCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "rewrap",
+		Short: "Bring what lies outside of Vault to the current version of its key",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return errors.Join(cmd.Help(), usage("say what to rewrap"))
+		},
+	}
+	cmd.AddCommand(a.rewrapFilesCommand(), a.rewrapJSONLCommand(), a.rewrapPostgresCommand())
+	return cmd
+}
+
+// tenants keeps the AEADs of the tenants that a command meets.
+type tenants struct {
+	client *client.Client
+	aeads  map[string]*client.AEAD
+}
+
+// maxTenants is how many AEADs are kept: their keys take memory.
+const maxTenants = 10_000
+
+func (a *app) newTenants() (*tenants, error) {
+	c, err := a.client()
+	if err != nil {
+		return nil, err
+	}
+	return &tenants{c, map[string]*client.AEAD{}}, nil
+}
+
+// of is the AEAD of a tenant.
+func (t *tenants) of(id string) (*client.AEAD, error) {
+	if aead := t.aeads[id]; aead != nil {
+		return aead, nil
+	}
+	tenant, err := t.client.Tenant(id)
+	if err != nil {
+		return nil, err
+	}
+	if len(t.aeads) >= maxTenants {
+		if err := t.close(); err != nil {
+			return nil, err
+		}
+	}
+	t.aeads[id] = tenant.AEAD()
+	return t.aeads[id], nil
+}
+
+// close drops all keys.
+func (t *tenants) close() error {
+	var errs []error
+	for _, aead := range t.aeads {
+		errs = append(errs, aead.Close())
+	}
+	clear(t.aeads)
+	return errors.Join(errs...)
+}
+
+// summary is what a rewrap command tells at its end.
+type summary struct {
+	Event     string `json:"event"`
+	Scanned   int64  `json:"scanned"`
+	Rewrapped int64  `json:"rewrapped"`
+	Current   int64  `json:"current"`
+	Empty     int64  `json:"empty"`
+	Raced     int64  `json:"raced"`
+	Refused   int64  `json:"refused"`
+	DryRun    bool   `json:"dry_run,omitempty"`
+}
+
+// tellSummary tells it, and ends with errRefused if something was.
+func (a *app) tellSummary(p client.Progress, dryRun bool) error {
+	verb := "rewrapped"
+	if dryRun {
+		verb = "to be rewrapped"
+	}
+	if err := a.tell(summary{
+		"done", p.Scanned, p.Rewrapped, p.Current, p.Empty, p.Raced, p.Refused, dryRun,
+	}, "%d %s, %d current already, %d empty, %d written by others meanwhile, %d refused, of %d",
+		p.Rewrapped, verb, p.Current, p.Empty, p.Raced, p.Refused, p.Scanned); err != nil {
+		return err
+	}
+	if p.Refused > 0 {
+		return fmt.Errorf("%w: %d do not open", errRefused, p.Refused)
+	}
+	return nil
+}
+
+// tellRefused names what does not open.
+func (a *app) tellRefused(where string, err error) {
+	if a.json {
+		_ = a.tell(map[string]string{"event": "refused", "key": where, "error": err.Error()}, "") // the end tells again
+		return
+	}
+	a.say("%s: %s", where, err)
+}

@@ -1,0 +1,222 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/client"
+)
+
+// maxLine bounds a line of JSON.
+const maxLine = 64 << 20
+
+// jsonlOptions are the flags of rewrap jsonl.
+type jsonlOptions struct {
+	field                   string
+	tenant, tenantField     string
+	ad, associatedDataField string
+	batch                   int
+}
+
+func (a *app) rewrapJSONLCommand() *cobra.Command {
+	var o jsonlOptions
+	cmd := &cobra.Command{
+		Use:   "jsonl FIELD",
+		Short: "Bring a field of each line of JSON to the current version",
+		Long: `Read lines of JSON from standard input, and write them to standard output with
+the ciphertext in FIELD brought to the current version of its tenant's key. All
+else of a line stays as it is, byte for byte. A FIELD of an object in the line is
+written with dots, as in card.number.
+
+A line without the field, or with null, is passed on. So is one whose text does
+not open: standard error names it, and the command ends with 3.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if (o.tenant == "") == (o.tenantField == "") {
+				return usage("one of --tenant and --tenant-field is needed")
+			}
+			if o.batch < 1 {
+				return usage("--batch must be at least 1")
+			}
+			o.field = args[0]
+			return a.rewrapJSONL(cmd.Context(), &o)
+		},
+	}
+	cmd.Flags().StringVar(&o.tenant, "tenant", "", "the tenant's ID")
+	cmd.Flags().StringVar(&o.tenantField, "tenant-field", "", "the field that has the tenant's ID")
+	cmd.Flags().StringVar(&o.ad, "associated-data", "", "what the texts were encrypted with")
+	cmd.Flags().StringVar(&o.associatedDataField, "associated-data-field", "", "the field that has it")
+	cmd.Flags().IntVar(&o.batch, "batch", client.DefaultBatch, "lines at a time")
+	return cmd
+}
+
+// line is a line of JSON on its way.
+type line struct {
+	number int
+	raw    []byte // with its LF, if it has one
+	at     span   // of the text
+	tenant string
+	text   client.Ciphertext // empty: there is none
+}
+
+// jsonl rewraps a stream of lines.
+type jsonl struct {
+	a       *app
+	o       *jsonlOptions
+	tenants *tenants
+	p       client.Progress
+}
+
+func (a *app) rewrapJSONL(ctx context.Context, o *jsonlOptions) error {
+	a.toStderr = true
+	t, err := a.newTenants()
+	if err != nil {
+		return err
+	}
+	j := &jsonl{a: a, o: o, tenants: t}
+	if err := errors.Join(j.run(ctx), t.close()); err != nil {
+		return err
+	}
+	return a.tellSummary(j.p, false)
+}
+
+func (j *jsonl) run(ctx context.Context) error {
+	in, out := bufio.NewReaderSize(j.a.stdin, 1<<20), bufio.NewWriterSize(j.a.stdout, 1<<20)
+	for {
+		lines, err := j.read(in)
+		if err != nil {
+			return err
+		}
+		if len(lines) == 0 {
+			return out.Flush()
+		}
+		if err := j.rewrap(ctx, lines); err != nil {
+			return errors.Join(err, out.Flush())
+		}
+		for i := range lines {
+			if _, err := out.Write(lines[i].raw); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// read reads a batch of lines, and finds their texts.
+func (j *jsonl) read(in *bufio.Reader) ([]line, error) {
+	var lines []line
+	for len(lines) < j.o.batch {
+		raw, err := readLine(in)
+		if errors.Is(err, io.EOF) && len(raw) == 0 {
+			break
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		j.p.Scanned++
+		l := line{number: int(j.p.Scanned), raw: raw}
+		if err := j.find(&l); err != nil {
+			j.refuse(&l, err)
+			l.text.Ciphertext = ""
+		} else if l.text.Ciphertext == "" {
+			j.p.Empty++
+		}
+		lines = append(lines, l)
+	}
+	return lines, nil
+}
+
+// readLine reads up to an LF, which it keeps.
+func readLine(in *bufio.Reader) ([]byte, error) {
+	var out []byte
+	for {
+		part, err := in.ReadSlice('\n')
+		out = append(out, part...)
+		if len(out) > maxLine {
+			return nil, fmt.Errorf("a line has over %d bytes", maxLine)
+		}
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return out, err
+		}
+	}
+}
+
+// find finds a line's text, tenant and associated data.
+func (j *jsonl) find(l *line) error {
+	object, err := parseLine(l.raw)
+	if err != nil || object == nil {
+		return err
+	}
+	if l.at, l.text.Ciphertext, err = object.text(j.o.field); err != nil || l.text.Ciphertext == "" {
+		return err
+	}
+	l.tenant = j.o.tenant
+	if j.o.tenantField != "" {
+		if _, l.tenant, err = object.text(j.o.tenantField); err != nil {
+			return err
+		}
+	}
+	ad := j.o.ad
+	if j.o.associatedDataField != "" {
+		if _, ad, err = object.text(j.o.associatedDataField); err != nil {
+			return err
+		}
+	}
+	l.text.AssociatedData = []byte(ad)
+	return nil
+}
+
+// rewrap brings the texts of a batch to the current version, tenant by tenant.
+func (j *jsonl) rewrap(ctx context.Context, lines []line) error {
+	byTenant := map[string][]*line{}
+	for i := range lines {
+		if l := &lines[i]; l.text.Ciphertext != "" {
+			byTenant[l.tenant] = append(byTenant[l.tenant], l)
+		}
+	}
+	for id, theirs := range byTenant {
+		aead, err := j.tenants.of(id)
+		if err != nil {
+			for _, l := range theirs {
+				j.refuse(l, err)
+			}
+			continue
+		}
+		texts := make([]client.Ciphertext, len(theirs))
+		for i, l := range theirs {
+			texts[i] = l.text
+		}
+		out, err := aead.Rewrap(ctx, texts)
+		if err != nil {
+			return fmt.Errorf("tenant %s: %w", id, err)
+		}
+		for i, l := range theirs {
+			j.put(l, out[i])
+		}
+	}
+	return nil
+}
+
+func (j *jsonl) put(l *line, r client.Rewrapped) {
+	switch {
+	case r.Err != nil:
+		j.refuse(l, r.Err)
+	case r.Changed:
+		j.p.Rewrapped++
+		l.raw = l.at.replace(l.raw, r.Ciphertext)
+	default:
+		j.p.Current++
+	}
+}
+
+func (j *jsonl) refuse(l *line, err error) {
+	j.p.Refused++
+	j.a.tellRefused(fmt.Sprintf("line %d", l.number), err)
+}

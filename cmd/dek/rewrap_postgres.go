@@ -1,0 +1,180 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/cobra"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/client"
+)
+
+// postgresOptions are the flags of rewrap postgres.
+type postgresOptions struct {
+	dsn, table               string
+	columns                  []string
+	tenant, tenantColumn     string
+	ad, associatedDataColumn string
+	checkpoint               string
+	batch                    int
+	rate                     float64
+	dryRun                   bool
+	patience                 time.Duration
+}
+
+func (a *app) rewrapPostgresCommand() *cobra.Command {
+	var o postgresOptions
+	cmd := &cobra.Command{
+		Use:   "postgres",
+		Short: "Bring columns of a PostgreSQL table to the current version",
+		Long: `Bring the ciphertexts of columns to the current version of their tenants' keys,
+while others read and write the table. Rows are read by primary key, and a text
+is replaced only if it is still the one that was read.
+
+Without --dsn the environment says where the database is: PGHOST, PGDATABASE and
+the rest, as for psql. A password is better there, or in ~/.pgpass, than in --dsn.
+
+Texts that do not open are named by their primary keys and passed over, and the
+command ends with 3. With --checkpoint a command that was stopped goes on where it
+was. While Vault or the database restarts it waits, --patience long.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.check(); err != nil {
+				return err
+			}
+			return a.rewrapPostgres(cmd.Context(), &o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.dsn, "dsn", "", "the database: a URL, or key=value pairs")
+	f.StringVar(&o.table, "table", "", "the table, with its schema or without")
+	f.StringSliceVar(&o.columns, "column", nil, "a column with ciphertexts; may be repeated")
+	f.StringVar(&o.tenant, "tenant", "", "the tenant of all rows")
+	f.StringVar(&o.tenantColumn, "tenant-column", "", "the column with each row's tenant")
+	f.StringVar(&o.ad, "associated-data", "", "what the texts were encrypted with")
+	f.StringVar(&o.associatedDataColumn, "associated-data-column", "", "the column that has it, as text")
+	f.StringVar(&o.checkpoint, "checkpoint", "", "a file that keeps how far the command is")
+	f.IntVar(&o.batch, "batch", client.DefaultBatch, "texts at a time")
+	f.Float64Var(&o.rate, "rate", 0, "texts a second at most (default: no limit)")
+	f.BoolVar(&o.dryRun, "dry-run", false, "count, and estimate how long it would take")
+	f.DurationVar(&o.patience, "patience", patience, "how long to wait for Vault or the database to come back")
+	return cmd
+}
+
+func (o *postgresOptions) check() error {
+	switch {
+	case o.table == "":
+		return usage("--table is needed")
+	case len(o.columns) == 0:
+		return usage("--column is needed")
+	case (o.tenant == "") == (o.tenantColumn == ""):
+		return usage("one of --tenant and --tenant-column is needed")
+	case o.ad != "" && o.associatedDataColumn != "":
+		return usage("only one of --associated-data and --associated-data-column can be given")
+	case o.batch < 1:
+		return usage("--batch must be at least 1")
+	case o.rate < 0:
+		return usage("--rate must not be below 0")
+	}
+	return nil
+}
+
+// job names what a checkpoint is of.
+func (o *postgresOptions) job(t *table) string {
+	return fmt.Sprintf("%s%q", t.name, o.columns)
+}
+
+// postgresJob is one run of the command.
+type postgresJob struct {
+	a       *app
+	o       *postgresOptions
+	store   *postgresStore
+	tenants *tenants
+	keep    *checkpoint
+	total   client.Progress
+}
+
+func (a *app) rewrapPostgres(ctx context.Context, o *postgresOptions) error {
+	config, err := pgxpool.ParseConfig(o.dsn)
+	if err != nil {
+		return usage("--dsn: %s", err) // pgx leaves the password out
+	}
+	// Keys are kept as text: it must mean the same the next time.
+	for name, value := range map[string]string{
+		"DateStyle": "ISO", "TimeZone": "UTC", "IntervalStyle": "postgres", "extra_float_digits": "3", "bytea_output": "hex",
+		"application_name": "dek rewrap",
+	} {
+		config.ConnConfig.RuntimeParams[name] = value
+	}
+	db, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	t, err := describe(ctx, db, o)
+	if err != nil {
+		return err
+	}
+	all, err := a.newTenants()
+	if err != nil {
+		return err
+	}
+	if o.tenant != "" {
+		if _, err := all.of(o.tenant); err != nil {
+			return usage("--tenant: %s", err)
+		}
+	}
+	keep, err := openCheckpoint(o.checkpoint, o.job(t))
+	if err != nil {
+		return err
+	}
+	j := &postgresJob{
+		a: a, o: o, tenants: all, keep: keep,
+		store: &postgresStore{db: db, table: t, tenant: o.tenant, ad: o.ad},
+	}
+	if o.dryRun {
+		err = j.estimate(ctx)
+	} else {
+		err = j.run(ctx)
+	}
+	return errors.Join(err, all.close())
+}
+
+// maxRounds is how often the table is swept at most: rotations that start
+// meanwhile leave texts behind.
+const maxRounds = 3
+
+// run sweeps the table until a count says that nothing is left.
+func (j *postgresJob) run(ctx context.Context) error {
+	total, _, err := j.left(ctx)
+	if err != nil {
+		return err
+	}
+	for round := 1; ; round++ {
+		refused, err := j.sweep(ctx, total)
+		if err != nil {
+			return err
+		}
+		_, left, err := j.left(ctx)
+		if err != nil {
+			return err
+		}
+		if left <= refused {
+			break
+		}
+		if round == maxRounds {
+			return fmt.Errorf("%d texts are still not of the current version: was the key rotated, or do writers hold an old one? Run the command again", left)
+		}
+		j.keep.Progress.After = "" // from the beginning
+	}
+	if err := j.keep.remove(); err != nil {
+		return err
+	}
+	return j.a.tellSummary(j.total, false)
+}

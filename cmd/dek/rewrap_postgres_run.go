@@ -1,0 +1,150 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/client"
+)
+
+// sweep sweeps the table once, from the checkpoint on, and returns how many texts
+// do not open. It outlasts restarts of Vault and the database.
+func (j *postgresJob) sweep(ctx context.Context, total int64) (refused int64, err error) {
+	m := j.a.meter(total, "rewrapping")
+	defer m.finish()
+	before, moved := j.keep.Progress, time.Now()
+	if before.After == "" {
+		before = client.Progress{}
+	}
+	sweep := client.Sweep{
+		Store: j.store, Tenant: j.tenants.of, Batch: j.o.batch, Rate: j.o.rate,
+		Refused: func(r client.Refused) { j.a.tellRefused(r.Key, r.Err) },
+	}
+	for {
+		step := before
+		sweep.Done = func(p client.Progress) error {
+			moved = time.Now()
+			step = add(before, p)
+			if err := j.keep.save(step); err != nil {
+				return err
+			}
+			return m.show(step.Scanned, step)
+		}
+		_, err := sweep.Run(ctx, before.After)
+		before = step
+		if err == nil {
+			before.Rewrapped, before.Raced = before.Rewrapped+j.total.Rewrapped, before.Raced+j.total.Raced
+			j.total = before
+			return before.Refused, nil
+		}
+		if ctx.Err() != nil {
+			return 0, errors.Join(errors.New("interrupted"), j.keep.flush())
+		}
+		if !mayPass(err) && !databaseMayPass(err) || time.Since(moved) > j.o.patience {
+			return 0, errors.Join(err, j.keep.flush())
+		}
+		j.a.say("dek: %s; waiting", err)
+		if !sleep(ctx, time.Second) {
+			return 0, ctx.Err()
+		}
+	}
+}
+
+// add is the progress of two sweeps, of which the second went on where the first
+// ended.
+func add(a, b client.Progress) client.Progress {
+	return client.Progress{
+		Scanned: a.Scanned + b.Scanned, Rewrapped: a.Rewrapped + b.Rewrapped, Current: a.Current + b.Current,
+		Empty: a.Empty + b.Empty, Raced: a.Raced + b.Raced, Refused: a.Refused + b.Refused, After: b.After,
+	}
+}
+
+// left counts the texts, and those that are not of their tenants' current
+// versions.
+func (j *postgresJob) left(ctx context.Context) (total, left int64, err error) {
+	counts, err := j.store.counts(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	current := map[string]string{}
+	for _, c := range counts {
+		total += c.n
+		if _, known := current[c.tenant]; !known {
+			if current[c.tenant], err = j.currentVersion(ctx, c.tenant); err != nil {
+				return 0, 0, err
+			}
+		}
+		if c.version != current[c.tenant] {
+			left += c.n
+		}
+	}
+	return total, left, nil
+}
+
+// currentVersion is a tenant's current version as in v2, and empty for what is no
+// tenant: its rows are refused.
+func (j *postgresJob) currentVersion(ctx context.Context, id string) (string, error) {
+	t, err := j.tenants.client.Tenant(id)
+	if err != nil {
+		return "", nil
+	}
+	version, err := t.CurrentVersion(ctx)
+	if errors.Is(err, client.ErrNoTenant) || errors.Is(err, client.ErrProviderDenied) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("tenant %s: %w", id, err)
+	}
+	return fmt.Sprintf("v%d", version), nil
+}
+
+// errSampled ends the sweep of an estimate.
+var errSampled = errors.New("enough")
+
+// estimate counts, and opens and seals as much of the table as takes a second to
+// tell how long all of it would take.
+func (j *postgresJob) estimate(ctx context.Context) error {
+	total, left, err := j.left(ctx)
+	if err != nil {
+		return err
+	}
+	started := time.Now()
+	sweep := client.Sweep{
+		Store: j.store, Tenant: j.tenants.of, Batch: j.o.batch, DryRun: true,
+		Refused: func(r client.Refused) { j.a.tellRefused(r.Key, r.Err) },
+		Done: func(client.Progress) error {
+			if time.Since(started) > time.Second {
+				return errSampled
+			}
+			return nil
+		},
+	}
+	p, err := sweep.Run(ctx, "")
+	if err != nil && !errors.Is(err, errSampled) {
+		return err
+	}
+	rate := float64(p.Scanned) / time.Since(started).Seconds()
+	if j.o.rate > 0 {
+		rate = min(rate, j.o.rate)
+	}
+	var seconds float64
+	if rate > 0 {
+		seconds = float64(total) / rate
+	}
+	if err := j.a.tell(map[string]any{
+		"event": "estimate", "texts": total, "to_rewrap": left, "sampled": p.Scanned, "refused": p.Refused,
+		"per_second": int64(rate), "seconds": int64(seconds),
+	}, "%d of %d texts are to be rewrapped; at %d a second, without the writes, it takes %s or more; %d of %d looked at do not open",
+		left, total, int64(rate), age(time.Duration(seconds*float64(time.Second))), p.Refused, p.Scanned); err != nil {
+		return err
+	}
+	if p.Refused > 0 {
+		return fmt.Errorf("%w: %d do not open", errRefused, p.Refused)
+	}
+	return nil
+}
