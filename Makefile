@@ -7,7 +7,7 @@ GO ?= go
 FUZZTIME ?= 10s
 CHAOS_ROUNDS ?= 20
 
-export GO VAULT_BIN DEV_STORAGE DEV_PORT DEV_PROXY_PORT FUZZTIME
+export GO VAULT_BIN DEV_VAULT_VERSION DEV_STORAGE DEV_PORT DEV_PROXY_PORT FUZZTIME
 
 help: ## list what there is (the default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
