@@ -1,13 +1,13 @@
-# key_admin: how often keys are rotated, and the key-encryption key of the mount.
+# key_admin: how often keys are rotated, and whether they are.
 
 path "@MOUNT@/key/rotationSettings" {
   capabilities = ["read", "create", "update", "patch"]
 }
 
-path "@MOUNT@/kek" {
+path "@MOUNT@/status" {
   capabilities = ["read"]
 }
 
-path "@MOUNT@/kek/rotate" {
-  capabilities = ["create", "update"]
+path "@MOUNT@/fleet" {
+  capabilities = ["read"]
 }

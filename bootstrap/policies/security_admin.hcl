@@ -1,13 +1,10 @@
-# security_admin: the rotations of its own tenant, to a key of its own too, nothing
-# else.
+# security_admin: the rotations of its own tenant, and where its ciphertexts lie. It reads no
+# item, imports no key and destroys nothing.
 #
 # The tenant comes from the metadata of the alias that the last login through
 # the JWT auth mount left behind (claim tenant_id). An alias without it matches
-# no path here but wrapping_key, which is public.
-#
-# Every path ends in a literal behind the template. A path that ended in the
-# template itself would be any path that the claim spells: a tenant_id of
-# "<tenant>/credentials/db" would read that item.
+# no path here. Every path goes on with a literal behind the template: one that
+# ended there would be any path that the claim spells.
 
 path "@MOUNT@/tenants/{{identity.entity.aliases.@JWT_ACCESSOR@.metadata.tenant_id}}/dek" {
   capabilities = ["read"]
@@ -15,17 +12,6 @@ path "@MOUNT@/tenants/{{identity.entity.aliases.@JWT_ACCESSOR@.metadata.tenant_i
 
 path "@MOUNT@/tenants/{{identity.entity.aliases.@JWT_ACCESSOR@.metadata.tenant_id}}/dek/rotate" {
   capabilities = ["create", "update"]
-}
-
-# To rotate to a key that the tenant's owner has made.
-path "@MOUNT@/tenants/{{identity.entity.aliases.@JWT_ACCESSOR@.metadata.tenant_id}}/dek/import" {
-  capabilities = ["create", "update"]
-}
-
-# The public key under which such a key is wrapped: the mount's, made when it is
-# first read.
-path "@MOUNT@/wrapping_key" {
-  capabilities = ["read"]
 }
 
 path "@MOUNT@/tenants/{{identity.entity.aliases.@JWT_ACCESSOR@.metadata.tenant_id}}/dek/rotations" {
@@ -39,4 +25,26 @@ path "@MOUNT@/tenants/{{identity.entity.aliases.@JWT_ACCESSOR@.metadata.tenant_i
 # pause, resume, cancel, retry
 path "@MOUNT@/tenants/{{identity.entity.aliases.@JWT_ACCESSOR@.metadata.tenant_id}}/dek/rotations/+/+" {
   capabilities = ["create", "update"]
+}
+
+# The places that keep ciphertexts of the tenant. Deleting one is key_destroyer's.
+path "@MOUNT@/tenants/{{identity.entity.aliases.@JWT_ACCESSOR@.metadata.tenant_id}}/holders" {
+  capabilities = ["list"]
+}
+
+path "@MOUNT@/tenants/{{identity.entity.aliases.@JWT_ACCESSOR@.metadata.tenant_id}}/holders/+" {
+  capabilities = ["create", "read", "update"]
+}
+
+path "@MOUNT@/tenants/{{identity.entity.aliases.@JWT_ACCESSOR@.metadata.tenant_id}}/evidence" {
+  capabilities = ["list"]
+}
+
+path "@MOUNT@/tenants/{{identity.entity.aliases.@JWT_ACCESSOR@.metadata.tenant_id}}/evidence/+" {
+  capabilities = ["read"]
+}
+
+# Which key-encryption key its keys are under, never the key itself.
+path "@MOUNT@/tenants/{{identity.entity.aliases.@JWT_ACCESSOR@.metadata.tenant_id}}/kek" {
+  capabilities = ["read"]
 }

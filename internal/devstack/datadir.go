@@ -6,7 +6,6 @@ package devstack
 import (
 	"crypto/rand"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -73,34 +72,20 @@ func WriteFile(path string, data []byte) error {
 	return nil
 }
 
-// installPlugin copies the plugin to the plugin directory, with a rename too: a
-// running program cannot be written over.
-func (s *Stack) installPlugin() error {
-	if err := os.MkdirAll(s.path("plugins"), 0o700); err != nil {
-		return err
-	}
-	temp := s.pluginPath() + ".tmp"
-	if err := copyExecutable(temp, s.opts.PluginBin); err != nil {
-		return fmt.Errorf("install the plugin: %w", err)
-	}
-	return os.Rename(temp, s.pluginPath())
-}
+// longestTempDir is how long the path of a directory for temporary files may be: a
+// socket's path has at most 103 bytes on every system, and go-plugin's has some 20
+// more than the directory's.
+const longestTempDir = 80
 
-func (s *Stack) pluginPath() string { return filepath.Join(s.opts.DataDir, "plugins", pluginCmd) }
-
-func copyExecutable(to, from string) error {
-	src, err := os.Open(from) // #nosec G304 -- a binary the caller names
+// prepareSocketDir makes a directory with a short path where it is needed.
+func (s *Stack) prepareSocketDir() error {
+	if len(os.TempDir()) <= longestTempDir {
+		return nil
+	}
+	dir, err := os.MkdirTemp("/tmp", "dek-")
 	if err != nil {
-		return err
+		return fmt.Errorf("TMPDIR is too long a path for a socket: %w", err)
 	}
-	defer func() { _ = src.Close() }()
-	dst, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o700) // #nosec G302 G304 -- must be executable
-	if err != nil {
-		return err
-	}
-	if _, err := io.Copy(dst, src); err != nil {
-		_ = dst.Close()
-		return err
-	}
-	return dst.Close()
+	s.socketDir = dir
+	return nil
 }

@@ -28,6 +28,9 @@ const (
 	JWTRole   = "dek"
 	Realm     = "default"
 	pluginCmd = "vault-plugin-dek"
+
+	// roles are all there are; bootstrap.sh leaves key_importer out by default.
+	roles = "security_admin super_admin key_admin kek_admin key_destroyer key_importer application auditor"
 )
 
 // Storage says where Vault keeps its data.
@@ -69,12 +72,16 @@ type Options struct {
 type Stack struct {
 	opts    Options
 	tempDir bool
-	lock    *os.File
-	ports   ports
-	guard   *guard
-	signer  *signer
-	creds   credentials
-	member  bool // of a Cluster: it need not be the active node to be up
+	// socketDir is for the sockets between Vault and the plugin, if the user's
+	// directory for temporary files has too long a path for one.
+	socketDir  string
+	pluginFile string // the plugin that bootstrap.sh registers
+	lock       *os.File
+	ports      ports
+	guard      *guard
+	signer     *signer
+	creds      credentials
+	member     bool // of a Cluster: it need not be the active node to be up
 
 	mu    sync.Mutex // held while processes start and stop
 	vault *process
@@ -122,6 +129,9 @@ func (s *Stack) prepare() error {
 		return err
 	}
 	var err error
+	if err := s.prepareSocketDir(); err != nil {
+		return err
+	}
 	if s.guard, err = startGuard(s.ephemeral()); err != nil {
 		return err
 	}
@@ -145,7 +155,10 @@ func (s *Stack) Stop() error {
 	s.guard.release()
 	s.vault, s.proxy, s.guard = nil, nil, nil
 	if s.lock != nil {
-		err = errors.Join(err, os.RemoveAll(s.ephemeral()), s.lock.Close())
+		for _, path := range s.ephemeral() {
+			err = errors.Join(err, os.RemoveAll(path))
+		}
+		err = errors.Join(err, s.lock.Close())
 		s.lock = nil
 	}
 	return err
@@ -197,10 +210,14 @@ func (s *Stack) path(name string) string { return filepath.Join(s.opts.DataDir, 
 func (s *Stack) EnvPath() string { return s.path("env") }
 
 // ephemeral is what must not outlive the stack: a temporary data directory, or
-// the file that says the stack is there.
-func (s *Stack) ephemeral() string {
+// the file that says the stack is there, and the directory for sockets.
+func (s *Stack) ephemeral() []string {
+	paths := []string{s.EnvPath()}
 	if s.tempDir {
-		return s.opts.DataDir
+		paths[0] = s.opts.DataDir
 	}
-	return s.EnvPath()
+	if s.socketDir != "" {
+		paths = append(paths, s.socketDir)
+	}
+	return paths
 }

@@ -4,7 +4,11 @@
 package devstack
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -45,4 +49,67 @@ func TestOptionsRefused(t *testing.T) {
 			assert.ErrorContains(t, err, c.want)
 		})
 	}
+}
+
+// TestClientSettingsAreForgotten has settings that would break or mislead every
+// client of this process. VAULT_BIN names a program.
+func TestClientSettingsAreForgotten(t *testing.T) {
+	for name, value := range map[string]string{
+		"VAULT_CACERT": "/nonexistent/ca.pem", "VAULT_NAMESPACE": "other", "VAULT_TOKEN": "theirs",
+		"BAO_ADDR": "https://bao.invalid", "VAULT_CLIENT_TIMEOUT": "soon", "VAULT_BIN": "/bin/false",
+	} {
+		t.Setenv(name, value)
+	}
+	require.NoError(t, forgetClientSettings())
+	s := &Stack{}
+	assert.NotPanics(t, func() { s.newClient("") })
+	for _, kv := range append(os.Environ(), s.childEnv()...) {
+		assert.False(t, isClientSetting(kv) && !strings.HasPrefix(kv, "VAULT_BIN="), kv)
+	}
+	assert.Equal(t, "/bin/false", os.Getenv("VAULT_BIN"))
+	assert.NotContains(t, s.childEnv(), "VAULT_BIN=/bin/false")
+}
+
+// TestInstalledPluginsLieSideBySide installs binaries that follow one another.
+func TestInstalledPluginsLieSideBySide(t *testing.T) {
+	s := &Stack{opts: Options{DataDir: t.TempDir(), PluginBin: filepath.Join(t.TempDir(), "plugin")}}
+	var installed []string
+	for _, content := range []string{"1", "2", "3", "4", "5", "2"} {
+		require.NoError(t, os.WriteFile(s.opts.PluginBin, []byte(content), 0o600))
+		require.NoError(t, s.installPlugin())
+		data, err := os.ReadFile(s.pluginFile)
+		require.NoError(t, err)
+		assert.Equal(t, content, string(data))
+		installed = append(installed, s.pluginFile)
+	}
+	assert.Equal(t, installed[1], installed[5], "the same content has the same name")
+	for i, file := range installed[:5] {
+		require.FileExists(t, file, "a file that may be registered stays")
+		age := time.Unix(int64(i), 0)
+		require.NoError(t, os.Chtimes(file, age, age))
+	}
+	require.NoError(t, s.prunePlugins())
+	for i, file := range installed {
+		_, err := os.Stat(file)
+		assert.Equal(t, i != 0, err == nil, "file %d", i)
+	}
+	s.pluginFile = installed[1]
+	require.NoError(t, os.WriteFile(installed[0], nil, 0o600))
+	require.NoError(t, s.prunePlugins())
+	assert.FileExists(t, installed[1], "the one in use is the oldest")
+}
+
+func TestSocketDirectory(t *testing.T) {
+	t.Setenv("TMPDIR", "/"+strings.Repeat("x", longestTempDir-1))
+	s := &Stack{}
+	require.NoError(t, s.prepareSocketDir())
+	assert.Empty(t, s.socketDir)
+
+	t.Setenv("TMPDIR", "/"+strings.Repeat("x", longestTempDir))
+	require.NoError(t, s.prepareSocketDir())
+	t.Cleanup(func() { _ = os.Remove(s.socketDir) })
+	assert.DirExists(t, s.socketDir)
+	assert.LessOrEqual(t, len(s.socketDir), longestTempDir)
+	assert.Equal(t, "TMPDIR="+s.socketDir, s.childEnv()[len(s.childEnv())-1], "the last one counts")
+	assert.Contains(t, s.ephemeral(), s.socketDir)
 }

@@ -28,7 +28,7 @@ while read -r verb pid; do
   release) exit 0 ;;
   esac
 done
-[ -d "$1" ] || rm -f -- "$1"
+for path in "$@"; do [ -d "$path" ] || rm -f -- "$path"; done
 for p in $pids; do kill -TERM "$p" 2>/dev/null; done
 for p in $pids; do
   tries=0
@@ -38,7 +38,7 @@ for p in $pids; do
   done
   kill -KILL -- "-$p" 2>/dev/null
 done
-rm -rf -- "$1"
+rm -rf -- "$@"
 `
 
 // guard is a small shell process that cleans up if this process dies without
@@ -52,10 +52,11 @@ type guard struct {
 	pipe io.WriteCloser
 }
 
-// startGuard starts the guard; the path goes with the processes.
-func startGuard(path string) (*guard, error) {
-	cmd := exec.Command("/bin/sh", "-c", guardScript, "dek-devstack-guard", path) // #nosec G204 -- constant script
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}                         // outlives a kill of our group
+// startGuard starts the guard; the paths go with the processes.
+func startGuard(paths []string) (*guard, error) {
+	args := append([]string{"-c", guardScript, "dek-devstack-guard"}, paths...)
+	cmd := exec.Command("/bin/sh", args...)               // #nosec G204 -- constant script
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // outlives a kill of our group
 	pipe, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err

@@ -145,8 +145,8 @@ func (s *Stack) newClient(token string) *api.Client {
 	config.Timeout = time.Minute
 	client, err := api.NewClient(config)
 	if err != nil {
-		// The address is ours and valid; only VAULT_* variables of the user's
-		// that do not parse are left.
+		// The address is ours and valid, and the user's settings of clients were
+		// taken out of the environment.
 		panic(fmt.Sprintf("devstack: Vault client: %v", err))
 	}
 	client.ClearNamespace()

@@ -26,7 +26,30 @@ func (o *Options) complete() error {
 	if o.LogLevel == "" {
 		o.LogLevel = "info"
 	}
-	return o.findBinaries()
+	if err := o.findBinaries(); err != nil {
+		return err
+	}
+	return forgetClientSettings()
+}
+
+// forgetClientSettings takes the user's settings of Vault's and OpenBao's clients
+// out of this process: api.NewClient reads them whatever it is configured with, and
+// one that does not parse, or a CA file that is not there, is an error of every
+// client. VAULT_BIN names a program and stays.
+func forgetClientSettings() error {
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		if isClientSetting(name) && name != "VAULT_BIN" {
+			if err := os.Unsetenv(name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func isClientSetting(name string) bool {
+	return strings.HasPrefix(name, "VAULT_") || strings.HasPrefix(name, "BAO_")
 }
 
 func (o *Options) findBinaries() error {

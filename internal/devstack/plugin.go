@@ -45,7 +45,8 @@ func (s *Stack) ReloadPlugin(ctx context.Context) error {
 	return nil
 }
 
-// PluginPIDs are the plugin's processes: Vault's children that run its file.
+// PluginPIDs are the plugin's processes: Vault's children that run a file
+// of it.
 func (s *Stack) PluginPIDs() ([]int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -55,10 +56,11 @@ func (s *Stack) PluginPIDs() ([]int, error) {
 	if _, err := os.Stat("/proc/self/stat"); err != nil {
 		return childrenByPgrep(s.vault.pid(), pluginCmd)
 	}
-	return childrenByProc(s.vault.pid(), s.pluginPath())
+	return childrenByProc(s.vault.pid(), filepath.Join(s.pluginDir(), pluginCmd))
 }
 
-// childrenByProc reads Linux's process table.
+// childrenByProc reads Linux's process table for children whose executable's path
+// begins so.
 func childrenByProc(parent int, executable string) ([]int, error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
@@ -78,7 +80,7 @@ func childrenByProc(parent int, executable string) ([]int, error) {
 		}
 		dir := filepath.Dir(stat)
 		exe, err := os.Readlink(filepath.Join(dir, "exe"))
-		if err != nil || strings.TrimSuffix(exe, " (deleted)") != executable {
+		if err != nil || !strings.HasPrefix(exe, executable) {
 			continue
 		}
 		pid, err := strconv.Atoi(filepath.Base(dir))

@@ -123,12 +123,15 @@ func logTail(path string) string {
 
 // childEnv is the environment without what would point a Vault client or
 // server elsewhere, plus extra.
-func childEnv(extra ...string) []string {
+func (s *Stack) childEnv(extra ...string) []string {
 	var env []string
 	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, "VAULT_") {
+		if !isClientSetting(kv) {
 			env = append(env, kv)
 		}
+	}
+	if s.socketDir != "" {
+		env = append(env, "TMPDIR="+s.socketDir)
 	}
 	return append(env, extra...)
 }

@@ -51,7 +51,7 @@ func (s *Stack) startProxy(ctx context.Context) error {
 	cmd := exec.Command(s.opts.ProxyBin, // #nosec G204 -- a binary the caller names
 		"-listen", s.proxyAddr(), "-listen-file", listenFile,
 		"-mount", Mount, "-realm", Realm+"="+JWTMount+":"+JWTRole, "-log-level", s.opts.LogLevel)
-	cmd.Env = childEnv("VAULT_ADDR=" + s.VaultAddr())
+	cmd.Env = s.childEnv("VAULT_ADDR=" + s.VaultAddr())
 	cmd.Dir = s.opts.DataDir
 	proxy, err := s.startProcess("proxy", cmd)
 	if err != nil {

@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"text/template"
 	"time"
@@ -40,6 +39,11 @@ listener "tcp" {
   address         = "127.0.0.1:{{.API}}"
   cluster_address = "127.0.0.1:{{.Cluster}}"
   tls_disable     = true
+{{- if .OpenBao}}
+
+  # Bulk writes and batches have up to 10,000 entries; OpenBao allows 1,000 strings.
+  max_request_json_strings = 500000
+{{- end}}
 }
 {{if .Raft}}
 storage "raft" {
@@ -91,7 +95,7 @@ func (s *Stack) startVault(ctx context.Context) error {
 		}
 	}
 	cmd := exec.Command(s.opts.VaultBin, "server", "-config="+s.path("vault.hcl")) // #nosec G204 -- a binary the caller names
-	cmd.Env = childEnv("HOME=" + s.opts.DataDir)
+	cmd.Env = s.childEnv("HOME=" + s.opts.DataDir)
 	cmd.Dir = s.opts.DataDir
 	logged := fileSize(s.LogPath("vault"))
 	vault, err := s.startProcess("vault", cmd)
@@ -107,10 +111,15 @@ func (s *Stack) startVault(ctx context.Context) error {
 }
 
 func (s *Stack) writeConfig() error {
+	openBao, err := s.isOpenBao()
+	if err != nil {
+		return err
+	}
 	var config bytes.Buffer
-	err := configTemplate.Execute(&config, map[string]any{
+	err = configTemplate.Execute(&config, map[string]any{
 		"LogLevel": s.opts.LogLevel,
-		"Plugins":  filepath.Dir(s.pluginPath()),
+		"Plugins":  s.pluginDir(),
+		"OpenBao":  openBao,
 		"RaftDir":  s.path("raft"),
 		"API":      s.ports.api,
 		"Cluster":  s.ports.cluster,
@@ -124,6 +133,17 @@ func (s *Stack) writeConfig() error {
 		return err
 	}
 	return WriteFile(s.path("vault.hcl"), config.Bytes())
+}
+
+// isOpenBao asks the server's program what it is.
+func (s *Stack) isOpenBao() (bool, error) {
+	cmd := exec.Command(s.opts.VaultBin, "version") // #nosec G204 -- a binary the caller names
+	cmd.Env = s.childEnv("HOME=" + s.opts.DataDir)
+	out, err := cmd.Output()
+	if err != nil {
+		return false, fmt.Errorf("ask %s for its version: %w", s.opts.VaultBin, err)
+	}
+	return bytes.HasPrefix(out, []byte("OpenBao")), nil
 }
 
 // patience scales Raft's timeouts, half a second and more at 1. A node alone need

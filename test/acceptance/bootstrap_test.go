@@ -30,12 +30,15 @@ func settings(t *testing.T, s *devstack.Stack) map[string]any {
 	show("mount", "sys/mounts/dek")
 	version, _ := found["mount"].(map[string]any)["plugin_version"].(string)
 	show("catalog", "sys/plugins/catalog/secret/vault-plugin-dek?version="+version)
-	for _, path := range []string{"sys/auth/jwt", "auth/jwt/config", "auth/jwt/role/dek"} {
+	for _, path := range []string{
+		"sys/auth/jwt", "auth/jwt/config", "auth/jwt/role/dek",
+		"auth/jwt/role/dek-application", "auth/jwt/role/dek-security_admin", "auth/jwt/role/dek-key_importer",
+	} {
 		show(path, path)
 	}
 	for _, role := range allRoles {
-		show("policy "+role, "sys/policy/"+role)
-		show("group "+role, "identity/group/name/"+role)
+		show("policy "+role, "sys/policy/dek-"+role)
+		show("group "+role, "identity/group/name/dek-"+role)
 	}
 	return found
 }
@@ -56,18 +59,18 @@ func TestBootstrapTwiceChangesNothing(t *testing.T) {
 // TestBootstrapRepairs takes something away, or adds to it, and runs the script.
 func TestBootstrapRepairs(t *testing.T) {
 	s := start(t, devstack.Options{NoProxy: true})
-	group := "identity/group/name/key_admin"
+	group := "identity/group/name/dek-key_admin"
 	for _, change := range []struct{ method, path string }{
-		{http.MethodDelete, "sys/policy/super_admin"},
-		{http.MethodDelete, "sys/policy/application"},
-		{http.MethodDelete, "identity/group/name/security_admin"},
-		{http.MethodDelete, "identity/group/name/auditor"},
+		{http.MethodDelete, "sys/policy/dek-super_admin"},
+		{http.MethodDelete, "sys/policy/dek-application"},
+		{http.MethodDelete, "identity/group/name/dek-security_admin"},
+		{http.MethodDelete, "identity/group/name/dek-auditor"},
 		{http.MethodDelete, "sys/auth/jwt"},
 	} {
 		a := callRoot(t, s, change.method, change.path, nil)
 		require.Equal(t, http.StatusNoContent, a.Status, change.path)
 	}
-	a := callRoot(t, s, http.MethodPost, group, map[string]any{"policies": []string{"key_admin", "of-the-operator"}})
+	a := callRoot(t, s, http.MethodPost, group, map[string]any{"policies": []string{"dek-key_admin", "of-the-operator"}})
 	require.Less(t, a.Status, 300, a.errors())
 
 	require.NoError(t, s.Bootstrap(t.Context()))
@@ -79,7 +82,7 @@ func TestBootstrapRepairs(t *testing.T) {
 	a = call(t, s, http.MethodPut, tenantPath(tenant, "encrypt"), login(t, s, tenant, application), map[string]any{"plaintext": "aGVsbG8="})
 	assert.Equal(t, http.StatusOK, a.Status, a.errors())
 	a = callRoot(t, s, http.MethodGet, group, nil)
-	assert.ElementsMatch(t, []any{"key_admin", "of-the-operator"}, a.data()["policies"], "what the operator gave stays")
+	assert.ElementsMatch(t, []any{"dek-key_admin", "of-the-operator"}, a.data()["policies"], "what the operator gave stays")
 }
 
 // TestUpgrade puts another binary in place, as an operator does, and runs the

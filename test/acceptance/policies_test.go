@@ -19,70 +19,6 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
 )
 
-// The roles of bootstrap/policies.
-const (
-	securityAdmin = "security_admin"
-	superAdmin    = "super_admin"
-	keyAdmin      = "key_admin"
-	application   = "application"
-	auditor       = "auditor"
-
-	// noTenant has the roles that are bound to a tenant, and none.
-	noTenant = "no tenant"
-)
-
-var allRoles = []string{securityAdmin, superAdmin, keyAdmin, application, auditor}
-
-// permission says who may use an operation of a path. For security_admin and
-// application it holds for their own tenant only.
-type permission struct {
-	path, operation string
-	roles           []string
-}
-
-// permissions has every path of the engine with every operation, as Vault
-// describes them. What is not here, nobody may.
-var permissions = []permission{
-	{"config", "read", []string{superAdmin, auditor}},
-	{"config", "update", []string{superAdmin}},
-	{"key/rotationSettings", "read", []string{superAdmin, keyAdmin, auditor}},
-	{"key/rotationSettings", "update", []string{superAdmin, keyAdmin}},
-	{"key/rotationSettings", "patch", []string{superAdmin, keyAdmin}},
-	{"status", "read", []string{superAdmin, auditor}},
-	{"kek", "read", []string{superAdmin, keyAdmin, auditor}},
-	{"kek/rotate", "update", []string{superAdmin, keyAdmin}},
-	{"rotations", "list", []string{superAdmin, auditor}},
-	{"rotations", "update", []string{superAdmin}},
-
-	{"tenants", "list", []string{superAdmin, auditor}},
-	{"tenants/{tenant_id}", "read", []string{superAdmin, auditor}},
-	{"tenants/{tenant_id}", "update", []string{superAdmin}},
-	{"tenants/{tenant_id}", "delete", []string{superAdmin}},
-	{"tenants/{tenant_id}/restore", "update", []string{superAdmin}},
-
-	{"tenants/{tenant_id}/dek", "read", []string{superAdmin, securityAdmin, auditor}},
-	{"tenants/{tenant_id}/dek/config", "update", []string{superAdmin}},
-	{"tenants/{tenant_id}/dek/rotate", "update", []string{superAdmin, securityAdmin}},
-	{"tenants/{tenant_id}/dek/import", "update", []string{superAdmin, securityAdmin}},
-	{"wrapping_key", "read", []string{superAdmin, securityAdmin, noTenant}}, // a public key, of no tenant
-	{"tenants/{tenant_id}/dek/rotations", "list", []string{superAdmin, securityAdmin, auditor}},
-	{"tenants/{tenant_id}/dek/rotations/{rotation_id}", "read", []string{superAdmin, securityAdmin, auditor}},
-	{"tenants/{tenant_id}/dek/rotations/{rotation_id}/{action}", "update", []string{superAdmin, securityAdmin}},
-	{"tenants/{tenant_id}/dek/versions/{version}/destroy", "update", []string{superAdmin}},
-
-	{"tenants/{tenant_id}/{kind}", "list", []string{application}},
-	{"tenants/{tenant_id}/{kind}/{name}", "read", []string{application}},
-	{"tenants/{tenant_id}/{kind}/{name}", "update", []string{application}},
-	{"tenants/{tenant_id}/{kind}/{name}", "patch", []string{application}},
-	{"tenants/{tenant_id}/{kind}/{name}", "delete", []string{application}},
-	{"tenants/{tenant_id}/items", "update", []string{application}},
-	{"tenants/{tenant_id}/encrypt", "update", []string{application}},
-	{"tenants/{tenant_id}/decrypt", "update", []string{application}},
-	{"tenants/{tenant_id}/rewrap", "update", []string{application}},
-	{"tenants/{tenant_id}/datakey/plaintext", "update", []string{application}},
-	{"tenants/{tenant_id}/datakey/wrapped", "update", []string{application}},
-}
-
 // vaultOperations are the kinds there are, each with its HTTP method.
 var vaultOperations = map[string]string{
 	"read": http.MethodGet, "list": "LIST", "update": http.MethodPut, "patch": http.MethodPatch, "delete": http.MethodDelete,
@@ -98,14 +34,36 @@ func mayUse(path, operation string) []string {
 	return nil
 }
 
+// servedByContract are paths of the contract that an engine may not serve yet. A
+// rule for a path that is not there opens nothing.
+var servedByContract = []string{
+	"fleet", "metrics", "tombstones", "tombstones/", "providers", "providers/", "wrapping_key/rotate", "evidence/",
+	"tenants/{tenant_id}/kek", "tenants/{tenant_id}/kek/", "tenants/{tenant_id}/dek/current",
+	"tenants/{tenant_id}/holders", "tenants/{tenant_id}/holders/", "tenants/{tenant_id}/evidence", "tenants/{tenant_id}/evidence/",
+	"tenants/{tenant_id}/items/read", "data/", "metadata/", "subkeys/", "delete/", "undelete/", "destroy/",
+}
+
 // TestPoliciesKnowEveryPath fails for a path or an operation that the engine has
-// and the table does not, and the other way round.
+// and the table does not. The other way round it fails for one that the engine
+// does not have, and is not the contract's to come.
 func TestPoliciesKnowEveryPath(t *testing.T) {
-	var known []string
+	described := describedOperations(t, shared(t))
+	require.NotEmpty(t, described)
+	known := map[string]bool{}
 	for _, p := range permissions {
-		known = append(known, p.operation+" "+p.path)
+		operation := p.operation + " " + p.path
+		assert.False(t, known[operation], "%s is there twice", operation)
+		known[operation] = true
+		toCome := slices.ContainsFunc(servedByContract, func(path string) bool {
+			return p.path == path || strings.HasSuffix(path, "/") && strings.HasPrefix(p.path, path)
+		})
+		if !toCome {
+			assert.Contains(t, described, operation)
+		}
 	}
-	assert.ElementsMatch(t, describedOperations(t, shared(t)), known)
+	for _, operation := range described {
+		assert.True(t, known[operation], "%s is not in the table", operation)
+	}
 }
 
 // describedOperations is what Vault's OpenAPI document has of the engine, as
@@ -131,11 +89,17 @@ func describedOperations(t *testing.T, s *devstack.Stack) []string {
 			if strings.Contains(fmt.Sprint(object), "name:list required:true") {
 				operation = "list"
 			}
-			found = append(found, operation+" "+strings.TrimSuffix(below, "/"))
+			found = append(found, operation+" "+sameNames.Replace(strings.TrimSuffix(below, "/")))
 		}
 	}
 	return found
 }
+
+// sameNames gives parts of paths the names that the table has for them, whatever
+// the engine calls them.
+var sameNames = strings.NewReplacer(
+	"holders/{name}", "holders/{holder}", "providers/{name}", "providers/{provider}", "tile/{path}", "tile/{tile}",
+)
 
 // TestPolicies goes through every path with every operation, the engine's and
 // those it does not have, as everybody there is. What is allowed may well be
@@ -144,9 +108,14 @@ func TestPolicies(t *testing.T) {
 	s := shared(t)
 	own, other := newTenant(t, s), newTenant(t, s)
 	people := map[string]string{ // by role, or why there is none
-		securityAdmin: login(t, s, own, securityAdmin), application: login(t, s, own, application),
-		superAdmin: login(t, s, "", superAdmin), keyAdmin: login(t, s, "", keyAdmin), auditor: login(t, s, "", auditor),
-		"no role": login(t, s, own), noTenant: login(t, s, "", securityAdmin, application),
+		"no role": login(t, s, own), noTenant: login(t, s, "", boundRoles...),
+	}
+	for _, role := range allRoles {
+		tenant := ""
+		if slices.Contains(boundRoles, role) {
+			tenant = own
+		}
+		people[role] = login(t, s, tenant, role)
 	}
 	state := func() []any {
 		var all []any
@@ -171,7 +140,7 @@ func TestPolicies(t *testing.T) {
 				if !strings.Contains(p.path, "{tenant_id}") {
 					continue
 				}
-				bound := who == securityAdmin || who == application
+				bound := slices.Contains(boundRoles, who)
 				for _, path := range examples(p.path, other) {
 					probe(t, s, operation, path, who, token, allowed && !bound)
 				}
@@ -191,6 +160,11 @@ func examples(form, tenant string) []string {
 		"{rotation_id}": {"rot-00000000-0000-4000-8000-000000000000"},
 		"{action}":      {"pause", "resume", "cancel", "retry"},
 		"{version}":     {"1"},
+		"{holder}":      {"orders"},
+		"{provider}":    {"none"},
+		"{person}":      {"none"},
+		"{index}":       {"0"},
+		"{tile}":        {"0/000", "entries/x001/067.p/3"},
 	} {
 		if !strings.Contains(form, field) {
 			continue

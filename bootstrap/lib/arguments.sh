@@ -1,0 +1,39 @@
+# Copyright (c) The vault-plugin-dek authors
+# SPDX-License-Identifier: MPL-2.0
+#
+# Part of bootstrap.sh: what the variables may hold, so that nothing in them is a
+# path, a pattern or a command of its own.
+
+check_arguments() {
+	command -v "$VAULT_BIN" >/dev/null || die "no vault command: put it on the PATH or name it in VAULT_BIN"
+	if [ -z "$PLUGIN_FILE$PLUGIN_SHA256" ]; then
+		die "set PLUGIN_FILE to the plugin in the server's plugin directory, or PLUGIN_SHA256 to its hash"
+	fi
+	case $PLUGIN_SHA256 in
+	*[!0-9a-f]*) die "PLUGIN_SHA256 is a SHA-256 in lower-case hexadecimal: $PLUGIN_SHA256" ;;
+	esac
+	if [ -z "$PLUGIN_SHA256" ] && ! [ -r "$PLUGIN_FILE" ]; then
+		die "PLUGIN_FILE: cannot read $PLUGIN_FILE"
+	fi
+	for path in "$DEK_MOUNT" "$JWT_MOUNT" "$JWT_ROLE" "$PLUGIN_NAME" "$USERPASS_MOUNT"; do
+		case $path in
+		*[!A-Za-z0-9._/-]* | /* | */) die "a mount, role or name may hold A-Z a-z 0-9 . _ - and / in between: $path" ;;
+		esac
+	done
+	case $NAME_PREFIX in
+	*[!a-z0-9._-]*) die "NAME_PREFIX may hold a-z 0-9 . _ - (Vault lower-cases names of policies): $NAME_PREFIX" ;;
+	esac
+	case $JWT_ROLE_PREFIX in
+	*[!A-Za-z0-9._:/-]*) die "JWT_ROLE_PREFIX may hold A-Z a-z 0-9 . _ : / -: $JWT_ROLE_PREFIX" ;;
+	esac
+	for role in $DEK_ROLES; do
+		case $role in
+		*[!a-z_]*) die "DEK_ROLES: there is no role $role" ;;
+		esac
+		[ -f "$here/policies/$role.hcl" ] || die "DEK_ROLES: there is no role $role"
+	done
+	case $FORCE in
+	'' | 0 | 1) ;;
+	*) die "FORCE is 1 or nothing" ;;
+	esac
+}

@@ -1,0 +1,104 @@
+# Copyright (c) The vault-plugin-dek authors
+# SPDX-License-Identifier: MPL-2.0
+#
+# Part of bootstrap.sh: the plugin in Vault's catalog, and its mount.
+
+plugin_sha256() {
+	if [ -n "$PLUGIN_SHA256" ]; then
+		echo "$PLUGIN_SHA256"
+	elif command -v sha256sum >/dev/null 2>&1; then
+		sha256sum <"$PLUGIN_FILE" | cut -d ' ' -f 1
+	else
+		shasum -a 256 <"$PLUGIN_FILE" | cut -d ' ' -f 1
+	fi
+}
+
+# catalog_version NAME prints "version:V" of the plugin registered under that name
+# with our hash, V empty if it has none, and nothing if it is not registered. A
+# plugin tells Vault its version when it is registered, so there may be several.
+catalog_version() {
+	catalog=$(read_field detailed sys/plugins/catalog)
+	printf '%s\n' "$catalog" | tr '[' '\n' |
+		grep " name:$1 .*sha256:$sha .*type:secret" |
+		sed -n 's/.* \(version:[^] ]*\).*/\1/p' | tail -n 1
+}
+
+# check_engine looks at what is there and changes nothing.
+check_engine() {
+	type=$(read_field type "sys/mounts/$DEK_MOUNT")
+	if [ -n "$type" ] && [ "$type" != "$PLUGIN_NAME" ]; then
+		die "$DEK_MOUNT/ is a mount of $type: choose another DEK_MOUNT"
+	fi
+}
+
+# setup_engine has the mount run the plugin that was named. What runs is what the
+# catalog says, so the new hash is registered before anything is reloaded, and the
+# hash that runs (not the catalog's) decides whether to reload: a run that stopped
+# in between is made good.
+setup_engine() {
+	sha=$(plugin_sha256)
+	command=$PLUGIN_NAME
+	[ -z "$PLUGIN_FILE" ] || command=$(basename -- "$PLUGIN_FILE")
+	type=$(read_field type "sys/mounts/$DEK_MOUNT")
+
+	entry=$(catalog_version "$PLUGIN_NAME")
+	registered=
+	[ -z "$entry" ] || registered=$(registered_command)
+	if [ "$registered" != "$command" ]; then
+		[ -z "$type" ] || probe_plugin
+		vault_do plugin register -sha256="$sha" -command="$command" secret "$PLUGIN_NAME"
+		entry=$(catalog_version "$PLUGIN_NAME")
+		[ -n "$entry" ] || die "registered $PLUGIN_NAME, but Vault's catalog does not show it"
+		say "registered $PLUGIN_NAME ${entry#version:}, command $command, SHA-256 $sha"
+	fi
+	version=${entry#version:}
+	if [ -z "$type" ]; then
+		vault_do secrets enable -path="$DEK_MOUNT" -description="$DEK_DESCRIPTION" \
+			-plugin-version="$version" "$PLUGIN_NAME"
+		began secrets disable "$DEK_MOUNT"
+		say "mounted $DEK_MOUNT/"
+	else
+		upgrade_mount
+	fi
+}
+
+# registered_command is the file that Vault starts for the catalog's entry.
+registered_command() {
+	set -- "sys/plugins/catalog/secret/$PLUGIN_NAME"
+	[ "$entry" = version: ] || set -- "$@" "version=${entry#version:}"
+	basename -- "$(read_field command "$@")"
+}
+
+# probe_plugin starts the plugin once, under another name and at a mount of its
+# own, before the catalog or the real mount knows of it: one that cannot be started
+# (a missing file, another hash, another machine's binary) would end the mount, at
+# the latest when Vault takes it up again.
+probe_plugin() {
+	probe=$PLUGIN_NAME-probe
+	vault_do plugin register -sha256="$sha" -command="$command" secret "$probe"
+	probed=$(catalog_version "$probe")
+	began plugin deregister "-version=${probed#version:}" secret "$probe"
+	failed=
+	out=$("$VAULT_BIN" secrets enable -path="$probe-$$" -plugin-version="${probed#version:}" "$probe" 2>&1) || failed=yes
+	[ -n "$failed" ] || vault_do secrets disable "$probe-$$"
+	vault_do plugin deregister -version="${probed#version:}" secret "$probe"
+	rm -f "$tmp"/began.plugin*
+	[ -z "$failed" ] || die "Vault cannot start $command, so nothing was changed: $out"
+}
+
+# upgrade_mount has the mount run the version and the binary registered.
+upgrade_mount() {
+	mounted=$(read_field plugin_version "sys/mounts/$DEK_MOUNT")
+	[ "$mounted" != n/a ] || mounted=
+	if [ "$mounted" != "$version" ]; then
+		[ -n "$version" ] || die "$DEK_MOUNT/ runs $mounted, but $PLUGIN_NAME with SHA-256 $sha reports no version"
+		vault_do secrets tune -plugin-version="$version" "$DEK_MOUNT"
+		say "moved $DEK_MOUNT/ to version $version"
+	fi
+	running=$(read_field running_sha256 "sys/mounts/$DEK_MOUNT")
+	if [ "$mounted" != "$version" ] || [ "$running" != "$sha" ]; then
+		# Not `vault plugin reload -mounts`: 1.21's sends it where no server listens.
+		vault_do write sys/plugins/reload/backend mounts="$DEK_MOUNT/"
+		say "reloaded $DEK_MOUNT/"
+	fi
+}
