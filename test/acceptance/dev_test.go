@@ -146,6 +146,19 @@ func TestDevEnvironment(t *testing.T) {
 	})
 	t.Run("JWTs", func(t *testing.T) { checkJWTs(t, env) })
 	t.Run("roles", func(t *testing.T) { checkRoles(t, env) })
+	t.Run("duties", func(t *testing.T) { checkDuties(t, env) })
+	t.Run("PATH", func(t *testing.T) {
+		root, err := devstack.RepoRoot()
+		require.NoError(t, err)
+		assert.Equal(t, filepath.Join(root, "bin")+":"+os.Getenv("PATH"), env["PATH"])
+	})
+	t.Run("lines", func(t *testing.T) {
+		file, err := os.ReadFile(filepath.Join(dir, "env"))
+		require.NoError(t, err)
+		for line := range strings.Lines(string(file)) {
+			assert.Regexp(t, "^export [A-Z_]+='.*'\n$", line)
+		}
+	})
 
 	pids := children(t, d.cmd.Process.Pid)
 	assert.NoError(t, d.stop(t, syscall.SIGTERM), "stopping is no failure")
@@ -171,6 +184,11 @@ func checkJWTs(t *testing.T, env map[string]string) {
 		"DEK_JWT_SECURITY_ADMIN": {roles: []any{"security_admin"}, tenant: devTenant},
 		"DEK_JWT_OTHER_TENANT":   {roles: []any{"security_admin"}, tenant: "7c9e6679-7425-40de-944b-e07fc1f90ae7"},
 		"DEK_JWT_KEY_ADMIN":      {roles: []any{"key_admin"}},
+		"DEK_JWT_APPLICATION":    {roles: []any{"application"}, tenant: devTenant},
+		"DEK_JWT_AUDITOR":        {roles: []any{"auditor"}},
+		"DEK_JWT_KEY_DESTROYER":  {roles: []any{"key_destroyer"}},
+		"DEK_JWT_KEK_ADMIN":      {roles: []any{"kek_admin"}},
+		"DEK_JWT_KEY_IMPORTER":   {roles: []any{"key_importer"}, tenant: devTenant},
 		"DEK_JWT_NO_ROLE":        {roles: []any{}, tenant: devTenant},
 		"DEK_JWT_EXPIRED":        {roles: []any{"super_admin"}},
 	} {
@@ -208,6 +226,28 @@ func checkRoles(t *testing.T, env map[string]string) {
 			"Authorization": {"Bearer " + env[variable]}, "X-Tenantid": {devTenant},
 		}, nil)
 		assert.Equal(t, want, a.Status, variable)
+	}
+}
+
+// checkDuties logs in at Vault with each JWT and does what its role is for.
+func checkDuties(t *testing.T, env map[string]string) {
+	for variable, duty := range map[string]struct{ method, path string }{
+		"DEK_JWT_APPLICATION":    {http.MethodGet, tenantPath(devTenant, "credentials/billing/production/postgres")},
+		"DEK_JWT_SECURITY_ADMIN": {http.MethodGet, tenantPath(devTenant, "dek")},
+		"DEK_JWT_SUPER_ADMIN":    {http.MethodGet, tenantPath(devTenant)},
+		"DEK_JWT_AUDITOR":        {http.MethodGet, "dek/config"},
+		"DEK_JWT_KEY_DESTROYER":  {http.MethodGet, "dek/config"},
+		"DEK_JWT_KEK_ADMIN":      {http.MethodGet, "dek/kek"},
+		"DEK_JWT_KEY_ADMIN":      {http.MethodGet, "dek/key/rotationSettings"},
+		"DEK_JWT_KEY_IMPORTER":   {http.MethodGet, "dek/wrapping_key"},
+	} {
+		a := send(t, http.MethodPost, env["VAULT_ADDR"]+"/v1/auth/jwt/login", http.Header{},
+			map[string]any{"role": "dek", "jwt": env[variable]})
+		auth, _ := a.Body["auth"].(map[string]any)
+		token, _ := auth["client_token"].(string)
+		require.NotEmpty(t, token, "%s: %s", variable, a.errors())
+		a = send(t, duty.method, env["VAULT_ADDR"]+"/v1/"+duty.path, http.Header{"X-Vault-Token": {token}}, nil)
+		assert.Equal(t, http.StatusOK, a.Status, "%s: %s", variable, a.errors())
 	}
 }
 

@@ -67,6 +67,13 @@ func serve(ctx context.Context, stack *devstack.Stack) error {
 	if err != nil {
 		return fmt.Errorf("look for the tenant: %w", err)
 	}
+	// A deletion here may be at once. An engine that does not know the field ignores
+	// it, with a warning. While there is no tenant it takes effect at once.
+	_, err = stack.Client().Logical().WriteWithContext(ctx, devstack.Mount+"/config",
+		map[string]any{"min_deletion_window": "0s"})
+	if err != nil {
+		return fmt.Errorf("configure the engine: %w", err)
+	}
 	if !exists {
 		if _, err := stack.Seed(ctx, tenantID); err != nil {
 			return err
@@ -115,16 +122,16 @@ Tokens and addresses are in %s. In another terminal:
     --header "authorization: Bearer $DEK_JWT_SECURITY_ADMIN" \
     --header 'content-type: application/json' \
     --header "x-tenantid: $DEK_TENANT_ID" \
-    --data '{
-      "tenantId": "%[5]s"
-    }'
+    --data "{
+      \"tenantId\": \"$DEK_TENANT_ID\"
+    }"
 
   curl "$DEK_PROXY_ADDR/public/core/v3/key/rotationSettings" \
     --header "INFA-SESSION-ID: $DEK_JWT_KEY_ADMIN"
 
-  bin/vault write -f dek/tenants/$DEK_TENANT_ID/dek/rotate
-  bin/vault read dek/tenants/$DEK_TENANT_ID/dek
-  bin/vault patch dek/key/rotationSettings rotation_interval=120_DAYS
+  vault write -f dek/tenants/$DEK_TENANT_ID/dek/rotate
+  vault read -format=json dek/tenants/$DEK_TENANT_ID/dek
+  vault patch dek/key/rotationSettings rotation_interval=120_DAYS
 
 Ctrl-C stops everything.
 `, stack.VaultAddr(), devstack.Mount, devstack.JWTMount, stack.ProxyURL(), tenantID,

@@ -6,6 +6,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -32,6 +33,11 @@ var people = []person{
 	{variable: "DEK_JWT_SUPER_ADMIN", name: "Super Admin", roles: []string{"super_admin"}},
 	{variable: "DEK_JWT_SECURITY_ADMIN", name: "Security Admin", tenantID: tenantID, roles: []string{"security_admin"}},
 	{variable: "DEK_JWT_OTHER_TENANT", name: "Other Admin", tenantID: otherTenantID, roles: []string{"security_admin"}},
+	{variable: "DEK_JWT_APPLICATION", name: "Example Application", tenantID: tenantID, roles: []string{"application"}},
+	{variable: "DEK_JWT_AUDITOR", name: "Auditor", roles: []string{"auditor"}},
+	{variable: "DEK_JWT_KEY_DESTROYER", name: "Key Destroyer", roles: []string{"key_destroyer"}},
+	{variable: "DEK_JWT_KEK_ADMIN", name: "KEK Admin", roles: []string{"kek_admin"}},
+	{variable: "DEK_JWT_KEY_IMPORTER", name: "Key Importer", tenantID: tenantID, roles: []string{"key_importer"}},
 	{variable: "DEK_JWT_KEY_ADMIN", name: "Key Admin", roles: []string{"key_admin"}},
 	{variable: "DEK_JWT_NO_ROLE", name: "No Role", tenantID: tenantID},
 	{variable: "DEK_JWT_EXPIRED", name: "Former Admin", roles: []string{"super_admin"}, age: day + time.Hour},
@@ -47,6 +53,12 @@ func environment(stack *devstack.Stack) ([]byte, error) {
 	set("VAULT_TOKEN", stack.RootToken())
 	set("DEK_PROXY_ADDR", stack.ProxyURL())
 	set("DEK_TENANT_ID", tenantID)
+	root, err := devstack.RepoRoot()
+	if err != nil {
+		return nil, err
+	}
+	// One shell word like the others, of which a part is what PATH was before.
+	fmt.Fprintf(&env, "export PATH=%s\"$PATH\"''\n", quote(filepath.Join(root, "bin")+":"))
 	now := time.Now()
 	for i, p := range people {
 		token, err := stack.MintJWT(devstack.Claims{
