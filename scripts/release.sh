@@ -3,12 +3,17 @@
 # SPDX-License-Identifier: MPL-2.0
 #
 # Builds the plugin and the proxy for every platform into dist/, with their
-# SHA-256 in dist/SHA256SUMS. The same commit and Go version give the same bytes
-# on every machine: no cgo, no paths, nothing from the version control system.
+# SHA-256 in dist/SHA256SUMS. The version is in the files' names: an upgrade puts the
+# new plugin beside the old one, which Vault starts until it is moved to the new one.
+# The same commit and Go version give the same bytes on every machine: no cgo, no
+# paths, nothing from the version control system.
 set -eu
 
 cd "$(dirname -- "$0")/.."
 GO=${GO:-go}
+
+version=$(sed -n 's/^var Version = "\(v[0-9][^"]*\)".*/\1/p' backend/backend.go)
+[ -n "$version" ] || { echo "release: no Version in backend/backend.go" >&2; exit 1; }
 
 rm -rf dist
 mkdir dist
@@ -18,7 +23,7 @@ for platform in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64; do
 	for command in vault-plugin-dek dek-proxy; do
 		echo "release: $command for $platform"
 		CGO_ENABLED=0 GOOS=$os GOARCH=$arch $GO build -trimpath -buildvcs=false -ldflags '-s -w -buildid=' \
-			-o "dist/${command}_${os}_$arch" "./cmd/$command"
+			-o "dist/${command}_${version}_${os}_$arch" "./cmd/$command"
 	done
 done
 

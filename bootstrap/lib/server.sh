@@ -6,14 +6,17 @@
 # check_server says what of the server an operator has to know.
 check_server() {
 	server=$("$VAULT_BIN" status 2>/dev/null | column Version) || server=
+	# Vault refuses a wildcard there from 2.0.1 and Enterprise from 1.21.6 on, OpenBao
+	# from 2.6. The version does not tell the two apart.
 	case $server in
-	0.* | 1.?.* | 1.1?.* | 1.20.* | 1.21.[0-5]* | 1.21.*[!t] | 2.0.0*)
-		say "note: server $server takes patterns in a claim into policies: the issuer of JWTs must see to it that tenant_id is a UUID (README.md)"
-		;;
-	2.[1-5].*)
-		say "note: if server $server is OpenBao, it takes patterns in a claim into policies: the issuer of JWTs must see to it that tenant_id is a UUID (README.md)"
-		;;
+	1.21.[0-5] | 1.21.[0-5]+* | 1.21.[0-5]-* | 1.[0-9].* | 1.1[0-9].* | 1.20.* | 2.0.0*) patterns="server $server" ;;
+	1.*+ent*) patterns= ;;
+	1.*) patterns="server $server" ;;
+	2.[0-5].*) patterns="if it is OpenBao, server $server" ;;
+	*) patterns= ;;
 	esac
+	[ -z "$patterns" ] ||
+		say "note: $patterns takes patterns in a claim into policies: the issuer of JWTs must see to it that tenant_id is a UUID (README.md)"
 	check_strings
 }
 

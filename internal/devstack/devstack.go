@@ -196,6 +196,10 @@ func (s *Stack) PIDs() ([]int, error) {
 // DataDir is where configuration, logs and data are.
 func (s *Stack) DataDir() string { return s.opts.DataDir }
 
+// SocketDir is where the plugin's sockets are, empty if that is the user's directory
+// for temporary files.
+func (s *Stack) SocketDir() string { return s.socketDir }
+
 // LogPath is the log file of "vault" (which has the plugin's lines too),
 // "proxy" or "bootstrap".
 func (s *Stack) LogPath(process string) string { return s.path(process + ".log") }

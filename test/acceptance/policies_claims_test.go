@@ -135,6 +135,7 @@ func guardedPaths(t *testing.T, s *devstack.Stack, tenants ...string) []guardedP
 		for _, kind := range []string{"credentials", "apiKeys", "secrets"} {
 			for _, name := range []string{
 				"x", "dek", "dek/rotations/x", "x/dek", "x/dek/rotations/x", "credentials/x", "x/credentials/x", "x/secrets/x/x",
+				"x/kek", "x/holders/x", "x/evidence/x", "x/dek/current",
 			} {
 				value := uuid.NewString()
 				path := tenantPath(tenant, kind, name)

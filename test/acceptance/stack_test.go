@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -44,6 +45,27 @@ func TestStopLeavesNothing(t *testing.T) {
 	requireGone(t, pids)
 	assert.NoDirExists(t, s.DataDir())
 	assert.NoError(t, s.Stop(), "a second time")
+}
+
+// TestStackInAHostileShell has settings of Vault's clients that would break or mislead
+// whatever heeds them, and a directory for temporary files whose path is too long for
+// a socket.
+func TestStackInAHostileShell(t *testing.T) {
+	long := filepath.Join(t.TempDir(), strings.Repeat("x", 130))
+	require.NoError(t, os.Mkdir(long, 0o700))
+	for name, value := range map[string]string{
+		"TMPDIR": long, "VAULT_CACERT": "/nonexistent/ca.pem", "VAULT_ADDR": "https://vault.invalid", "VAULT_TOKEN": "theirs",
+		"VAULT_NAMESPACE": "theirs", "VAULT_FORMAT": "json", "VAULT_CLIENT_TIMEOUT": "soon", "BAO_ADDR": "https://bao.invalid",
+		"VAULT_LOG_LEVEL": "trace", "VAULT_LICENSE": "none", "VAULT_SKIP_VERIFY": "perhaps",
+	} {
+		t.Setenv(name, value)
+	}
+	s, err := devstack.Start(t.Context(), devstack.Options{})
+	require.NoError(t, err)
+	requireWritable(t, s, newTenant(t, s))
+	require.DirExists(t, s.SocketDir())
+	require.NoError(t, s.Stop())
+	assert.NoDirExists(t, s.SocketDir())
 }
 
 // TestFailedStartLeavesNothing starts a stack whose proxy does not come up.
