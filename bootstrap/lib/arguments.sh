@@ -15,9 +15,14 @@ check_arguments() {
 	if [ -z "$PLUGIN_SHA256" ] && ! [ -r "$PLUGIN_FILE" ]; then
 		die "PLUGIN_FILE: cannot read $PLUGIN_FILE"
 	fi
-	for path in "$DEK_MOUNT" "$JWT_MOUNT" "$JWT_ROLE" "$PLUGIN_NAME" "$USERPASS_MOUNT"; do
+	for path in "$DEK_MOUNT" "$JWT_MOUNT" "$USERPASS_MOUNT"; do
 		case $path in
-		*[!A-Za-z0-9._/-]* | /* | */) die "a mount, role or name may hold A-Z a-z 0-9 . _ - and / in between: $path" ;;
+		*[!A-Za-z0-9._/-]* | /* | */) die "a mount may hold A-Z a-z 0-9 . _ - and / in between: $path" ;;
+		esac
+	done
+	for name in "$JWT_ROLE" "$PLUGIN_NAME"; do
+		case $name in
+		*[!A-Za-z0-9._-]*) die "a login role or a plugin's name may hold A-Z a-z 0-9 . _ -: $name" ;;
 		esac
 	done
 	case $NAME_PREFIX in

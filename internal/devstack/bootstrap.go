@@ -65,6 +65,7 @@ func (s *Stack) runBootstrap(ctx context.Context) error {
 		"PLUGIN_FILE="+s.pluginFile,
 		"DEK_MOUNT="+Mount,
 		"DEK_ROLES="+roles,
+		"NAME_PREFIX="+s.opts.NamePrefix,
 		"JWT_MOUNT="+JWTMount,
 		"JWT_ROLE="+JWTRole,
 		"JWT_PUBKEY_FILE="+s.path("jwt-public.pem"),

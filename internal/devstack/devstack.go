@@ -58,6 +58,9 @@ type Options struct {
 	VaultBin, PluginBin, ProxyBin string
 	// NoProxy leaves the proxy out, for what needs the engine alone.
 	NoProxy bool
+	// NamePrefix is put before the names of policies and groups in Vault. Empty, they
+	// are the roles'; in production bootstrap.sh puts dek- there.
+	NamePrefix string
 	// LogLevel is Vault's, the plugin's and the proxy's; empty means info.
 	LogLevel string
 	// RawStorage lets the root token see the storage entries themselves, under

@@ -99,6 +99,20 @@ func TestInstalledPluginsLieSideBySide(t *testing.T) {
 	assert.FileExists(t, installed[1], "the one in use is the oldest")
 }
 
+// TestConfigurationForOpenBao has servers that say what they are.
+func TestConfigurationForOpenBao(t *testing.T) {
+	for version, want := range map[string]bool{"OpenBao v2.5.5 (abc), built 2026": true, "Vault v1.21.4, built 2026": false} {
+		dir := t.TempDir()
+		server := filepath.Join(dir, "server")
+		require.NoError(t, os.WriteFile(server, []byte("#!/bin/sh\necho '"+version+"'\n"), 0o700))
+		s := &Stack{opts: Options{DataDir: dir, VaultBin: server}}
+		require.NoError(t, s.writeConfig())
+		config, err := os.ReadFile(filepath.Join(dir, "vault.hcl"))
+		require.NoError(t, err)
+		assert.Equal(t, want, strings.Contains(string(config), "max_request_json_strings"), version)
+	}
+}
+
 func TestSocketDirectory(t *testing.T) {
 	t.Setenv("TMPDIR", "/"+strings.Repeat("x", longestTempDir-1))
 	s := &Stack{}

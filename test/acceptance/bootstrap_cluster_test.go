@@ -40,7 +40,7 @@ func failover(t *testing.T, c *devstack.Cluster) *devstack.Stack {
 func TestUpgradeWithFailovers(t *testing.T) {
 	bin := filepath.Join(t.TempDir(), "plugin")
 	anotherPlugin(t, bin)
-	c, err := devstack.StartCluster(t.Context(), 3, devstack.Options{DataDir: t.TempDir(), PluginBin: bin})
+	c, err := devstack.StartCluster(t.Context(), 3, devstack.Options{DataDir: t.TempDir(), PluginBin: bin, NamePrefix: "dek-"})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, c.Stop()) })
 	leader, err := c.Leader(t.Context())

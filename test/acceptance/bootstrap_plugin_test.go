@@ -49,7 +49,7 @@ func sealAndUnseal(t *testing.T, s *devstack.Stack) {
 // TestBootstrapRenamedPlugin has the same binary under another name, as with
 // versioned file names, and takes the old file away.
 func TestBootstrapRenamedPlugin(t *testing.T) {
-	s := start(t, devstack.Options{NoProxy: true})
+	s := start(t, devstack.Options{NoProxy: true, NamePrefix: "dek-"})
 	tenant := newTenant(t, s)
 	renamed := filepath.Join(filepath.Dir(s.PluginFile()), "vault-plugin-dek_v9.9.9")
 	require.NoError(t, os.Rename(s.PluginFile(), renamed))
@@ -68,7 +68,7 @@ func TestBootstrapRenamedPlugin(t *testing.T) {
 // TestBootstrapProbesThePlugin has binaries that Vault cannot start. The mount goes
 // on, also after Vault has taken it up anew.
 func TestBootstrapProbesThePlugin(t *testing.T) {
-	s := start(t, devstack.Options{NoProxy: true})
+	s := start(t, devstack.Options{NoProxy: true, NamePrefix: "dek-"})
 	tenant := newTenant(t, s)
 	before := settings(t, s)
 	dir := filepath.Dir(s.PluginFile())
@@ -97,7 +97,7 @@ func TestBootstrapProbesThePlugin(t *testing.T) {
 
 // TestBootstrapTakesBack fails in the middle: no mount is left that was made before.
 func TestBootstrapTakesBack(t *testing.T) {
-	s := start(t, devstack.Options{NoProxy: true})
+	s := start(t, devstack.Options{NoProxy: true, NamePrefix: "dek-"})
 	second := []string{"DEK_MOUNT=second", "JWT_MOUNT=second", "NAME_PREFIX=second-", "USERPASS_MOUNT=second-people"}
 	mounts := func() string {
 		return string(callRoot(t, s, http.MethodGet, "sys/mounts", nil).Raw) + string(callRoot(t, s, http.MethodGet, "sys/auth", nil).Raw)
@@ -135,7 +135,7 @@ func TestBootstrapTakesBack(t *testing.T) {
 // TestBootstrapProvesThatTheMountIsWritable writes over the plugin's file, and
 // restarts Vault before the script has run: the mount is then held read-only.
 func TestBootstrapProvesThatTheMountIsWritable(t *testing.T) {
-	s := start(t, devstack.Options{Storage: devstack.Raft, NoProxy: true})
+	s := start(t, devstack.Options{Storage: devstack.Raft, NoProxy: true, NamePrefix: "dek-"})
 	tenant := newTenant(t, s)
 	anotherPlugin(t, s.PluginFile())
 	require.NoError(t, s.RestartVault(t.Context()))
@@ -159,7 +159,7 @@ func TestBootstrapProvesThatTheMountIsWritable(t *testing.T) {
 func TestStackHealsItself(t *testing.T) {
 	bin := filepath.Join(t.TempDir(), "plugin")
 	anotherPlugin(t, bin)
-	opts := devstack.Options{Storage: devstack.Raft, NoProxy: true, DataDir: filepath.Join(t.TempDir(), "dev"), PluginBin: bin}
+	opts := devstack.Options{Storage: devstack.Raft, NoProxy: true, NamePrefix: "dek-", DataDir: filepath.Join(t.TempDir(), "dev"), PluginBin: bin}
 	s, err := devstack.Start(t.Context(), opts)
 	require.NoError(t, err)
 	tenant := newTenant(t, s)

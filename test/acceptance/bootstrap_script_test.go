@@ -61,7 +61,7 @@ func write(t *testing.T, s *devstack.Stack, path string, body map[string]any) {
 // TestBootstrapRefusesWhatItDidNotMake gives something that the script would write
 // to somebody else.
 func TestBootstrapRefusesWhatItDidNotMake(t *testing.T) {
-	s := start(t, devstack.Options{NoProxy: true})
+	s := start(t, devstack.Options{NoProxy: true, NamePrefix: "dek-"})
 	fresh := settings(t, s)
 	for _, c := range []struct {
 		name, path string
@@ -117,7 +117,7 @@ func TestBootstrapRefusesWhatItDidNotMake(t *testing.T) {
 // TestBootstrapMovesAnEarlierSetUp has a group of another name that logins with the
 // role are in, as earlier versions of the script made it.
 func TestBootstrapMovesAnEarlierSetUp(t *testing.T) {
-	s := start(t, devstack.Options{NoProxy: true})
+	s := start(t, devstack.Options{NoProxy: true, NamePrefix: "dek-"})
 	tenant := newTenant(t, s)
 	before := login(t, s, tenant, auditor)
 	group := callRoot(t, s, http.MethodGet, "identity/group/name/dek-auditor", nil).data()
@@ -141,7 +141,7 @@ func TestBootstrapMovesAnEarlierSetUp(t *testing.T) {
 
 // TestBootstrapChangesWhatIsGiven runs the script with settings, and without them.
 func TestBootstrapChangesWhatIsGiven(t *testing.T) {
-	s := start(t, devstack.Options{NoProxy: true})
+	s := start(t, devstack.Options{NoProxy: true, NamePrefix: "dek-"})
 	read := func(path, field string) any { return callRoot(t, s, http.MethodGet, path, nil).data()[field] }
 	out, code := runScript(t, s)
 	require.Equal(t, 0, code, out)
@@ -167,7 +167,7 @@ func TestBootstrapChangesWhatIsGiven(t *testing.T) {
 		"default_role": "other", "jwt_supported_algs": []string{"ES256", "RS256"},
 	})
 	before = callRoot(t, s, http.MethodGet, "auth/jwt/config", nil).data()
-	other := start(t, devstack.Options{NoProxy: true})
+	other := start(t, devstack.Options{NoProxy: true, NamePrefix: "dek-"})
 	out, code = runScript(t, s, "JWT_PUBKEY_FILE="+filepath.Join(other.DataDir(), "jwt-public.pem"))
 	require.Equal(t, 0, code, out)
 	assert.Equal(t, []string{"bootstrap: configured auth/jwt/: jwt_validation_pubkeys"}, said(out))
@@ -185,7 +185,7 @@ func TestBootstrapChangesWhatIsGiven(t *testing.T) {
 // TestBootstrapIgnoresSettingsOfTheClient has each setting that changes what the
 // vault command prints.
 func TestBootstrapIgnoresSettingsOfTheClient(t *testing.T) {
-	s := start(t, devstack.Options{NoProxy: true})
+	s := start(t, devstack.Options{NoProxy: true, NamePrefix: "dek-"})
 	for _, setting := range []string{
 		"VAULT_FORMAT=json", "VAULT_FORMAT=yaml", "VAULT_FORMAT=pretty", "VAULT_FORMAT=raw", "VAULT_WRAP_TTL=60s",
 		"VAULT_DETAILED=true", "VAULT_MFA=x:y", "VAULT_LOG_LEVEL=trace", "BAO_FORMAT=json", "BAO_WRAP_TTL=60s",

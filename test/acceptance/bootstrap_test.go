@@ -44,7 +44,7 @@ func settings(t *testing.T, s *devstack.Stack) map[string]any {
 }
 
 func TestBootstrapTwiceChangesNothing(t *testing.T) {
-	s := start(t, devstack.Options{NoProxy: true})
+	s := start(t, devstack.Options{NoProxy: true, NamePrefix: "dek-"})
 	before := settings(t, s)
 	plugin, err := s.PluginPIDs()
 	require.NoError(t, err)
@@ -58,7 +58,7 @@ func TestBootstrapTwiceChangesNothing(t *testing.T) {
 
 // TestBootstrapRepairs takes something away, or adds to it, and runs the script.
 func TestBootstrapRepairs(t *testing.T) {
-	s := start(t, devstack.Options{NoProxy: true})
+	s := start(t, devstack.Options{NoProxy: true, NamePrefix: "dek-"})
 	group := "identity/group/name/dek-key_admin"
 	for _, change := range []struct{ method, path string }{
 		{http.MethodDelete, "sys/policy/dek-super_admin"},
@@ -95,7 +95,7 @@ func TestUpgrade(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(bin, code, 0o700))
 
-	s := start(t, devstack.Options{NoProxy: true, PluginBin: bin})
+	s := start(t, devstack.Options{NoProxy: true, NamePrefix: "dek-", PluginBin: bin})
 	tenant := newTenant(t, s)
 	before := settings(t, s)
 
@@ -113,7 +113,7 @@ func TestUpgrade(t *testing.T) {
 }
 
 func TestBootstrapSaysWhatIsWrong(t *testing.T) {
-	s := start(t, devstack.Options{NoProxy: true})
+	s := start(t, devstack.Options{NoProxy: true, NamePrefix: "dek-"})
 	require.NoError(t, s.Seal(t.Context()))
 	err := s.Bootstrap(t.Context())
 	require.ErrorContains(t, err, "bootstrap.sh")

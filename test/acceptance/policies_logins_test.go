@@ -33,7 +33,7 @@ func TestLoginRolesOfOneDuty(t *testing.T) {
 	item := tenantPath(tenant, "secrets/a")
 	succeeded(t, callRoot(t, s, http.MethodPut, item, map[string]any{"data": map[string]any{"v": "1"}}))
 	members := func(role string) int {
-		a := callRoot(t, s, http.MethodGet, "identity/group/name/dek-"+role, nil)
+		a := callRoot(t, s, http.MethodGet, "identity/group/name/"+role, nil)
 		list, _ := a.data()["member_entity_ids"].([]any)
 		return len(list)
 	}
@@ -43,7 +43,7 @@ func TestLoginRolesOfOneDuty(t *testing.T) {
 		a, token := loginAs(t, s, "dek-"+role, mint(t, s, tenant, allRoles...))
 		require.NotEmpty(t, token, "%s: %s", role, a.errors())
 		auth, _ := a.Body["auth"].(map[string]any)
-		assert.ElementsMatch(t, []any{"default", "dek-" + role}, auth["policies"], "the one policy, whatever roles the JWT has besides")
+		assert.ElementsMatch(t, []any{"default", role}, auth["policies"], "the one policy, whatever roles the JWT has besides")
 		assert.Equal(t, before, members(role), "%s: no group grows", role)
 		want := http.StatusForbidden
 		if role == application {
@@ -69,7 +69,7 @@ func TestLoginRolesOfOneDuty(t *testing.T) {
 
 // TestRolesOfAnotherDirectory has a mount whose roles need a prefix in the claim.
 func TestRolesOfAnotherDirectory(t *testing.T) {
-	s := start(t, devstack.Options{NoProxy: true})
+	s := start(t, devstack.Options{NoProxy: true, NamePrefix: "dek-"})
 	out, code := runScript(
 		t, s, "JWT_MOUNT=second", "NAME_PREFIX=second-", "JWT_ROLE_PREFIX=dek:", "DEK_ROLES=auditor application",
 		"JWT_PUBKEY_FILE="+s.DataDir()+"/jwt-public.pem", "JWT_ISSUER=https://devstack.invalid",
