@@ -49,6 +49,7 @@ bound_roles='security_admin key_importer application'
 . "$here/lib/arguments.sh"
 . "$here/lib/engine.sh"
 . "$here/lib/roles.sh"
+. "$here/lib/issuer.sh"
 . "$here/lib/logins.sh"
 . "$here/lib/server.sh"
 

@@ -1,8 +1,7 @@
 # Copyright (c) The vault-plugin-dek authors
 # SPDX-License-Identifier: MPL-2.0
 #
-# Part of bootstrap.sh: the auth mounts, where JWTs are verified, and what a login
-# brings along.
+# Part of bootstrap.sh: the auth mounts, and what a login brings along.
 
 description='Logins for vault-plugin-dek, made by its bootstrap.sh'
 
@@ -20,7 +19,8 @@ check_logins() {
 	check_jwt
 	check_login "$JWT_ROLE" groups_claim roles
 	for role in $bound_roles; do
-		! is_wanted "$role" || check_login "$JWT_ROLE-$role" token_policies "[$(policy_name "$role")]"
+		! is_wanted "$role" || check_login "$JWT_ROLE-$role" token_policies "[$(policy_name "$role")]" \
+			bound_claims "map[roles:$JWT_ROLE_PREFIX$role tenant_id:$any_uuid]" bound_claims_type glob
 	done
 	for job in $jobs; do wait "$job"; done
 }
@@ -70,118 +70,31 @@ enable_auth() {
 	say "enabled auth method $2/"
 }
 
-# check_jwt decides what of the configuration is to change, and leaves it in the
-# file changes, a line each: the name of the field, a blank, the value for the
-# vault command. A configuration that is there changes in what is given and differs.
-check_jwt() {
-	: >"$tmp/changes"
-	: >"$tmp/config.json"
-	config=
-	if [ -n "$accessor" ]; then
-		config=$(show read "auth/$JWT_MOUNT/config")
-		show read -format=json "auth/$JWT_MOUNT/config" >"$tmp/config.json"
-	fi
-	key_source
-	[ -z "$JWT_ISSUER" ] || [ "$(printf '%s\n' "$config" | column bound_issuer)" = "$JWT_ISSUER" ] ||
-		echo "bound_issuer $JWT_ISSUER" >>"$tmp/changes"
-	if [ -z "$config" ]; then
-		[ -n "$source" ] || die "set JWT_PUBKEY_FILE, JWT_JWKS_URL or JWT_OIDC_DISCOVERY_URL: auth/$JWT_MOUNT/ is not configured yet"
-		echo "default_role $JWT_ROLE" >>"$tmp/changes"
-	elif [ -s "$tmp/changes" ]; then
-		is_ours "$JWT_MOUNT" ||
-			refuse_unless_forced "auth/$JWT_MOUNT/config" "it would change in $(cut -d ' ' -f 1 "$tmp/changes" | sort -u | tr '\n' ' ')"
-		case $(printf '%s\n' "$config" | column oidc_client_id) in
-		'' | n/a) ;;
-		*) die "auth/$JWT_MOUNT/config has an OIDC client, whose secret Vault does not show: change it by hand" ;;
-		esac
-	fi
-}
+# What of a UUID Vault's globs can ask for: no pattern of a policy has four hyphens.
+any_uuid='*-*-*-*-*'
 
-# key_source adds where the keys are that JWTs are verified with.
-key_source() {
-	source=
-	if [ -n "$JWT_PUBKEY_FILE" ]; then
-		source='jwt_validation_pubkeys'
-		awk -v dir="$tmp" '/^-----BEGIN/ { n++ } n { print > (dir "/pubkey." n) }' "$JWT_PUBKEY_FILE"
-		[ -f "$tmp/pubkey.1" ] || die "JWT_PUBKEY_FILE: no PEM block in $JWT_PUBKEY_FILE"
-		given=$(cat "$tmp"/pubkey.* | tr -d ' \n')
-		present=$([ -z "$config" ] || read_field jwt_validation_pubkeys "auth/$JWT_MOUNT/config" | tr -d '[] \n')
-		if [ "$given" != "$present" ]; then
-			for key in "$tmp"/pubkey.*; do printf '%s\n' "$source @$key" >>"$tmp/changes"; done
-		fi
-	elif [ -n "$JWT_JWKS_URL" ]; then
-		source=jwks_url
-		url_source "$JWT_JWKS_URL" jwks_ca_pem
-	elif [ -n "$JWT_OIDC_DISCOVERY_URL" ]; then
-		source=oidc_discovery_url
-		url_source "$JWT_OIDC_DISCOVERY_URL" oidc_discovery_ca_pem
-	fi
-}
-
-# url_source URL CA_FIELD
-url_source() {
-	[ "$(printf '%s\n' "$config" | column "$source")" = "$1" ] || printf '%s\n' "$source $1" >>"$tmp/changes"
-	[ -n "$JWT_CA_FILE" ] || return 0
-	present=$([ -z "$config" ] || read_field "$2" "auth/$JWT_MOUNT/config")
-	[ "$(cat "$JWT_CA_FILE")" = "$present" ] || printf '%s\n' "$2 @$JWT_CA_FILE" >>"$tmp/changes"
-}
-
-# configure_jwt writes what check_jwt decided. The auth method takes a whole
-# configuration only, so what is there and stays is sent along, but for other
-# sources of keys where the source changes.
-configure_jwt() {
-	[ -s "$tmp/changes" ] || return 0
-	names=$(cut -d ' ' -f 1 "$tmp/changes" | sort -u | tr '\n' ' ')
-	drop=" $names"
-	case $drop in
-	*jwt_validation_pubkeys* | *jwks_url* | *oidc_discovery_url*)
-		drop="$drop jwt_validation_pubkeys jwks_url jwks_pairs jwks_ca_pem oidc_discovery_url oidc_discovery_ca_pem "
-		;;
-	esac
-	set --
-	while IFS=' ' read -r field value; do
-		set -- "$@" "$field=$value"
-	done <"$tmp/changes"
-	kept_config "$drop" <"$tmp/config.json" | vault_do write "auth/$JWT_MOUNT/config" - "$@"
-	say "configured auth/$JWT_MOUNT/: $names"
-}
-
-# kept_config DROP prints the configuration as JSON without the fields that are
-# dropped. The vault command indents what it prints by two blanks a level.
-kept_config() {
-	awk -v drop="$1" '
-		/^  "data": \{$/ { within = 1; next }
-		/^  \}/ { within = 0 }
-		within && /^    "/ {
-			split($0, part, "\"")
-			keep = index(drop, " " part[2] " ") == 0
-			if (keep) n++
-		}
-		within && keep { text[n] = text[n] $0 "\n" }
-		END {
-			printf "{"
-			for (i = 1; i <= n; i++) {
-				sub(/,?\n$/, "", text[i])
-				printf "%s%s", (i == 1 ? "\n" : ",\n"), text[i]
-			}
-			print "\n}"
-		}'
-}
-
-mappings='map[email:email name:name tenant_id:tenant_id]'
-
-# check_login NAME FIELD VALUE refuses a login role that is another than this script
-# would make: what a role gives its logins is for who made it to change. It leaves the
-# role in a file for setup_login.
+# check_login NAME FIELD VALUE... refuses a login role in which these fields are
+# others, or the tenant comes from another claim: what a role gives its logins is for
+# who made it to change. It leaves the role in a file for setup_login.
 check_login() {
-	: >"$tmp/login.$1"
+	login=$1
+	: >"$tmp/login.$login"
 	[ -n "$accessor" ] || return 0
-	show read "auth/$JWT_MOUNT/role/$1" >"$tmp/login.$1"
-	present=$(cat "$tmp/login.$1")
-	[ -n "$present" ] || return 0
-	if [ "$(printf '%s\n' "$present" | column claim_mappings)" != "$mappings" ] || [ "$(printf '%s\n' "$present" | column "$2")" != "$3" ]; then
-		refuse_unless_forced "auth/$JWT_MOUNT/role/$1" "claim_mappings or $2 are others. Choose another JWT_ROLE"
-		: >"$tmp/remake.$1"
+	show read "auth/$JWT_MOUNT/role/$login" >"$tmp/login.$login"
+	[ -s "$tmp/login.$login" ] || return 0
+	others=
+	case " $(column claim_mappings <"$tmp/login.$login" | sed -e 's/^map\[//' -e 's/\]$//') " in
+	*" tenant_id:tenant_id "*) ;;
+	*) others=claim_mappings ;;
+	esac
+	shift
+	while [ $# -gt 0 ]; do
+		[ "$(column "$1" <"$tmp/login.$login")" = "$2" ] || others="$others $1"
+		shift 2
+	done
+	if [ -n "$others" ]; then
+		refuse_unless_forced "auth/$JWT_MOUNT/role/$login" "${others# } would change. Choose another JWT_ROLE"
+		: >"$tmp/remake.$login"
 	fi
 }
 
@@ -220,13 +133,12 @@ setup_login() {
 # setup_bound_logins makes a login role for each role that is bound to a tenant. It
 # gives its one policy itself, if the claim roles has it, and no group grows by its
 # logins: many tenants have more people and applications than Vault can keep in one
-# group. Here the claim tenant_id must be there, and of a UUID's shape as far as
-# Vault can tell: no pattern has four hyphens.
+# group. Here the claim tenant_id must be there, and no pattern.
 setup_bound_logins() {
 	for role in $bound_roles; do
 		is_wanted "$role" || continue
 		setup_login "$JWT_ROLE-$role" - role_type=jwt token_policies="$(policy_name "$role")" bound_claims_type=glob <<-JSON
-			{"bound_claims": {"roles": "$JWT_ROLE_PREFIX$role", "tenant_id": "*-*-*-*-*"}}
+			{"bound_claims": {"roles": "$JWT_ROLE_PREFIX$role", "tenant_id": "$any_uuid"}}
 		JSON
 	done
 }

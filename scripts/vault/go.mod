@@ -1,7 +1,7 @@
 // This nested module pins the Vault server that development and the acceptance
 // tests run on. It is a module of its own so that the server's requirements
-// never reach the plugin's. The combination below compiles; newer SDKs lack
-// what Vault 1.21 needs.
+// never reach the plugin's. Of the released SDKs none is the one that Vault 1.21.4 was
+// built with: scripts/build-vault.sh patches a copy of the one below in two places.
 module github.com/vault-plugin-dek/vault-plugin-dek/scripts/vault
 
 go 1.26

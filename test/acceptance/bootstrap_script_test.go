@@ -6,8 +6,11 @@
 package acceptance
 
 import (
+	"encoding/pem"
 	"errors"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -62,7 +65,6 @@ func write(t *testing.T, s *devstack.Stack, path string, body map[string]any) {
 // to somebody else.
 func TestBootstrapRefusesWhatItDidNotMake(t *testing.T) {
 	s := start(t, devstack.Options{NoProxy: true, NamePrefix: "dek-"})
-	fresh := settings(t, s)
 	for _, c := range []struct {
 		name, path string
 		body       map[string]any
@@ -91,6 +93,11 @@ func TestBootstrapRefusesWhatItDidNotMake(t *testing.T) {
 			body: map[string]any{"role_type": "jwt", "bound_claims_type": "glob", "token_policies": "root"}, want: "auth/jwt/role/dek-application",
 		},
 		{
+			name: "login role of one duty, for everybody", path: "auth/jwt/role/dek-application",
+			body: map[string]any{"role_type": "jwt", "bound_claims_type": "glob", "bound_claims": map[string]any{"tenant_id": "*"}},
+			want: "auth/jwt/role/dek-application",
+		},
+		{
 			name: "configuration", path: "sys/auth/jwt/tune", body: map[string]any{"description": "people"},
 			env: []string{"JWT_ISSUER=https://other.invalid"}, want: "auth/jwt/config",
 		},
@@ -106,12 +113,11 @@ func TestBootstrapRefusesWhatItDidNotMake(t *testing.T) {
 			out, code = runScript(t, s, append(c.env, "FORCE=1", "DEK_ROLES="+strings.Join(allRoles, " "))...)
 			require.Equal(t, 0, code, out)
 			assert.NotEmpty(t, said(out))
-			write(t, s, "sys/auth/jwt/tune", map[string]any{"description": fresh["sys/auth/jwt"].(map[string]any)["description"]})
-			out, code = runScript(t, s)
-			require.Equal(t, 0, code, out)
-			assert.Empty(t, said(out), "a second time there is nothing to say")
 		})
 	}
+	out, code := runScript(t, s)
+	require.Equal(t, 0, code, out)
+	assert.Empty(t, said(out), "all of it is the script's own now")
 }
 
 // TestBootstrapMovesAnEarlierSetUp has a group of another name that logins with the
@@ -180,6 +186,39 @@ func TestBootstrapChangesWhatIsGiven(t *testing.T) {
 	require.Equal(t, 0, code, out)
 	assert.Equal(t, []string{"bootstrap: configured auth/jwt/: bound_issuer"}, said(out))
 	assert.Equal(t, "https://other.invalid", read("auth/jwt/config", "bound_issuer"))
+}
+
+// TestBootstrapFollowsAnIssuer moves from public keys to a JWKS address, and from that
+// to another, whose certificate it has already.
+func TestBootstrapFollowsAnIssuer(t *testing.T) {
+	s := start(t, devstack.Options{NoProxy: true, NamePrefix: "dek-"})
+	issuer := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"keys": []}`)
+	}))
+	t.Cleanup(issuer.Close)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	require.NoError(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: issuer.Certificate().Raw}), 0o600))
+	before := callRoot(t, s, http.MethodGet, "auth/jwt/config", nil).data()
+
+	for _, step := range []struct {
+		env  []string
+		said string
+	}{
+		{[]string{"JWT_JWKS_URL=" + issuer.URL + "/a", "JWT_CA_FILE=" + ca}, "jwks_ca_pem jwks_url"},
+		{[]string{"JWT_JWKS_URL=" + issuer.URL + "/b"}, "jwks_url"},
+	} {
+		out, code := runScript(t, s, step.env...)
+		require.Equal(t, 0, code, out)
+		assert.Equal(t, []string{"bootstrap: configured auth/jwt/: " + step.said}, said(out))
+		out, code = runScript(t, s, step.env...)
+		require.Equal(t, 0, code, out)
+		assert.Empty(t, said(out))
+	}
+	after := callRoot(t, s, http.MethodGet, "auth/jwt/config", nil).data()
+	assert.Equal(t, issuer.URL+"/b", after["jwks_url"])
+	assert.Contains(t, after["jwks_ca_pem"], "BEGIN CERTIFICATE")
+	assert.Empty(t, after["jwt_validation_pubkeys"])
+	assert.Equal(t, before["bound_issuer"], after["bound_issuer"])
 }
 
 // TestBootstrapIgnoresSettingsOfTheClient has each setting that changes what the
