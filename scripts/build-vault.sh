@@ -53,6 +53,7 @@ fi
 # v0.21.0 one type is too new for it, and of v0.24.0, whose function it calls, others
 # are.
 patch_sdk() {
+	go mod download -modfile="$modfile" github.com/hashicorp/vault/sdk
 	sdk=$(go list -modfile="$modfile" -m -f '{{.Dir}}' github.com/hashicorp/vault/sdk)
 	cp -R "$sdk" "$patched/sdk"
 	chmod -R u+w "$patched/sdk"
