@@ -13,9 +13,6 @@ import (
 	"strings"
 )
 
-// maxBody is the most that is read of a request, in bytes.
-const maxBody = 1 << 20
-
 var (
 	uuidForm     = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 	rotationForm = regexp.MustCompile(`^rot-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
@@ -55,31 +52,17 @@ func requireJSON(h http.Header) *problem {
 
 // readObject reads a body that is exactly one JSON object, by exact field name:
 // encoding/json would take "TENANTID" for "tenantId".
-func readObject(w http.ResponseWriter, r *http.Request) (map[string]json.RawMessage, *problem) {
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+func readObject(r *http.Request) (map[string]json.RawMessage, *problem) {
+	dec := json.NewDecoder(r.Body)
 	var object map[string]json.RawMessage
-	if err := dec.Decode(&object); err != nil {
-		return nil, bodyProblem(err)
-	}
-	if object == nil {
+	// The decoder's own message may quote the body.
+	if err := dec.Decode(&object); err != nil || object == nil {
 		return nil, invalid("the body must be a JSON object")
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		if p := bodyProblem(err); p.status == http.StatusRequestEntityTooLarge {
-			return nil, p
-		}
 		return nil, invalid("the body must be one JSON object and nothing after it")
 	}
 	return object, nil
-}
-
-func bodyProblem(err error) *problem {
-	var limit *http.MaxBytesError
-	if errors.As(err, &limit) {
-		return tooLarge()
-	}
-	// The decoder's own message may quote the body.
-	return invalid("the body must be a JSON object")
 }
 
 // stringField reads a field that must be a string and may not be empty.

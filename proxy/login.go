@@ -36,7 +36,7 @@ type loginAnswer struct {
 // userLogin is POST /saas/public/core/v3/login. The session ID that it returns
 // is a Vault token.
 func (p *Proxy) userLogin(w http.ResponseWriter, r *http.Request) error {
-	username, password, prob := loginRequest(w, r)
+	username, password, prob := loginRequest(r)
 	if prob != nil {
 		return prob
 	}
@@ -64,11 +64,11 @@ func (p *Proxy) userLogin(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-func loginRequest(w http.ResponseWriter, r *http.Request) (username, password string, prob *problem) {
+func loginRequest(r *http.Request) (username, password string, prob *problem) {
 	if prob := requireJSON(r.Header); prob != nil {
 		return "", "", prob
 	}
-	object, prob := readObject(w, r)
+	object, prob := readObject(r)
 	if prob != nil {
 		return "", "", prob
 	}

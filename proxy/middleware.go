@@ -15,8 +15,8 @@ import (
 
 var requestIDForm = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
 
-// ServeHTTP implements http.Handler: request ID, deadline, routing, recovery
-// from a panic, then metrics and one line in the log.
+// ServeHTTP implements http.Handler: request ID, routing, recovery from a
+// panic, then metrics and one line in the log.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := p.now()
 	ex := &exchange{id: r.Header.Get("X-Request-Id")}
@@ -24,9 +24,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ex.id = newID()
 	}
 	w.Header().Set("X-Request-Id", ex.id)
-	ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), exchangeKey{}, ex), p.timeout)
-	defer cancel()
-	r = r.WithContext(ctx)
+	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, ex))
 	rec := &recorder{ResponseWriter: w}
 
 	defer func() {

@@ -22,6 +22,7 @@ const (
 	codeMethod       = "METHOD_NOT_ALLOWED"
 	codeConflict     = "ROTATION_IN_PROGRESS"
 	codeRefused      = "ROTATION_NOT_POSSIBLE"
+	codeTimeout      = "REQUEST_TIMEOUT"
 	codeTooLarge     = "PAYLOAD_TOO_LARGE"
 	codeRateLimited  = "RATE_LIMITED"
 	codeInternal     = "INTERNAL_ERROR"
@@ -64,6 +65,14 @@ func tooLarge() *problem {
 	return &problem{
 		status: http.StatusRequestEntityTooLarge, code: codeTooLarge,
 		message: "Request body too large", reason: fmt.Sprintf("the body must not exceed %d bytes", maxBody),
+	}
+}
+
+// lateBody is for a body that did not arrive in time.
+func lateBody(cause error) *problem {
+	return &problem{
+		status: http.StatusRequestTimeout, code: codeTimeout,
+		message: "Request timed out", reason: "the body did not arrive in time", cause: cause,
 	}
 }
 

@@ -50,6 +50,7 @@ type Proxy struct {
 	tokens    *tokenCache
 	health    *healthProbe
 	metrics   *metrics
+	discards  discards
 	mux       *http.ServeMux
 }
 
@@ -62,7 +63,7 @@ func New(cfg Config) (*Proxy, error) {
 	p := &Proxy{
 		vault: cfg.Vault, realms: cfg.Realms, timeout: cfg.RequestTimeout,
 		publicURL: strings.TrimRight(cfg.PublicURL, "/"), log: cfg.Logger,
-		now: cfg.now, retryWait: cfg.retryWait, metrics: newMetrics(),
+		now: cfg.now, retryWait: cfg.retryWait, metrics: newMetrics(), discards: newDiscards(),
 	}
 	for name, realm := range p.realms {
 		if name == "" || realm.Role == "" || !validMount(realm.Mount) {

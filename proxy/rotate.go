@@ -61,7 +61,7 @@ func (p *Proxy) startRotation(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	tenantID, prob := rotateRequest(w, r)
+	tenantID, prob := rotateRequest(r)
 	if prob != nil {
 		return prob
 	}
@@ -78,7 +78,7 @@ func (p *Proxy) startRotation(w http.ResponseWriter, r *http.Request) error {
 }
 
 // rotateRequest checks headers and body, which must name the same tenant.
-func rotateRequest(w http.ResponseWriter, r *http.Request) (string, *problem) {
+func rotateRequest(r *http.Request) (string, *problem) {
 	if prob := requireJSON(r.Header); prob != nil {
 		return "", prob
 	}
@@ -87,7 +87,7 @@ func rotateRequest(w http.ResponseWriter, r *http.Request) (string, *problem) {
 		return "", prob
 	}
 	exchangeOf(r.Context()).tenant = header
-	object, prob := readObject(w, r)
+	object, prob := readObject(r)
 	if prob != nil {
 		return "", prob
 	}

@@ -116,7 +116,7 @@ func TestRotateRefusesMalformedRequests(t *testing.T) {
 		"tenantId with space":    {body(`{"tenantId": " ` + tenantID + `"}`)},
 		"different tenants":      {body(`{"tenantId": "` + other + `"}`)},
 		"byte order mark":        {body("\ufeff" + `{"tenantId": "` + tenantID + `"}`)},
-		"deep nesting":           {body(strings.Repeat("[", 100_000))},
+		"deep nesting":           {body(strings.Repeat("[", maxBody))},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStand(t)

@@ -4,6 +4,7 @@
 package proxy
 
 import (
+	"context"
 	"net/http"
 	"path"
 	"slices"
@@ -98,10 +99,17 @@ func isClean(urlPath string) bool {
 	return clean == urlPath || clean+"/" == urlPath
 }
 
-// handle turns what a handler returns into the envelope of the path's family.
+// handle takes the body, sets the deadline, and turns what a handler returns into
+// the envelope of the path's family.
 func (p *Proxy) handle(h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := h(w, r); err != nil {
+		if prob := p.takeBody(w, r); prob != nil {
+			p.fail(w, r, prob)
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), p.timeout)
+		defer cancel()
+		if err := h(w, r.WithContext(ctx)); err != nil {
 			p.fail(w, r, asProblem(err, missing{}))
 		}
 	})

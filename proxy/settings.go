@@ -36,7 +36,7 @@ func (p *Proxy) changeSettings(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	interval, prob := settingsRequest(w, r)
+	interval, prob := settingsRequest(r)
 	if prob != nil {
 		return p.refuse(r.Context(), caller, prob)
 	}
@@ -46,11 +46,11 @@ func (p *Proxy) changeSettings(w http.ResponseWriter, r *http.Request) error {
 }
 
 // settingsRequest reads the interval to set.
-func settingsRequest(w http.ResponseWriter, r *http.Request) (string, *problem) {
+func settingsRequest(r *http.Request) (string, *problem) {
 	if prob := requireJSON(r.Header); prob != nil {
 		return "", prob
 	}
-	object, prob := readObject(w, r)
+	object, prob := readObject(r)
 	if prob != nil {
 		return "", prob
 	}

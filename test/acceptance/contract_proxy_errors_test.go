@@ -119,6 +119,28 @@ func TestContractProxyInvalid(t *testing.T) {
 	assert.Equal(t, before, readDEK(t, s, tenant))
 }
 
+// TestContractProxyTooLarge: a large body is refused on every route, before
+// anybody is asked who they are.
+func TestContractProxyTooLarge(t *testing.T) {
+	s := shared(t)
+	for _, size := range []int{16<<10 + 1, 1 << 20, 1<<20 + 1} {
+		for _, c := range []struct{ method, path string }{
+			{http.MethodPost, rotatePath},
+			{http.MethodGet, rotatePath + "/x"},
+			{http.MethodPost, "/api/v1/nothing"},
+			{http.MethodPatch, "/public/core/v3/key/rotationSettings"},
+			{http.MethodPost, "/saas/public/core/v3/login"},
+			{http.MethodGet, "/health"},
+			{http.MethodGet, "/metrics"},
+		} {
+			a := callProxy(t, s, c.method, c.path, text(size))
+			assert.Equal(t, http.StatusRequestEntityTooLarge, a.Status, "%s %s of %d bytes: %s", c.method, c.path, size, a.Raw)
+		}
+	}
+	a := callProxy(t, s, http.MethodPost, rotatePath, text(16<<10))
+	assert.Equal(t, http.StatusUnauthorized, a.Status, "%s", a.Raw)
+}
+
 func TestContractProxyNotFound(t *testing.T) {
 	s := shared(t)
 	super, tenant := mint(t, s, "", "super_admin"), newTenant(t, s)
