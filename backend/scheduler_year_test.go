@@ -219,12 +219,12 @@ func (y *fleetYear) happens(day int) {
 	}
 }
 
-// A simulated year of 10,000 tenants: restarts, failovers and crashes at random,
+// A simulated year of 2,500 tenants: restarts, failovers and crashes at random,
 // clocks that jump, intervals that change, tenants with their own, paused ones,
 // some whose pages do not open for months. Every due date is served, once.
 func TestYearOfAFleet(t *testing.T) {
 	const seed = 1
-	tenants := 10_000
+	tenants := 2_500
 	if underRace || testing.Short() {
 		tenants = 400
 	}

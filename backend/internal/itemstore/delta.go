@@ -68,12 +68,12 @@ func (tab *Table) writeDelta(ctx context.Context, t *tenant.Record, p page.Prefi
 		return err
 	}
 	key := deltaKey(tab.incarnation, p)
-	tab.store.pages.begin(key)
+	tab.store.pages.Begin(key)
 	if err := tab.put(ctx, key, delta); err != nil {
-		tab.store.pages.end(key, nil)
+		tab.store.pages.End(key, nil)
 		return fmt.Errorf("writing the delta of page %s: %w", p, err)
 	}
-	tab.store.pages.end(key, delta)
+	tab.store.pages.End(key, &delta)
 	tab.dir.wroteDelta(p, h)
 	return nil
 }
@@ -82,7 +82,7 @@ func (tab *Table) writeDelta(ctx context.Context, t *tenant.Record, p page.Prefi
 // to was replaced or deleted where everyone sees it. A reader that still were shown
 // that page would miss the delta.
 func (tab *Table) deleteDelta(ctx context.Context, p page.Prefix) error {
-	tab.store.pages.drop(pageKey(tab.incarnation, p))
+	tab.store.pages.Drop(pageKey(tab.incarnation, p))
 	if err := tab.deleteEntry(ctx, deltaKey(tab.incarnation, p)); err != nil {
 		return fmt.Errorf("deleting the delta of page %s: %w", p, err)
 	}

@@ -254,7 +254,7 @@ func (d *directory) tallies() (sums map[int]tally, complete bool) {
 	return sums, true
 }
 
-// Leaves returns the pages that count, with what is known of them.
+// leaves returns the pages that count, with what is known of them.
 func (d *directory) leaves() (pages map[page.Prefix]entry, loaded bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

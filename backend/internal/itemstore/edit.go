@@ -92,7 +92,7 @@ func (e *edit) remove(i int) {
 	e.slots = slices.Delete(e.slots, i, i+1)
 }
 
-// Put places an item at index i.
+// put places an item at index i.
 func (e *edit) put(i int, replace bool, op *Op, it *item.Item) (fits bool, err error) {
 	encoded, err := it.Encode()
 	if err != nil {

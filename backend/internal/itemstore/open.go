@@ -26,21 +26,21 @@ type raw struct {
 func (tab *Table) openPageAt(ctx context.Context, t *tenant.Record, p page.Prefix) (*page.Page, error) {
 	cached := false
 	through := func(ctx context.Context, key string) ([]byte, error) {
-		value, generation := tab.store.pages.get(key)
-		if value != nil {
+		value, hit, lease := tab.store.pages.Get(key)
+		if hit {
 			cached = true
 			return value, nil
 		}
 		value, err := tab.store.mount.Get(ctx, key)
 		if err == nil && value != nil {
-			tab.store.pages.keep(key, value, generation)
+			tab.store.pages.Keep(key, value, lease)
 		}
 		return value, err
 	}
 	o, err := tab.openThrough(ctx, t, p, through)
 	if err != nil && cached {
-		tab.store.pages.drop(pageKey(tab.incarnation, p))
-		tab.store.pages.drop(deltaKey(tab.incarnation, p))
+		tab.store.pages.Drop(pageKey(tab.incarnation, p))
+		tab.store.pages.Drop(deltaKey(tab.incarnation, p))
 		o, err = tab.openThrough(ctx, t, p, through)
 	}
 	return o, err

@@ -94,21 +94,22 @@ func (s *Store) getPage(ctx context.Context, incarnation string, p page.Prefix) 
 
 // putPage stores a page, and keeps in memory what was read from there: nothing else,
 // since a rotation must not push out what is read.
-func (tab *Table) putPage(ctx context.Context, p page.Prefix, page []byte) error {
+func (tab *Table) putPage(ctx context.Context, p page.Prefix, sealed []byte) error {
 	key := pageKey(tab.incarnation, p)
-	had := tab.store.pages.begin(key)
-	err := tab.put(ctx, key, page)
-	if err != nil || !had {
-		page = nil
+	had := tab.store.pages.Begin(key)
+	err := tab.put(ctx, key, sealed)
+	if err == nil && had {
+		tab.store.pages.End(key, &sealed)
+	} else {
+		tab.store.pages.End(key, nil)
 	}
-	tab.store.pages.end(key, page)
 	if err != nil {
 		return fmt.Errorf("writing page %s: %w", p, err)
 	}
 	return nil
 }
 
-// Put stores a page or a delta. On an error, which may hide that it was stored, the
+// put stores a page or a delta. On an error, which may hide that it was stored, the
 // directory is dropped.
 func (tab *Table) put(ctx context.Context, key string, value []byte) error {
 	err := tab.store.mount.Put(ctx, key, value)
@@ -125,8 +126,8 @@ func (tab *Table) deletePage(ctx context.Context, p page.Prefix) error {
 
 // deleteEntry deletes a page or a delta.
 func (tab *Table) deleteEntry(ctx context.Context, key string) error {
-	tab.store.pages.begin(key)
-	defer tab.store.pages.end(key, nil)
+	tab.store.pages.Begin(key)
+	defer tab.store.pages.End(key, nil)
 	if err := tab.store.mount.Delete(ctx, key); err != nil {
 		tab.dir.drop()
 		return err

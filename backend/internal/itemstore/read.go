@@ -79,7 +79,7 @@ func (s *Store) Names(ctx context.Context, t *tenant.Record, k item.Kind) ([]str
 	return names, nil
 }
 
-// Leaves returns the pages that count.
+// leaves returns the pages that count.
 func (tab *Table) leaves(ctx context.Context) (map[page.Prefix]entry, error) {
 	for range maxTries {
 		if pages, loaded := tab.dir.leaves(); loaded {

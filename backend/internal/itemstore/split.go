@@ -81,7 +81,7 @@ func (tab *Table) sealAndPut(ctx context.Context, t *tenant.Record, p page.Prefi
 	return h, tab.putPage(ctx, p, sealed)
 }
 
-// Split replaces page p by its two children, which hold sl between them. While
+// split replaces page p by its two children, which hold sl between them. While
 // p exists it alone counts: so both children first, an empty one too, then p
 // goes, and only then is the change acknowledged and the directory told. It
 // returns the children that are themselves too large.

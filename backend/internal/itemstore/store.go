@@ -21,6 +21,15 @@ import (
 // Each turn means that another operation got on, so few are ever needed.
 const maxTries = 32
 
+// cachedPageBytes bounds the pages held in memory, sealed as they lie in storage: some
+// 1,800 pages, or 130,000 items of 200 bytes. To ask storage for a page costs a plugin
+// more than everything else that it does to read an item. A rotation does not read
+// through the cache: what decides whether a key may go is what storage says.
+const cachedPageBytes = 40 << 20
+
+// minCachedPage bounds how many pages are cached, should they be tiny.
+const minCachedPage = 512
+
 // Store keeps the items of all tenants of one mount. It is safe for concurrent use.
 type Store struct {
 	mount    *storage.Mount
@@ -29,7 +38,7 @@ type Store struct {
 	tenants  *tenant.Store
 
 	pageLocks *pageLocks
-	pages     *pageCache
+	pages     *storage.Cache[[]byte] // sealed pages that requests have read, and deltas
 	tables    *tables
 	batches   batches
 	headers   *semaphore.Weighted
@@ -40,7 +49,7 @@ func NewStore(m *storage.Mount, s *settings.Store, k *keystore.Store, t *tenant.
 	return &Store{
 		mount: m, settings: s, keys: k, tenants: t,
 		pageLocks: newPageLocks(),
-		pages:     newPageCache(cachedPageBytes),
+		pages:     storage.NewCache(cachedPageBytes/minCachedPage, cachedPageBytes, func(sealed []byte) int { return len(sealed) }),
 		tables:    newTables(),
 		headers:   semaphore.NewWeighted(headersInFlight),
 	}
@@ -54,7 +63,7 @@ func (s *Store) lockPage(incarnation string, p page.Prefix) (release func()) {
 // has changed.
 func (s *Store) Invalidate(key string) {
 	if strings.HasPrefix(key, pagePrefix) {
-		s.pages.drop(key)
+		s.pages.Drop(key)
 		s.tables.drop(incarnationOfPage(key))
 	}
 }

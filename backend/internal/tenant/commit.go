@@ -120,7 +120,7 @@ func (s *Store) forget(ctx context.Context, tenantID string) error {
 // wrote keeps what is in memory in step with a write of a record, which is now t,
 // nil if there is none; after an error nobody knows.
 func (s *Store) wrote(tenantID string, t *Record, err error) {
-	s.records.drop(tenantID)
+	s.records.Drop(tenantID)
 	s.list.note(tenantID, t != nil, err)
 	s.watch(tenantID, t, err)
 }

@@ -23,13 +23,16 @@ var (
 	ErrDeleting = errors.New("tenant is being deleted")
 )
 
+// cachedRecords bounds the tenants' records held decoded in memory.
+const cachedRecords = 2048
+
 // Store keeps the tenants' records of one mount, with their history and
 // tombstones. It is safe for concurrent use.
 type Store struct {
 	mount *storage.Mount
 
 	locks   []*locksutil.LockEntry
-	records *recordCache
+	records *storage.Cache[*Record] // decoded; a caller that changes one changes a clone
 	list    list
 	watch   func(tenantID string, t *Record, err error)
 }
@@ -37,7 +40,7 @@ type Store struct {
 // NewStore returns the tenants in m.
 func NewStore(m *storage.Mount) *Store {
 	return &Store{
-		mount: m, locks: locksutil.CreateLocks(), records: newRecordCache(),
+		mount: m, locks: locksutil.CreateLocks(), records: storage.NewCache(cachedRecords, cachedRecords, func(*Record) int { return 1 }),
 		watch: func(string, *Record, error) {},
 	}
 }
@@ -53,15 +56,15 @@ func (s *Store) Invalidate(key string) {
 // Read reads the record of a tenant, which is shared: to change it, clone it.
 // It fails with [ErrNotFound].
 func (s *Store) Read(ctx context.Context, tenantID string) (*Record, error) {
-	t, generation := s.records.get(tenantID)
-	if t != nil {
+	t, cached, lease := s.records.Get(tenantID)
+	if cached {
 		return t, nil
 	}
 	t, err := s.ReadStored(ctx, tenantID)
 	if err != nil {
 		return nil, err
 	}
-	s.records.keep(t, generation)
+	s.records.Keep(tenantID, t, lease)
 	return t, nil
 }
 
@@ -95,7 +98,7 @@ func (s *Store) ReadStored(ctx context.Context, tenantID string) (*Record, error
 // Refresh is Read, from storage: what is cached of the record is forgotten, in case
 // that storage has come to show another.
 func (s *Store) Refresh(ctx context.Context, tenantID string) (*Record, error) {
-	s.records.drop(tenantID)
+	s.records.Drop(tenantID)
 	return s.ReadStored(ctx, tenantID)
 }
 

@@ -1,0 +1,123 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const internalPath = "github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/"
+
+// layers are the engine's rooms, the lowest first. A room imports lower ones only.
+// Those that are for tests alone are imported by tests alone.
+var layers = []string{
+	"actor", "storage", "keyring", "item", "page", "settings", "keystore", "jobs", "tenant", "itemstore",
+	"encryption", "deletion", "kekrotation", "rotation", "evidencelog", "schedule",
+}
+
+var forTests = []string{"keyring/keyringtest", "storagetest"}
+
+// eachFile calls f with the syntax of every Go file of the engine that is no test.
+func eachFile(t *testing.T, f func(room, path string, file *ast.File)) {
+	t.Helper()
+	require.NoError(t, filepath.WalkDir(".", func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		room := strings.TrimPrefix(filepath.ToSlash(filepath.Dir(path)), "internal/")
+		if !slices.Contains(forTests, room) {
+			f(room, path, file)
+		}
+		return nil
+	}))
+}
+
+func importsOf(t *testing.T, file *ast.File) (paths []string) {
+	t.Helper()
+	for _, i := range file.Imports {
+		path, err := strconv.Unquote(i.Path.Value)
+		require.NoError(t, err)
+		paths = append(paths, path)
+	}
+	return paths
+}
+
+// A lower room never imports a higher one, nor Vault's framework.
+func TestLayers(t *testing.T) {
+	rooms := 0
+	eachFile(t, func(room, path string, file *ast.File) {
+		if room == "." {
+			return
+		}
+		rooms++
+		at := slices.Index(layers, room)
+		require.GreaterOrEqual(t, at, 0, "%s is in no layer: name it in layers", path)
+		for _, i := range importsOf(t, file) {
+			require.NotContains(t, i, "vault/sdk/framework", "%s knows Vault's framework", path)
+			if lower, ours := strings.CutPrefix(i, internalPath); ours {
+				n := slices.Index(layers, lower)
+				require.GreaterOrEqual(t, n, 0, "%s imports %s", path, lower)
+				require.Less(t, n, at, "%s imports %s, which is not below it", path, lower)
+			}
+		}
+	})
+	require.NotZero(t, rooms)
+}
+
+// Only the room storage reaches Vault's storage, and the adapter to the write-ahead
+// log. (jobs tells, by logical's error, that storage can only be read.)
+func TestOneDoorToStorage(t *testing.T) {
+	eachFile(t, func(room, path string, file *ast.File) {
+		if room == "." || room == "storage" || room == "jobs" {
+			return
+		}
+		require.NotContains(t, importsOf(t, file), "github.com/hashicorp/vault/sdk/logical", path)
+	})
+}
+
+// The glue takes no lock of a tenant, starts no goroutine and reads no clock: only
+// Factory names one.
+func TestGlueOnly(t *testing.T) {
+	lines := 0
+	eachFile(t, func(room, path string, file *ast.File) {
+		if room != "." {
+			return
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.GoStmt:
+				t.Errorf("%s starts a goroutine", path)
+			case *ast.CallExpr:
+				if f, ok := n.Fun.(*ast.SelectorExpr); ok {
+					name := f.Sel.Name
+					pkg, _ := f.X.(*ast.Ident)
+					if name == "Exclusive" || name == "Shared" || name == "Hold" || name == "Now" && pkg != nil && pkg.Name == "time" {
+						t.Errorf("%s calls %s", path, name)
+					}
+				}
+			}
+			return true
+		})
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		n := strings.Count(string(text), "\n")
+		require.LessOrEqual(t, n, 300, "lines of %s", path)
+		lines += n
+	})
+	require.LessOrEqual(t, lines, 3800, "lines of the glue")
+}
