@@ -156,15 +156,20 @@ func boolField(d *framework.FieldData, field string) (value, named bool, err err
 	if !named || raw == nil {
 		return false, false, nil
 	}
+	value, err = parseBool(field, raw)
+	return value, err == nil, err
+}
+
+func parseBool(field string, raw any) (bool, error) {
 	switch v := raw.(type) {
 	case bool:
-		return v, true, nil
+		return v, nil
 	case string:
 		if value, err := strconv.ParseBool(v); err == nil {
-			return value, true, nil
+			return value, nil
 		}
 	}
-	return false, false, invalid("%s must be true or false", field)
+	return false, invalid("%s must be true or false", field)
 }
 
 // pagination is the part of a list that a request asks for.

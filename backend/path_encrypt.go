@@ -14,7 +14,7 @@ import (
 var (
 	associatedDataField = &framework.FieldSchema{
 		Type:        framework.TypeString,
-		Description: "Base64 of what belongs to the plaintext without being part of it: to open it, the same is needed.",
+		Description: "Base64 of what belongs to the plaintext without being part of it: to open it, the same is needed. Line breaks are ignored.",
 	}
 	batchInputField = &framework.FieldSchema{
 		Type: framework.TypeSlice,
@@ -24,19 +24,28 @@ var (
 	partialFailureField = &framework.FieldSchema{
 		Type: framework.TypeInt,
 		Description: "The HTTP status, from 200 to 599, of a batch of which some entries fail and some do not. " +
-			"Default: 400, as if all fail.",
+			"Those of answers without a body, 204, 205 and 304, are ignored. Default: 400, as if all fail.",
 	}
 	ciphertextField = &framework.FieldSchema{
-		Type:        framework.TypeString,
-		Description: "What encrypt, rewrap or datakey answered: dek:v<version>:<base64>.",
+		Type: framework.TypeString,
+		Description: "What encrypt, rewrap or datakey answered, dek:v<version>:<base64>, or an envelope, " +
+			"dek:v<version>:e1.<key>.<sealed>. Blanks and line breaks before and after it are ignored.",
 	}
 )
 
-// encryptedAnswer describes what encrypt and rewrap answer.
+// encryptedAnswer describes what encrypt answers.
 var encryptedAnswer = ok("The ciphertext, or for a batch one result for each entry.", map[string]*framework.FieldSchema{
 	"ciphertext":    {Type: framework.TypeString, Description: "The ciphertext: dek:v<version>:<base64>."},
 	"key_version":   {Type: framework.TypeInt, Description: "The version of the tenant's key that it is sealed by."},
 	"batch_results": {Type: framework.TypeSlice, Description: "In order, each with ciphertext and key_version, or error; and reference."},
+})
+
+// rewrappedAnswer describes what rewrap answers.
+var rewrappedAnswer = ok("The ciphertext, or for a batch one result for each entry.", map[string]*framework.FieldSchema{
+	"ciphertext":    {Type: framework.TypeString, Description: "The ciphertext, in the form that it came in."},
+	"key_version":   {Type: framework.TypeInt, Description: "The version of the tenant's key that it is sealed by."},
+	"changed":       {Type: framework.TypeBool, Description: "Whether it is another than before: false only with only_if_older."},
+	"batch_results": {Type: framework.TypeSlice, Description: "In order, each with ciphertext, key_version and changed, or error; and reference."},
 })
 
 // decryptedAnswer describes what decrypt answers.
@@ -51,7 +60,7 @@ func (b *backend) encryptPaths() []*framework.Path {
 			Pattern: tenantPattern + "/encrypt$",
 			Fields: map[string]*framework.FieldSchema{
 				"tenant_id":                     tenantIDField,
-				"plaintext":                     {Type: framework.TypeString, Description: "Base64 of what is to be encrypted, of 767 KiB at most."},
+				"plaintext":                     {Type: framework.TypeString, Description: "Base64 of what is to be encrypted, of 767 KiB at most. Line breaks are ignored."},
 				"associated_data":               associatedDataField,
 				"batch_input":                   batchInputField,
 				"partial_failure_response_code": partialFailureField,
@@ -61,7 +70,8 @@ func (b *backend) encryptPaths() []*framework.Path {
 			},
 			HelpSynopsis: "Encrypt under a tenant's key.",
 			HelpDescription: "The ciphertext is kept by the caller. It opens for this tenant alone, with the same " +
-				"associated_data, until its version of the key is destroyed: a rotation does not do that.",
+				"associated_data, until its version of the key is destroyed: a rotation does not do that. The associated_data " +
+				"of data keys, vault-plugin-dek/data-key/v1 and vault-plugin-dek/file-key/v1, are refused.",
 		},
 		{
 			Pattern: tenantPattern + "/decrypt$",
@@ -75,8 +85,9 @@ func (b *backend) encryptPaths() []*framework.Path {
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.UpdateOperation: b.on(b.decrypt, "decrypt", "Open a ciphertext of a tenant.", decryptedAnswer),
 			},
-			HelpSynopsis:    "Open a ciphertext of a tenant.",
-			HelpDescription: "Of any version that is not destroyed, nor below the tenant's min_decryption_version.",
+			HelpSynopsis: "Open a ciphertext of a tenant.",
+			HelpDescription: "Of any version that is not destroyed, nor below the tenant's min_decryption_version. It takes " +
+				"envelopes too, which clients seal themselves under data keys.",
 		},
 		{
 			Pattern: tenantPattern + "/rewrap$",
@@ -86,13 +97,20 @@ func (b *backend) encryptPaths() []*framework.Path {
 				"associated_data":               associatedDataField,
 				"batch_input":                   batchInputField,
 				"partial_failure_response_code": partialFailureField,
+				"only_if_older": {
+					Type: framework.TypeBool,
+					Description: "Leave a ciphertext of the active version as it is, once it has been seen to open. An entry of " +
+						"a batch may say otherwise for itself.",
+				},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.on(b.rewrap, "rewrap", "Bring a ciphertext to the active version.", encryptedAnswer),
+				logical.UpdateOperation: b.on(b.rewrap, "rewrap", "Bring a ciphertext to the active version.", rewrappedAnswer),
 			},
 			HelpSynopsis: "Bring a ciphertext to the active version of a tenant's key.",
 			HelpDescription: "The plaintext does not leave the engine. A ciphertext that is on the active version is " +
-				"sealed afresh. associated_data is needed as for decrypt, and stays the same.",
+				"sealed afresh, unless only_if_older is true. associated_data is needed as for decrypt, and stays the same. " +
+				"Envelopes are sealed afresh under another data key. Of a file it takes the first line, " +
+				"dek:v<version>:s1.<key>, without associated_data; the rest of the file stays as it is.",
 		},
 	}
 }
@@ -130,12 +148,15 @@ func (b *backend) rewrap(ctx context.Context, req *logical.Request, d *framework
 	if err != nil {
 		return nil, err
 	}
+	if err := batch.parseOnlyIfOlder(d); err != nil {
+		return nil, err
+	}
 	b.limiter.Touch(b.now())
 	sealed, err := b.encryption.Rewrap(ctx, id, batch.ciphertexts())
 	if err != nil {
 		return nil, err
 	}
-	batch.setSealed(sealed)
+	batch.setRewrapped(sealed)
 	return batch.answer(req)
 }
 

@@ -6,6 +6,7 @@ package backend
 import (
 	"encoding/base64"
 	"net/http"
+	"strings"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -34,10 +35,13 @@ func (b *batch) plaintexts() (texts []encryption.Plaintext) {
 	return texts
 }
 
-// ciphertexts are the texts to open.
+// ciphertexts are the texts to open. One that was read from a file ends in a line
+// break.
 func (b *batch) ciphertexts() (texts []encryption.Ciphertext) {
 	for _, e := range b.pending() {
-		texts = append(texts, encryption.Ciphertext{Text: e.text, AssociatedData: e.ad})
+		texts = append(texts, encryption.Ciphertext{
+			Text: strings.Trim(e.text, " \t\r\n"), AssociatedData: e.ad, OnlyIfOlder: e.onlyIfOlder,
+		})
 	}
 	return texts
 }
@@ -47,6 +51,16 @@ func (b *batch) setSealed(sealed []encryption.Sealed) {
 		s := sealed[i]
 		e.err, e.result.Ciphertext, e.result.KeyVersion = s.Err, s.Text, s.Version
 	}
+}
+
+// setRewrapped is setSealed, and says what has changed.
+func (b *batch) setRewrapped(sealed []encryption.Sealed) {
+	for i, e := range b.pending() {
+		if changed := sealed[i].Changed; sealed[i].Err == nil {
+			e.result.Changed = &changed
+		}
+	}
+	b.setSealed(sealed)
 }
 
 func (b *batch) setOpened(opened []encryption.Opened) {
@@ -102,6 +116,9 @@ func (b *batch) answerSingle() (*logical.Response, error) {
 		data["plaintext"] = *e.result.Plaintext
 	} else {
 		data["ciphertext"], data["key_version"] = e.result.Ciphertext, e.result.KeyVersion
+	}
+	if e.result.Changed != nil {
+		data["changed"] = *e.result.Changed
 	}
 	return &logical.Response{Data: data, Warnings: b.warnings}, nil
 }

@@ -6,6 +6,8 @@ package backend
 import (
 	"fmt"
 	"net/http"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/hashicorp/vault/sdk/framework"
 
@@ -24,8 +26,10 @@ const (
 
 // entry is one text to encrypt or to open, and what came of it.
 type entry struct {
-	text string // as the request has it
-	ad   []byte
+	fields      map[string]any // as the request has them
+	text        string
+	ad          []byte
+	onlyIfOlder bool // of rewrap
 
 	err    error // a refusal: an entry fails by itself
 	result entryResult
@@ -35,6 +39,7 @@ type entry struct {
 type entryResult struct {
 	Ciphertext string  `json:"ciphertext,omitempty"`
 	KeyVersion int     `json:"key_version,omitempty"`
+	Changed    *bool   `json:"changed,omitempty"`   // of rewrap
 	Plaintext  *string `json:"plaintext,omitempty"` // may be empty
 	Error      string  `json:"error,omitempty"`
 	Reference  string  `json:"reference"`
@@ -73,19 +78,14 @@ func parseBatch(d *framework.FieldData, field string) (*batch, error) {
 		if !ok {
 			return nil, invalid("batch_input must be a list of objects; element %d is none", i)
 		}
-		b.entries[i] = parseEntry(fields, field)
-		reference, ok := fields["reference"].(string)
-		if !ok && fields["reference"] != nil {
-			b.entries[i].err = invalid("reference must be a string")
-		}
-		b.entries[i].result.Reference = reference
+		b.entries[i] = parseBatchEntry(fields, field)
 	}
 	return b, nil
 }
 
 // parsePartialCode reads partial_failure_response_code. As transit does, it
-// passes over one that is no status, with a warning; Go refuses to send those
-// below 100, and those below 200 end no answer.
+// passes over one that is no status, with a warning; and over those whose answers
+// have no body (RFC 9110), since the results would be lost.
 func (b *batch) parsePartialCode(d *framework.FieldData) error {
 	code, named, err := intField(d, "partial_failure_response_code")
 	switch {
@@ -96,12 +96,33 @@ func (b *batch) parsePartialCode(d *framework.FieldData) error {
 	case code < http.StatusOK || code > 599:
 		b.warnings = append(b.warnings, "partial_failure_response_code must be from 200 to 599: it was ignored")
 		return nil
+	case code == http.StatusNoContent || code == http.StatusResetContent || code == http.StatusNotModified:
+		b.warnings = append(b.warnings, fmt.Sprintf("partial_failure_response_code %d is for answers without a body: it was ignored", code))
+		return nil
 	}
 	b.partialCode = code
 	return nil
 }
 
-func parseEntry(fields map[string]any, field string) (e entry) {
+// parseBatchEntry is parseEntry for an element of batch_input.
+func parseBatchEntry(fields map[string]any, field string) entry {
+	e := parseEntry(fields, field)
+	switch reference := fields["reference"].(type) {
+	case nil:
+	case string:
+		if strings.ContainsRune(reference, utf8.RuneError) {
+			e.err = invalid("reference must not have bytes that are not UTF-8")
+			return e
+		}
+		e.result.Reference = reference
+	default:
+		e.err = invalid("reference must be a string")
+	}
+	return e
+}
+
+func parseEntry(fields map[string]any, field string) entry {
+	e := entry{fields: fields}
 	text, ok := fields[field].(string)
 	switch {
 	case fields[field] == nil:
@@ -115,6 +136,23 @@ func parseEntry(fields map[string]any, field string) (e entry) {
 	return e
 }
 
+// parseOnlyIfOlder reads only_if_older, which rewrap takes. That of the request holds
+// for the entries of a batch that do not say.
+func (b *batch) parseOnlyIfOlder(d *framework.FieldData) error {
+	const field = "only_if_older"
+	all, _, err := boolField(d, field)
+	if err != nil {
+		return err
+	}
+	for _, e := range b.pending() {
+		e.onlyIfOlder = all
+		if raw := e.fields[field]; raw != nil {
+			e.onlyIfOlder, e.err = parseBool(field, raw)
+		}
+	}
+	return nil
+}
+
 func associatedData(fields map[string]any) ([]byte, error) {
 	raw := fields["associated_data"]
 	if raw == nil {
@@ -124,7 +162,7 @@ func associatedData(fields map[string]any) ([]byte, error) {
 	if !ok {
 		return nil, invalid("associated_data must be a string of base64")
 	}
-	ad, err := keyring.DecodeBase64(text)
+	ad, err := keyring.DecodeBase64Lines(text)
 	if err != nil {
 		return nil, invalid("associated_data is %s", err)
 	}
@@ -132,7 +170,7 @@ func associatedData(fields map[string]any) ([]byte, error) {
 }
 
 func decodePlaintext(text string) ([]byte, error) {
-	plaintext, err := keyring.DecodeBase64(text)
+	plaintext, err := keyring.DecodeBase64Lines(text)
 	if err != nil {
 		return nil, invalid("plaintext is %s", err)
 	}

@@ -81,6 +81,7 @@ func TestBatchWithFailures(t *testing.T) {
 		map[string]any{"ciphertext": 1, "reference": "a number"},
 		map[string]any{"ciphertext": good, "associated_data": "!", "reference": "associated data"},
 		map[string]any{"ciphertext": good, "reference": 7},
+		map[string]any{"ciphertext": good, "reference": "r\ufffd"},
 	}
 	mixed := append([]any{map[string]any{"ciphertext": good, "reference": "good"}}, bad...)
 	for name, c := range map[string]struct {
@@ -98,6 +99,11 @@ func TestBatchWithFailures(t *testing.T) {
 		"a status that Go refuses":    {7, mixed, 400, true},
 		"a status that ends nothing":  {100, mixed, 400, true},
 		"a status beyond":             {600, mixed, 400, true},
+		"no content":                  {204, mixed, 400, true},
+		"no content, a string":        {"204", mixed, 400, true},
+		"reset content":               {205, mixed, 400, true},
+		"not modified":                {304, mixed, 400, true},
+		"not modified, none fails":    {304, mixed[:1], 200, true},
 		"a status beyond, none fails": {600, mixed[:1], 200, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -109,6 +115,9 @@ func TestBatchWithFailures(t *testing.T) {
 				require.Len(t, results, len(c.input))
 				for i, r := range results {
 					reference, _ := c.input[i].(map[string]any)["reference"].(string)
+					if strings.Contains(reference, "\ufffd") {
+						reference = "" // it did not arrive as it was sent
+					}
 					require.Equal(t, reference, r["reference"])
 					require.Equal(t, reference == "good", r[value] != nil)
 					require.Equal(t, reference != "good", r["error"] != nil, "either a value or an error")

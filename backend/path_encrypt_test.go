@@ -81,18 +81,17 @@ func TestEncryptIsRefused(t *testing.T) {
 		status int
 		says   string
 	}{
-		"no plaintext":           {tenantPath("/encrypt"), nil, 400, "plaintext is missing"},
-		"plaintext null":         {tenantPath("/encrypt"), map[string]any{"plaintext": nil}, 400, "plaintext is missing"},
-		"plaintext a number":     {tenantPath("/encrypt"), map[string]any{"plaintext": 1}, 400, "plaintext must be a string"},
-		"plaintext no base64":    {tenantPath("/encrypt"), map[string]any{"plaintext": "hello!"}, 400, "plaintext is not standard base64"},
-		"without padding":        {tenantPath("/encrypt"), map[string]any{"plaintext": "aGk"}, 400, "padded"},
-		"with a line break":      {tenantPath("/encrypt"), map[string]any{"plaintext": "aGVs\nbG8="}, 400, "line breaks"},
-		"with a carriage return": {tenantPath("/encrypt"), map[string]any{"plaintext": "aGVsbG8=\r\n"}, 400, "line breaks"},
-		"URL alphabet":           {tenantPath("/encrypt"), map[string]any{"plaintext": "-_8="}, 400, "standard base64"},
-		"bits behind the end":    {tenantPath("/encrypt"), map[string]any{"plaintext": "aGl="}, 400, "standard base64"},
-		"associated data":        {tenantPath("/encrypt"), map[string]any{"plaintext": "", "associated_data": "row 7"}, 400, "associated_data is not standard base64"},
-		"its line break":         {tenantPath("/encrypt"), map[string]any{"plaintext": "", "associated_data": "AA\n=="}, 400, "associated_data"},
-		"its type":               {tenantPath("/encrypt"), map[string]any{"plaintext": "", "associated_data": []any{"AA=="}}, 400, "associated_data"},
+		"no plaintext":        {tenantPath("/encrypt"), nil, 400, "plaintext is missing"},
+		"plaintext null":      {tenantPath("/encrypt"), map[string]any{"plaintext": nil}, 400, "plaintext is missing"},
+		"plaintext a number":  {tenantPath("/encrypt"), map[string]any{"plaintext": 1}, 400, "plaintext must be a string"},
+		"plaintext no base64": {tenantPath("/encrypt"), map[string]any{"plaintext": "hello!"}, 400, "plaintext is not standard base64"},
+		"without padding":     {tenantPath("/encrypt"), map[string]any{"plaintext": "aGk"}, 400, "padded"},
+		"a blank":             {tenantPath("/encrypt"), map[string]any{"plaintext": "aGVs bG8="}, 400, "standard base64"},
+		"a blank around it":   {tenantPath("/encrypt"), map[string]any{"plaintext": " aGVsbG8="}, 400, "standard base64"},
+		"URL alphabet":        {tenantPath("/encrypt"), map[string]any{"plaintext": "-_8="}, 400, "standard base64"},
+		"bits behind the end": {tenantPath("/encrypt"), map[string]any{"plaintext": "aGl="}, 400, "standard base64"},
+		"associated data":     {tenantPath("/encrypt"), map[string]any{"plaintext": "", "associated_data": "row 7"}, 400, "associated_data is not standard base64"},
+		"its type":            {tenantPath("/encrypt"), map[string]any{"plaintext": "", "associated_data": []any{"AA=="}}, 400, "associated_data"},
 		"too long": {
 			tenantPath("/encrypt"),
 			map[string]any{"plaintext": encoded(strings.Repeat("x", maxPlaintextBytes+1))},
@@ -152,14 +151,17 @@ func TestDecryptIsRefused(t *testing.T) {
 		"a version beyond int":     {strings.Replace(good, "v1", "v99999999999999999999", 1), "row 7", "version"},
 		"another digit for 1":      {strings.Replace(good, "v1", "v\u0661", 1), "row 7", "in digits"},
 		"transit's":                {strings.Replace(good, "dek", "vault", 1), "row 7", "dek:v"},
-		"a line break at the end":  {good + "\n", "row 7", "line breaks"},
 		"a line break in between":  {good[:20] + "\r\n" + good[20:], "row 7", "line breaks"},
+		"a line break in front":    {"dek:\n" + good[4:], "row 7", "dek:v"},
+		"a space in between":       {good[:20] + " " + good[20:], "row 7", "base64"},
+		"a space of another kind":  {"\u00a0" + good, "row 7", "dek:v"},
+		"a form feed":              {good + "\f", "row 7", "base64"},
+		"an unknown form":          {"dek:v1:e2.AAAA.AAAA", "row 7", "no known form"},
 		"rubbish":                  {"dek:v1:!!!", "row 7", "base64"},
 		"no padding":               {"dek:v1:AA", "row 7", "padded"},
 		"empty":                    {"", "row 7", "malformed"},
 		"two of them":              {good + good, "row 7", "base64"},
 		"a plaintext":              {encoded("hello"), "row 7", "dek:v"},
-		"spaces around":            {" " + good + " ", "row 7", "dek:v"},
 		"as long as Vault permits": {"dek:v1:" + strings.Repeat("A", 1<<20-8), "row 7", closed},
 	} {
 		for _, path := range []string{"/decrypt", "/rewrap"} {
@@ -168,6 +170,35 @@ func TestDecryptIsRefused(t *testing.T) {
 				m.refused(400, c.says, update, tenantPath(path), map[string]any{"ciphertext": c.ciphertext, "associated_data": encoded(c.ad)})
 			})
 		}
+	}
+}
+
+// openssl base64 and base64 write lines.
+func TestLineBreaksWithinBase64AreIgnored(t *testing.T) {
+	m := withTenant(t)
+	lines := encoded("hello")[:4] + "\r\n" + encoded("hello")[4:] + "\n"
+	ad := encoded("row 7")[:4] + "\n" + encoded("row 7")[4:] + "\r\n"
+	ciphertext := m.must(update, tenantPath("/encrypt"), map[string]any{"plaintext": lines, "associated_data": ad})["ciphertext"].(string)
+	m.opensTo("hello", ciphertext, "row 7")
+	opened := m.must(update, tenantPath("/decrypt"), map[string]any{"ciphertext": m.encrypted(testTenant, "hello", "row 7"), "associated_data": ad})
+	require.Equal(t, encoded("hello"), opened["plaintext"])
+	key := m.must(update, tenantPath("/datakey/plaintext"), map[string]any{"associated_data": ad})
+	opened = m.must(update, tenantPath("/decrypt"), map[string]any{"ciphertext": key["ciphertext"], "associated_data": encoded("row 7")})
+	require.Equal(t, key["plaintext"], opened["plaintext"])
+}
+
+// A ciphertext that was read from a file ends in a line break. Within it there is
+// one spelling.
+func TestBlanksAroundACiphertextAreIgnored(t *testing.T) {
+	m := withTenant(t)
+	good := m.encrypted(testTenant, "hello")
+	for _, around := range [][2]string{{"", "\n"}, {" ", " "}, {"\t\r\n", ""}, {"\n \n", "\r\n\r\n"}} {
+		text := around[0] + good + around[1]
+		m.opensTo("hello", text)
+		answer := m.must(update, tenantPath("/rewrap"), map[string]any{"ciphertext": text, "only_if_older": true})
+		require.Equal(t, good, answer["ciphertext"])
+		_, results, _ := m.httpAnswer("/decrypt", map[string]any{"batch_input": []any{map[string]any{"ciphertext": text}}})
+		require.Equal(t, encoded("hello"), results[0]["plaintext"])
 	}
 }
 

@@ -6,6 +6,8 @@ package encryption
 import (
 	"context"
 	"crypto/rand"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 )
 
 // DataKey is a random key for the caller to encrypt with. The engine does not keep
@@ -16,11 +18,15 @@ type DataKey struct {
 }
 
 // DataKey makes a random key of size bytes and seals it under the tenant's active
-// version. It fails as Seal does.
+// version. With one of the reserved associated data it is a key for envelopes or
+// for a file. It fails as Seal does, and with [ErrDataKeySize].
 func (e *Engine) DataKey(ctx context.Context, tenantID string, size int, associatedData []byte) (DataKey, error) {
+	if keyring.IsReserved(associatedData) && size != keyring.KeySize {
+		return DataKey{}, ErrDataKeySize
+	}
 	key := make([]byte, size)
 	_, _ = rand.Read(key) // never fails
-	sealed, err := e.Seal(ctx, tenantID, []Plaintext{{key, associatedData}})
+	sealed, err := e.seal(ctx, tenantID, []task{{plaintext: key, ad: associatedData}})
 	if err != nil {
 		clear(key)
 		return DataKey{}, err

@@ -30,12 +30,16 @@ type Plaintext struct {
 type Ciphertext struct {
 	Text           string // as the caller sent it
 	AssociatedData []byte
+	// OnlyIfOlder lets Rewrap leave a text of the active version as it is, once it
+	// has been seen to open.
+	OnlyIfOlder bool
 }
 
 // Sealed is what came of a text that was to be sealed.
 type Sealed struct {
-	Text    string // dek:v<version>:<base64>
-	Version int    // of the key that sealed it
+	Text    string // as [keyring.Text] has it
+	Version int    // of the key that seals it
+	Changed bool   // false: Rewrap has left the text as it was
 	Err     error  // of this text alone: see errors.go
 }
 

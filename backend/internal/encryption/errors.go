@@ -23,4 +23,34 @@ var (
 	ErrUnknownVersion = errors.New("which the tenant's key does not have")
 	// ErrBelowMinimum reports a version below the tenant's min_decryption_version.
 	ErrBelowMinimum = errors.New("below min_decryption_version")
+	// ErrFirstLine reports the first line of a file, which holds no more than the
+	// file's data key.
+	ErrFirstLine = errors.New("ciphertext is the first line of a file: decrypt dek:v<version>:<key> of it, with the associated_data " + keyring.FileKeyAD)
+	// ErrFirstLineAD reports associated data of the first line of a file: those of
+	// the file are bound to its content, and could not be checked.
+	ErrFirstLineAD = errors.New("associated_data must be left out for the first line of a file")
+	// ErrReserved reports a plaintext that would pass for a data key.
+	ErrReserved = errors.New("associated_data is reserved for the keys that datakey makes")
+	// ErrTooLong reports an envelope that Vault would not take in again.
+	ErrTooLong = errors.New("ciphertext would have over 1 MiB, which Vault refuses: decrypt it, and seal it in parts")
 )
+
+// ErrDataKeySize reports a data key, asked for with reserved associated data, of
+// another size than those have.
+var ErrDataKeySize = errors.New("bits must be 256 with this associated_data")
+
+// refusals are the errors by which one text fails alone.
+var refusals = []error{
+	ErrMalformed, ErrDoesNotOpen, ErrVersionDestroyed, ErrUnknownVersion, ErrBelowMinimum,
+	ErrFirstLine, ErrFirstLineAD, ErrReserved, ErrTooLong,
+}
+
+// Refused reports whether err refuses one text, and is no fault.
+func Refused(err error) bool {
+	for _, r := range refusals {
+		if errors.Is(err, r) {
+			return true
+		}
+	}
+	return false
+}

@@ -13,29 +13,21 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// refusals are the errors by which one text fails alone.
-var refusals = []error{ErrMalformed, ErrDoesNotOpen, ErrVersionDestroyed, ErrUnknownVersion, ErrBelowMinimum}
-
-// Refused reports whether err refuses one text, and is no fault.
-func Refused(err error) bool {
-	for _, r := range refusals {
-		if errors.Is(err, r) {
-			return true
-		}
-	}
-	return false
-}
-
-// Open opens texts of a tenant, and returns one result for each, in their order.
-// It fails with [tenant.ErrNotFound] or [tenant.ErrDeleting].
+// Open opens texts of a tenant, ciphertexts of the engine and envelopes, and
+// returns one result for each, in their order. It fails with [tenant.ErrNotFound]
+// or [tenant.ErrDeleting].
 func (e *Engine) Open(ctx context.Context, tenantID string, texts []Ciphertext) ([]Opened, error) {
-	t, err := e.tenants.Active(ctx, tenantID)
+	o, err := e.newOpener(ctx, tenantID)
 	if err != nil {
 		return nil, err
 	}
 	results := make([]Opened, len(texts))
-	for i, text := range texts {
-		plaintext, err := e.open(ctx, t, text)
+	for i, c := range texts {
+		text, plaintext, err := o.open(ctx, c)
+		if err == nil && text.Form == keyring.FormFile {
+			clear(plaintext)
+			plaintext, err = nil, ErrFirstLine
+		}
 		if err != nil && !Refused(err) {
 			return nil, err
 		}
@@ -44,53 +36,88 @@ func (e *Engine) Open(ctx context.Context, tenantID string, texts []Ciphertext) 
 	return results, nil
 }
 
-// Rewrap opens texts of a tenant and seals what they hold under the active version,
-// with the same associated data. It returns one result for each, in their order,
-// and fails as Open and Seal do.
-func (e *Engine) Rewrap(ctx context.Context, tenantID string, texts []Ciphertext) ([]Sealed, error) {
-	opened, err := e.Open(ctx, tenantID, texts)
-	if err != nil {
-		return nil, err
-	}
-	results := make([]Sealed, len(texts))
-	var (
-		plaintexts []Plaintext
-		places     []int
-	)
-	for i, o := range opened {
-		if results[i].Err = o.Err; o.Err == nil {
-			plaintexts = append(plaintexts, Plaintext{o.Plaintext, texts[i].AssociatedData})
-			places = append(places, i)
-		}
-	}
-	sealed, err := e.Seal(ctx, tenantID, plaintexts)
-	if err != nil {
-		return nil, err
-	}
-	for i, s := range sealed {
-		results[places[i]] = s
-	}
-	return results, nil
+// opener opens the texts of one request.
+type opener struct {
+	keys   *keystore.Store
+	tenant *tenant.Record
+	// dataKeys are those of envelopes, by their text: envelopes that a client has
+	// sealed one after the other share one.
+	dataKeys map[string]keyring.AEAD
 }
 
-// open opens one text of t.
-func (e *Engine) open(ctx context.Context, t *tenant.Record, text Ciphertext) ([]byte, error) {
-	c, err := keyring.ParseCiphertext(text.Text)
+func (e *Engine) newOpener(ctx context.Context, tenantID string) (*opener, error) {
+	t, err := e.tenants.Active(ctx, tenantID)
 	if err != nil {
 		return nil, err
 	}
-	v, err := openable(t, c.Version)
+	return &opener{e.keys, t, map[string]keyring.AEAD{}}, nil
+}
+
+// open opens one text. Of the first line of a file it returns the data key.
+func (o *opener) open(ctx context.Context, c Ciphertext) (keyring.Text, []byte, error) {
+	text, err := keyring.ParseText(c.Text)
+	if err != nil {
+		return text, nil, err
+	}
+	var plaintext []byte
+	switch text.Form {
+	case keyring.FormEnvelope:
+		plaintext, err = o.openEnvelope(ctx, text, c.AssociatedData)
+	case keyring.FormFile:
+		if len(c.AssociatedData) > 0 {
+			return text, nil, ErrFirstLineAD
+		}
+		plaintext, err = o.openDataKey(ctx, text.Ciphertext, keyring.FileKeyAD)
+	default:
+		plaintext, err = o.openCiphertext(ctx, text.Ciphertext, c.AssociatedData)
+	}
+	return text, plaintext, err
+}
+
+func (o *opener) openEnvelope(ctx context.Context, text keyring.Text, ad []byte) ([]byte, error) {
+	sealed := text.Ciphertext.String()
+	dataKey, found := o.dataKeys[sealed]
+	if !found {
+		key, err := o.openDataKey(ctx, text.Ciphertext, keyring.EnvelopeKeyAD)
+		if err != nil {
+			return nil, err
+		}
+		defer clear(key)
+		if dataKey, err = keyring.DataKeyAEAD(key); err != nil {
+			return nil, fmt.Errorf("opening an envelope: %w", err)
+		}
+		o.dataKeys[sealed] = dataKey
+	}
+	plaintext, err := keyring.OpenEnvelope(dataKey, text, ad)
+	if err != nil {
+		return nil, ErrDoesNotOpen
+	}
+	return plaintext, nil
+}
+
+// openDataKey opens what datakey has made with these associated data.
+func (o *opener) openDataKey(ctx context.Context, c keyring.Ciphertext, reserved string) ([]byte, error) {
+	key, err := o.openCiphertext(ctx, c, []byte(reserved))
+	if err == nil && len(key) != keyring.KeySize {
+		clear(key)
+		return nil, ErrDoesNotOpen // sealed before these associated data were reserved
+	}
+	return key, err
+}
+
+func (o *opener) openCiphertext(ctx context.Context, c keyring.Ciphertext, ad []byte) ([]byte, error) {
+	v, err := openable(o.tenant, c.Version)
 	if err != nil {
 		return nil, err
 	}
-	key, err := e.keys.ExternalKey(ctx, t.Owner(), v)
+	key, err := o.keys.ExternalKey(ctx, o.tenant.Owner(), v)
 	if errors.Is(err, keystore.ErrNoExternalKey) {
 		return nil, ErrDoesNotOpen // nothing was ever sealed by it
 	}
 	if err != nil {
 		return nil, err
 	}
-	plaintext, err := key.Open(c.Sealed, keyring.CiphertextAD(t.ID, t.Incarnation, v.KeyID, text.AssociatedData))
+	plaintext, err := key.Open(c.Sealed, keyring.CiphertextAD(o.tenant.ID, o.tenant.Incarnation, v.KeyID, ad))
 	if err != nil {
 		return nil, ErrDoesNotOpen
 	}

@@ -6,7 +6,6 @@ package encryption
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
@@ -14,7 +13,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// sealTries bounds how often Seal begins again because a rotation has put a
+// sealTries bounds how often a request begins again because a rotation has put a
 // version in place that has no external key yet.
 const sealTries = 8
 
@@ -23,12 +22,30 @@ const sealTries = 8
 // there is such a tenant. It fails with [tenant.ErrNotFound], [tenant.ErrDeleting],
 // [keystore.ErrExhausted] or [storage.ErrContended].
 func (e *Engine) Seal(ctx context.Context, tenantID string, texts []Plaintext) ([]Sealed, error) {
-	if len(texts) == 0 {
-		_, err := e.tenants.Active(ctx, tenantID)
-		return nil, err
+	tasks := make([]task, len(texts))
+	for i, text := range texts {
+		tasks[i] = task{plaintext: text.Plaintext, ad: text.AssociatedData}
+		if keyring.IsReserved(text.AssociatedData) {
+			tasks[i].refusal = ErrReserved
+		}
 	}
+	return e.seal(ctx, tenantID, tasks)
+}
+
+// task is a text to seal, or one that was refused before.
+type task struct {
+	form      keyring.Form
+	plaintext []byte // for the first line of a file its data key
+	ad        []byte
+	refusal   error
+	// current, if set, is what the text is now: it stays if it is of the active
+	// version.
+	current *keyring.Text
+}
+
+func (e *Engine) seal(ctx context.Context, tenantID string, tasks []task) ([]Sealed, error) {
 	for range sealTries {
-		sealed, err := e.trySeal(ctx, tenantID, texts)
+		sealed, err := e.trySeal(ctx, tenantID, tasks)
 		if !errors.Is(err, keystore.ErrNoExternalKey) {
 			return sealed, err
 		}
@@ -40,26 +57,23 @@ func (e *Engine) Seal(ctx context.Context, tenantID string, texts []Plaintext) (
 	return nil, storage.ErrContended
 }
 
-// trySeal fails with [keystore.ErrNoExternalKey] if nothing has left the engine
-// under the active version yet.
-func (e *Engine) trySeal(ctx context.Context, tenantID string, texts []Plaintext) ([]Sealed, error) {
+// trySeal fails with [keystore.ErrNoExternalKey] if there is something to seal and
+// nothing has left the engine under the active version yet.
+func (e *Engine) trySeal(ctx context.Context, tenantID string, tasks []task) ([]Sealed, error) {
 	defer e.tenants.Shared(tenantID)()
 	t, err := e.tenants.Active(ctx, tenantID)
 	if err != nil {
 		return nil, err
 	}
-	v := t.Keys.Active()
-	key, err := e.keys.ExternalKey(ctx, t.Owner(), v)
-	if err != nil {
-		return nil, err
-	}
-	results := make([]Sealed, len(texts))
-	for i, text := range texts {
-		sealed, err := key.Seal(text.Plaintext, keyring.CiphertextAD(t.ID, t.Incarnation, v.KeyID, text.AssociatedData))
-		if err != nil {
-			return nil, fmt.Errorf("encrypting under version %d: %w", v.Number, err)
+	s := sealer{keys: e.keys, tenant: t, version: t.Keys.Active()}
+	results := make([]Sealed, len(tasks))
+	for i, k := range tasks {
+		if results[i].Err = k.refusal; k.refusal != nil {
+			continue
 		}
-		results[i] = Sealed{Text: keyring.Ciphertext{Version: v.Number, Sealed: sealed}.String(), Version: v.Number}
+		if results[i], err = s.seal(ctx, k); err != nil {
+			return nil, err
+		}
 	}
 	return results, ctx.Err()
 }
