@@ -22,6 +22,10 @@ type column struct {
 
 func (c column) quoted() string { return pgx.Identifier{c.name}.Sanitize() }
 
+// of is the column in a statement about the table t. Without t, ORDER BY would
+// take the result of that name, which is text.
+func (c column) of() string { return "t." + c.quoted() }
+
 // isBinary reports whether its texts are stored as bytes.
 func (c column) isBinary() bool { return c.typeName == "bytea" }
 
@@ -105,9 +109,9 @@ func find(all []column, name string) (column, error) {
 func asText(c column) string {
 	if c.isBinary() {
 		// Ciphertexts are ASCII; other bytes come as what does not open.
-		return "encode(" + c.quoted() + ", 'escape')"
+		return "encode(" + c.of() + ", 'escape')"
 	}
-	return c.quoted() + "::text"
+	return c.of() + "::text"
 }
 
 // scanQuery is the query of a page of rows: the key, then the tenant and the
@@ -116,7 +120,7 @@ func asText(c column) string {
 func (t *table) scanQuery(behind bool) string {
 	var values []string
 	for _, k := range t.key {
-		values = append(values, k.quoted()+"::text")
+		values = append(values, k.of()+"::text")
 	}
 	for _, extra := range []string{t.tenant, t.associatedData} {
 		if extra == "" {
@@ -129,14 +133,14 @@ func (t *table) scanQuery(behind bool) string {
 	}
 	var keys, places []string
 	for i, k := range t.key {
-		keys = append(keys, k.quoted())
+		keys = append(keys, k.of())
 		places = append(places, fmt.Sprintf("$%d::text::%s", i+2, k.typeName))
 	}
 	where := ""
 	if behind {
 		where = fmt.Sprintf(" WHERE (%s) > (%s)", strings.Join(keys, ", "), strings.Join(places, ", "))
 	}
-	return fmt.Sprintf("SELECT %s FROM %s%s ORDER BY %s LIMIT $1",
+	return fmt.Sprintf("SELECT %s FROM %s AS t%s ORDER BY %s LIMIT $1",
 		strings.Join(values, ", "), t.name, where, strings.Join(keys, ", "))
 }
 
@@ -148,11 +152,11 @@ func (t *table) swapQuery(c column) string {
 	for i, k := range t.key {
 		names = append(names, fmt.Sprintf("k%d", i))
 		lists = append(lists, fmt.Sprintf("$%d::text[]", i+4))
-		match = append(match, fmt.Sprintf("t.%s = u.k%d::%s", k.quoted(), i, k.typeName))
+		match = append(match, fmt.Sprintf("%s = u.k%d::%s", k.of(), i, k.typeName))
 	}
-	next, same := "u.new", fmt.Sprintf(`t.%s::text COLLATE "C" = u.old`, c.quoted())
+	next, same := "u.new", fmt.Sprintf(`%s::text COLLATE "C" = u.old`, c.of())
 	if c.isBinary() {
-		next, same = "convert_to(u.new, 'UTF8')", fmt.Sprintf("t.%s = convert_to(u.old, 'UTF8')", c.quoted())
+		next, same = "convert_to(u.new, 'UTF8')", fmt.Sprintf("%s = convert_to(u.old, 'UTF8')", c.of())
 	}
 	return fmt.Sprintf("UPDATE %s AS t SET %s = %s FROM unnest(%s) AS u(%s) WHERE %s AND %s RETURNING u.place",
 		t.name, c.quoted(), next, strings.Join(lists, ", "), strings.Join(names, ", "), strings.Join(match, " AND "), same)
@@ -166,7 +170,7 @@ func (t *table) countQuery() string {
 	}
 	parts := make([]string, len(t.columns))
 	for i, c := range t.columns {
-		parts[i] = fmt.Sprintf("SELECT %s AS tenant, left(%s, 16) AS start FROM %s WHERE %s <> ''",
+		parts[i] = fmt.Sprintf("SELECT %s AS tenant, left(%s, 16) AS start FROM %s AS t WHERE %s <> ''",
 			tenant, asText(c), t.name, asText(c))
 	}
 	return "SELECT coalesce(tenant, ''), split_part(start, ':', 2), count(*) FROM (" +

@@ -4,10 +4,11 @@
 package main
 
 import (
-	"context"
+	"errors"
 	"fmt"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
@@ -124,9 +125,8 @@ func exitsCommand(ts *testscript.TestScript, _ bool, args []string) {
 	err = ts.Exec("dek", args[1:]...)
 	got := 0
 	if err != nil {
-		var exit interface{ ExitCode() int }
-		exit, _ = err.(interface{ ExitCode() int })
-		if exit == nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
 			ts.Fatalf("dek: %v", err)
 		}
 		got = exit.ExitCode()
@@ -172,5 +172,4 @@ func TestInterrupted(t *testing.T) {
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
 		t.Errorf("left behind: %v, %v", entries, err)
 	}
-	_ = context.Cause(ctx)
 }
