@@ -1,0 +1,183 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package evidencelog
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
+)
+
+// add puts an item into the batch. It reports false if the batch has no room for it.
+func (l *Log) add(ctx context.Context, b *batch, i *item) (fits bool, err error) {
+	last, err := l.tailOf(ctx, b, i)
+	if err != nil {
+		return false, err
+	}
+	at, err := l.logged(ctx, b, i, last)
+	switch {
+	case errors.Is(err, ErrConflict):
+		b.answer(i, Position{}, err) // the others go on
+		return true, nil
+	case err != nil:
+		return false, err
+	case at != nil:
+		b.answer(i, *at, nil)
+		return true, nil
+	}
+	event := i.Event
+	s := scopeOf(&event.Head)
+	if s.ofMount() {
+		event.Seq = last.seq + 1
+	}
+	if last.seq > 0 {
+		event.Previous = &last.index
+	}
+	leaf, err := evidence.Encode(&event)
+	if err != nil {
+		b.answer(i, Position{}, err)
+		return true, nil
+	}
+	if b.full(len(leaf)) {
+		return false, nil
+	}
+	index := b.tree.size + int64(len(b.leaves))
+	b.leaves, b.events, b.bytes = append(b.leaves, leaf), append(b.events, &event), b.bytes+2+len(leaf)
+	b.tails[s] = tail{seq: event.Seq, index: index, event: eventTag(event.EventID)}
+	b.answer(i, Position{Log: int64(b.tree.log), Index: index, Seq: event.Seq}, nil)
+	return true, nil
+}
+
+func (b *batch) answer(i *item, at Position, err error) {
+	b.answers = append(b.answers, answer{i, at, err})
+}
+
+// form makes a batch of the items that come first. The entry of a new signing key ends
+// its batch, so that the checkpoint with both signatures ends with it.
+func (l *Log) form(ctx context.Context, t *tree) (*batch, error) {
+	b := &batch{tree: t, tails: map[scope]tail{}}
+	for _, i := range l.queue.peek(4 * epochSize) {
+		fits, err := l.add(ctx, b, i)
+		if err != nil {
+			return nil, err
+		}
+		if !fits {
+			break
+		}
+		if _, newKey := i.Event.Detail.(*evidence.EvidenceKeyRotated); newKey {
+			break
+		}
+	}
+	return b, nil
+}
+
+// appendBatch logs what waits first, and answers it.
+func (l *Log) appendBatch(ctx context.Context) error {
+	l.mu.RLock()
+	t, set, signing := l.tree, l.keys, l.key
+	l.mu.RUnlock()
+	b, err := l.form(ctx, t)
+	if err != nil || len(b.answers) == 0 {
+		return err
+	}
+	if len(b.leaves) > 0 {
+		keys := set.signers(signing, b.leaves)
+		next, err := l.commit(ctx, b, keys)
+		if err != nil {
+			return err
+		}
+		l.committed(next, keys[len(keys)-1], b)
+	}
+	l.queue.drop(len(b.answers))
+	for _, a := range b.answers {
+		a.item.finish(a.position, a.err)
+	}
+	return nil
+}
+
+// commit writes a batch in the order of the package comment.
+func (l *Log) commit(ctx context.Context, b *batch, keys []*key) (*tree, error) {
+	g, err := l.grow(ctx, b.tree, b.leaves)
+	if err != nil {
+		return nil, err
+	}
+	chunk, err := encodeChunk(b.leaves)
+	if err != nil {
+		return nil, err
+	}
+	n, size := b.tree.log, g.next.size
+	if err := l.stillGreatest(ctx, b.tree); err != nil { // else a chunk that counts is overwritten
+		return nil, err
+	}
+	if err := l.put(ctx, n.chunk(size), chunk); err != nil {
+		return nil, err
+	}
+	if err := l.putTiles(ctx, g); err != nil {
+		return nil, err
+	}
+	if err := l.stillGreatest(ctx, b.tree); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	note, err := sign(l.origin(n), g.next, keys)
+	if err != nil {
+		return nil, err
+	}
+	g.next.note = note
+	return g.next, l.put(ctx, n.checkpoint(size), note)
+}
+
+func (l *Log) put(ctx context.Context, key string, value []byte) error {
+	return l.persist(ctx, func(ctx context.Context) error { return l.storage.Put(ctx, key, value) })
+}
+
+func (l *Log) putTiles(ctx context.Context, g *growth) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(readsInFlight)
+	for key, data := range g.tiles {
+		group.Go(func() error { return l.put(ctx, key, data) })
+	}
+	group.Go(func() error {
+		return l.put(ctx, g.next.log.edge(g.next.size), encodeEdge(g.next.size, g.next.edge))
+	})
+	return group.Wait()
+}
+
+// stillGreatest reports ErrSuperseded if List shows a checkpoint beyond the tree. The
+// next would be in the epoch of the next entry.
+func (l *Log) stillGreatest(ctx context.Context, t *tree) error {
+	names, err := l.storage.List(ctx, t.log.epoch("checkpoint", t.size/epochSize))
+	if err != nil {
+		return err
+	}
+	if all := sizes(names); len(all) > 0 && slices.Max(all) > t.size {
+		return ErrSuperseded
+	}
+	return nil
+}
+
+// committed installs what a batch made of the log.
+func (l *Log) committed(next *tree, signing *key, b *batch) {
+	for s, t := range b.tails {
+		l.tails.Add(s, t)
+	}
+	before := b.tree.size
+	records := make([]record, len(b.events))
+	for i, event := range b.events {
+		records[i] = newRecord(event, before+int64(i))
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tree, l.key = next, signing
+	l.recent = append(l.recent, records...)
+	if before > 0 {
+		l.edges = append(l.edges, before)
+	}
+}

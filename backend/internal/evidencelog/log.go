@@ -1,0 +1,164 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package evidencelog
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
+)
+
+// Sizes of the caches: 8 MiB of tiles, at most 16 MiB of chunks.
+const (
+	cachedTiles  = 1024
+	cachedChunks = 64
+	cachedEpochs = 1024
+	cachedTails  = 16384
+)
+
+// Config is what a log needs to know.
+type Config struct {
+	Storage   Storage
+	MountUUID string
+	// Started is what the log's first entry says of this binary. Another binary is
+	// logged again.
+	Started evidence.LogStarted
+	// Now is the clock, time.Now if nil; Random the source of keys, crypto/rand if nil.
+	Now    func() time.Time
+	Random io.Reader
+	// Retry is the first pause after a write that failed, 100 ms if 0. It doubles to
+	// 2 s.
+	Retry time.Duration
+	// DamagedAfter is for how long the right edge of the log must have failed to be
+	// read, while storage answers, until a new log begins: 30 s if 0.
+	DamagedAfter time.Duration
+	// Report is told of each failure that Run meets, and of each new log. It may be nil.
+	Report func(err error)
+}
+
+// Log is the evidence log of a mount. One instance appends: [Log.Run], on the active
+// node. It is safe for concurrent use.
+type Log struct {
+	storage      Storage
+	mount        string
+	started      evidence.LogStarted
+	now          func() time.Time
+	random       io.Reader
+	retry        time.Duration
+	damagedAfter time.Duration
+	report       func(error)
+
+	tiles  *lru.Cache[string, []byte]
+	chunks *lru.Cache[string, [][]byte]
+	epochs *lru.Cache[string, []int64]
+	tails  *lru.Cache[scope, tail]
+
+	mu     sync.RWMutex
+	tree   *tree // nil until the log is open
+	keys   *keyset
+	key    *key
+	opened chan struct{} // closed once tree is there
+	recent []record      // of the entries that no segment of the index has yet
+	built  []int64       // complete segments of the index, by level
+
+	queue     queue
+	edges     []int64    // sizes whose edge is no longer needed
+	cosigning sync.Mutex // one change of cosignatures at a time
+	rotating  sync.Mutex // one new signing key at a time
+}
+
+// New returns a log that opens once Run does.
+func New(c Config) *Log {
+	l := &Log{
+		storage: c.Storage, mount: c.MountUUID, started: c.Started, now: c.Now, random: c.Random,
+		retry: c.Retry, damagedAfter: c.DamagedAfter, report: c.Report, opened: make(chan struct{}),
+	}
+	if l.now == nil {
+		l.now = time.Now
+	}
+	if l.random == nil {
+		l.random = rand.Reader
+	}
+	if l.retry == 0 {
+		l.retry = 100 * time.Millisecond
+	}
+	if l.damagedAfter == 0 {
+		l.damagedAfter = 30 * time.Second
+	}
+	if l.report == nil {
+		l.report = func(error) {}
+	}
+	l.tiles, _ = lru.New[string, []byte](cachedTiles) // fails only for a size of 0
+	l.chunks, _ = lru.New[string, [][]byte](cachedChunks)
+	l.epochs, _ = lru.New[string, []int64](cachedEpochs)
+	l.tails, _ = lru.New[scope, tail](cachedTails)
+	l.queue.wake = make(chan struct{}, 1)
+	return l
+}
+
+func (l *Log) origin(n place) string { return evidence.Origin(l.mount, int64(n)) }
+
+func treeOf(t *tree) tlog.Tree { return tlog.Tree{N: t.size, Hash: t.root} }
+
+// snapshot waits until the log is open and returns what it holds.
+func (l *Log) snapshot(ctx context.Context) (*tree, error) {
+	select {
+	case <-l.opened:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.tree, nil
+}
+
+// Size returns the number of entries that count, 0 while the log is not open.
+func (l *Log) Size() int64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.tree == nil {
+		return 0
+	}
+	return l.tree.size
+}
+
+// Waiting returns how many events wait to be logged.
+func (l *Log) Waiting() int { return l.queue.len() }
+
+// persist repeats a write until it succeeds or the engine ends. The write must be the
+// same each time: one that failed may have taken effect.
+func (l *Log) persist(ctx context.Context, write func(context.Context) error) error {
+	const longest = 2 * time.Second
+	for pause := l.retry; ; pause = min(2*pause, longest) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		err := write(ctx)
+		if err == nil {
+			return nil
+		}
+		l.report(err)
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,274 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package evidencelog
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"filippo.io/torchwood"
+	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
+)
+
+// MaxPage is how many indexes a list has at most.
+const MaxPage = 1000
+
+// ends lists the sizes of the checkpoints of an epoch that count: where its chunks end.
+func (l *Log) ends(ctx context.Context, t *tree, epoch int64) ([]int64, error) {
+	prefix := t.log.epoch("checkpoint", epoch)
+	if all, cached := l.epochs.Get(prefix); cached {
+		return all, nil
+	}
+	names, err := l.storage.List(ctx, prefix)
+	if err != nil {
+		return nil, err
+	}
+	all := slices.DeleteFunc(sizes(names), func(size int64) bool { return size > t.size })
+	slices.Sort(all)
+	if len(all) > 0 && all[len(all)-1] == (epoch+1)*epochSize {
+		l.epochs.Add(prefix, all) // it is complete
+	}
+	return all, nil
+}
+
+// chunkEnd finds where the chunk ends that has an entry: in the epoch of the entry.
+func (l *Log) chunkEnd(ctx context.Context, t *tree, index int64) (int64, error) {
+	all, err := l.ends(ctx, t, index/epochSize)
+	if err != nil {
+		return 0, err
+	}
+	if at, _ := slices.BinarySearch(all, index+1); at < len(all) {
+		return all[at], nil
+	}
+	return 0, fmt.Errorf("%w: no checkpoint has entry %d", ErrDamaged, index)
+}
+
+func (l *Log) readChunk(ctx context.Context, n place, end int64) ([][]byte, error) {
+	key := n.chunk(end)
+	if leaves, cached := l.chunks.Get(key); cached {
+		return leaves, nil
+	}
+	data, err := l.read(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	leaves, err := decodeChunk(data)
+	if err != nil {
+		return nil, err
+	}
+	if len(leaves) == 0 || int64(len(leaves)) > end {
+		return nil, fmt.Errorf("%w: %s", ErrDamaged, key)
+	}
+	return leaves, nil
+}
+
+// leaves reads entries, the bytes that were hashed.
+func (l *Log) leaves(ctx context.Context, t *tree, from, to int64) ([][]byte, error) {
+	if from < 0 || to > t.size || from > to {
+		return nil, ErrNotFound
+	}
+	found := make([][]byte, to-from)
+	err := l.eachLeafOf(ctx, t, from, to, func(index int64, leaf []byte) { found[index-from] = leaf }, nil)
+	if err != nil {
+		return nil, err
+	}
+	for i, leaf := range found {
+		if leaf == nil {
+			return nil, fmt.Errorf("%w: entry %d", ErrDamaged, from+int64(i))
+		}
+	}
+	return found, nil
+}
+
+// eachLeaf calls f for each entry in order. Where ctx says so, it leaves out entries
+// whose chunk cannot be read.
+func (l *Log) eachLeaf(ctx context.Context, t *tree, from, to int64, f func(int64, []byte)) error {
+	var skip func(error) bool
+	if skips(ctx) {
+		skip = func(err error) bool {
+			l.report(err)
+			return ctx.Err() == nil
+		}
+	}
+	return l.eachLeafOf(ctx, t, from, to, f, skip)
+}
+
+func (l *Log) eachLeafOf(ctx context.Context, t *tree, from, to int64,
+	f func(int64, []byte), skip func(error) bool,
+) error {
+	ends, err := l.chunkEnds(ctx, t, from, to)
+	if err != nil {
+		return err
+	}
+	for len(ends) > 0 {
+		some := ends[:min(len(ends), readsInFlight)]
+		ends = ends[len(some):]
+		chunks := make([][][]byte, len(some))
+		g, groupCtx := errgroup.WithContext(ctx)
+		for i, end := range some {
+			g.Go(func() error {
+				var err error
+				chunks[i], err = l.readChunk(groupCtx, t.log, end)
+				if err != nil && skip != nil && skip(err) {
+					return nil
+				}
+				return err
+			})
+		}
+		if err := g.Wait(); err != nil {
+			return err
+		}
+		for i, leaves := range chunks {
+			for k, leaf := range leaves {
+				if index := some[i] - int64(len(leaves)-k); index >= from && index < to {
+					f(index, leaf)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// chunkEnds lists where the chunks end that have some of the entries.
+func (l *Log) chunkEnds(ctx context.Context, t *tree, from, to int64) ([]int64, error) {
+	var found []int64
+	for epoch := from / epochSize; from < to; epoch++ {
+		all, err := l.ends(ctx, t, epoch)
+		if err != nil {
+			return nil, err
+		}
+		if len(all) == 0 || all[len(all)-1] <= from {
+			return nil, fmt.Errorf("%w: no checkpoint has entry %d", ErrDamaged, from)
+		}
+		for _, end := range all {
+			if end > from && from < to {
+				found, from = append(found, end), end
+			}
+		}
+	}
+	return found, nil
+}
+
+// Entry returns the bytes of an entry, [ErrNotFound] beyond the log.
+func (l *Log) Entry(ctx context.Context, index int64) ([]byte, error) {
+	t, err := l.snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if index < 0 || index >= t.size {
+		return nil, ErrNotFound
+	}
+	end, err := l.chunkEnd(ctx, t, index)
+	if err != nil {
+		return nil, err
+	}
+	leaves, err := l.readChunk(ctx, t.log, end)
+	if err != nil {
+		return nil, err
+	}
+	l.chunks.Add(t.log.chunk(end), leaves)
+	at := index - (end - int64(len(leaves)))
+	if at < 0 {
+		return nil, fmt.Errorf("%w: entry %d", ErrDamaged, index)
+	}
+	return leaves[at], nil
+}
+
+// Proof returns a c2sp.org/tlog-proof@v1 text for an entry: for the checkpoint of a
+// size, or for the present one if size is 0.
+func (l *Log) Proof(ctx context.Context, index, size int64) (string, error) {
+	t, err := l.snapshot(ctx)
+	if err != nil {
+		return "", err
+	}
+	if size == 0 {
+		size = t.size
+	}
+	if index < 0 || size > t.size || index >= size {
+		return "", ErrNotFound
+	}
+	checkpoint, err := l.checkpointAt(ctx, t, size)
+	if err != nil {
+		return "", err
+	}
+	path, err := tlog.ProveRecord(size, index, l.hashReader(ctx, t))
+	if err != nil {
+		return "", err
+	}
+	return evidence.FormatProof(index, path, checkpoint), nil
+}
+
+func (l *Log) checkpointAt(ctx context.Context, t *tree, size int64) ([]byte, error) {
+	switch {
+	case size == t.size && size > 0:
+		return t.note, nil
+	case size < 1 || size > t.size:
+		return nil, ErrNotFound
+	}
+	note, err := l.storage.Get(ctx, t.log.checkpoint(size))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	case note == nil:
+		return nil, ErrNotFound
+	}
+	return note, nil
+}
+
+// Checkpoint returns the signed note of a size, or the present one if size is 0.
+func (l *Log) Checkpoint(ctx context.Context, size int64) ([]byte, error) {
+	t, err := l.snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if size == 0 {
+		size = t.size
+	}
+	return l.checkpointAt(ctx, t, size)
+}
+
+// Tile returns a tile or a bundle of entries by its path in tlog-tiles, such as
+// tile/0/000 or tile/entries/000.p/17.
+func (l *Log) Tile(ctx context.Context, path string) ([]byte, error) {
+	tile, err := torchwood.ParseTilePath(path)
+	if err != nil || tile.L > 5 || tile.N > 1<<40 {
+		return nil, ErrNotFound
+	}
+	t, err := l.snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if tile.L >= 0 {
+		return l.tile(ctx, t, tile)
+	}
+	first := tile.N * tileWidth
+	leaves, err := l.leaves(ctx, t, first, first+int64(tile.W))
+	if err != nil {
+		return nil, err
+	}
+	return encodeChunk(leaves)
+}
+
+// Tenant lists the indexes of the entries about a tenant that come after an index, at
+// most limit and MaxPage. The first page is after -1.
+func (l *Log) Tenant(ctx context.Context, tenantID string, after int64, limit int) ([]int64, error) {
+	t, err := l.snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	limit = max(0, min(limit, MaxPage))
+	records, err := l.find(ctx, t, tenantTag(tenantID), after, limit, func(record) bool { return true })
+	if err != nil {
+		return nil, err
+	}
+	indexes := make([]int64, 0, len(records))
+	for _, r := range records {
+		indexes = append(indexes, r.index)
+	}
+	return indexes, nil
+}
