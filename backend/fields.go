@@ -41,7 +41,11 @@ func (b *backend) on(h handler, name, summary string, responses map[int][]framew
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: "dek", OperationVerb: verb, OperationSuffix: object},
 		Callback: func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 			growStack()
-			resp, err := h(ctx, req, d)
+			var resp *logical.Response
+			err := b.checkCaller(req)
+			if err == nil {
+				resp, err = h(ctx, req, d)
+			}
 			if err == nil {
 				return resp, nil
 			}

@@ -4,12 +4,9 @@
 package backend
 
 import (
-	"strings"
-
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 )
 
@@ -66,46 +63,4 @@ func rotationResponse(v rotation.View) *logical.Response {
 		},
 		"trigger": v.Trigger,
 	}}
-}
-
-// initiator tells who sent a request. Tokens without an entity, such as root's,
-// have a display name only.
-func (b *backend) initiator(req *logical.Request) actor.Actor {
-	who := actor.Actor{ID: req.DisplayName, Name: req.DisplayName}
-	if req.EntityID == "" {
-		return who
-	}
-	who.ID = req.EntityID
-	entity, err := b.System().EntityInfo(req.EntityID)
-	if err != nil || entity == nil {
-		return who
-	}
-	if entity.Name != "" {
-		who.Name = entity.Name
-	}
-	alias := loginAlias(entity, req.DisplayName)
-	if alias == nil {
-		return who
-	}
-	who.ID = alias.Name
-	if name := alias.Metadata["name"]; name != "" {
-		who.Name = name
-	}
-	who.Email = alias.Metadata["email"]
-	return who
-}
-
-// loginAlias is the alias that a request's token was logged in with: Vault's
-// display names are the mount's name and the alias's.
-func loginAlias(entity *logical.Entity, displayName string) *logical.Alias {
-	var best *logical.Alias
-	for _, a := range entity.Aliases {
-		if strings.HasSuffix(displayName, "-"+a.Name) && (best == nil || len(a.Name) > len(best.Name)) {
-			best = a
-		}
-	}
-	if best == nil && len(entity.Aliases) > 0 {
-		best = entity.Aliases[0]
-	}
-	return best
 }
