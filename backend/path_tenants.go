@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
@@ -62,6 +63,10 @@ func (b *backend) tenantPaths() []*framework.Path {
 					Type:        framework.TypeBool,
 					Description: "Whether the schedule passes the tenant over.",
 				},
+				"must_exist": {
+					Type:        framework.TypeBool,
+					Description: "Whether a write that would create the tenant is refused (404): for changing settings without creating a mistyped ID.",
+				},
 				"deletion_window": deletionWindowField,
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
@@ -111,7 +116,9 @@ func (b *backend) writeTenant(ctx context.Context, _ *logical.Request, d *framew
 	if err != nil {
 		return nil, err
 	}
-	t, err := b.rotations.WriteTenant(ctx, id, change.keyType, change.apply)
+	t, err := b.rotations.WriteTenant(ctx, rotation.TenantWrite{
+		TenantID: id, KeyType: change.keyType, MustExist: change.mustExist, Change: change.apply,
+	})
 	if err != nil {
 		return nil, err
 	}

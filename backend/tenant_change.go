@@ -15,6 +15,7 @@ type tenantChange struct {
 	displayName, interval *string
 	keyType               keyring.KeyType // empty: not named
 	paused                *bool
+	mustExist             bool
 }
 
 func parseTenantChange(d *framework.FieldData) (c tenantChange, err error) {
@@ -49,6 +50,9 @@ func parseTenantChange(d *framework.FieldData) (c tenantChange, err error) {
 	}
 	if named {
 		c.paused = &paused
+	}
+	if c.mustExist, _, err = boolField(d, "must_exist"); err != nil {
+		return tenantChange{}, err
 	}
 	return c, nil
 }

@@ -20,23 +20,32 @@ var (
 	ErrKeyTypeFixed = errors.New("key_type of an existing tenant changes by a rotation: write it to dek/rotate")
 )
 
-// WriteTenant creates a tenant with version 1 of its key, or changes the settings
-// of one that there is, by change. keyType is that of the first key, empty for the
-// default; it changes nothing. It fails with [ErrBeingDeleted] or [ErrKeyTypeFixed].
-func (e *Engine) WriteTenant(ctx context.Context, tenantID string, keyType keyring.KeyType, change func(*tenant.Record)) (t *tenant.Record, err error) {
+// TenantWrite creates a tenant, or changes the settings of one that there is.
+type TenantWrite struct {
+	TenantID  string
+	KeyType   keyring.KeyType // of the first key, empty for the default; it changes nothing
+	MustExist bool            // create nothing
+	Change    func(*tenant.Record)
+}
+
+// WriteTenant creates a tenant with version 1 of its key, or changes its settings. It
+// fails with [ErrBeingDeleted], [ErrKeyTypeFixed] or [tenant.ErrNotFound].
+func (e *Engine) WriteTenant(ctx context.Context, w TenantWrite) (t *tenant.Record, err error) {
 	var intent *Intent
-	err = e.tenants.Hold(ctx, tenantID, func(h *tenant.Held) error {
+	err = e.tenants.Hold(ctx, w.TenantID, func(h *tenant.Held) error {
 		switch t = h.Record(); {
+		case t == nil && w.MustExist:
+			return tenant.ErrNotFound
 		case t == nil:
-			t, intent, err = e.create(ctx, h, tenantID, keyType, change)
+			t, intent, err = e.create(ctx, h, w)
 			return err
 		case t.State != tenant.Active:
 			return ErrBeingDeleted
-		case keyType != "" && keyType != t.Keys.Active().KeyType:
+		case w.KeyType != "" && w.KeyType != t.Keys.Active().KeyType:
 			return ErrKeyTypeFixed
 		}
 		t, err = h.Update(ctx, func(next *tenant.Record) error {
-			change(next)
+			w.Change(next)
 			return nil
 		})
 		return err
@@ -56,12 +65,12 @@ func (e *Engine) WriteTenant(ctx context.Context, tenantID string, keyType keyri
 //  4. the intent is deleted.
 //
 // An intent that is returned, with an error or without, is to be driven.
-func (e *Engine) create(ctx context.Context, h *tenant.Held, tenantID string, keyType keyring.KeyType, change func(*tenant.Record)) (*tenant.Record, *Intent, error) {
-	t, err := e.newTenant(tenantID, keyType)
+func (e *Engine) create(ctx context.Context, h *tenant.Held, w TenantWrite) (*tenant.Record, *Intent, error) {
+	t, err := e.newTenant(w.TenantID, w.KeyType)
 	if err != nil {
 		return nil, nil, err
 	}
-	change(t)
+	w.Change(t)
 	intent := &Intent{TenantID: t.ID, Incarnation: t.Incarnation}
 	if intent.ID, err = e.intents.Put(ctx, *intent); err != nil {
 		return nil, nil, fmt.Errorf("writing the intent: %w", err)
