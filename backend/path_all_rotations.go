@@ -30,6 +30,10 @@ func (b *backend) allRotationsPath() *framework.Path {
 			"all":     {Type: framework.TypeBool, Description: "Rotate every tenant."},
 			"tenants": {Type: framework.TypeSlice, Description: "Rotate these: up to 10,000 tenant IDs."},
 			"reason":  {Type: framework.TypeString, Description: "Why, for the history."},
+			"include_paused": {
+				Type:        framework.TypeBool,
+				Description: "Rotate tenants, too, whose rotation is paused. Default: false.",
+			},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ListOperation: b.on(b.listUnfinished, "list unfinished-rotations", "List the unfinished rotations of all tenants.", listed),
@@ -39,7 +43,7 @@ func (b *backend) allRotationsPath() *framework.Path {
 		HelpSynopsis: "The unfinished rotations of all tenants; rotate many.",
 		HelpDescription: "Listed, the keys are <tenant_id>/<rotation_id>. Written to, with all or tenants, it makes those " +
 			"due now, and the schedule rotates them within its budget (max_concurrent_rotations), without jitter: " +
-			"the answer to a leaked key. Tenants whose rotation is paused are passed over.",
+			"the answer to a leaked key. Tenants whose rotation is paused wait until they no longer are, unless include_paused is true.",
 	}
 }
 
@@ -99,6 +103,10 @@ func (b *backend) rotateMany(ctx context.Context, req *logical.Request, d *frame
 	if err != nil {
 		return nil, err
 	}
+	paused, _, err := boolField(d, "include_paused")
+	if err != nil {
+		return nil, err
+	}
 	named := d.Raw["tenants"] != nil
 	if all == named {
 		return nil, invalid("one of all=true and tenants must be given")
@@ -110,7 +118,9 @@ func (b *backend) rotateMany(ctx context.Context, req *logical.Request, d *frame
 		}
 	}
 	// Vault sends a request again, with the same ID, when the plugin crashed.
-	did, err := b.demand(ctx, ids, schedule.Demand{Request: "rotations/" + req.ID, Reason: reason})
+	did, err := b.demand(ctx, ids, schedule.Demand{
+		Request: "rotations/" + req.ID, Reason: reason, By: b.initiator(req), IncludePaused: paused,
+	})
 	if err != nil {
 		return nil, err
 	}

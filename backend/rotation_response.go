@@ -31,7 +31,7 @@ var rotationAnswer = map[string]*framework.FieldSchema{
 	"percent":              described(framework.TypeFloat, "Rotated of those to rotate, 0 to 100."),
 	"items_per_second":     described(framework.TypeFloat, "How fast it goes, or went."),
 	"initiated_by":         described(framework.TypeMap, "Who asked: id, name, email."),
-	"trigger":              described(framework.TypeString, "manual or scheduled."),
+	"trigger":              described(framework.TypeString, "manual, requested (by a request for many) or scheduled."),
 }
 
 func rotationResponse(v rotation.View) *logical.Response {

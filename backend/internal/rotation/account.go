@@ -47,7 +47,8 @@ func (r *Run) backOff(ctx context.Context, next *tenant.Record) error {
 	}
 	earliest := r.e.now().Add(min(wait, maxBackoff, next.Interval(settings)))
 	if failed || next.Expires(settings).Before(earliest) {
-		next.RotateAfter, next.RotateReason, next.RotateRequest = earliest, "", ""
+		next.ForgetRequest()
+		next.RotateAfter = earliest
 	}
 	return nil
 }

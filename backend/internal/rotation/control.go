@@ -165,7 +165,7 @@ func (e *Engine) retry(ctx context.Context, h *tenant.Held, r *tenant.Rotation, 
 	again.IntentID = id
 	_, err = h.Update(ctx, func(next *tenant.Record) error {
 		next.Rotation, next.Last = &again, nil
-		next.RotateAfter, next.RotateReason, next.RotateRequest = time.Time{}, "", ""
+		next.ForgetRequest()
 		if asked {
 			next.FailedInARow = 0
 		}

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
@@ -208,7 +207,7 @@ func (e *Engine) plan(t *tenant.Record, req *Request, items item.Counts) (*tenan
 		RotationID: rotationID, IdempotencyKey: req.IdempotencyKey, Fingerprint: req.fingerprint,
 	})
 	next.Keys.Activate(to, now)
-	next.RotateAfter, next.RotateReason, next.RotateRequest = time.Time{}, "", ""
+	next.ForgetRequest()
 	if !req.Repeats {
 		next.FailedInARow = 0
 	}

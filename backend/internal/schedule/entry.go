@@ -41,6 +41,7 @@ const (
 	suspected                    // what is known of it may be wrong
 	unreadable                   // its record cannot be read
 	blocked                      // it is due and cannot be rotated
+	pausedToo                    // its own date holds though it is paused
 )
 
 func (e *entry) is(f flags) bool { return e.flags&f != 0 }
@@ -59,6 +60,9 @@ func (p plan) entryOf(t *tenant.Record) entry {
 	}
 	if t.RotationPaused {
 		e.flags |= paused
+	}
+	if t.RotatePaused {
+		e.flags |= pausedToo
 	}
 	if t.Rotation != nil {
 		e.flags |= unfinished
@@ -106,10 +110,12 @@ func (p plan) lookAt(e *entry) uint32 {
 	switch {
 	case e.is(suspected):
 		return 0
-	case !e.is(active) || e.is(unfinished|paused):
+	case !e.is(active) || e.is(unfinished):
 		return never
-	case p.mayAsk(e):
+	case p.mayAsk(e) && (!e.is(paused) || p.settings.RotatePaused):
 		return 0
+	case e.is(paused) && !e.is(pausedToo):
+		return never
 	case e.ownDate != 0:
 		return e.ownDate
 	}

@@ -41,21 +41,21 @@ const (
 	byRetry           // its latest rotation failed, and is to go on
 )
 
-// due reports what is to be done with t's key now, and why.
-func (p plan) due(t *tenant.Record) (what dueKind, reason string) {
+// due reports what is to be done with t's key now.
+func (p plan) due(t *tenant.Record) dueKind {
 	switch {
-	case t.State != tenant.Active || t.Rotation != nil || t.RotationPaused:
-		return notDue, ""
+	case t.State != tenant.Active || t.Rotation != nil:
+		return notDue
 	case p.asked(t) && !p.deferred(t):
-		return requested, p.settings.RotateReason
-	case p.now.Before(p.dueAt(t)):
-		return notDue, ""
+		return requested
+	case t.RotationPaused && !t.RotatePaused || p.now.Before(p.dueAt(t)):
+		return notDue
 	case t.FailedInARow > 0 && p.now.Before(t.Expires(p.settings)):
-		return byRetry, ""
+		return byRetry
 	case !t.RotateAfter.IsZero() && t.FailedInARow == 0:
-		return requested, t.RotateReason
+		return requested
 	}
-	return byAge, ""
+	return byAge
 }
 
 // dueAt is when t is due: a date that somebody set is not spread.
@@ -68,7 +68,7 @@ func (p plan) dueAt(t *tenant.Record) time.Time {
 
 // asked reports whether t is among all tenants that are to be rotated.
 func (p plan) asked(t *tenant.Record) bool {
-	return t.State == tenant.Active && !t.RotationPaused && t.LastRotatedAt().Before(p.settings.RotateBefore) &&
+	return t.State == tenant.Active && (!t.RotationPaused || p.settings.RotatePaused) && t.LastRotatedAt().Before(p.settings.RotateBefore) &&
 		!strings.HasPrefix(t.Keys.Active().IdempotencyKey, p.campaignKey())
 }
 
@@ -86,7 +86,7 @@ func (p plan) deferred(t *tenant.Record) bool {
 
 // lookAgain is when to look again at a tenant that is not due.
 func (p plan) lookAgain(t *tenant.Record) uint32 {
-	if t.State != tenant.Active || t.Rotation != nil || t.RotationPaused {
+	if t.State != tenant.Active || t.Rotation != nil || t.RotationPaused && !t.RotatePaused && !p.asked(t) {
 		return never // a change of the record tells
 	}
 	return ceil(p.dueAt(t))

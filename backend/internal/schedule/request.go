@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -28,6 +29,9 @@ type Demand struct {
 	// Request tells a repeated request, which asks for nothing more.
 	Request string
 	Reason  string
+	By      actor.Actor
+	// IncludePaused says that paused tenants are rotated, too.
+	IncludePaused bool
 }
 
 // Demanded says how many tenants a request for rotations concerns.
@@ -54,6 +58,7 @@ func (e *Engine) DemandAll(ctx context.Context, d Demand) (Demanded, error) {
 	_, err := e.settings.UpdateRotation(ctx, func(s *settings.Rotation) {
 		if s.RotateRequest != d.Request {
 			s.RotateBefore, s.RotateReason, s.RotateRequest = now, d.Reason, d.Request
+			s.RotateBy, s.RotatePaused = d.By, d.IncludePaused
 		}
 	})
 	if err != nil {
@@ -72,7 +77,7 @@ func (e *Engine) DemandAll(ctx context.Context, d Demand) (Demanded, error) {
 	e.index.each(func(x *entry) {
 		switch {
 		case !x.is(active):
-		case x.is(paused):
+		case x.is(paused) && !d.IncludePaused:
 			did.SkippedPaused++
 		default:
 			did.Scheduled++
@@ -127,11 +132,12 @@ func (e *Engine) demand(ctx context.Context, tenantID string, d Demand) (paused 
 			return tenant.ErrUnchanged
 		}
 		next.RotateAfter, next.RotateReason, next.RotateRequest = e.now(), d.Reason, d.Request
+		next.RotateBy, next.RotatePaused = d.By, d.IncludePaused
 		next.FailedInARow = 0
 		return nil
 	})
 	if err != nil {
 		return false, err
 	}
-	return t.RotationPaused, nil
+	return t.RotationPaused && !d.IncludePaused, nil
 }

@@ -19,7 +19,10 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-const triggerScheduled = "scheduled"
+const (
+	triggerScheduled = "scheduled"
+	triggerRequested = "requested" // by a request for many
+)
 
 // visitsInFlight is how many tenants a round looks at at once: as many as can start
 // a rotation at a time before storage has enough to do.
@@ -106,7 +109,7 @@ func (e *Engine) rotateIfDue(ctx, waiting context.Context, p plan, v visit, did 
 	if err != nil {
 		return err
 	}
-	if what, _ := p.due(t); what == notDue {
+	if p.due(t) == notDue {
 		e.index.settle(v, t, p.lookAgain(t))
 		return nil
 	}
@@ -129,11 +132,8 @@ func (e *Engine) rotateNow(ctx context.Context, v visit, release func(), did *ta
 		release()
 		return e.ignoreConflict(v, err)
 	}
-	what, reason := p.due(t)
-	stillDue := func(t *tenant.Record) bool {
-		now, _ := p.due(t)
-		return now == what
-	}
+	what := p.due(t)
+	stillDue := func(t *tenant.Record) bool { return p.due(t) == what }
 	switch what {
 	case notDue:
 		release()
@@ -141,21 +141,36 @@ func (e *Engine) rotateNow(ctx context.Context, v visit, release func(), did *ta
 	case byRetry:
 		return e.ignoreConflict(v, e.retry(ctx, t, stillDue, release, did))
 	default:
-		req := rotation.Request{
-			Reason: reason, Repeats: what == byAge,
-			Unless: func(t *tenant.Record) bool { return !stillDue(t) },
-		}
-		if p.asked(t) {
-			req.IdempotencyKey = fmt.Sprintf("%s%d", p.campaignKey(), t.Keys.Next)
-		}
+		req := p.request(t, what)
+		req.Unless = func(t *tenant.Record) bool { return !stillDue(t) }
 		return e.ignoreConflict(v, e.start(ctx, t, req, release, did))
 	}
+}
+
+// request is what the schedule asks for of t, on behalf of whoever asked for it.
+func (p plan) request(t *tenant.Record, what dueKind) rotation.Request {
+	req := rotation.Request{Repeats: what == byAge}
+	switch {
+	case p.asked(t) && !p.deferred(t):
+		req.Trigger, req.Reason, req.InitiatedBy = triggerRequested, p.settings.RotateReason, p.settings.RotateBy
+	case what == requested && t.RotateRequest != "":
+		req.Trigger, req.Reason, req.InitiatedBy = triggerRequested, t.RotateReason, t.RotateBy
+	}
+	if p.asked(t) {
+		req.IdempotencyKey = fmt.Sprintf("%s%d", p.campaignKey(), t.Keys.Next)
+	}
+	return req
 }
 
 // start starts a rotation of t as the schedule's, and calls release when it is not
 // worked on any more.
 func (e *Engine) start(ctx context.Context, t *tenant.Record, req rotation.Request, release func(), did *tally) error {
-	req.Trigger = triggerScheduled
+	if req.Trigger == "" {
+		req.Trigger = triggerScheduled
+	}
+	if req.InitiatedBy == (actor.Actor{}) { // as of a request that an older version stored
+		req.InitiatedBy = actor.Actor{ID: "system", Name: "system"}
+	}
 	// One for each due date: looked at twice, a tenant is rotated once.
 	switch {
 	case t.RotateRequest != "":
@@ -163,12 +178,11 @@ func (e *Engine) start(ctx context.Context, t *tenant.Record, req rotation.Reque
 	case req.IdempotencyKey == "":
 		req.IdempotencyKey = fmt.Sprintf("schedule/%s/%d", t.Keys.Active().KeyID, t.Keys.Next)
 	}
-	req.InitiatedBy = actor.Actor{ID: "system", Name: "system"}
 	req.Then = e.ended(release)
 	r, started, err := e.rotations.Start(ctx, t.ID, req)
 	if started {
 		did.rotated.Add(1)
-		e.log.Info("rotation started", "tenant_id", t.ID, "rotation_id", r.ID, "trigger", triggerScheduled)
+		e.log.Info("rotation started", "tenant_id", t.ID, "rotation_id", r.ID, "trigger", req.Trigger)
 	}
 	return err
 }
@@ -205,6 +219,7 @@ func (e *Engine) endCampaign(ctx context.Context, p plan) error {
 	_, err := e.settings.UpdateRotation(ctx, func(now *settings.Rotation) {
 		if now.RotateBefore.Equal(p.settings.RotateBefore) {
 			now.RotateBefore, now.RotateReason = time.Time{}, ""
+			now.RotateBy, now.RotatePaused = actor.Actor{}, false
 		}
 	})
 	return err

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
 )
 
 const (
@@ -63,6 +65,9 @@ type Rotation struct {
 	// RotateRequest is the latest request for that, which is kept: sent again, it
 	// asks for nothing more.
 	RotateRequest string `json:"rotate_request,omitempty"`
+	// RotateBy is who asked, and RotatePaused whether paused tenants are among all.
+	RotateBy     actor.Actor `json:"rotate_by,omitzero"`
+	RotatePaused bool        `json:"rotate_paused,omitempty"`
 }
 
 // Config returns the configuration in force.

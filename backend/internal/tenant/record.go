@@ -45,6 +45,10 @@ type Record struct {
 	// RotateRequest is the request that asked for it, and becomes the idempotency
 	// key of the rotation: sent again, it asks for nothing more.
 	RotateRequest string `json:"rotate_request,omitempty"`
+	// RotateBy is who asked, and RotatePaused whether it holds though the tenant is
+	// paused.
+	RotateBy     actor.Actor `json:"rotate_by,omitzero"`
+	RotatePaused bool        `json:"rotate_paused,omitempty"`
 	// FailedInARow counts the rotations, and tries of one, that have failed since
 	// one succeeded or somebody asked for one: RotateAfter moves away with it.
 	FailedInARow int `json:"failed_in_a_row,omitempty"`
@@ -92,6 +96,13 @@ func (t *Record) MakeRoom() (bool, error) {
 // Owner is whose the tenant's keys and pages are.
 func (t *Record) Owner() keyring.Owner {
 	return keyring.Owner{Tenant: t.ID, Incarnation: t.Incarnation}
+}
+
+// ForgetRequest notes that the rotation that was asked for, or that was to make up for
+// another, has begun.
+func (t *Record) ForgetRequest() {
+	t.RotateAfter, t.RotateReason, t.RotateRequest = time.Time{}, "", ""
+	t.RotateBy, t.RotatePaused = actor.Actor{}, false
 }
 
 // Clone returns a copy of t to change: what was read stays as it is until the
