@@ -127,7 +127,7 @@ func (b *backend) build() {
 		Intents: intentLog{b.storage}, Now: b.now, Jobs: b.jobs, Pages: b.pages, Log: b.Logger(),
 	})
 	b.deletion = deletion.NewEngine(deletion.Config{
-		Keys: b.keys, Tenants: b.tenants, Items: b.items, Now: b.now, Jobs: b.jobs, Log: b.Logger(),
+		Settings: b.settings, Keys: b.keys, Tenants: b.tenants, Items: b.items, Now: b.now, Jobs: b.jobs, Log: b.Logger(),
 	})
 	b.kek = kekrotation.NewEngine(kekrotation.Config{
 		Keys: b.keys, Tenants: b.tenants, Now: b.now, Jobs: b.jobs, Pages: b.pages, Log: b.Logger(),

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/encryption"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kekrotation"
@@ -98,6 +99,10 @@ func answer(err error) (*logical.Response, error) {
 	var state *rotation.StateError
 	if errors.As(err, &state) {
 		return nil, logical.CodedError(http.StatusConflict, state.Error())
+	}
+	var short *deletion.WindowError
+	if errors.As(err, &short) {
+		return nil, logical.CodedError(http.StatusBadRequest, short.Error())
 	}
 	var above *rotation.MinDecryptionError
 	if errors.As(err, &above) {

@@ -34,7 +34,9 @@ type mount struct {
 // newMount starts an engine on an empty disk.
 func newMount(t *testing.T) *mount {
 	t.Helper()
-	return openMount(t, storagetest.NewDisk(), 0, storagetest.None)
+	disk := storagetest.NewDisk()
+	disk.Set("config", []byte(`{"min_deletion_window":0}`)) // tests delete at once
+	return openMount(t, disk, 0, storagetest.None)
 }
 
 // openMount starts an engine on what is on disk, with a storage that fails its

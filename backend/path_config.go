@@ -12,14 +12,17 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 )
 
 func (b *backend) configPaths() []*framework.Path {
 	answer := ok("The configuration.", map[string]*framework.FieldSchema{
-		"org_id":               described(framework.TypeString, "The organization's ID."),
-		"rotation_parallelism": described(framework.TypeInt, "Pages in flight over all tenants."),
-		"max_item_bytes":       described(framework.TypeInt, "Bytes that an encoded item may have."),
+		"min_deletion_window":         described(framework.TypeDurationSecond, "Seconds that a deleted tenant can be restored at least: what is in force."),
+		"min_deletion_window_pending": described(framework.TypeMap, "The lower one that is to come: min_deletion_window in seconds, and takes_effect_at; null: none."),
+		"org_id":                      described(framework.TypeString, "The organization's ID."),
+		"rotation_parallelism":        described(framework.TypeInt, "Pages in flight over all tenants."),
+		"max_item_bytes":              described(framework.TypeInt, "Bytes that an encoded item may have."),
 
 		"retired_key_retention":    described(framework.TypeDurationSecond, "Seconds that a key is kept after nothing is on it."),
 		"max_concurrent_rotations": described(framework.TypeInt, "Rotations that the schedule has unfinished at a time."),
@@ -48,6 +51,11 @@ func (b *backend) configPaths() []*framework.Path {
 				Type:        framework.TypeInt,
 				Description: "How many rotations the schedule has unfinished at a time: 1 to 1024. Default: 64.",
 			},
+			"min_deletion_window": {
+				Type: framework.TypeDurationSecond,
+				Description: "How long a deleted tenant can be restored at least: 0 to 720h. Raising it holds at once; lowering it once the " +
+					"one in force has passed, or at once while there is no tenant. Default: 24h.",
+			},
 			"scheduler_jitter": {
 				Type:        framework.TypeDurationSecond,
 				Description: "The schedule spreads rotations that are due at once over this time: 0 to 30 days. Default: 24h.",
@@ -67,10 +75,17 @@ func (b *backend) readConfig(ctx context.Context, _ *logical.Request, _ *framewo
 	if err != nil {
 		return nil, err
 	}
-	return configResponse(c), nil
+	return b.configResponse(c), nil
 }
 
 func (b *backend) updateConfig(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	var used map[int]bool
+	if d.Raw["min_deletion_window"] != nil {
+		var err error
+		if used, err = b.tenants.UsedShards(ctx); err != nil {
+			return nil, err
+		}
+	}
 	c, err := b.settings.UpdateConfig(ctx, func(c *settings.Config) error {
 		orgID, named, err := textField(d, "org_id")
 		if err != nil {
@@ -94,13 +109,30 @@ func (b *backend) updateConfig(ctx context.Context, _ *logical.Request, d *frame
 		if err := durationField(d, "retired_key_retention", maxRetention, &c.RetiredKeyRetention); err != nil {
 			return err
 		}
+		if err := minDeletionField(d, c, b.now(), len(used) == 0); err != nil {
+			return err
+		}
 		return durationField(d, "scheduler_jitter", maxJitter, &c.SchedulerJitter)
 	})
 	if err != nil {
 		return nil, err
 	}
 	b.schedule.BudgetChanged()
-	return configResponse(c), nil
+	return b.configResponse(c), nil
+}
+
+// minDeletionField sets the least deletion window, if the request names it. empty says
+// that the mount has no tenant.
+func minDeletionField(d *framework.FieldData, c *settings.Config, now time.Time, empty bool) error {
+	raw, named := d.Raw["min_deletion_window"]
+	if !named || raw == nil {
+		return nil
+	}
+	window, err := durationOf("min_deletion_window", raw, deletion.MaxWindow)
+	if err == nil {
+		c.SetMinDeletion(window, now, empty)
+	}
+	return err
 }
 
 // The bounds of the configuration.
@@ -157,14 +189,23 @@ func boundedField(d *framework.FieldData, field string, most int, n *int) error 
 	return nil
 }
 
-func configResponse(c settings.Config) *logical.Response {
+func (b *backend) configResponse(c settings.Config) *logical.Response {
+	least, lower := c.MinDeletion(b.now())
+	var pending any
+	if lower != nil {
+		pending = map[string]any{
+			"min_deletion_window": int64(lower.Window.Seconds()), "takes_effect_at": timeValue(lower.At),
+		}
+	}
 	return &logical.Response{Data: map[string]any{
 		"org_id":               c.OrgID,
 		"rotation_parallelism": c.RotationParallelism,
 		"max_item_bytes":       c.MaxItemBytes,
 
-		"retired_key_retention":    int64(c.RetiredKeyRetention.Seconds()),
-		"max_concurrent_rotations": c.MaxConcurrentRotations,
-		"scheduler_jitter":         int64(c.SchedulerJitter.Seconds()),
+		"retired_key_retention":       int64(c.RetiredKeyRetention.Seconds()),
+		"max_concurrent_rotations":    c.MaxConcurrentRotations,
+		"min_deletion_window":         int64(least.Seconds()),
+		"min_deletion_window_pending": pending,
+		"scheduler_jitter":            int64(c.SchedulerJitter.Seconds()),
 	}}
 }

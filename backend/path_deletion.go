@@ -19,7 +19,7 @@ import (
 var deletionWindowField = &framework.FieldSchema{
 	Type:        framework.TypeDurationSecond,
 	Query:       true,
-	Description: "On delete: how long the tenant can be restored, at most 720h; 0 destroys it at once. Default: 168h.",
+	Description: "On delete: how long the tenant can be restored: from min_deletion_window (config) to 720h; 0, where that is allowed, destroys it at once. Default: 168h, or min_deletion_window if that is longer.",
 }
 
 // goesOrGone describes the answer to a delete.

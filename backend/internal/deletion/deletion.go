@@ -13,6 +13,7 @@ package deletion
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -21,6 +22,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -36,10 +38,11 @@ const shredWithin = 10 * time.Second
 
 // Engine deletes tenants.
 type Engine struct {
-	keys    *keystore.Store
-	tenants *tenant.Store
-	items   *itemstore.Store
-	now     func() time.Time
+	settings *settings.Store
+	keys     *keystore.Store
+	tenants  *tenant.Store
+	items    *itemstore.Store
+	now      func() time.Time
 
 	jobs *jobs.Runner
 	log  hclog.Logger
@@ -47,10 +50,11 @@ type Engine struct {
 
 // Config is what an Engine is made of.
 type Config struct {
-	Keys    *keystore.Store
-	Tenants *tenant.Store
-	Items   *itemstore.Store
-	Now     func() time.Time
+	Settings *settings.Store
+	Keys     *keystore.Store
+	Tenants  *tenant.Store
+	Items    *itemstore.Store
+	Now      func() time.Time
 
 	Jobs *jobs.Runner
 	Log  hclog.Logger
@@ -58,30 +62,46 @@ type Config struct {
 
 // NewEngine returns an Engine.
 func NewEngine(c Config) *Engine {
-	return &Engine{keys: c.Keys, tenants: c.Tenants, items: c.Items, now: c.Now, jobs: c.Jobs, log: c.Log}
+	return &Engine{settings: c.Settings, keys: c.Keys, tenants: c.Tenants, items: c.Items, now: c.Now, jobs: c.Jobs, log: c.Log}
+}
+
+// WindowError reports a deletion window below the mount's minimum.
+type WindowError struct{ Least time.Duration }
+
+func (e *WindowError) Error() string {
+	return fmt.Sprintf("deletion_window must be at least %s: that is min_deletion_window", e.Least)
 }
 
 // Delete lets a tenant be deleted after a window, nil for the default one, and
 // returns its record. One that is to be shredded at once is shredded in the
 // background, for which it waits a while. A tenant that is being deleted stays as
 // it is, unless a window is named: then that counts from now. It fails with
-// [tenant.ErrNotFound].
+// [tenant.ErrNotFound] or a [WindowError].
 func (e *Engine) Delete(ctx context.Context, tenantID string, window *time.Duration, by actor.Actor) (*tenant.Record, error) {
-	t, err := e.tenants.Update(ctx, tenantID, func(next *tenant.Record) error { return e.schedule(next, window, by) })
+	config, err := e.settings.Config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	least, _ := config.MinDeletion(e.now())
+	if window != nil && *window < least {
+		return nil, &WindowError{least}
+	}
+	t, err := e.tenants.Update(ctx, tenantID, func(next *tenant.Record) error {
+		return e.schedule(next, window, max(DefaultWindow, least), by)
+	})
 	if err == nil && Due(t, e.now()) {
 		e.shredNow(ctx, tenantID)
 	}
 	return t, err
 }
 
-func (e *Engine) schedule(next *tenant.Record, window *time.Duration, by actor.Actor) error {
+func (e *Engine) schedule(next *tenant.Record, window *time.Duration, after time.Duration, by actor.Actor) error {
 	if next.State == tenant.Shredding {
 		return tenant.ErrNotFound
 	}
 	if next.State == tenant.Deleting && window == nil {
 		return tenant.ErrUnchanged
 	}
-	after := DefaultWindow
 	if window != nil {
 		after = *window
 	}

@@ -52,6 +52,10 @@ type Config struct {
 	MaxConcurrentRotations int `json:"max_concurrent_rotations"`
 	// SchedulerJitter spreads the starts of rotations that are due at once.
 	SchedulerJitter time.Duration `json:"scheduler_jitter"`
+	// MinDeletionWindow is how long a deleted tenant can be restored at least, unless
+	// LowerDeletionWindow has come into force: see MinDeletion.
+	MinDeletionWindow   time.Duration  `json:"min_deletion_window"`
+	LowerDeletionWindow *PendingWindow `json:"min_deletion_window_pending,omitempty"`
 }
 
 // Rotation are the organization's.
@@ -84,6 +88,7 @@ func (s *Store) Config(ctx context.Context) (Config, error) {
 		RetiredKeyRetention:    7 * 24 * time.Hour,
 		MaxConcurrentRotations: 64,
 		SchedulerJitter:        24 * time.Hour,
+		MinDeletionWindow:      24 * time.Hour,
 	}
 	if _, err := s.mount.GetJSON(ctx, configKey, &read); err != nil {
 		return Config{}, err
