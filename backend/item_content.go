@@ -8,26 +8,6 @@ import (
 	"math"
 )
 
-// merged is MergePatch of RFC 7396, section 2, for a patch that is an object. It
-// changes target.
-func merged(target, patch map[string]any) map[string]any {
-	if target == nil {
-		target = map[string]any{}
-	}
-	for name, value := range patch {
-		switch v := value.(type) {
-		case nil:
-			delete(target, name)
-		case map[string]any:
-			inner, _ := target[name].(map[string]any) // anything else is replaced
-			target[name] = merged(inner, v)
-		default:
-			target[name] = v
-		}
-	}
-	return target
-}
-
 var errMetadata = invalid("metadata must be an object of strings")
 
 func parseMetadata(value any) (map[string]string, error) {

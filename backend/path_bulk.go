@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 )
 
@@ -48,7 +49,7 @@ func (b *backend) writeItems(ctx context.Context, req *logical.Request, d *frame
 	ops := make([]*itemstore.Op, len(entries))
 	var sent []*itemstore.Op
 	for i, entry := range entries {
-		op, err := b.bulkOp(entry, requestPart{id: req.ID, entry: i})
+		op, err := b.bulkOp(entry, item.Request{ID: req.ID, Entry: i})
 		if err != nil {
 			ops[i] = &itemstore.Op{Err: err}
 			continue
@@ -90,7 +91,7 @@ func bulkEntries(raw any) ([]map[string]any, error) {
 }
 
 // bulkOp makes the change that one entry asks for.
-func (b *backend) bulkOp(entry map[string]any, request requestPart) (*itemstore.Op, error) {
+func (b *backend) bulkOp(entry map[string]any, request item.Request) (*itemstore.Op, error) {
 	kindName, _ := entry["kind"].(string)
 	kind, err := parseKind(kindName)
 	if err != nil {
@@ -104,7 +105,7 @@ func (b *backend) bulkOp(entry map[string]any, request requestPart) (*itemstore.
 	if err != nil {
 		return nil, err
 	}
-	return &itemstore.Op{Kind: kind, Name: name, Change: w.replace(name)}, nil
+	return &itemstore.Op{Kind: kind, Name: name, Change: w.Replace(name)}, nil
 }
 
 func (b *backend) bulkResult(op *itemstore.Op) map[string]any {

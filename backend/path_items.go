@@ -174,11 +174,11 @@ func (b *backend) writeItem(ctx context.Context, req *logical.Request, d *framew
 	if err != nil {
 		return nil, err
 	}
-	w, err := parseWrite(d.Raw, requestPart{id: req.ID}, b.now)
+	w, err := parseWrite(d.Raw, item.Request{ID: req.ID}, b.now)
 	if err != nil {
 		return nil, err
 	}
-	return b.applyOne(ctx, tenant, &itemstore.Op{Kind: kind, Name: name, Change: w.replace(name)})
+	return b.applyOne(ctx, tenant, &itemstore.Op{Kind: kind, Name: name, Change: w.Replace(name)})
 }
 
 func (b *backend) patchItem(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -206,6 +206,6 @@ func (b *backend) deleteItem(ctx context.Context, _ *logical.Request, d *framewo
 		if cur == nil {
 			return nil, item.ErrNotFound
 		}
-		return nil, cas.check(cur)
+		return nil, cas.Check(cur)
 	}})
 }

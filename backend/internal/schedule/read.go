@@ -166,20 +166,15 @@ func (e *Engine) readShard(ctx context.Context, n int) error {
 			ids[id] = true
 		}
 	}
-	var mu sync.Mutex
-	found := make([]entry, 0, len(ids))
+	all := slices.SortedFunc(maps.Keys(ids), compareIDs) // in one order, so that a run can be repeated
+	found := make([]*entry, len(all))
+	var next atomic.Int64
 	var g errgroup.Group
-	g.SetLimit(recordsInFlight)
-	for _, id := range slices.SortedFunc(maps.Keys(ids), compareIDs) { // in one order, so that a run can be repeated
+	for range min(recordsInFlight, len(all)) {
 		g.Go(func() error {
-			one, there := e.readRecord(ctx, id.String())
-			if !there {
-				return nil
+			for n := next.Add(1) - 1; int(n) < len(all) && ctx.Err() == nil; n = next.Add(1) - 1 {
+				found[n] = e.readRecord(ctx, all[n])
 			}
-			one.id = id
-			mu.Lock()
-			defer mu.Unlock()
-			found = append(found, one)
 			return nil
 		})
 	}
@@ -191,18 +186,20 @@ func (e *Engine) readShard(ctx context.Context, n int) error {
 	return nil
 }
 
-// readRecord reads one record, from storage. That a record is listed and does not
+// readRecord reads one record, from storage; nil if there is none. That a record is listed and does not
 // show is a write whose error hid its effect: the next reading finds it.
-func (e *Engine) readRecord(ctx context.Context, tenantID string) (one entry, there bool) {
-	t, err := e.tenants.Refresh(ctx, tenantID)
+func (e *Engine) readRecord(ctx context.Context, id uuid.UUID) *entry {
+	t, err := e.tenants.Refresh(ctx, id.String())
 	e.reading.records.Add(1)
+	one := entry{flags: suspected | unreadable, upkeepAt: never}
 	switch {
 	case errors.Is(err, tenant.ErrNotFound):
-		return entry{}, false
-	case err != nil:
-		return entry{flags: suspected | unreadable, upkeepAt: never}, true
+		return nil
+	case err == nil:
+		one = e.index.current().entryOf(t)
 	}
-	return e.index.current().entryOf(t), true
+	one.id = id
+	return &one
 }
 
 // begin notes that the shard is being read from now on, and returns the tenants that
@@ -226,7 +223,7 @@ func (s *shard) end() {
 
 // install takes what a reading found. What the shard was told of since the reading
 // began stays as it was told.
-func (s *shard) install(found []entry) {
+func (s *shard) install(found []*entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	known := s.entries
@@ -237,20 +234,18 @@ func (s *shard) install(found []entry) {
 		}
 	}
 	for _, e := range found {
-		if s.told[e.id] {
+		if e == nil || s.told[e.id] {
 			continue
 		}
-		if i, before := s.find(e.id); before {
-			if e.is(unreadable) { // what was known of it may still hold
-				old := known[i]
-				old.flags |= e.flags
-				old.lookAt = 0
-				e = old
-			}
+		one := *e
+		if i, before := s.find(e.id); before && e.is(unreadable) { // what was known of it may still hold
+			one = known[i]
+			one.flags |= e.flags
+			one.lookAt = 0
 		}
 		s.changes++
-		e.seq = s.changes // a visit under way has seen another record
-		merged = append(merged, e)
+		one.seq = s.changes // a visit under way has seen another record
+		merged = append(merged, one)
 	}
 	slices.SortFunc(merged, func(a, b entry) int { return compareIDs(a.id, b.id) })
 	s.entries, s.loaded, s.next = merged, true, 0
