@@ -126,17 +126,17 @@ func (s Slots) Find(h Hash, k item.Kind, name string) (i int, it *item.Item, err
 	return i, nil, nil
 }
 
-// leaf is a page that is to be, and what it is to hold.
-type leaf struct {
+// Leaf is a page that is to be, and what it is to hold.
+type Leaf struct {
 	Place Prefix
 	Slots Slots
 }
 
 // Leaves parts the slots between pages below p, or p itself, none of which is too
 // large. Together the pages cover what p does.
-func (s Slots) Leaves(p Prefix) []leaf {
+func (s Slots) Leaves(p Prefix) []Leaf {
 	if !TooLarge(p, s) {
-		return []leaf{{p, s}}
+		return []Leaf{{p, s}}
 	}
 	children := s.Split(p)
 	return append(children[0].Leaves(p.Child(0)), children[1].Leaves(p.Child(1))...)

@@ -86,7 +86,7 @@ func (e *Engine) create(ctx context.Context, h *tenant.Held, w TenantWrite) (*te
 		return nil, intent, err
 	}
 	if e.intents.Delete(ctx, intent.ID) != nil {
-		return t, intent, nil // the tenant is there; only the intent is left
+		return t, intent, nil //nolint:nilerr // the tenant is there; only the intent is left
 	}
 	return t, nil, nil
 }

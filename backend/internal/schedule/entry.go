@@ -90,10 +90,10 @@ func (p plan) entryOf(t *tenant.Record) entry {
 // upkeepAt is when a retired key of t is to be destroyed, or t itself: never if
 // that waits for the end of a rotation, which looks at the keys.
 func upkeepAt(t *tenant.Record) uint32 {
-	switch {
-	case t.State == tenant.Shredding:
+	switch t.State {
+	case tenant.Shredding:
 		return 0
-	case t.State == tenant.Deleting:
+	case tenant.Deleting:
 		return ceil(t.DeleteAfter)
 	}
 	at := uint32(never)

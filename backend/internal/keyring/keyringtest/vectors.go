@@ -24,7 +24,7 @@ func (h *HexBytes) UnmarshalText(text []byte) (err error) {
 // another language.
 func FromFile(t *testing.T, name string, into any) {
 	t.Helper()
-	text, err := os.ReadFile("testdata/" + name)
+	text, err := os.ReadFile("testdata/" + name) // #nosec G304 -- tests name the file
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(text, into))
 }
