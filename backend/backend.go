@@ -76,7 +76,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 		newWrappingKey: keyring.NewWrappingKey,
 	}
 	b.items = itemstore.NewStore(mount, b.settings, b.keys, b.tenants)
-	b.encryption = encryption.NewEngine(b.keys, b.tenants)
+	b.encryption = encryption.NewEngine(b.settings, b.keys, b.tenants)
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
 		RunningVersion: Version,
@@ -92,6 +92,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 			b.configPaths(),
 			b.rotationSettingsPaths(),
 			b.dekPaths(),
+			b.currentDEKPaths(),
 			b.versionPaths(),
 			b.importPaths(),
 			b.rotationPaths(),

@@ -27,6 +27,7 @@ func (b *backend) configPaths() []*framework.Path {
 		"retired_key_retention":    described(framework.TypeDurationSecond, "Seconds that a key is kept after nothing is on it."),
 		"max_concurrent_rotations": described(framework.TypeInt, "Rotations that the schedule has unfinished at a time."),
 		"scheduler_jitter":         described(framework.TypeDurationSecond, "Seconds over which rotations that are due at once are spread."),
+		"data_key_lease":           described(framework.TypeDurationSecond, "Seconds that a caller may go on using a data key."),
 	})
 	return []*framework.Path{{
 		Pattern: "config$",
@@ -59,6 +60,11 @@ func (b *backend) configPaths() []*framework.Path {
 			"scheduler_jitter": {
 				Type:        framework.TypeDurationSecond,
 				Description: "The schedule spreads rotations that are due at once over this time: 0 to 30 days. Default: 24h.",
+			},
+			"data_key_lease": {
+				Type: framework.TypeDurationSecond,
+				Description: "How long a caller may go on using a data key, which datakey tells with each: 0 (for one text only) " +
+					"to 24h. Default: 1h.",
 			},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
@@ -112,6 +118,9 @@ func (b *backend) updateConfig(ctx context.Context, _ *logical.Request, d *frame
 		if err := minDeletionField(d, c, b.now(), len(used) == 0); err != nil {
 			return err
 		}
+		if err := durationField(d, "data_key_lease", maxDataKeyLease, &c.DataKeyLease); err != nil {
+			return err
+		}
 		return durationField(d, "scheduler_jitter", maxJitter, &c.SchedulerJitter)
 	})
 	if err != nil {
@@ -140,6 +149,7 @@ const (
 	maxConcurrentRotations = 1024
 	maxRetention           = 10 * 366 * 24 * time.Hour
 	maxJitter              = 30 * 24 * time.Hour
+	maxDataKeyLease        = 24 * time.Hour
 )
 
 // durationField sets to to a field, if the request names it.
@@ -207,5 +217,6 @@ func (b *backend) configResponse(c settings.Config) *logical.Response {
 		"min_deletion_window":         int64(least.Seconds()),
 		"min_deletion_window_pending": pending,
 		"scheduler_jitter":            int64(c.SchedulerJitter.Seconds()),
+		"data_key_lease":              int64(c.DataKeyLease.Seconds()),
 	}}
 }

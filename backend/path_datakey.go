@@ -30,11 +30,14 @@ func (b *backend) datakeyPaths() []*framework.Path {
 	wrapped := map[string]*framework.FieldSchema{
 		"ciphertext":  described(framework.TypeString, "The key, sealed: decrypt opens it, with the same associated_data."),
 		"key_version": described(framework.TypeInt, "The version of the tenant's key that it is sealed by."),
+		"lease":       described(framework.TypeInt, "Seconds that the key may go on being used, by the earlier of the caller's monotonic and wall clocks."),
 	}
 	plain := maps.Clone(wrapped)
 	plain["plaintext"] = described(framework.TypeString, "Base64 of the key.")
 	const description = "The engine does not keep the key. It is sealed by the tenant's key, as what encrypt seals, and " +
-		"opened again by decrypt."
+		"opened again by decrypt. A caller lets go of the key when its lease has passed, and asks again. With the " +
+		"associated_data vault-plugin-dek/data-key/v1 it is for envelopes, with vault-plugin-dek/file-key/v1 for a file: " +
+		"it then has 256 bits."
 	return []*framework.Path{
 		{
 			Pattern: tenantPattern + "/datakey/plaintext$",
@@ -77,7 +80,9 @@ func (b *backend) datakey(inClear bool) handler {
 			return nil, err
 		}
 		defer clear(key.Key)
-		data := map[string]any{"ciphertext": key.Sealed.Text, "key_version": key.Sealed.Version}
+		data := map[string]any{
+			"ciphertext": key.Sealed.Text, "key_version": key.Sealed.Version, "lease": int64(key.Lease.Seconds()),
+		}
 		if inClear {
 			data["plaintext"] = base64.StdEncoding.EncodeToString(key.Key)
 		}

@@ -34,6 +34,25 @@ func TestDatakeyOpensThroughDecrypt(t *testing.T) {
 	require.Equal(t, true, m.versionList()[0]["external_use"])
 }
 
+// The lease is told with each key, and a change of it at once.
+func TestDatakeyTellsItsLease(t *testing.T) {
+	m := withTenant(t)
+	for _, c := range []struct {
+		config any
+		lease  int64
+	}{{nil, 3600}, {"90s", 90}, {0, 0}, {"24h", 86400}} {
+		m.must(update, "config", map[string]any{"data_key_lease": c.config})
+		require.Equal(t, c.lease, m.must(read, "config", nil)["data_key_lease"])
+		for _, form := range []string{"plaintext", "wrapped"} {
+			require.Equal(t, c.lease, m.must(update, tenantPath("/datakey/"+form), nil)["lease"])
+		}
+	}
+	for _, value := range []any{"25h", -1, "soon", "", 1.5, "100ms"} {
+		m.refused(400, "data_key_lease", update, "config", map[string]any{"data_key_lease": value})
+	}
+	require.Equal(t, int64(86400), m.must(read, "config", nil)["data_key_lease"])
+}
+
 func TestDatakeyIsRefused(t *testing.T) {
 	m := withTenant(t)
 	for _, form := range []string{"plaintext", "wrapped"} {

@@ -25,6 +25,7 @@ func TestContractConfig(t *testing.T) {
 		// another one of the same mount, which plugins are not told.
 		"org_id": isUUID, "rotation_parallelism": is(32.0), "max_item_bytes": is(262144.0),
 		"retired_key_retention": is(604800.0), "max_concurrent_rotations": is(64.0), "scheduler_jitter": is(86400.0),
+		"data_key_lease": is(3600.0),
 	}) {
 		assert.Empty(t, c(defaults[field]), field)
 	}
@@ -83,6 +84,8 @@ func TestContractConfig(t *testing.T) {
 			{"retired_key_retention", "soon"},
 			{"max_concurrent_rotations", 0},
 			{"scheduler_jitter", "-1h"},
+			{"data_key_lease", "24h1s"},
+			{"data_key_lease", "-1s"},
 			{"org_id", ""},
 			{"org_id", []string{"a"}},
 		} {

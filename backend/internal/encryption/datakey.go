@@ -6,6 +6,7 @@ package encryption
 import (
 	"context"
 	"crypto/rand"
+	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 )
@@ -15,6 +16,10 @@ import (
 type DataKey struct {
 	Key    []byte // in clear: the caller clears it after use
 	Sealed Sealed // Open opens it, with the same associated data
+	// Lease is how long the caller may go on using the key, sealing and opening. It
+	// bounds how long anything opens in a caller's process after a version was
+	// destroyed or a tenant deleted.
+	Lease time.Duration
 }
 
 // DataKey makes a random key of size bytes and seals it under the tenant's active
@@ -24,6 +29,10 @@ func (e *Engine) DataKey(ctx context.Context, tenantID string, size int, associa
 	if keyring.IsReserved(associatedData) && size != keyring.KeySize {
 		return DataKey{}, ErrDataKeySize
 	}
+	config, err := e.settings.Config(ctx)
+	if err != nil {
+		return DataKey{}, err
+	}
 	key := make([]byte, size)
 	_, _ = rand.Read(key) // never fails
 	sealed, err := e.seal(ctx, tenantID, []task{{plaintext: key, ad: associatedData}})
@@ -31,5 +40,5 @@ func (e *Engine) DataKey(ctx context.Context, tenantID string, size int, associa
 		clear(key)
 		return DataKey{}, err
 	}
-	return DataKey{key, sealed[0]}, nil
+	return DataKey{key, sealed[0], config.DataKeyLease}, nil
 }

@@ -5,19 +5,21 @@ package encryption
 
 import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // Engine encrypts and decrypts for the tenants of one mount. It is safe for
 // concurrent use.
 type Engine struct {
-	keys    *keystore.Store
-	tenants *tenant.Store
+	settings *settings.Store
+	keys     *keystore.Store
+	tenants  *tenant.Store
 }
 
 // NewEngine returns an Engine over the stores of one mount.
-func NewEngine(k *keystore.Store, t *tenant.Store) *Engine {
-	return &Engine{k, t}
+func NewEngine(s *settings.Store, k *keystore.Store, t *tenant.Store) *Engine {
+	return &Engine{s, k, t}
 }
 
 // Plaintext is a text to seal.

@@ -12,6 +12,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/encryption"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -27,19 +28,23 @@ var birth = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 // process is the engine as one plugin process has it.
 type process struct {
 	*encryption.Engine
-	t       *testing.T
-	disk    *storagetest.Disk
-	storage *storagetest.Storage
-	keys    *keystore.Store
-	tenants *tenant.Store
+	t        *testing.T
+	disk     *storagetest.Disk
+	storage  *storagetest.Storage
+	settings *settings.Store
+	keys     *keystore.Store
+	tenants  *tenant.Store
 }
 
 // start starts a process over disk, with nothing in memory.
 func start(t *testing.T, disk *storagetest.Disk) *process {
 	s := storagetest.Open(disk, 0, storagetest.None)
 	mount := storage.NewMount(s)
-	p := &process{t: t, disk: disk, storage: s, keys: keystore.NewStore(mount), tenants: tenant.NewStore(mount)}
-	p.Engine = encryption.NewEngine(p.keys, p.tenants)
+	p := &process{
+		t: t, disk: disk, storage: s,
+		settings: settings.NewStore(mount, "org"), keys: keystore.NewStore(mount), tenants: tenant.NewStore(mount),
+	}
+	p.Engine = encryption.NewEngine(p.settings, p.keys, p.tenants)
 	return p
 }
 

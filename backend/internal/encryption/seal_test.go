@@ -8,11 +8,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/encryption"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -138,6 +140,33 @@ func TestSealBesideRotations(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestDataKeyHasTheLeaseOfTheConfiguration(t *testing.T) {
+	p := withTenants(t)
+	for _, lease := range []time.Duration{time.Hour, 0, 24 * time.Hour} {
+		if lease != time.Hour {
+			_, err := p.settings.UpdateConfig(t.Context(), func(c *settings.Config) error { c.DataKeyLease = lease; return nil })
+			require.NoError(t, err)
+		}
+		key, err := p.DataKey(t.Context(), someTenant, 32, nil)
+		require.NoError(t, err)
+		require.Equal(t, lease, key.Lease)
+	}
+}
+
+// Without a lease there is no key: the caller could not know when to let go of it.
+func TestDataKeyIsNotMadeIfTheConfigurationCannotBeRead(t *testing.T) {
+	p := withTenants(t)
+	p.storage.Fail(func(op, key string) storagetest.Fault {
+		if op == "get" && key == "config" {
+			return storagetest.Before
+		}
+		return storagetest.None
+	})
+	_, err := p.DataKey(t.Context(), someTenant, 32, nil)
+	require.ErrorIs(t, err, storagetest.ErrInjected)
+	require.Empty(t, p.externalKeys())
 }
 
 func TestDataKeyOpens(t *testing.T) {

@@ -56,6 +56,8 @@ type Config struct {
 	// LowerDeletionWindow has come into force: see MinDeletion.
 	MinDeletionWindow   time.Duration  `json:"min_deletion_window"`
 	LowerDeletionWindow *PendingWindow `json:"min_deletion_window_pending,omitempty"`
+	// DataKeyLease is how long a caller may go on using a data key.
+	DataKeyLease time.Duration `json:"data_key_lease"`
 }
 
 // Rotation are the organization's.
@@ -89,6 +91,7 @@ func (s *Store) Config(ctx context.Context) (Config, error) {
 		MaxConcurrentRotations: 64,
 		SchedulerJitter:        24 * time.Hour,
 		MinDeletionWindow:      24 * time.Hour,
+		DataKeyLease:           time.Hour,
 	}
 	if _, err := s.mount.GetJSON(ctx, configKey, &read); err != nil {
 		return Config{}, err
