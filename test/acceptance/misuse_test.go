@@ -63,7 +63,7 @@ func TestContractMisuse(t *testing.T) {
 	}
 	for path, body := range bodies {
 		for name, ad := range map[string]any{
-			"rubbish": "!", "a line break": "cm93\nIDc=", "a line break at the end": "cm93IDc=\r\n", "no padding": "cm93IDc",
+			"rubbish": "!", "no padding": "cm93IDc",
 			"another alphabet": "-_-_", "bits behind the end": "cm93IDd=", "a space": " cm93IDc=", "a number": 7, "a list": []any{"cm93IDc="}, "true": true,
 		} {
 			t.Run(path+" with associated data that is "+name, func(t *testing.T) {

@@ -38,7 +38,7 @@ func mayUse(path, operation string) []string {
 // rule for a path that is not there opens nothing.
 var servedByContract = []string{
 	"fleet", "metrics", "tombstones", "tombstones/", "providers", "providers/", "wrapping_key/rotate", "evidence/",
-	"tenants/{tenant_id}/kek", "tenants/{tenant_id}/kek/", "tenants/{tenant_id}/dek/current",
+	"tenants/{tenant_id}/kek", "tenants/{tenant_id}/kek/",
 	"tenants/{tenant_id}/holders", "tenants/{tenant_id}/holders/", "tenants/{tenant_id}/evidence", "tenants/{tenant_id}/evidence/",
 	"tenants/{tenant_id}/items/read", "data/", "metadata/", "subkeys/", "delete/", "undelete/", "destroy/",
 }
