@@ -12,7 +12,7 @@ export GO VAULT_BIN DEV_VAULT_VERSION DEV_STORAGE DEV_PORT DEV_PROXY_PORT FUZZTI
 help: ## list what there is (the default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
-build: ## build bin/vault-plugin-dek and bin/dek-proxy
+build: ## build bin/vault-plugin-dek, bin/dek-proxy and bin/dek
 	@mkdir -p bin
 	@CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -o bin/ ./cmd/...
 
@@ -54,6 +54,6 @@ release: ## build static, reproducible binaries for Linux and macOS into dist/
 	@scripts/release.sh
 
 clean: ## remove what was built and .dev/, but not the Vault server and the linter
-	rm -rf bin/vault-plugin-dek bin/dek-proxy bin/devstack bin/bench dist .dev
+	rm -rf bin/vault-plugin-dek bin/dek-proxy bin/dek bin/devstack bin/bench dist .dev
 
 .PHONY: help build vault stack dev demo test bench lint fmt fuzz chaos vulncheck release clean

@@ -2,7 +2,7 @@
 # Copyright (c) The vault-plugin-dek authors
 # SPDX-License-Identifier: MPL-2.0
 #
-# Builds the plugin and the proxy for every platform into dist/, with their
+# Builds the plugin, the proxy and the command for every platform into dist/, with their
 # SHA-256 in dist/SHA256SUMS. The version is in the files' names: an upgrade puts the
 # new plugin beside the old one, which Vault starts until it is moved to the new one.
 # The same commit and Go version give the same bytes on every machine: no cgo, no
@@ -20,7 +20,7 @@ mkdir dist
 for platform in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64; do
 	os=${platform%/*}
 	arch=${platform#*/}
-	for command in vault-plugin-dek dek-proxy; do
+	for command in vault-plugin-dek dek-proxy dek; do
 		echo "release: $command for $platform"
 		CGO_ENABLED=0 GOOS=$os GOARCH=$arch $GO build -trimpath -buildvcs=false -ldflags '-s -w -buildid=' \
 			-o "dist/${command}_${version}_${os}_$arch" "./cmd/$command"
