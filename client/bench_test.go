@@ -32,7 +32,7 @@ func benchTenant(b *testing.B) *Tenant {
 func BenchmarkEnvelope(b *testing.B) {
 	a := benchTenant(b).AEAD()
 	defer func() { require.NoError(b, a.Close()) }()
-	bare, err := newXAES(make([]byte, keyBytes))
+	bare, err := tinkXAES(make([]byte, keyBytes))
 	require.NoError(b, err)
 	plaintext, ad := make([]byte, 200), []byte("cards/7")
 	text, err := a.Encrypt(plaintext, ad)

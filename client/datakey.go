@@ -8,14 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"sync/atomic"
-
-	"github.com/tink-crypto/tink-go/v2/aead"
-	"github.com/tink-crypto/tink-go/v2/aead/xaesgcm"
-	"github.com/tink-crypto/tink-go/v2/insecuresecretdataaccess"
-	"github.com/tink-crypto/tink-go/v2/keyset"
-	"github.com/tink-crypto/tink-go/v2/secretdata"
-	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
 const keyBytes = 32
@@ -25,12 +19,12 @@ var errAD = errors.New("associated data must be shorter than 4 GiB")
 
 // dataKey is a data key in use.
 type dataKey struct {
-	text      string // dek:v<version>:<key>, as datakey answered it
-	version   int
-	end       instant
-	once      bool // its lease is 0: it is used by those who wait for it, and not kept
-	primitive tink.AEAD
-	ad        []byte // of its envelopes, up to the caller's part
+	text    string // dek:v<version>:<key>, as datakey answered it
+	version int
+	end     instant
+	once    bool // its lease is 0: it is used by those who wait for it, and not kept
+	aead    *xaes
+	ad      []byte // of its envelopes, up to the caller's part
 
 	head            string // of its envelopes: dek:v<version>:e1.<key>.
 	messages, bytes atomic.Int64
@@ -46,42 +40,15 @@ func newDataKey(text string, key []byte, end instant) (*dataKey, error) {
 	if len(key) != keyBytes {
 		return nil, fmt.Errorf("a data key has %d bytes, not %d", len(key), keyBytes)
 	}
-	primitive, err := newXAES(key)
+	aead, err := newXAES(key)
 	if err != nil {
 		return nil, err
 	}
 	return &dataKey{
-		text: text, version: version, end: end, primitive: primitive,
+		text: text, version: version, end: end, aead: aead,
 		ad:   adList(envelopeLabel, text),
 		head: start + envelopeMark + rest + ".",
 	}, nil
-}
-
-// newXAES makes an AEAD as https://c2sp.org/XAES-256-GCM has it: a nonce of 24
-// bytes before the ciphertext. Tink offers it through a keyset only.
-func newXAES(key []byte) (tink.AEAD, error) {
-	const saltSize = 12 // the first half of the nonce
-	params, err := xaesgcm.NewParameters(xaesgcm.VariantNoPrefix, saltSize)
-	if err != nil {
-		return nil, fmt.Errorf("making XAES-256-GCM parameters: %w", err)
-	}
-	k, err := xaesgcm.NewKey(secretdata.NewBytesFromData(key, insecuresecretdataaccess.Token{}), 0, params)
-	if err != nil {
-		return nil, fmt.Errorf("making an XAES-256-GCM key: %w", err)
-	}
-	manager := keyset.NewManager()
-	id, err := manager.AddKey(k)
-	if err != nil {
-		return nil, fmt.Errorf("adding an XAES-256-GCM key: %w", err)
-	}
-	if err := manager.SetPrimary(id); err != nil {
-		return nil, fmt.Errorf("choosing an XAES-256-GCM key: %w", err)
-	}
-	handle, err := manager.Handle()
-	if err != nil {
-		return nil, fmt.Errorf("reading an XAES-256-GCM keyset: %w", err)
-	}
-	return aead.New(handle)
 }
 
 // use counts a message of n bytes, and reports whether the key may seal it.
@@ -89,38 +56,52 @@ func (k *dataKey) use(n int, l limits) bool {
 	return k.messages.Add(1) <= l.messages && k.bytes.Add(int64(n)) <= l.bytes
 }
 
-func (k *dataKey) associatedData(callers []byte) ([]byte, error) {
+// scratch is what one message needs besides its result: its associated data, and
+// the sealed bytes before they are encoded. Neither is secret.
+type scratch struct{ ad, sealed []byte }
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// maxScratch bounds the bytes that are kept for the next message.
+const maxScratch = 64 << 10
+
+func (s *scratch) release() {
+	if cap(s.ad)+cap(s.sealed) <= maxScratch {
+		scratches.Put(s)
+	}
+}
+
+// scratchFor has the associated data of an envelope.
+func (k *dataKey) scratchFor(callers []byte) (*scratch, error) {
 	if uint64(len(callers)) > math.MaxUint32 {
 		return nil, errAD
 	}
-	out := make([]byte, len(k.ad), len(k.ad)+4+len(callers))
-	copy(out, k.ad)
-	return appendPart(out, callers), nil
+	s, _ := scratches.Get().(*scratch)
+	s.ad = appendPart(append(s.ad[:0], k.ad...), callers)
+	return s, nil
 }
 
 // seal makes an envelope.
 func (k *dataKey) seal(plaintext, callers []byte) ([]byte, error) {
-	ad, err := k.associatedData(callers)
+	s, err := k.scratchFor(callers)
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := k.primitive.Encrypt(plaintext, ad)
-	if err != nil {
+	defer s.release()
+	if s.sealed, err = k.aead.seal(s.sealed[:0], plaintext, s.ad); err != nil {
 		return nil, fmt.Errorf("sealing: %w", err)
 	}
-	out := make([]byte, 0, len(k.head)+base64.StdEncoding.EncodedLen(len(sealed)))
-	return base64.StdEncoding.AppendEncode(append(out, k.head...), sealed), nil
+	out := make([]byte, len(k.head)+base64.StdEncoding.EncodedLen(len(s.sealed)))
+	base64.StdEncoding.Encode(out[copy(out, k.head):], s.sealed)
+	return out, nil
 }
 
 // open opens what an envelope of this key has sealed.
 func (k *dataKey) open(sealed, callers []byte) ([]byte, error) {
-	ad, err := k.associatedData(callers)
+	s, err := k.scratchFor(callers)
 	if err != nil {
 		return nil, err
 	}
-	plaintext, err := k.primitive.Decrypt(sealed, ad)
-	if err != nil {
-		return nil, ErrDecrypt // Tink's text names its internals
-	}
-	return plaintext, nil
+	defer s.release()
+	return k.aead.open(sealed, s.ad)
 }

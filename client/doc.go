@@ -26,9 +26,9 @@
 // wall clock: the first stands still while a machine sleeps, the second can be
 // set back. After that the engine is asked again, and its refusal is final.
 //
-// Key bytes are cleared once Tink has made a primitive of them. The primitive is
-// dropped at its end, on eviction and on [AEAD.Close]. Go gives no way to
-// overwrite the copies inside it: they are garbage from then on.
+// Key bytes are cleared once a cipher is made of them. The cipher is dropped at its
+// end, on eviction and on [AEAD.Close]. Go gives no way to overwrite the key
+// schedule inside it: it is garbage from then on.
 //
 // # Retries
 //

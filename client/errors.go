@@ -74,10 +74,10 @@ func (e *Error) Error() string { return fmt.Sprintf("%s: %d: %s", e.Op, e.Status
 
 // Is reports whether target is the sentinel of the status.
 func (e *Error) Is(target error) bool {
-	if target == ErrNoTenant { //nolint:errorlint // this is what errors.Is calls
+	if target == ErrNoTenant {
 		return e.Status == http.StatusNotFound && strings.HasPrefix(e.Message, "tenant ")
 	}
-	return target != nil && statusErrors[e.Status] == target //nolint:errorlint // the same
+	return target != nil && statusErrors[e.Status] == target
 }
 
 // Data decodes what the answer has besides its message into out, such as the

@@ -63,6 +63,9 @@ func (a *AEAD) nextKey(ctx context.Context) (*dataKey, error) {
 
 // openedKey is the data key that the engine answered as text.
 func (a *AEAD) openedKey(ctx context.Context, text string) (*dataKey, error) {
+	if k := a.keys.kept(text); k != nil {
+		return k, nil
+	}
 	keys, errs := a.openedKeys(ctx, []string{text})
 	return keys[0], errs[0]
 }

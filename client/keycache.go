@@ -76,6 +76,13 @@ func (c *keyCache) join(text string) (k *dataKey, f *flight, mine bool) {
 	return nil, f, true
 }
 
+// kept is the opened key of a text, nil if it is not kept.
+func (c *keyCache) kept(text string) *dataKey {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lookup(text)
+}
+
 func (c *keyCache) lookup(text string) *dataKey {
 	if k := c.sealingKey(); k != nil && (text == sealing || text == k.text) {
 		return k

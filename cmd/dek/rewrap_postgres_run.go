@@ -90,11 +90,11 @@ func (j *postgresJob) left(ctx context.Context) (total, left int64, err error) {
 // tenant: its rows are refused.
 func (j *postgresJob) currentVersion(ctx context.Context, id string) (string, error) {
 	t, err := j.tenants.client.Tenant(id)
-	if err != nil {
-		return "", nil
+	var version int
+	if err == nil {
+		version, err = t.CurrentVersion(ctx)
 	}
-	version, err := t.CurrentVersion(ctx)
-	if errors.Is(err, client.ErrNoTenant) || errors.Is(err, client.ErrProviderDenied) {
+	if errors.Is(err, client.ErrTenantID) || errors.Is(err, client.ErrNoTenant) || errors.Is(err, client.ErrProviderDenied) {
 		return "", nil
 	}
 	if err != nil {
