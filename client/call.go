@@ -46,12 +46,11 @@ func (c *Client) do(ctx context.Context, what call, out any) error {
 		if body, err = json.Marshal(what.body); err != nil {
 			return fmt.Errorf("%s: encoding the request: %w", what.op, err)
 		}
-		defer clear(body) // it may hold a plaintext
 	}
 	for attempt := 0; ; attempt++ {
 		data, err := c.send(ctx, what, body)
 		if err == nil {
-			defer clear(data) // as may the answer
+			defer clear(data) // it may hold a key
 			return decode(what.op, data, out)
 		}
 		if attempt >= c.retries || !mayRepeat(what.repeat, err) {

@@ -6,6 +6,7 @@ package client
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -140,25 +141,30 @@ func (a *AEAD) fetch() (*dataKey, error) {
 // openAll asks Vault to open the texts at the indexes of mine, and lands their
 // flights.
 func (a *AEAD) openAll(texts []string, flights []*flight, mine []int) {
-	for len(mine) > 0 {
-		part := mine[:min(len(mine), maxKeysOpened)]
-		mine = mine[len(part):]
-		go func() {
-			start := a.keys.now()
-			batch := make([]Ciphertext, len(part))
-			for j, i := range part {
-				batch[j] = Ciphertext{texts[i], []byte(dataKeyLabel)}
-			}
-			answer, err := a.tenant.batch(a.life, "decrypt", batch, len(batch))
-			for j, i := range part {
-				var k *dataKey
-				failed := err
-				if failed == nil {
-					k, failed = a.opened(texts[i], start, answer, j)
-				}
-				a.keys.land(texts[i], flights[i], k, a.closedOr(failed))
-			}
-		}()
+	if len(mine) == 0 {
+		return
+	}
+	go func() {
+		for part := range slices.Chunk(mine, maxKeysOpened) {
+			a.openPart(texts, flights, part)
+		}
+	}()
+}
+
+func (a *AEAD) openPart(texts []string, flights []*flight, part []int) {
+	start := a.keys.now()
+	batch := make([]Ciphertext, len(part))
+	for j, i := range part {
+		batch[j] = Ciphertext{texts[i], []byte(dataKeyLabel)}
+	}
+	answer, err := a.tenant.batch(a.life, "decrypt", batch, len(batch))
+	for j, i := range part {
+		var k *dataKey
+		failed := err
+		if failed == nil {
+			k, failed = a.opened(texts[i], start, answer, j)
+		}
+		a.keys.land(texts[i], flights[i], k, a.closedOr(failed))
 	}
 }
 
@@ -180,7 +186,7 @@ func (a *AEAD) opened(text string, start instant, answer *batchAnswer, j int) (*
 func (a *AEAD) keep(text string, key []byte, start instant, seconds *int) (*dataKey, error) {
 	lease := a.maxAge
 	if seconds != nil {
-		told := time.Duration(max(*seconds, 0)) * time.Second
+		told := leaseOf(*seconds)
 		a.lease.Store(int64(told))
 		lease = min(lease, told)
 	} else if told := a.lease.Load(); told >= 0 {
@@ -191,6 +197,12 @@ func (a *AEAD) keep(text string, key []byte, start instant, seconds *int) (*data
 		k.once = lease == 0
 	}
 	return k, err
+}
+
+// leaseOf is a lease that the engine answered. What is longer than a year is as
+// good as one, and does not overflow.
+func leaseOf(seconds int) time.Duration {
+	return time.Duration(min(max(seconds, 0), 365*24*3600)) * time.Second
 }
 
 func (a *AEAD) closedOr(err error) error {

@@ -78,6 +78,12 @@ func (a *AEAD) reseal(ctx context.Context, current int, texts []Ciphertext, part
 			out[i].Err = errs[n]
 			continue
 		}
+		if k := keys[n]; !k.once && k.end.reached(a.keys.now()) { // of a long list
+			if keys[n], errs[n] = a.openedKey(ctx, k.text); errs[n] != nil {
+				out[i].Err = errs[n]
+				continue
+			}
+		}
 		plaintext, err := keys[n].open(parts[i].sealed, texts[i].AssociatedData)
 		if err != nil {
 			out[i].Err = err

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -138,4 +139,27 @@ func TestRewrapManyKeys(t *testing.T) {
 	}
 	assert.Equal(t, 3, e.Requests("decrypt"))
 	assert.LessOrEqual(t, b.keys.recent.Len(), 10)
+}
+
+// A list that takes longer than a data key may be kept asks for the key again.
+func TestRewrapOfALongList(t *testing.T) {
+	e, tenant := inMemory(t)
+	texts := make([]Ciphertext, 400)
+	writer := closing(t, tenant.AEAD())
+	for i := range texts {
+		texts[i].Ciphertext = encrypted(t, writer, "x", "")
+	}
+	e.Rotate(tenantID)
+	a := closing(t, tenant.AEAD())
+	h := &hands{time: instant{0, time.Unix(1e9, 0)}}
+	a.keys.now = func() instant {
+		h.move(time.Second, time.Second)
+		return h.now()
+	}
+	out, err := a.Rewrap(t.Context(), texts)
+	require.NoError(t, err)
+	for _, r := range out {
+		require.NoError(t, r.Err)
+	}
+	assert.Greater(t, e.Requests("decrypt"), 1)
 }

@@ -77,7 +77,7 @@ func leaseSeconds(told *int) time.Duration {
 	if told == nil {
 		return DefaultMaxAge
 	}
-	return time.Duration(max(*told, 0)) * time.Second
+	return leaseOf(*told)
 }
 
 func streamOf(key, callers []byte) (ad []byte, aead *subtle.AESGCMHKDF, err error) {

@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"time"
 )
 
 // DecryptStream returns a reader of what EncryptStream has encrypted to r. Before
@@ -62,7 +61,7 @@ func (f *fileKey) open(ctx context.Context) ([]byte, error) {
 	lease := DefaultMaxAge
 	for _, told := range []*int{r.Lease, answer.Lease} {
 		if told != nil {
-			lease = min(lease, time.Duration(max(*told, 0))*time.Second)
+			lease = min(lease, leaseOf(*told))
 		}
 	}
 	f.end = start.add(lease)

@@ -42,17 +42,24 @@ func (j *postgresJob) sweep(ctx context.Context, total int64) (refused int64, er
 			j.total = before
 			return before.Refused, nil
 		}
-		if ctx.Err() != nil {
-			return 0, errors.Join(errors.New("interrupted"), j.keep.flush())
-		}
-		if !mayPass(err) && !databaseMayPass(err) || time.Since(moved) > j.o.patience {
+		if err := j.outlast(ctx, err, moved); err != nil {
 			return 0, errors.Join(err, j.keep.flush())
 		}
-		j.a.say("dek: %s; waiting", err)
-		if !sleep(ctx, time.Second) {
-			return 0, ctx.Err()
-		}
 	}
+}
+
+// outlast waits after a failure that a restart of Vault or the database ends. It
+// gives it back if it is another, or if nothing has moved for too long.
+func (j *postgresJob) outlast(ctx context.Context, err error, moved time.Time) error {
+	if ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
+	if !mayPass(err) && !databaseMayPass(err) || time.Since(moved) > j.o.patience {
+		return err
+	}
+	j.a.say("dek: %s; waiting", err)
+	sleep(ctx, time.Second)
+	return nil
 }
 
 // add is the progress of two sweeps, of which the second went on where the first
@@ -67,6 +74,18 @@ func add(a, b client.Progress) client.Progress {
 // left counts the texts, and those that are not of their tenants' current
 // versions.
 func (j *postgresJob) left(ctx context.Context) (total, left int64, err error) {
+	began := time.Now()
+	for {
+		if total, left, err = j.countLeft(ctx); err == nil {
+			return total, left, nil
+		}
+		if err := j.outlast(ctx, err, began); err != nil {
+			return 0, 0, err
+		}
+	}
+}
+
+func (j *postgresJob) countLeft(ctx context.Context) (total, left int64, err error) {
 	counts, err := j.store.counts(ctx)
 	if err != nil {
 		return 0, 0, err

@@ -39,13 +39,26 @@ func writeWhole(name string, mode os.FileMode, replace bool, write func(*os.File
 	}
 	if replace {
 		err = os.Rename(f.Name(), name)
-	} else if err = os.Link(f.Name(), name); err == nil { // unlike a rename it replaces nothing
-		err = os.Remove(f.Name())
+	} else {
+		err = moveTo(f.Name(), name)
 	}
 	if err != nil {
 		return err
 	}
 	return syncDir(dir)
+}
+
+// moveTo gives a file another name, which must not be taken.
+func moveTo(from, name string) error {
+	// Unlike a rename a link replaces nothing.
+	err := os.Link(from, name)
+	if err == nil {
+		return os.Remove(from)
+	}
+	if errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return os.Rename(from, name) // a file system without links
 }
 
 func ignoreClosed(err error) error {
