@@ -192,6 +192,22 @@ func TestManyUseOneAEAD(t *testing.T) {
 	assert.GreaterOrEqual(t, e.Requests("datakey/plaintext"), 16, "a key seals 50 messages")
 }
 
+// A version has one spelling, and so has what begins with it.
+func TestVersionOf(t *testing.T) {
+	for text, want := range map[string]int{"dek:v1:x": 1, "dek:v2147483647:x": 2147483647, "dek:v10:s1.x": 10} {
+		got, err := VersionOf(text)
+		assert.NoError(t, err)
+		assert.Equal(t, want, got)
+	}
+	for _, text := range []string{
+		"", "dek:", "dek:v", "dek:v1", "dek:v1:", "dek:v:x", "dek:v0:x", "dek:v01:x", "dek:v+1:x", "dek:v-1:x", "dek:v1 :x",
+		"dek:v2147483648:x", "dek:v99999999999999999999:x", "DEK:v1:x", " dek:v1:x", "dek:v\u0661:x",
+	} {
+		_, err := VersionOf(text)
+		assert.ErrorIs(t, err, ErrMalformed, "%q", text)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{"", "dek:v1:AAAA", "dek:v1:e1.AAAA." + base64.StdEncoding.EncodeToString(make([]byte, 40)), "dek:v1:s1.AAAA\n"} {
 		f.Add(seed)

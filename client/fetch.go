@@ -133,7 +133,7 @@ func (a *AEAD) fetch() (*dataKey, error) {
 	start := a.keys.now()
 	answer, err := a.tenant.DataKey(a.life, DataKeyRequest{Bits: 8 * keyBytes, AssociatedData: []byte(dataKeyLabel)})
 	if err != nil {
-		return nil, a.closedOr(err)
+		return nil, err
 	}
 	return a.keep(answer.Ciphertext, answer.Plaintext, start, answer.LeaseSeconds)
 }
@@ -164,7 +164,7 @@ func (a *AEAD) openPart(texts []string, flights []*flight, part []int) {
 		if failed == nil {
 			k, failed = a.opened(texts[i], start, answer, j)
 		}
-		a.keys.land(texts[i], flights[i], k, a.closedOr(failed))
+		a.keys.land(texts[i], flights[i], k, failed)
 	}
 }
 
@@ -203,11 +203,4 @@ func (a *AEAD) keep(text string, key []byte, start instant, seconds *int) (*data
 // good as one, and does not overflow.
 func leaseOf(seconds int) time.Duration {
 	return time.Duration(min(max(seconds, 0), 365*24*3600)) * time.Second
-}
-
-func (a *AEAD) closedOr(err error) error {
-	if err != nil && a.life.Err() != nil {
-		return ErrClosed
-	}
-	return err
 }

@@ -106,7 +106,9 @@ func (c *keyCache) land(text string, f *flight, k *dataKey, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f.key, f.err = k, err
-	if c.flights[text] == f {
+	if c.closed {
+		f.key, f.err = nil, ErrClosed
+	} else if c.flights[text] == f {
 		delete(c.flights, text)
 		if err == nil && !k.end.reached(c.now()) {
 			c.keep(k)
@@ -114,8 +116,6 @@ func (c *keyCache) land(text string, f *flight, k *dataKey, err error) {
 				c.seals.Store(k)
 			}
 		}
-	} else if c.closed {
-		f.key, f.err = nil, ErrClosed
 	}
 	close(f.done)
 }

@@ -75,10 +75,14 @@ func sweeping(t *testing.T, n int) (*shelf, *Sweep, *AEAD) {
 	}
 	e.Rotate(tenantID)
 	return s, &Sweep{Store: s, Batch: 10, Tenant: func(id string) (*AEAD, error) {
-		if id != tenantID {
-			return nil, ErrTenantID
+		if id == tenantID {
+			return a, nil
 		}
-		return a, nil
+		other, err := tenant.c.Tenant(id)
+		if err != nil {
+			return nil, err
+		}
+		return closing(t, other.AEAD()), nil
 	}}, a
 }
 
@@ -89,6 +93,7 @@ func TestSweep(t *testing.T) {
 		"00004": func(r *Record) { r.AssociatedData = nil },
 		"00005": func(r *Record) { r.Ciphertext = "" },
 		"00006": func(r *Record) { r.Tenant = "nobody" },
+		"00007": func(r *Record) { r.Tenant = rotationID[len("rot-"):len(rotationID)-1] + "0" }, // not there
 	} {
 		r := s.records[key]
 		change(&r)
@@ -100,11 +105,11 @@ func TestSweep(t *testing.T) {
 	sweep.Done = func(p Progress) error { steps = append(steps, p.After); return nil }
 	p, err := sweep.Run(t.Context(), "")
 	require.NoError(t, err)
-	assert.Equal(t, Progress{Scanned: 25, Rewrapped: 21, Empty: 1, Refused: 3, After: "00024"}, p)
-	assert.ElementsMatch(t, []string{"00003", "00004", "00006"}, refused)
+	assert.Equal(t, Progress{Scanned: 25, Rewrapped: 20, Empty: 1, Refused: 4, After: "00024"}, p)
+	assert.ElementsMatch(t, []string{"00003", "00004", "00006", "00007"}, refused)
 	assert.Equal(t, []string{"00009", "00019", "00024"}, steps)
 	for key, r := range s.records {
-		if len(key) == 5 && key > "00006" {
+		if len(key) == 5 && key > "00007" {
 			requireVersion(t, 2, r.Ciphertext)
 			got, err := a.Decrypt([]byte(r.Ciphertext), []byte(key))
 			require.NoError(t, err)
@@ -113,7 +118,7 @@ func TestSweep(t *testing.T) {
 	}
 	p, err = sweep.Run(t.Context(), "")
 	require.NoError(t, err)
-	assert.Equal(t, Progress{Scanned: 25, Current: 21, Empty: 1, Refused: 3, After: "00024"}, p)
+	assert.Equal(t, Progress{Scanned: 25, Current: 20, Empty: 1, Refused: 4, After: "00024"}, p)
 }
 
 // What somebody else has written in between stays.
