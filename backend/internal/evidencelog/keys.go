@@ -41,9 +41,9 @@ type keyset struct {
 	greatest, unreadable int64
 }
 
-// readKeys reads the keys of a log, of the greatest if n is 0. A key that List shows and Get does not is
+// readKeys reads the keys of the greatest log. A key that List shows and Get does not is
 // left out: the Put that hides it failed, so nothing was signed with it.
-func (l *Log) readKeys(ctx context.Context, n place) (*keyset, error) {
+func (l *Log) readKeys(ctx context.Context) (*keyset, error) {
 	names, err := l.storage.List(ctx, prefixKeys)
 	if err != nil {
 		return nil, err
@@ -52,7 +52,7 @@ func (l *Log) readKeys(ctx context.Context, n place) (*keyset, error) {
 	var numbers []int64
 	for _, name := range names {
 		log, k, ok := parseKeyName(name)
-		if !ok || log < set.log || n != 0 && log != n {
+		if !ok || log < set.log {
 			continue
 		}
 		if log > set.log {

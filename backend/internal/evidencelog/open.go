@@ -5,6 +5,7 @@ package evidencelog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -17,10 +18,13 @@ import (
 // readsInFlight bounds the entries that are read at once.
 const readsInFlight = 32
 
+// errRightEdge says that what fails is needed to append.
+var errRightEdge = errors.New("the right edge of the evidence log")
+
 // adopt takes over what storage holds: the log of the greatest number, as of the
 // greatest checkpoint that a List shows. A mount without a log gets its first key.
 func (l *Log) adopt(ctx context.Context) error {
-	set, err := l.readKeys(ctx, 0)
+	set, err := l.readKeys(ctx)
 	if err != nil {
 		return err
 	}
@@ -44,7 +48,7 @@ func (l *Log) adopt(ctx context.Context) error {
 			set.keys, set.greatest = append(set.keys, signing), signing.number
 		}
 	} else if t, signing, err = l.readTree(ctx, set, size); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errRightEdge, err)
 	}
 	recent, built, err := l.readIndex(ctx, t)
 	if err != nil {
@@ -202,12 +206,25 @@ func (l *Log) hashTiles(ctx context.Context, n place, level int, first int64, ha
 			if err != nil {
 				return err
 			}
-			top := tlog.StoredHashIndex(tileHeight*(level+1), tile.N)
-			hashes[i], err = tlog.HashFromTile(tile, data, top)
+			hashes[i], err = hashTile(tile, data)
 			return err
 		})
 	}
 	return g.Wait()
+}
+
+// hashTile returns the hash at the top of a complete tile, which the tile of the level
+// above holds.
+func hashTile(tile tlog.Tile, data []byte) (tlog.Hash, error) {
+	var halves [2]tlog.Hash
+	for i := range halves {
+		var err error
+		index := tlog.StoredHashIndex(tileHeight*(tile.L+1)-1, 2*tile.N+int64(i))
+		if halves[i], err = tlog.HashFromTile(tile, data, index); err != nil {
+			return tlog.Hash{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+	}
+	return tlog.NodeHash(halves[0], halves[1]), nil
 }
 
 // rebuildTree makes a checkpoint again that cannot be read, and writes it: the entries

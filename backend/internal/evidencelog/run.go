@@ -124,7 +124,7 @@ func (l *Log) answers(ctx context.Context) bool {
 // open adopts the log, or begins the next where its right edge is damaged for good.
 func (l *Log) open(ctx context.Context) error {
 	err := l.adopt(ctx)
-	if err != nil && errors.Is(err, ErrDamaged) && skips(ctx) {
+	if errors.Is(err, errRightEdge) && errors.Is(err, ErrDamaged) && skips(ctx) {
 		if err := l.beginNext(ctx); err != nil {
 			return err
 		}
@@ -138,7 +138,7 @@ func (l *Log) open(ctx context.Context) error {
 
 // beginNext makes the first key of the next log.
 func (l *Log) beginNext(ctx context.Context) error {
-	set, err := l.readKeys(ctx, 0)
+	set, err := l.readKeys(ctx)
 	if err != nil {
 		return err
 	}
@@ -149,10 +149,6 @@ func (l *Log) beginNext(ctx context.Context) error {
 
 // lastReadable describes a log by the greatest of its last checkpoints that can be read.
 func (l *Log) lastReadable(ctx context.Context, n place) (*evidence.Tree, error) {
-	set, err := l.readKeys(ctx, n)
-	if err != nil {
-		return nil, err
-	}
 	size, err := l.greatest(ctx, n)
 	if err != nil {
 		return nil, err
@@ -170,7 +166,7 @@ func (l *Log) lastReadable(ctx context.Context, n place) (*evidence.Tree, error)
 			if err != nil || text == nil {
 				continue
 			}
-			if c, err := evidence.OpenCheckpoint(text, set.vkeys()...); err == nil {
+			if c, err := evidence.ParseCheckpoint(text); err == nil && c.N == s {
 				root := base64.StdEncoding.EncodeToString(c.Hash[:])
 				return &evidence.Tree{Origin: origin, Size: c.N, RootHash: root}, nil
 			}

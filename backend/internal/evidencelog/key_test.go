@@ -1,0 +1,133 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package evidencelog_test
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"filippo.io/torchwood"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/evidencelog"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
+)
+
+func TestNewKeyIsIntroducedByTheOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := storagetest.NewDisk()
+		p := start(t, storagetest.Open(disk, 0, storagetest.None), nil)
+		_, err := p.Append(t.Context(), pending(event(1, 1), true))
+		require.NoError(t, err)
+		old, err := p.Key(t.Context())
+		require.NoError(t, err)
+		vkey, err := p.RotateKey(t.Context(), rotationHead())
+		require.NoError(t, err)
+		require.NotEqual(t, old.VKey, vkey)
+
+		both, err := p.Checkpoint(t.Context(), 0)
+		require.NoError(t, err)
+		c, err := evidence.OpenCheckpoint(both, old.VKey, vkey)
+		require.NoError(t, err)
+		require.ElementsMatch(t, []string{old.VKey, vkey}, c.Keys)
+		leaf, err := p.Entry(t.Context(), c.N-1)
+		require.NoError(t, err)
+		e, err := evidence.Decode(leaf)
+		require.NoError(t, err)
+		require.Equal(t, &evidence.EvidenceKeyRotated{Old: old.VKey, New: vkey}, e.Detail)
+		require.Equal(t, "person-9", e.Actor)
+
+		for range 2 { // also after a restart
+			_, err = p.Append(t.Context(), pending(event(1, 2), false), pending(event(1, 3), false))
+			require.NoError(t, err)
+			text, err := p.Checkpoint(t.Context(), 0)
+			require.NoError(t, err)
+			c, err = evidence.OpenCheckpoint(text, old.VKey, vkey)
+			require.NoError(t, err)
+			require.Equal(t, []string{vkey}, c.Keys)
+			key, err := p.Key(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, vkey, key.VKey)
+			require.Equal(t, []string{old.VKey}, key.Previous)
+			p.end()
+			p = start(t, storagetest.Open(disk, 0, storagetest.None), nil)
+		}
+		require.Len(t, check(t, p), 5)
+	})
+}
+
+// witness is a cosigner with a key of its own.
+func witness(t *testing.T, name string) *torchwood.CosignatureSigner {
+	t.Helper()
+	seed := sha256.Sum256([]byte(name))
+	signer, err := torchwood.NewCosignatureSigner(name, ed25519.NewKeyFromSeed(seed[:]))
+	require.NoError(t, err)
+	return signer
+}
+
+// cosign returns the signature line of a witness.
+func cosign(t *testing.T, checkpoint []byte, w *torchwood.CosignatureSigner) string {
+	t.Helper()
+	text, _, _ := strings.Cut(string(checkpoint), "\n\n")
+	signed, err := note.Sign(&note.Note{Text: text + "\n"}, w)
+	require.NoError(t, err)
+	_, lines, _ := strings.Cut(string(signed), "\n\n")
+	return lines
+}
+
+func TestCosignatures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := start(t, storagetest.Open(storagetest.NewDisk(), 0, storagetest.None), nil)
+		_, err := p.Append(t.Context(), pending(event(1, 1), true))
+		require.NoError(t, err)
+		first, err := p.Checkpoint(t.Context(), 0)
+		require.NoError(t, err)
+		a, b, stranger := witness(t, "a.example"), witness(t, "b.example"), witness(t, "c.example")
+		require.ErrorIs(t, p.SetWitnesses(t.Context(), []string{"x"}), evidence.ErrKey)
+		require.ErrorIs(t, p.SetWitnesses(t.Context(), make([]string, 17)), evidencelog.ErrTooManyWitnesses)
+		require.ErrorIs(t, p.Cosign(t.Context(), 0, cosign(t, first, a)), evidencelog.ErrCosignature)
+		require.NoError(t, p.SetWitnesses(t.Context(), []string{a.Verifier().String(), b.Verifier().String()}))
+		vkeys, err := p.Witnesses(t.Context())
+		require.NoError(t, err)
+		require.Len(t, vkeys, 2)
+
+		require.NoError(t, p.Cosign(t.Context(), 0, cosign(t, first, a)))
+		none, err := p.Cosigned(t.Context())
+		require.NoError(t, err)
+		require.Nil(t, none, "one witness of two")
+		_, err = p.Append(t.Context(), pending(event(1, 2), true))
+		require.NoError(t, err)
+		require.NoError(t, p.Cosign(t.Context(), 2, cosign(t, first, b)))
+		cosigned, err := p.Cosigned(t.Context())
+		require.NoError(t, err)
+		require.True(t, strings.HasPrefix(string(cosigned), string(first)))
+		for _, w := range []*torchwood.CosignatureSigner{a, b} {
+			require.NoError(t, evidence.CheckCosignature(cosigned, w.Verifier().String()))
+		}
+
+		second, err := p.Checkpoint(t.Context(), 0)
+		require.NoError(t, err)
+		for name, lines := range map[string]string{
+			"a stranger's":      cosign(t, second, stranger),
+			"nothing":           "",
+			"text":              "x\n",
+			"of another size":   cosign(t, []byte(strings.Replace(string(second), "\n3\n", "\n9\n", 1)), a),
+			"with a stranger's": cosign(t, second, a) + cosign(t, second, stranger),
+		} {
+			require.ErrorIs(t, p.Cosign(t.Context(), 0, lines), evidencelog.ErrCosignature, name)
+		}
+		require.ErrorIs(t, p.Cosign(t.Context(), 99, cosign(t, second, a)), evidencelog.ErrCosignature)
+		require.NoError(t, p.Cosign(t.Context(), 0, cosign(t, second, a)))
+		require.NoError(t, p.Cosign(t.Context(), 0, cosign(t, second, a)), "again")
+		require.NoError(t, p.Cosign(t.Context(), 0, cosign(t, second, b)))
+		cosigned, err = p.Cosigned(t.Context())
+		require.NoError(t, err)
+		require.True(t, strings.HasPrefix(string(cosigned), string(second)))
+	})
+}
