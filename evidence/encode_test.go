@@ -31,9 +31,9 @@ func TestEveryTypeIsEncodedInOneSpelling(t *testing.T) {
 			require.Equal(t, event.Head, decoded.Head)
 
 			var s struct {
-				Type          string                      `json:"_type"`
-				Subject       []evidence.Subject          `json:"subject"`
-				PredicateType string                      `json:"predicateType"`
+				Type          string                     `json:"_type"`
+				Subject       []evidence.Subject         `json:"subject"`
+				PredicateType string                     `json:"predicateType"`
 				Predicate     map[string]json.RawMessage `json:"predicate"`
 			}
 			require.NoError(t, json.Unmarshal(leaf, &s))
