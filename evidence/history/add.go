@@ -4,6 +4,7 @@
 package history
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
@@ -48,8 +49,11 @@ func (h *History) follow(index int64, e *evidence.Event, seq, last *int64, whose
 	case first && h.partial && e.Previous == nil:
 		// The sequence began in an earlier log.
 	case e.Seq > *seq+1:
-		h.report(CodeGap, index, e.TenantID, "Of %s the events %d to %d are missing before entry %d.",
-			whose, *seq+1, e.Seq-1, index)
+		missing := fmt.Sprintf("the events %d to %d are", *seq+1, e.Seq-1)
+		if e.Seq == *seq+2 {
+			missing = fmt.Sprintf("event %d is", *seq+1)
+		}
+		h.report(CodeGap, index, e.TenantID, "Of %s %s missing before entry %d.", whose, missing, index)
 	case e.Seq <= *seq:
 		h.report(CodeOrder, index, e.TenantID, "Entry %d is event %d of %s, after event %d.", index, e.Seq, whose, *seq)
 	}

@@ -210,7 +210,7 @@ func TestTampering(t *testing.T) {
 		}, verify.CodeRoot, "they are not those that were signed", verify.Options{}},
 		{"everything signed by a stranger", replace(log.SignedBy("stranger").Files(t)), verify.CodeSignature, "nor by one that it introduced", verify.Options{}},
 		{"another log", replace(evidencetest.GoodStory(t, 2).Files(t)), verify.CodeWentBack, "storage went back, as a restored snapshot does", verify.Options{Kept: log.Checkpoint(t, size)}},
-		{"entries dropped by the holder of the key", replace(remake(t, log, drop).Files(t)), history.CodeGap, "are missing before entry", verify.Options{}},
+		{"entries dropped by the holder of the key", replace(remake(t, log, drop).Files(t)), history.CodeGap, "is missing before entry", verify.Options{}},
 		{"entries swapped by the holder of the key", replace(remake(t, log, swap).Files(t)), history.CodeOrder, "", verify.Options{}},
 		{"forged by the holder of the key", replace(remake(t, log, forge).Files(t)), verify.CodeFork, "The first 41 entries are not those of the checkpoint that was kept", verify.Options{Kept: log.Checkpoint(t, 41)}},
 		{"a fork of the same size", replace(remake(t, log, forge).Files(t)), verify.CodeFork, "were signed with different roots: the log has two histories", verify.Options{Kept: log.Checkpoint(t, size)}},
