@@ -15,7 +15,7 @@ const slack = 24 * time.Hour
 // destroyed takes the end of a key.
 func (h *History) destroyed(t *Tenant, index int64, e *evidence.Event, d *evidence.KeyDestroyed) {
 	end := &Destruction{
-		Index: index, At: e.Time, Why: d.Why, Actor: e.Actor, KeyID: d.KeyID,
+		Index: index, At: e.Time, Which: d.Which, Why: d.Why, Actor: e.Actor, KeyID: d.KeyID,
 		PagesScanned: d.PagesScanned, PagesLeft: d.PagesLeft,
 	}
 	if d.PagesLeft > 0 && d.Why != evidence.WhyForced {

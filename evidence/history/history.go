@@ -64,6 +64,7 @@ type Version struct {
 type Destruction struct {
 	Index        int64
 	At           time.Time
+	Which        string
 	Why, Actor   string
 	KeyID        string
 	PagesScanned int64

@@ -8,9 +8,13 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"runtime"
+	"sync"
 
 	"filippo.io/torchwood"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
 const (
@@ -95,8 +99,30 @@ type scanner struct {
 	lastErr error
 }
 
+// decoded is what an entry says, or why it says nothing.
+type decoded struct {
+	event *evidence.Event
+	err   error
+}
+
+// decode decodes entries, on all processors: that is most of the work.
+func decode(leaves [][]byte) []decoded {
+	all := make([]decoded, len(leaves))
+	workers := runtime.GOMAXPROCS(0)
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for i := w; i < len(leaves); i += workers {
+				all[i].event, all[i].err = evidence.Decode(leaves[i])
+			}
+		})
+	}
+	wg.Wait()
+	return all
+}
+
 // scan calls each for the entries of a log of a size.
-func (s *scanner) scan(ctx context.Context, size int64, each func(index int64, leaf []byte)) error {
+func (s *scanner) scan(ctx context.Context, size int64, each func(index int64, entry decoded)) error {
 	for s.tree.size < size {
 		width := min(tileWidth, size-s.tree.size)
 		bundle := tlog.Tile{H: tileHeight, L: -1, N: s.tree.size / tileWidth, W: int(width)}
@@ -106,12 +132,13 @@ func (s *scanner) scan(ctx context.Context, size int64, each func(index int64, l
 		}
 		first := s.tree.size
 		s.compareEntries(ctx, bundle, first, leaves)
-		for _, leaf := range leaves {
+		events := decode(leaves)
+		for i, leaf := range leaves {
 			index := s.tree.size
 			if err := s.tree.add(leaf, func(t tlog.Tile, data []byte) { s.compareTile(ctx, t, data) }); err != nil {
 				return err
 			}
-			each(index, leaf)
+			each(index, events[i])
 		}
 		if int64(len(leaves)) < width {
 			s.result.broken(CodeMissing, s.tree.size,

@@ -145,8 +145,8 @@ func (r *run) entries(ctx context.Context, checkpoint *evidence.Checkpoint, part
 	r.result.History = history.New(partial)
 	s := &scanner{source: r.source, tree: newTree(), result: r.result}
 	var rootErr error
-	err := s.scan(ctx, checkpoint.N, func(index int64, leaf []byte) {
-		r.entry(index, leaf)
+	err := s.scan(ctx, checkpoint.N, func(index int64, e decoded) {
+		r.entry(index, e.event, e.err)
 		if _, wanted := r.want[index+1]; wanted && rootErr == nil {
 			r.want[index+1], rootErr = s.tree.root()
 		}
@@ -221,8 +221,7 @@ func (t tileReader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 func (t tileReader) SaveTiles([]tlog.Tile, [][]byte) {}
 
 // entry takes one entry.
-func (r *run) entry(index int64, leaf []byte) {
-	event, err := evidence.Decode(leaf)
+func (r *run) entry(index int64, event *evidence.Event, err error) {
 	switch {
 	case errors.Is(err, evidence.ErrUnknownType):
 		r.result.History.AddUnknown(index)
