@@ -16,7 +16,6 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/encryption"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kekrotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
@@ -50,6 +49,9 @@ var statuses = []struct {
 	{rotation.ErrNotFound, http.StatusNotFound, "rotation not found"},
 	{keystore.ErrNoKEK, http.StatusNotFound, ""},
 	{rotation.ErrNoRoom, http.StatusConflict, ""},
+	{rotation.ErrState, http.StatusConflict, ""},
+	{rotation.ErrMinDecryption, http.StatusBadRequest, ""},
+	{deletion.ErrWindow, http.StatusBadRequest, ""},
 	{rotation.ErrBeingDeleted, http.StatusConflict, ""},
 	{rotation.ErrKeyTypeFixed, http.StatusBadRequest, ""},
 	{item.ErrTooLarge, http.StatusRequestEntityTooLarge, ""},
@@ -81,32 +83,13 @@ func answer(err error) (*logical.Response, error) {
 	if errors.As(err, &refused) {
 		return nil, logical.CodedError(refused.status, refused.message)
 	}
-	var running *rotation.RunningError
-	if errors.As(err, &running) {
-		return conflictBody(map[string]any{"rotation_id": running.RotationID}),
-			logical.CodedError(http.StatusConflict, running.Error())
+	var detailed interface {
+		error
+		Detail() (field, value string)
 	}
-	var known *rotation.KnownKeyError
-	if errors.As(err, &known) {
-		return conflictBody(map[string]any{"rotation_id": known.RotationID}),
-			logical.CodedError(http.StatusConflict, known.Error())
-	}
-	var switching *kekrotation.RunningError
-	if errors.As(err, &switching) {
-		return conflictBody(map[string]any{"kek_id": switching.KEKID}),
-			logical.CodedError(http.StatusConflict, switching.Error())
-	}
-	var state *rotation.StateError
-	if errors.As(err, &state) {
-		return nil, logical.CodedError(http.StatusConflict, state.Error())
-	}
-	var short *deletion.WindowError
-	if errors.As(err, &short) {
-		return nil, logical.CodedError(http.StatusBadRequest, short.Error())
-	}
-	var above *rotation.MinDecryptionError
-	if errors.As(err, &above) {
-		return nil, logical.CodedError(http.StatusBadRequest, above.Error())
+	if errors.As(err, &detailed) {
+		field, value := detailed.Detail()
+		return conflictBody(map[string]any{field: value}), logical.CodedError(http.StatusConflict, detailed.Error())
 	}
 	for _, s := range statuses {
 		if errors.Is(err, s.err) {

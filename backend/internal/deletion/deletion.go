@@ -13,6 +13,7 @@ package deletion
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -67,6 +68,12 @@ func NewEngine(c Config) *Engine {
 
 // WindowError reports a deletion window below the mount's minimum.
 type WindowError struct{ Least time.Duration }
+
+// ErrWindow is what every [WindowError] is.
+var ErrWindow = errors.New("the deletion window is too short")
+
+// Unwrap returns [ErrWindow].
+func (e *WindowError) Unwrap() error { return ErrWindow }
 
 func (e *WindowError) Error() string {
 	return fmt.Sprintf("deletion_window must be at least %s: that is min_deletion_window", e.Least)

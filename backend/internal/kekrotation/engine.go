@@ -21,6 +21,9 @@ import (
 // RunningError reports that a rotation of the KEK is unfinished: to the one named.
 type RunningError struct{ KEKID string }
 
+// Detail names the KEK in an answer.
+func (e *RunningError) Detail() (field, value string) { return "kek_id", e.KEKID }
+
 func (e *RunningError) Error() string {
 	return fmt.Sprintf("a rotation of the key-encryption key is in progress, to %s", e.KEKID)
 }

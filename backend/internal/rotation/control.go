@@ -5,6 +5,7 @@ package rotation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -17,6 +18,12 @@ import (
 type StateError struct{ Message string }
 
 func (e *StateError) Error() string { return e.Message }
+
+// Unwrap returns [ErrState].
+func (e *StateError) Unwrap() error { return ErrState }
+
+// ErrState is what every [StateError] is.
+var ErrState = errors.New("the rotation's state does not allow it")
 
 // Action is what can be done to a rotation.
 type Action string

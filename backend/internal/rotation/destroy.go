@@ -129,6 +129,12 @@ func (e *Engine) destroyVersion(ctx context.Context, h *tenant.Held, v keyring.V
 // MinDecryptionError reports a least version for ciphertexts above the current one.
 type MinDecryptionError struct{ Current int }
 
+// ErrMinDecryption is what every [MinDecryptionError] is.
+var ErrMinDecryption = errors.New("min_decryption_version is above the current version")
+
+// Unwrap returns [ErrMinDecryption].
+func (e *MinDecryptionError) Unwrap() error { return ErrMinDecryption }
+
 func (e *MinDecryptionError) Error() string {
 	return fmt.Sprintf("min_decryption_version must be at most %d, the current version", e.Current)
 }

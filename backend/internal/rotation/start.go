@@ -33,6 +33,9 @@ var (
 // RunningError reports that a rotation of the tenant is unfinished.
 type RunningError struct{ RotationID string }
 
+// Detail names the rotation in an answer.
+func (e *RunningError) Detail() (field, value string) { return "rotation_id", e.RotationID }
+
 func (e *RunningError) Error() string {
 	return fmt.Sprintf("rotation %s of this tenant is in progress", e.RotationID)
 }
@@ -42,6 +45,9 @@ type KnownKeyError struct {
 	Version    int
 	RotationID string
 }
+
+// Detail names the rotation in an answer.
+func (e *KnownKeyError) Detail() (field, value string) { return "rotation_id", e.RotationID }
 
 func (e *KnownKeyError) Error() string {
 	return fmt.Sprintf("this key was imported before, as version %d, by rotation %s: import another", e.Version, e.RotationID)
