@@ -208,6 +208,16 @@ func TestVersionOf(t *testing.T) {
 	}
 }
 
+func FuzzIs64(f *testing.F) {
+	for _, seed := range []string{"", "A", "AA==", "AB==", "AAA=", "AAB=", "AAAA", "AA=A", "====", "AAAA\n", "A-_A"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		_, err := decode64(text)
+		require.Equal(t, err == nil, is64(text))
+	})
+}
+
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{"", "dek:v1:AAAA", "dek:v1:e1.AAAA." + base64.StdEncoding.EncodeToString(make([]byte, 40)), "dek:v1:s1.AAAA\n"} {
 		f.Add(seed)

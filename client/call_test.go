@@ -106,8 +106,8 @@ func TestCalls(t *testing.T) {
 		{"list tenants", "GET", "/v1/dek/tenants", "after=a&limit=2&list=true", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error {
 			return second(c.Tenants(ctx, Page{After: "a", Limit: 2}))
 		}},
-		{"write tenant", "PUT", "/v1/dek/tenants/" + tenantID, "", `{"display_name":"Example"}`, true, func(ctx context.Context, _ *Client, t *Tenant) error {
-			return second(t.Write(ctx, TenantSettings{DisplayName: new("Example")}))
+		{"write tenant", "PUT", "/v1/dek/tenants/" + tenantID, "", `{"display_name":"Example","must_exist":true}`, true, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return second(t.Write(ctx, TenantSettings{DisplayName: new("Example"), MustExist: true}))
 		}},
 		{"read tenant", "GET", "/v1/dek/tenants/" + tenantID, "", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error { return second(t.Read(ctx)) }},
 		{"delete tenant", "DELETE", "/v1/dek/tenants/" + tenantID, "deletion_window=1h0m0s", ``, false, func(ctx context.Context, _ *Client, t *Tenant) error {
@@ -182,9 +182,11 @@ func TestCalls(t *testing.T) {
 		{"unfinished", "GET", "/v1/dek/rotations", "list=true", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error {
 			return second(c.UnfinishedRotations(ctx, Page{}))
 		}},
-		{"rotate all", "PUT", "/v1/dek/rotations", "", `{"all":true,"reason":"leak"}`, false, func(ctx context.Context, c *Client, _ *Tenant) error { return second(c.RotateAll(ctx, "leak")) }},
-		{"rotate some", "PUT", "/v1/dek/rotations", "", `{"tenants":["a"],"reason":"leak"}`, false, func(ctx context.Context, c *Client, _ *Tenant) error {
-			return second(c.RotateTenants(ctx, []string{"a"}, "leak"))
+		{"rotate all", "PUT", "/v1/dek/rotations", "", `{"all":true,"reason":"leak"}`, false, func(ctx context.Context, c *Client, _ *Tenant) error {
+			return second(c.RotateMany(ctx, ManyRotations{All: true, Reason: "leak"}))
+		}},
+		{"rotate some", "PUT", "/v1/dek/rotations", "", `{"tenants":["a"],"reason":"leak","include_paused":true}`, false, func(ctx context.Context, c *Client, _ *Tenant) error {
+			return second(c.RotateMany(ctx, ManyRotations{Tenants: []string{"a"}, Reason: "leak", IncludePaused: true}))
 		}},
 		{"read KEK", "GET", "/v1/dek/kek", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error { return second(c.KEK(ctx)) }},
 		{"wrapping key", "GET", "/v1/dek/wrapping_key", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error { return second(c.WrappingKey(ctx)) }},

@@ -64,7 +64,7 @@ func parse(text string) (parsed, error) {
 	if !parted {
 		return parsed{}, ErrMalformed
 	}
-	if !looksLike64(key) {
+	if !is64(key) {
 		return parsed{}, ErrMalformed
 	}
 	sealed, err := decode64(encoded)
@@ -114,19 +114,31 @@ func decode64(s string) ([]byte, error) {
 	return b, nil
 }
 
-// looksLike64 reports whether s may be base64: the engine, which is asked for the
-// key, judges the bits behind its last byte.
-func looksLike64(s string) bool {
+// is64 reports whether decode64 would read s, without an allocation.
+func is64(s string) bool {
 	digits := strings.TrimSuffix(strings.TrimSuffix(s, "="), "=")
 	if digits == "" || len(s)%4 != 0 {
 		return false
 	}
+	var value byte
 	for _, c := range []byte(digits) {
-		if (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '+' && c != '/' {
+		switch {
+		case c >= 'A' && c <= 'Z':
+			value = c - 'A'
+		case c >= 'a' && c <= 'z':
+			value = c - 'a' + 26
+		case c >= '0' && c <= '9':
+			value = c - '0' + 52
+		case c == '+':
+			value = 62
+		case c == '/':
+			value = 63
+		default:
 			return false
 		}
 	}
-	return true
+	behind := 2 * (len(s) - len(digits)) // bits behind the last byte
+	return value&(1<<behind-1) == 0
 }
 
 // adList encodes parts, each preceded by its length in four bytes, most significant

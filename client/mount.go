@@ -18,6 +18,7 @@ type Config struct {
 	MaxItemBytes           int      `json:"max_item_bytes"`
 	MaxConcurrentRotations int      `json:"max_concurrent_rotations"`
 	SchedulerJitter        Duration `json:"scheduler_jitter"`
+	MinDeletionWindow      Duration `json:"min_deletion_window"` // what holds now
 }
 
 // ConfigChange is what a write of the configuration changes: what is not nil.
@@ -28,6 +29,7 @@ type ConfigChange struct {
 	MaxItemBytes           *int      `json:"max_item_bytes,omitempty"`
 	MaxConcurrentRotations *int      `json:"max_concurrent_rotations,omitempty"`
 	SchedulerJitter        *Duration `json:"scheduler_jitter,omitempty"`
+	MinDeletionWindow      *Duration `json:"min_deletion_window,omitempty"` // raising holds at once
 }
 
 // Config reads the mount's configuration.
@@ -90,24 +92,26 @@ func (c *Client) UnfinishedRotations(ctx context.Context, p Page) ([]string, err
 	return c.list(ctx, "list unfinished rotations", "rotations", p)
 }
 
-// RotateAll makes every tenant due now, and returns how many that are.
-// Like RotateTenants it is not repeated when its outcome is unknown: tenants that
-// were rotated by then would be rotated again.
-func (c *Client) RotateAll(ctx context.Context, reason string) (int, error) {
-	return c.rotateMany(ctx, map[string]any{"all": true, "reason": reason})
+// ManyRotations asks for the rotation of many tenants: of all, or of those named.
+type ManyRotations struct {
+	All           bool     `json:"all,omitempty"`
+	Tenants       []string `json:"tenants,omitempty"` // up to 10,000 IDs
+	Reason        string   `json:"reason,omitempty"`
+	IncludePaused bool     `json:"include_paused,omitempty"` // those, too, that the schedule passes over
 }
 
-// RotateTenants makes some tenants due now, and returns how many will be rotated.
-func (c *Client) RotateTenants(ctx context.Context, ids []string, reason string) (int, error) {
-	return c.rotateMany(ctx, map[string]any{"tenants": ids, "reason": reason})
+// Scheduled is how many tenants are due now, and how many were passed over.
+type Scheduled struct {
+	Scheduled     int `json:"scheduled"`
+	SkippedPaused int `json:"skipped_paused"`
 }
 
-func (c *Client) rotateMany(ctx context.Context, body map[string]any) (int, error) {
-	var answer struct {
-		Scheduled int `json:"scheduled"`
-	}
-	err := c.do(ctx, call{op: "rotate keys", method: http.MethodPut, path: "rotations", body: body, repeat: ifRefused}, &answer)
-	return answer.Scheduled, err
+// RotateMany makes many tenants due now: after a leak, say. It is not repeated
+// when its outcome is unknown: tenants that were rotated by then would be rotated
+// again.
+func (c *Client) RotateMany(ctx context.Context, r ManyRotations) (*Scheduled, error) {
+	out := new(Scheduled)
+	return orNil(out, c.do(ctx, call{op: "rotate keys", method: http.MethodPut, path: "rotations", body: r, repeat: ifRefused}, out))
 }
 
 // KEK is the mount's key-encryption key and its latest rotation.

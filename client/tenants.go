@@ -51,6 +51,7 @@ type TenantSettings struct {
 	KeyType          *string `json:"key_type,omitempty"` // xaes256-gcm or aes256-gcm; of a new tenant only
 	RotationInterval *string `json:"rotation_interval,omitempty"`
 	RotationPaused   *bool   `json:"rotation_paused,omitempty"`
+	MustExist        bool    `json:"must_exist,omitempty"` // a write that would create is [ErrNotFound]
 }
 
 // Tenants lists the IDs of tenants, sorted.

@@ -106,6 +106,36 @@ func TestVectors(t *testing.T) {
 	}
 }
 
+// The engine's own vectors, which are by yet another implementation.
+func TestEnginesVectors(t *testing.T) {
+	text, err := os.ReadFile("../backend/internal/keyring/testdata/envelopes.json")
+	require.NoError(t, err)
+	var all struct {
+		Envelopes []struct {
+			Version        int    `json:"version"`
+			DataKey        string `json:"data_key"`
+			Key            string `json:"key"`
+			AssociatedData []byte `json:"associated_data"`
+			Plaintext      []byte `json:"plaintext"`
+			Envelope       string `json:"envelope"`
+		} `json:"envelopes"`
+		Malformed []struct{ Comment, Text string } `json:"malformed"`
+	}
+	require.NoError(t, json.Unmarshal(text, &all))
+	require.NotEmpty(t, all.Envelopes)
+	for _, v := range all.Envelopes {
+		known := vector{DataKey: v.DataKey, KeyText: fmt.Sprintf("dek:v%d:%s", v.Version, v.Key)}
+		got, err := closing(t, known.knows(t, dataKeyLabel).AEAD()).Decrypt([]byte(v.Envelope), v.AssociatedData)
+		require.NoError(t, err)
+		assert.Equal(t, string(v.Plaintext), string(got))
+	}
+	require.NotEmpty(t, all.Malformed)
+	for _, v := range all.Malformed {
+		_, err := parse(v.Text)
+		assert.ErrorIs(t, err, ErrMalformed, v.Comment)
+	}
+}
+
 // node runs testdata/vectors.mjs.
 func node(t *testing.T, input any, args ...string) []byte {
 	t.Helper()

@@ -73,6 +73,10 @@ func TestClientEncrypts(t *testing.T) {
 	require.NoError(t, err)
 	sealed, err := tenant.EncryptBatch(t.Context(), []client.Plaintext{{Plaintext: []byte("plaintext"), AssociatedData: ad}})
 	require.NoError(t, err)
+	opened, err := tenant.DecryptBatch(t.Context(), []client.Ciphertext{{Ciphertext: string(text), AssociatedData: ad}})
+	require.NoError(t, err)
+	require.NoError(t, opened[0].Err)
+	assert.Equal(t, "plaintext", string(opened[0].Plaintext), "the engine opens envelopes, too")
 	var file bytes.Buffer
 	w, err := tenant.EncryptStream(t.Context(), &file, ad)
 	require.NoError(t, err)
@@ -118,7 +122,7 @@ func TestClientEncrypts(t *testing.T) {
 	require.NoError(t, err)
 	assert.True(t, bytes.Equal(content, got))
 
-	require.NoError(t, root.Delete(t.Context(), new(time.Duration)))
+	require.NoError(t, root.Delete(t.Context(), nil))
 	_, err = later.Decrypt([]byte(out[0].Ciphertext), ad)
 	assert.NoError(t, err, "as long as the data key is kept")
 	later.Forget()
