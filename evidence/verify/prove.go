@@ -69,3 +69,9 @@ func (p *Prover) hash(index int64) (tlog.Hash, error) {
 	}
 	return tlog.HashFromTile(tile, data, index)
 }
+
+// Consistency returns the proof that a tree goes on from an older size. Tiles are held
+// against the root of the tree, so few of them are read.
+func Consistency(ctx context.Context, source Source, tree tlog.Tree, older int64) (tlog.TreeProof, error) {
+	return tlog.ProveTree(tree.N, older, tlog.TileHashReader(tree, tileReader{ctx, source}))
+}

@@ -247,17 +247,21 @@ func (r *run) content(rooted bool) {
 	if r.first == nil && r.result.Size > 0 {
 		r.result.broken(history.CodeMissing, 0, "The first entry does not say which plugin began the log.")
 	}
-	problems := r.result.History.Finish(r.options.Now)
-	for _, p := range problems {
+	wrong := map[string]bool{}
+	for _, p := range r.result.History.Finish(r.options.Now) {
+		wrong[p.Code] = true
 		r.result.Broken = append(r.result.Broken, Finding{Code: p.Code, Index: p.Index, TenantID: p.TenantID, Text: p.Text})
 	}
-	if rooted && len(problems) == 0 {
-		r.summarize()
+	if rooted {
+		r.summarize(wrong)
 	}
 }
 
-// summarize says what holds of the content.
-func (r *run) summarize() {
+// summarize says what holds of the content: of each rule that nothing breaks.
+func (r *run) summarize(wrong map[string]bool) {
+	if wrong[history.CodeUnknown] || wrong[history.CodeMalformed] {
+		return // what was not read cannot be judged
+	}
 	completed, destroyed := 0, 0
 	tenants := r.result.History.Tenants()
 	for _, t := range tenants {
@@ -272,9 +276,34 @@ func (r *run) summarize() {
 			}
 		}
 	}
-	r.result.holds(history.CodeGap, "No event is missing: the sequences of the mount and of %d tenants have no gap.", len(tenants))
-	r.result.holds(history.CodePagesLeft, "Each of the %d rotations that completed left 0 pages on the key that it replaced.", completed)
-	r.result.holds(history.CodeNotDestroyed,
-		"Each key that was replaced was destroyed after its retention, or its retention lasts: %d were destroyed.", destroyed)
-	r.result.holds(history.CodeLate, "Each tenant was rotated within its interval.")
+	for _, rule := range []struct {
+		codes []string
+		text  string
+	}{
+		{
+			[]string{history.CodeGap, history.CodeOrder, history.CodeRepeated, history.CodeMissing},
+			fmt.Sprintf("No event is missing: the sequences of the mount and of %s have no gap.", counted(len(tenants), "tenant")),
+		},
+		{
+			[]string{history.CodePagesLeft},
+			fmt.Sprintf("Each completed rotation left 0 pages on the key that it replaced: %s.", counted(completed, "rotation")),
+		},
+		{
+			[]string{history.CodeNotDestroyed, history.CodeEarly, history.CodeActive},
+			fmt.Sprintf("Each key that was replaced was destroyed after its retention, or its retention lasts: %s destroyed.",
+				counted(destroyed, "page key")),
+		},
+		{[]string{history.CodeLate}, "Each tenant was rotated within its interval."},
+	} {
+		if !slices.ContainsFunc(rule.codes, func(code string) bool { return wrong[code] }) {
+			r.result.holds(rule.codes[0], "%s", rule.text)
+		}
+	}
+}
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }

@@ -1,0 +1,292 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package evidencecmd_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence/evidencetest"
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/evidencecmd"
+)
+
+// server answers the paths of evidence as the engine does, of a log in memory.
+type server struct {
+	t        *testing.T
+	log      *evidencetest.Log
+	cosigned []string
+	reads    atomic.Int64
+}
+
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.reads.Add(1)
+	path := strings.TrimPrefix(r.URL.Path, "/v1/dek/evidence/")
+	files := s.log.Files(s.t)
+	if name, raw := strings.CutPrefix(path, "tlog/"); raw {
+		file, found := files[name]
+		if !found {
+			http.Error(w, "{\"errors\":[]}", http.StatusNotFound)
+			return
+		}
+		_, _ = w.Write(file.Data)
+		return
+	}
+	data := map[string]any{}
+	switch {
+	case path == "key":
+		keys := strings.Fields(string(files["keys"].Data))
+		data["vkey"], data["previous"] = keys[0], keys[1:]
+	case path == "checkpoint":
+		data["checkpoint"] = string(files["checkpoint"].Data)
+	case path == "cosign":
+		var body map[string]string
+		_ = json.NewDecoder(r.Body).Decode(&body)
+		s.cosigned = append(s.cosigned, body["cosignature"])
+		w.WriteHeader(http.StatusNoContent)
+		return
+	case strings.HasPrefix(path, "entries/"):
+		index, _ := strconv.ParseInt(strings.TrimPrefix(path, "entries/"), 10, 64)
+		size, _ := strconv.ParseInt(r.URL.Query().Get("size"), 10, 64)
+		proof, err := tlog.ProveRecord(size, index, s.log)
+		if err != nil {
+			http.Error(w, "{\"errors\":[]}", http.StatusNotFound)
+			return
+		}
+		data["proof"] = evidence.FormatProof(index, proof, s.log.Checkpoint(s.t, size))
+	default:
+		http.Error(w, "{\"errors\":[]}", http.StatusNotFound)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{"data": data})
+}
+
+// dek runs a command against a log.
+type dek struct {
+	t      *testing.T
+	server *server
+	url    string
+	json   bool
+}
+
+func newDek(t *testing.T, log *evidencetest.Log) *dek {
+	t.Helper()
+	s := &server{t: t, log: log}
+	h := httptest.NewServer(s)
+	t.Cleanup(h.Close)
+	return &dek{t: t, server: s, url: h.URL}
+}
+
+func (d *dek) run(args ...string) (string, error) {
+	d.t.Helper()
+	cmd := evidencecmd.Command(evidencecmd.Env{
+		Client: func() (*api.Client, error) {
+			config := api.DefaultConfig()
+			config.Address = d.url
+			return api.NewClient(config)
+		},
+		Mount: func() string { return "dek" },
+		JSON:  func() bool { return d.json },
+		Now:   func() time.Time { return evidencetest.GoodUntil },
+	})
+	var out bytes.Buffer
+	cmd.SetArgs(args)
+	cmd.SetOut(&out)
+	cmd.SetErr(&out)
+	cmd.SilenceUsage = true
+	cmd.SilenceErrors = true
+	err := cmd.ExecuteContext(d.t.Context())
+	return out.String(), err
+}
+
+func TestVerifyFromVaultAndFromFiles(t *testing.T) {
+	log := evidencetest.GoodStory(t, 25)
+	d := newDek(t, log)
+	dir := t.TempDir()
+	out, err := d.run("export", dir)
+	require.NoError(t, err)
+	require.Contains(t, out, fmt.Sprintf("%d entries", len(log.Leaves)))
+	kept := filepath.Join(t.TempDir(), "kept")
+	require.NoError(t, os.WriteFile(kept, log.Checkpoint(t, 50), 0o600))
+
+	for _, from := range [][]string{nil, {dir}} {
+		out, err := d.run(append([]string{"verify"}, from...)...)
+		require.ErrorIs(t, err, evidencecmd.ErrUntrusted)
+		require.Contains(t, out, "holds: The 331 entries make the root hash")
+		for _, trust := range [][]string{{"--vkey", log.VKey()}, {"--checkpoint", kept}} {
+			out, err := d.run(append(append([]string{"verify"}, from...), trust...)...)
+			require.NoError(t, err, out)
+			require.NotContains(t, out, "BROKEN")
+		}
+		_, err = d.run(append([]string{"verify", "--vkey", log.SignedBy("stranger").VKey()}, from...)...)
+		require.ErrorIs(t, err, evidencecmd.ErrBroken)
+	}
+
+	d.json = true
+	out, err = d.run("verify", dir, "--vkey", log.VKey())
+	require.NoError(t, err)
+	var result struct {
+		Size    int64
+		Trusted bool
+		Holds   []struct{ Code, Text string }
+		Broken  []any
+	}
+	require.NoError(t, json.Unmarshal([]byte(out), &result))
+	require.EqualValues(t, 331, result.Size)
+	require.True(t, result.Trusted)
+	require.NotEmpty(t, result.Holds)
+	require.Empty(t, result.Broken)
+
+	// A damaged export fails.
+	bundle := filepath.Join(dir, "tile", "entries", "000")
+	data, err := os.ReadFile(bundle)
+	require.NoError(t, err)
+	data[700] ^= 1
+	require.NoError(t, os.WriteFile(bundle, data, 0o600))
+	_, err = d.run("verify", dir, "--vkey", log.VKey())
+	require.ErrorIs(t, err, evidencecmd.ErrBroken)
+}
+
+func TestExportGoesOn(t *testing.T) {
+	log := evidencetest.GoodStory(t, 25)
+	d := newDek(t, log)
+	dir := t.TempDir()
+	_, err := d.run("export", dir)
+	require.NoError(t, err)
+	first := d.server.reads.Swap(0)
+	s := evidencetest.Story{T: t, Log: log}
+	s.Create(70, evidencetest.GoodUntil)
+	_, err = d.run("export", dir)
+	require.NoError(t, err)
+	require.Less(t, d.server.reads.Load(), first, "what is there is not read again")
+	_, err = d.run("verify", dir, "--vkey", log.VKey())
+	require.NoError(t, err)
+
+	// A log that went back, or goes on otherwise, replaces nothing.
+	before := filesIn(t, dir)
+	shorter := evidencetest.NewLog(1)
+	for _, leaf := range log.Leaves[:100] {
+		shorter.AddLeaf(t, leaf)
+	}
+	d.server.log = shorter
+	_, err = d.run("export", dir)
+	require.ErrorContains(t, err, "does not go on from the one that was exported before")
+	other := evidencetest.NewLog(1)
+	for i, leaf := range log.Leaves {
+		if i != 80 {
+			other.AddLeaf(t, leaf)
+		}
+	}
+	for _, leaf := range log.Leaves[:50] {
+		other.AddLeaf(t, leaf)
+	}
+	d.server.log = other
+	_, err = d.run("export", dir)
+	require.ErrorContains(t, err, "does not go on from the one that was exported before")
+	after := filesIn(t, dir)
+	for name, data := range before {
+		require.Equal(t, data, after[name], name)
+	}
+	_, err = d.run("verify", dir, "--vkey", log.VKey())
+	require.NoError(t, err)
+}
+
+func filesIn(t *testing.T, dir string) fstest.MapFS {
+	t.Helper()
+	files := fstest.MapFS{}
+	require.NoError(t, fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			var data []byte
+			data, err = os.ReadFile(filepath.Join(dir, path))
+			files[path] = &fstest.MapFile{Data: data}
+		}
+		return err
+	}))
+	return files
+}
+
+func TestReportCommand(t *testing.T) {
+	log := evidencetest.GoodStory(t, 3)
+	d := newDek(t, log)
+	file := filepath.Join(t.TempDir(), "report.html")
+	_, err := d.run("report", "--vkey", log.VKey(), "-o", file)
+	require.NoError(t, err)
+	page, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Contains(t, string(page), "c2sp.org/tlog-proof@v1")
+	out, err := d.run("report", "--vkey", log.VKey(), "--format", "csv", "--from", "2026-03-01", "--to", "2026-04-30")
+	require.NoError(t, err)
+	require.Equal(t, 3, strings.Count(out, "\nrotation,"))
+	out, err = d.run("report", "--format", "json", "--tenant", evidencetest.ID(1))
+	require.ErrorIs(t, err, evidencecmd.ErrUntrusted)
+	require.True(t, json.Valid([]byte(out)))
+	for _, args := range [][]string{
+		{"--format", "pdf"}, {"--from", "yesterday"}, {"--from", "2026-02-01", "--to", "2026-01-01"},
+		{"--checkpoint", "/does/not/exist"}, {"/does/not/exist"},
+	} {
+		_, err = d.run(append([]string{"report"}, args...)...)
+		require.ErrorIs(t, err, evidencecmd.ErrUsage, args)
+	}
+}
+
+func TestWitnessCommand(t *testing.T) {
+	log := evidencetest.GoodStory(t, 3)
+	d := newDek(t, log)
+	key := filepath.Join(t.TempDir(), "witness.key")
+	_, err := d.run("witness", "--key", key)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	out, err := d.run("witness", "--key", key, "--name", "w.example")
+	require.NoError(t, err)
+	_, vkey, _ := strings.Cut(strings.TrimSpace(out), " as ")
+	info, err := os.Stat(key)
+	require.NoError(t, err)
+	require.Equal(t, fs.FileMode(0o600), info.Mode().Perm())
+	cosigned := func() []byte {
+		size := int64(len(log.Leaves))
+		return append(log.Checkpoint(t, size), d.server.cosigned[len(d.server.cosigned)-1]...)
+	}
+	require.NoError(t, evidence.CheckCosignature(cosigned(), vkey))
+
+	s := evidencetest.Story{T: t, Log: log}
+	s.Create(70, evidencetest.GoodUntil)
+	_, err = d.run("witness", "--key", key)
+	require.NoError(t, err)
+	require.NoError(t, evidence.CheckCosignature(cosigned(), vkey))
+	require.Len(t, d.server.cosigned, 2)
+
+	// It cosigns no log that went back, forked, or that another key signed.
+	shorter := evidencetest.NewLog(1)
+	for _, leaf := range log.Leaves[:20] {
+		shorter.AddLeaf(t, leaf)
+	}
+	forked := evidencetest.NewLog(1)
+	for _, leaf := range append(log.Leaves[1:], log.Leaves...) {
+		forked.AddLeaf(t, leaf)
+	}
+	for name, other := range map[string]*evidencetest.Log{"shorter": shorter, "forked": forked} {
+		d.server.log = other
+		_, err = d.run("witness", "--key", key)
+		require.ErrorIs(t, err, evidencecmd.ErrInconsistent, name)
+	}
+	d.server.log = log.SignedBy("stranger")
+	_, err = d.run("witness", "--key", key, "--vkey", log.VKey())
+	require.ErrorIs(t, err, evidence.ErrSignature)
+	require.Len(t, d.server.cosigned, 2)
+}

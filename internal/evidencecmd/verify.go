@@ -1,0 +1,68 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package evidencecmd
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence/verify"
+)
+
+func (env Env) verifyCommand() *cobra.Command {
+	var flags trust
+	cmd := &cobra.Command{
+		Use:   "verify [DIR]",
+		Short: "Verify the whole log, from Vault or from an export",
+		Long: `Verify the whole log, and say in sentences what holds and what does not.
+
+With DIR it reads what dek evidence export wrote, and needs no Vault. One of --vkey and
+--checkpoint must come from outside, from where whoever could change the log could not
+change it. It ends with 1 if something does not hold, with 3 if all holds and nothing
+came from outside.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			source, err := env.source(args)
+			if err != nil {
+				return err
+			}
+			options, err := flags.options(env.Now())
+			if err != nil {
+				return err
+			}
+			result, err := verify.Log(cmd.Context(), source, options)
+			if err != nil {
+				return err
+			}
+			return env.tell(cmd.OutOrStdout(), result)
+		},
+	}
+	flags.add(cmd)
+	return cmd
+}
+
+// tell writes the findings, and returns what the command ends with.
+func (env Env) tell(w io.Writer, result *verify.Result) error {
+	if env.JSON() {
+		if err := env.print(w, result, ""); err != nil {
+			return err
+		}
+	} else {
+		for _, f := range result.Holds {
+			fmt.Fprintf(w, "  holds: %s\n", f.Text)
+		}
+		for _, f := range result.Broken {
+			fmt.Fprintf(w, "  BROKEN: %s\n", f.Text)
+		}
+	}
+	switch {
+	case !result.OK():
+		return fmt.Errorf("%w: %d findings", ErrBroken, len(result.Broken))
+	case !result.Trusted:
+		return ErrUntrusted
+	}
+	return nil
+}

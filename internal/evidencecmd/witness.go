@@ -1,0 +1,176 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package evidencecmd
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	cosignature "github.com/transparency-dev/formats/note"
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence/verify"
+)
+
+// ErrInconsistent says that a witness does not cosign.
+var ErrInconsistent = errors.New("the log does not go on from the checkpoint that this witness saw last; it is not cosigned")
+
+// witnessFlags are those of dek evidence witness.
+type witnessFlags struct {
+	key, state, name string
+	vkeys            []string
+}
+
+func (env Env) witnessCommand() *cobra.Command {
+	var flags witnessFlags
+	cmd := &cobra.Command{
+		Use:   "witness --key FILE",
+		Short: "Cosign the log, if it goes on from what this witness saw before",
+		Long: `Cosign the present checkpoint, if the log goes on from the one that this witness
+cosigned last, and keep it. Run it by a timer, where whoever runs Vault cannot change
+its files. With --name it makes a key first, and prints the verifier key, which belongs
+into evidence/witnesses.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return env.witness(cmd, &flags) },
+	}
+	cmd.Flags().StringVar(&flags.key, "key", "", "file with the witness's signing key")
+	cmd.Flags().StringVar(&flags.state, "state", "", "file with the checkpoint that it saw last (default: the key's, with .checkpoint)")
+	cmd.Flags().StringVar(&flags.name, "name", "", "make a key of this name if there is none yet")
+	cmd.Flags().StringArrayVar(&flags.vkeys, "vkey", nil, "verifier key of the log (default: what the log names, at first)")
+	_ = cmd.MarkFlagRequired("key") // fails for a flag that is not there
+	return cmd
+}
+
+func (env Env) witness(cmd *cobra.Command, flags *witnessFlags) error {
+	signer, vkey, err := witnessKey(flags.key, flags.name)
+	if err != nil {
+		return err
+	}
+	if flags.state == "" {
+		flags.state = flags.key + ".checkpoint"
+	}
+	source, err := env.vault()
+	if err != nil {
+		return err
+	}
+	checkpoint, err := see(cmd.Context(), source, flags)
+	if err != nil {
+		return err
+	}
+	lines, err := cosign(checkpoint, signer)
+	if err != nil {
+		return err
+	}
+	// What is signed is kept first: a witness never signs two histories.
+	if err := writeFile(filepath.Dir(flags.state), filepath.Base(flags.state), checkpoint.Note); err != nil {
+		return err
+	}
+	if err := source.cosign(cmd.Context(), lines); err != nil {
+		return err
+	}
+	return env.print(cmd.OutOrStdout(), map[string]any{"vkey": vkey, "origin": checkpoint.Origin, "size": checkpoint.N},
+		"cosigned %d entries of %s as %s", checkpoint.N, checkpoint.Origin, vkey)
+}
+
+// witnessKey reads a key, or makes one. Its file has the signing key, and below it the
+// verifier key of its cosignatures.
+func witnessKey(path, name string) (signer note.Signer, vkey string, err error) {
+	text, err := os.ReadFile(path) //nolint:gosec // the caller names it
+	if errors.Is(err, fs.ErrNotExist) && name != "" {
+		text, err = newWitnessKey(path, name)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	lines := append(strings.Fields(string(text)), "", "")
+	if signer, err = cosignature.NewSignerForCosignatureV1(lines[0]); err != nil {
+		return nil, "", fmt.Errorf("%w: %s has no signing key", ErrUsage, path)
+	}
+	return signer, lines[1], nil
+}
+
+func newWitnessKey(path, name string) ([]byte, error) {
+	skey, vkey, err := note.GenerateKey(rand.Reader, name)
+	if err == nil {
+		vkey, err = cosignature.VKeyToCosignatureV1(vkey)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: --name is not the name of a key", ErrUsage)
+	}
+	text := []byte(skey + "\n" + vkey + "\n")
+	return text, writeFile(filepath.Dir(path), filepath.Base(path), text)
+}
+
+// see reads the present checkpoint, and holds it against the one that was seen last.
+func see(ctx context.Context, source verify.Source, flags *witnessFlags) (*evidence.Checkpoint, error) {
+	text, err := source.Read(ctx, verify.FileCheckpoint)
+	if err != nil {
+		return nil, err
+	}
+	vkeys := flags.vkeys
+	if len(vkeys) == 0 {
+		keys, err := source.Read(ctx, verify.FileKeys)
+		if err != nil {
+			return nil, err
+		}
+		vkeys = keysOf(keys)
+	}
+	checkpoint, err := evidence.OpenCheckpoint(text, vkeys...)
+	if err != nil {
+		return nil, err
+	}
+	last, err := os.ReadFile(flags.state)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return checkpoint, nil
+	case err != nil:
+		return nil, err
+	}
+	before, err := evidence.ParseCheckpoint(last)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", flags.state, err)
+	}
+	return checkpoint, consistent(ctx, source, before, checkpoint)
+}
+
+// consistent reports ErrInconsistent unless the newer checkpoint goes on from the older.
+func consistent(ctx context.Context, source verify.Source, before, now *evidence.Checkpoint) error {
+	switch {
+	case before.Origin != now.Origin, before.N > now.N:
+		return ErrInconsistent
+	case before.N == 0 || before.Tree == now.Tree:
+		return nil
+	}
+	proof, err := verify.Consistency(ctx, source, now.Tree, before.N)
+	if err != nil {
+		return err
+	}
+	if tlog.CheckTree(proof, now.N, now.Hash, before.N, before.Hash) != nil {
+		return ErrInconsistent
+	}
+	return nil
+}
+
+// cosign returns the signature line of the witness.
+func cosign(checkpoint *evidence.Checkpoint, signer note.Signer) (string, error) {
+	text, _, _ := strings.Cut(string(checkpoint.Note), "\n\n")
+	signed, err := note.Sign(&note.Note{Text: text + "\n"}, signer)
+	if err != nil {
+		return "", fmt.Errorf("cosigning: %w", err)
+	}
+	_, line, _ := strings.Cut(string(signed), "\n\n")
+	return line, nil
+}
+
+// keysOf reads the file of a log's own keys.
+func keysOf(file []byte) []string { return strings.Fields(string(file)) }
