@@ -76,6 +76,3 @@ func PredicateType(eventType string) string {
 
 // Type returns the type of the event, such as rotation-completed.
 func (e *Event) Type() string { return e.Detail.Type() }
-
-// ofMount reports whether the event names no tenant.
-func (h *Head) ofMount() bool { return h.TenantID == "" && h.Incarnation == "" }

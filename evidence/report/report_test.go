@@ -163,20 +163,16 @@ func TestTextIsNoMarkup(t *testing.T) {
 	require.Contains(t, table.String(), "'=<script>")
 }
 
-// A report of 1,000 tenants, verified and with all proofs, takes less than a second.
-func TestLargeReportIsFast(t *testing.T) {
+// A report of 1,000 tenants has all of them. BenchmarkReport says how long one takes.
+func TestLargeReport(t *testing.T) {
 	log := evidencetest.GoodStory(t, 1000)
 	source := verify.FS(log.Files(t))
-	best := time.Hour
-	for range 3 {
-		begin := time.Now()
-		r := makeFrom(t, log, source, nil)
-		var page bytes.Buffer
-		require.NoError(t, r.WriteHTML(&page))
-		best = min(best, time.Since(begin))
-		require.Len(t, r.Tenants, 1000)
-	}
-	t.Logf("1,000 tenants, %d entries: %s", len(log.Leaves), best)
+	begin := time.Now()
+	r := makeFrom(t, log, source, nil)
+	var page bytes.Buffer
+	require.NoError(t, r.WriteHTML(&page))
+	require.Len(t, r.Tenants, 1000)
+	t.Logf("1,000 tenants, %d entries, verified and reported with all proofs: %s", len(log.Leaves), time.Since(begin))
 }
 
 func BenchmarkReport(b *testing.B) {

@@ -19,26 +19,29 @@ func (r *run) signature(ctx context.Context, text []byte) error {
 	if err := r.follow(ctx, &r.trusted, len(r.options.VKeys) > 0); err != nil {
 		return err
 	}
-	own := slices.Clone(r.own)
-	switch _, err := evidence.OpenCheckpoint(text, r.trusted...); {
-	case err == nil:
+	signed, isKey := signedBy(text, r.trusted)
+	bySelf, _ := signedBy(text, r.own)
+	switch {
+	case !isKey:
+		r.result.broken(CodeSignature, -1, "The key that was given is not a verifier key.")
+	case signed:
 		r.result.Trusted = true
 		r.result.holds(CodeSignature, "The checkpoint of %s is signed by the key of %s.", entries(r.result.Size), r.result.Origin)
-		return nil
-	case errors.Is(err, evidence.ErrKey):
-		r.result.broken(CodeSignature, -1, "The key that was given is not a verifier key.")
-		return nil
 	case len(r.options.VKeys) > 0:
 		r.result.broken(CodeSignature, -1,
 			"The checkpoint is not signed by the key that was given, nor by one that it introduced.")
-		return nil
-	}
-	if _, err := evidence.OpenCheckpoint(text, own...); err != nil {
+	case bySelf:
+		r.result.holds(CodeSignature, "The checkpoint of %s is signed by the key that the log names itself.", entries(r.result.Size))
+	default:
 		r.result.broken(CodeSignature, -1, "The checkpoint is not signed by the key that the log names.")
-		return nil
 	}
-	r.result.holds(CodeSignature, "The checkpoint of %s is signed by the key that the log names itself.", entries(r.result.Size))
 	return nil
+}
+
+// signedBy reports whether one of keys signed a checkpoint, and whether all are keys.
+func signedBy(text []byte, keys []string) (signed, areKeys bool) {
+	_, err := evidence.OpenCheckpoint(text, keys...)
+	return err == nil, !errors.Is(err, evidence.ErrKey)
 }
 
 // follow adds the keys that known ones introduced. The checkpoint that ends with the

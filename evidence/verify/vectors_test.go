@@ -118,7 +118,7 @@ func TestSecondVerifierAgrees(t *testing.T) {
 			require.NoError(t, err)
 			dir := t.TempDir()
 			writeFiles(t, dir, files)
-			output, err := exec.CommandContext(t.Context(), python, "../testdata/verify.py", dir, //nolint:gosec // a test
+			output, err := exec.CommandContext(t.Context(), python, "../testdata/verify.py", dir,
 				"--vkey", read(t, "vkey"), "--kept", filepath.Join(vectors, "kept"),
 				"--now", evidencetest.GoodUntil.Format(time.RFC3339)).Output()
 			require.NoError(t, err)

@@ -84,9 +84,11 @@ func (r *run) verify(ctx context.Context) error {
 	r.own = strings.Fields(string(keys))
 	r.trusted = slices.Clone(r.options.VKeys)
 	checkpoint, err := evidence.ParseCheckpoint(text)
-	if err != nil {
+	if errors.Is(err, evidence.ErrCheckpoint) {
 		r.result.broken(CodeCheckpoint, -1, "The checkpoint is not a signed note of a log of this engine.")
 		return nil
+	} else if err != nil {
+		return err
 	}
 	_, number, err := evidence.ParseOrigin(checkpoint.Origin)
 	if err != nil {
@@ -236,7 +238,7 @@ func (r *run) entry(index int64, event *evidence.Event, err error) {
 		if index == 0 {
 			r.first = d
 		}
-	case *evidence.EvidenceKeyRotated:
+	case *evidence.KeyRotated:
 		r.rotated = append(r.rotated, rotation{index, d.Old, d.New})
 		r.want[index+1] = tlog.Hash{}
 	}

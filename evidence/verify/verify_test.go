@@ -5,14 +5,13 @@ package verify_test
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"strings"
 	"testing"
 	"testing/fstest"
-
-	"crypto/ed25519"
-	"crypto/sha256"
 
 	"filippo.io/torchwood"
 	"github.com/stretchr/testify/require"

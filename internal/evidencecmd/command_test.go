@@ -238,8 +238,11 @@ func TestReportCommand(t *testing.T) {
 	require.ErrorIs(t, err, evidencecmd.ErrUntrusted)
 	require.True(t, json.Valid([]byte(out)))
 	for _, args := range [][]string{
-		{"--format", "pdf"}, {"--from", "yesterday"}, {"--from", "2026-02-01", "--to", "2026-01-01"},
-		{"--checkpoint", "/does/not/exist"}, {"/does/not/exist"},
+		{"--format", "pdf"},
+		{"--from", "yesterday"},
+		{"--from", "2026-02-01", "--to", "2026-01-01"},
+		{"--checkpoint", "/does/not/exist"},
+		{"/does/not/exist"},
 	} {
 		_, err = d.run(append([]string{"report"}, args...)...)
 		require.ErrorIs(t, err, evidencecmd.ErrUsage, args)

@@ -61,7 +61,7 @@ func export(ctx context.Context, source verify.Source, dir string) (int64, error
 	if err != nil {
 		return 0, err
 	}
-	old, err := os.ReadFile(filepath.Join(dir, verify.FileCheckpoint))
+	old, err := os.ReadFile(filepath.Join(dir, verify.FileCheckpoint)) //nolint:gosec // the caller names it
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, err
 	}

@@ -6,6 +6,7 @@ package evidencecmd
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -51,11 +52,15 @@ func (env Env) tell(w io.Writer, result *verify.Result) error {
 			return err
 		}
 	} else {
+		var text strings.Builder
 		for _, f := range result.Holds {
-			fmt.Fprintf(w, "  holds: %s\n", f.Text)
+			fmt.Fprintf(&text, "  holds: %s\n", f.Text)
 		}
 		for _, f := range result.Broken {
-			fmt.Fprintf(w, "  BROKEN: %s\n", f.Text)
+			fmt.Fprintf(&text, "  BROKEN: %s\n", f.Text)
+		}
+		if _, err := io.WriteString(w, text.String()); err != nil {
+			return err
 		}
 	}
 	switch {

@@ -99,7 +99,7 @@ func afterwards(t *testing.T, disk *storagetest.Disk, acks acknowledged) {
 	all := check(t, p)
 	mine := 0
 	for _, e := range all {
-		if _, ok := e.Detail.(*evidence.EvidenceKeyRotated); !ok && e.Type() != evidence.TypeLogStarted {
+		if _, ok := e.Detail.(*evidence.KeyRotated); !ok && e.Type() != evidence.TypeLogStarted {
 			mine++
 		}
 	}
@@ -178,7 +178,7 @@ func TestRandomFaultsOfTheLog(t *testing.T) {
 	}
 	for run := range uint64(60) {
 		synctest.Test(t, func(t *testing.T) {
-			random := rand.New(rand.NewPCG(seed, run)) //nolint:gosec // a test's faults
+			random := rand.New(rand.NewPCG(seed, run))
 			disk := storagetest.NewDisk()
 			acks := acknowledged{}
 			for range 4 {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
@@ -39,9 +38,6 @@ func (p *process) reported() []error {
 	defer p.mu.Unlock()
 	return append([]error(nil), p.reports...)
 }
-
-// random is not: a run of a test has the same keys each time.
-type random struct{ *rand.ChaCha8 }
 
 func start(t *testing.T, s *storagetest.Storage, change func(*evidencelog.Config)) *process {
 	t.Helper()
@@ -77,7 +73,7 @@ func (p *process) end() {
 // tenantID names the nth tenant, and its only incarnation.
 func tenantID(n int) string {
 	var id uuid.UUID
-	binary.BigEndian.PutUint64(id[8:], uint64(n)) //nolint:gosec // not negative
+	binary.BigEndian.PutUint64(id[8:], uint64(n))
 	return id.String()
 }
 

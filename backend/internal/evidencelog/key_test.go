@@ -40,7 +40,7 @@ func TestNewKeyIsIntroducedByTheOld(t *testing.T) {
 		require.NoError(t, err)
 		e, err := evidence.Decode(leaf)
 		require.NoError(t, err)
-		require.Equal(t, &evidence.EvidenceKeyRotated{Old: old.VKey, New: vkey}, e.Detail)
+		require.Equal(t, &evidence.KeyRotated{Old: old.VKey, New: vkey}, e.Detail)
 		require.Equal(t, "person-9", e.Actor)
 
 		for range 2 { // also after a restart

@@ -98,7 +98,9 @@ func (l *Log) newKey(ctx context.Context, n place, k int64, event *evidence.Head
 	if err != nil {
 		return nil, fmt.Errorf("making a signing key: %w", err)
 	}
-	raw, err := json.Marshal(storedKey{Secret: secret, VKey: vkey, CreatedAt: l.now().UTC(), Event: event})
+	raw, err := json.Marshal(storedKey{ //nolint:gosec // its place is seal-wrapped storage
+		Secret: secret, VKey: vkey, CreatedAt: l.now().UTC(), Event: event,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("making a signing key: %w", err)
 	}
@@ -116,7 +118,7 @@ func (s *keyset) signers(current *key, leaves [][]byte) []*key {
 	if err != nil {
 		return []*key{current}
 	}
-	if rotated, ok := event.Detail.(*evidence.EvidenceKeyRotated); ok && rotated.Old == current.VKey {
+	if rotated, ok := event.Detail.(*evidence.KeyRotated); ok && rotated.Old == current.VKey {
 		for _, k := range s.keys {
 			if k.VKey == rotated.New {
 				return []*key{current, k}

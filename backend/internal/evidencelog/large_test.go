@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"filippo.io/torchwood"
@@ -197,4 +198,38 @@ func TestTilesBeyondTheLogAreNotFound(t *testing.T) {
 		_, err := p.Tile(t.Context(), path)
 		require.NoError(t, err, path)
 	}
+}
+
+// The index says the same, whatever failed while it was built.
+func TestIndexOutlastsFaults(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := storagetest.NewDisk()
+		s := storagetest.Open(disk, 0, storagetest.None)
+		ops := 0
+		s.Fail(func(op, key string) storagetest.Fault {
+			if op != "put" || !strings.Contains(key, "/index/") {
+				return storagetest.None
+			}
+			ops++
+			return []storagetest.Fault{
+				storagetest.Before, storagetest.None, storagetest.AfterStale, storagetest.After, storagetest.None,
+			}[ops%5]
+		})
+		p := start(t, s, nil)
+		perTenant := fill(t, p, 17_500)
+		synctest.Wait()
+		list := func(p *process) {
+			for _, tenant := range []int{0, 1, 77, 3999} {
+				page, err := p.Tenant(t.Context(), tenantID(tenant), -1, evidencelog.MaxPage)
+				require.NoError(t, err)
+				want := perTenant[tenant]
+				require.Equal(t, want[:min(len(want), evidencelog.MaxPage)], page, "tenant %d", tenant)
+			}
+		}
+		list(p)
+		p.end()
+		list(start(t, storagetest.Open(disk, 0, storagetest.None), nil))
+		disk.RestartVault()
+		list(start(t, storagetest.Open(disk, 0, storagetest.None), nil))
+	})
 }
