@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
 )
 
 // credential is what a caller presents: a JWT to exchange, or a Vault token.
@@ -49,10 +51,10 @@ func sessionID(h http.Header) (credential, *problem) {
 
 // session is a caller whose login, if one was needed, has succeeded.
 type session struct {
+	realm *realm
 	token string
 	// The rest is there for JWTs, to log in again.
 	jwt   string
-	realm string
 	claim claims
 }
 
@@ -68,7 +70,7 @@ func (p *Proxy) authenticate(r *http.Request) (*session, error) {
 		return nil, prob
 	}
 	if cred.jwt == "" {
-		return &session{token: cred.token}, nil
+		return &session{realm: realm, token: cred.token}, nil
 	}
 	claim, prob := parseJWT(cred.jwt, p.now())
 	if prob != nil {
@@ -78,24 +80,11 @@ func (p *Proxy) authenticate(r *http.Request) (*session, error) {
 	return s, p.login(r.Context(), s)
 }
 
-// realmOf reads the realmname header; absent or empty is the default realm.
-func (p *Proxy) realmOf(h http.Header) (string, *problem) {
-	values := h.Values("realmname")
-	realm := DefaultRealm
-	if len(values) > 0 && values[0] != "" {
-		realm = values[0]
-	}
-	if _, known := p.realms[realm]; !known || len(values) > 1 {
-		return "", unauthorized("the realm is not known")
-	}
-	return realm, nil
-}
-
 // login fills in the session's token, from the cache where it has one.
 func (p *Proxy) login(ctx context.Context, s *session) error {
-	token, err := p.tokens.get(ctx, s.realm, s.jwt, s.claim.expiry, func(ctx context.Context) (Token, error) {
+	token, err := p.tokens.get(ctx, s.realm.key(), s.jwt, s.claim.expiry, func(ctx context.Context) (vault.Token, error) {
 		start := p.now()
-		token, err := p.vault.Login(ctx, p.realms[s.realm], s.jwt)
+		token, err := s.realm.vault.Login(ctx, s.jwt)
 		p.metrics.login(err, p.now().Sub(start))
 		return token, err
 	})
@@ -111,10 +100,10 @@ func (p *Proxy) login(ctx context.Context, s *session) error {
 // it logs in once more; Vault has not run a request that it refused that way.
 func (p *Proxy) call(ctx context.Context, s *session, do func(ctx context.Context, token string) error) error {
 	err := do(ctx, s.token)
-	if !isInvalidToken(err) || s.jwt == "" {
+	if !vault.IsInvalidToken(err) || s.jwt == "" {
 		return err
 	}
-	p.tokens.drop(s.realm, s.jwt, s.token)
+	p.tokens.drop(s.realm.key(), s.jwt, s.token)
 	if err := p.login(ctx, s); err != nil {
 		return err
 	}
@@ -128,8 +117,8 @@ func (p *Proxy) refuse(ctx context.Context, s *session, prob *problem) error {
 	if s.jwt != "" {
 		return prob
 	}
-	err := p.vault.CheckToken(ctx, s.token)
-	var ve *VaultError
+	err := s.realm.vault.CheckToken(ctx, s.token)
+	var ve *vault.Error
 	if err == nil || (errors.As(err, &ve) && ve.Status < 500 && !ve.InvalidToken()) {
 		return prob
 	}

@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault/vaulttest"
 )
 
 // badBody makes a request that would be 400, were its caller known.
@@ -69,7 +72,7 @@ func TestWhoIsAskingComesFirst(t *testing.T) {
 		requireAdminError(t, s.rotate(header("realmname", realm), badBody), 401, "UNAUTHORIZED")
 	}
 	requireAdminError(t, s.rotate(header("realmname", "default", "default"), badBody), 401, "UNAUTHORIZED")
-	require.Empty(t, s.vault.calls, "none of these is worth asking Vault")
+	require.Empty(t, s.vault.Calls(), "none of these is worth asking Vault")
 }
 
 func TestVaultsAnswersToALogin(t *testing.T) {
@@ -79,25 +82,25 @@ func TestVaultsAnswersToALogin(t *testing.T) {
 		status int
 		code   string
 	}{
-		{"wrong signature", reply(400, `{"errors":["error validating token: invalid signature"]}`), 401, "UNAUTHORIZED"},
-		{"not mounted", reply(403, `{"errors":["permission denied"]}`), 401, "UNAUTHORIZED"},
-		{"not found", reply(404, `{"errors":[]}`), 401, "UNAUTHORIZED"},
-		{"keys out of reach", reply(500, `{"errors":["error fetching keys"]}`), 503, "SERVICE_UNAVAILABLE"},
-		{"sealed", reply(503, `{"errors":["Vault is sealed"]}`), 503, "SERVICE_UNAVAILABLE"},
-		{"replica", reply(473, `{"errors":[]}`), 503, "SERVICE_UNAVAILABLE"},
-		{"hang up", hangUp, 503, "SERVICE_UNAVAILABLE"},
-		{"rate limit", reply(429, `{"errors":["quota"]}`), 429, "RATE_LIMITED"},
-		{"no token", reply(200, `{"auth": null}`), 500, "INTERNAL_ERROR"},
-		{"not JSON", reply(200, `<html>`), 500, "INTERNAL_ERROR"},
+		{"wrong signature", vaulttest.Reply(400, `{"errors":["error validating token: invalid signature"]}`), 401, "UNAUTHORIZED"},
+		{"not mounted", vaulttest.Reply(403, `{"errors":["permission denied"]}`), 401, "UNAUTHORIZED"},
+		{"not found", vaulttest.Reply(404, `{"errors":[]}`), 401, "UNAUTHORIZED"},
+		{"keys out of reach", vaulttest.Reply(500, `{"errors":["error fetching keys"]}`), 503, "SERVICE_UNAVAILABLE"},
+		{"sealed", vaulttest.Reply(503, `{"errors":["Vault is sealed"]}`), 503, "SERVICE_UNAVAILABLE"},
+		{"replica", vaulttest.Reply(473, `{"errors":[]}`), 503, "SERVICE_UNAVAILABLE"},
+		{"hang up", vaulttest.HangUp, 503, "SERVICE_UNAVAILABLE"},
+		{"rate limit", vaulttest.Reply(429, `{"errors":["quota"]}`), 429, "RATE_LIMITED"},
+		{"no token", vaulttest.Reply(200, `{"auth": null}`), 500, "INTERNAL_ERROR"},
+		{"not JSON", vaulttest.Reply(200, `<html>`), 500, "INTERNAL_ERROR"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newStand(t)
-			s.vault.on(atLogin, tc.answer)
+			s.vault.On(vaulttest.AtLogin, tc.answer)
 			w := s.rotate(badBody)
 			requireAdminError(t, w, tc.status, tc.code)
 			require.NotContains(t, w.Body.String(), "signature")
-			require.Len(t, s.vault.seen(atLogin), 1, "a login is not retried")
-			require.Empty(t, s.vault.seen(atRotate))
+			require.Len(t, s.vault.Seen(vaulttest.AtLogin), 1, "a login is not retried")
+			require.Empty(t, s.vault.Seen(vaulttest.AtRotate))
 		})
 	}
 	s := newStand(t)
@@ -106,17 +109,52 @@ func TestVaultsAnswersToALogin(t *testing.T) {
 }
 
 func TestRealmsChooseMountAndRole(t *testing.T) {
-	s := newStand(t, func(c *Config) {
-		c.Realms = map[string]Realm{"default": {"jwt", "dek"}, "partner": {"team/oidc", "guest"}}
-	})
-	s.vault.on("PUT /v1/auth/team/oidc/login", s.vault.login)
+	s := newStand(t)
+	require.NoError(t, s.SetRealms(map[string]Vault{
+		"default": testClient(t, s.vault, vault.Config{}),
+		"partner": testClient(t, s.vault, vault.Config{AuthMount: "team/oidc", Role: "guest"}),
+	}))
+	s.vault.On("PUT /v1/auth/team/oidc/login", s.vault.Login)
 	require.Equal(t, 200, s.rotate(header("realmname", "partner")).Code)
-	calls := s.vault.seen("PUT /v1/auth/team/oidc/login")
+	calls := s.vault.Seen("PUT /v1/auth/team/oidc/login")
 	require.Len(t, calls, 1)
-	require.Equal(t, "guest", calls[0].body["role"])
+	require.Equal(t, "guest", calls[0].Body["role"])
 
 	require.Equal(t, 200, s.rotate().Code)
-	require.Len(t, s.vault.seen(atLogin), 1, "the same JWT in another realm is another login")
+	require.Len(t, s.vault.Seen(vaulttest.AtLogin), 1, "the same JWT in another realm is another login")
+}
+
+// TestRealmsAreOrganizations: each realm has its own Vault, engine and logins.
+func TestRealmsAreOrganizations(t *testing.T) {
+	s, other := newStand(t), vaulttest.New(t)
+	require.NoError(t, s.SetRealms(map[string]Vault{
+		"default": testClient(t, s.vault, vault.Config{}),
+		"other":   testClient(t, other, vault.Config{Mount: "keys", UserpassMount: "people"}),
+	}))
+	realm := header("realmname", "other")
+	other.On("PUT /v1/keys/tenants/"+tenantID+"/dek/rotate", vaulttest.Reply(200, vaulttest.RotationData))
+	other.On("PUT /v1/auth/people/login/alice", vaulttest.Reply(200, `{"auth": {"client_token": "hvs.other"}}`))
+	require.Equal(t, 200, s.rotate(realm).Code)
+	w := s.userLogin(realm)
+	require.Equal(t, 200, w.Code, w.Body.String())
+	require.Contains(t, w.Body.String(), "hvs.other")
+	requirePublicError(t, s.userLogin(header("realmname", "unknown")), 401, "UNAUTHORIZED")
+	require.Empty(t, s.vault.Calls())
+}
+
+func TestReloadedRealms(t *testing.T) {
+	s, other := newStand(t), vaulttest.New(t)
+	require.Equal(t, 200, s.rotate().Code)
+	s.use(testClient(t, s.vault, vault.Config{}))
+	require.Equal(t, 200, s.rotate().Code)
+	require.Len(t, s.vault.Seen(vaulttest.AtLogin), 1, "what has not changed keeps its logins")
+	s.use(testClient(t, other, vault.Config{}))
+	require.Equal(t, 200, s.rotate().Code)
+	require.Len(t, other.Seen(vaulttest.AtLogin), 1, "another Vault does not get this one's tokens")
+	require.Error(t, s.SetRealms(nil))
+	require.Error(t, s.SetRealms(map[string]Vault{"": testClient(t, other, vault.Config{})}))
+	require.Error(t, s.SetRealms(map[string]Vault{"x": nil}))
+	require.Equal(t, 200, s.rotate().Code, "a refused table changes nothing")
 }
 
 func TestEachFamilyHasItsOwnHeader(t *testing.T) {
@@ -139,8 +177,8 @@ func TestSessionIDMayBeAVaultToken(t *testing.T) {
 		s := newStand(t)
 		w := s.do("GET", settingsPath, header("INFA-SESSION-ID", token))
 		require.Equal(t, 200, w.Code, w.Body.String())
-		require.Equal(t, token, s.vault.seen(atSettings)[0].token)
-		require.Len(t, s.vault.calls, 1, "no login")
+		require.Equal(t, token, s.vault.Seen(vaulttest.AtSettings)[0].Token)
+		require.Len(t, s.vault.Calls(), 1, "no login")
 	}
 	s := newStand(t)
 	for _, junk := range []string{
@@ -150,24 +188,24 @@ func TestSessionIDMayBeAVaultToken(t *testing.T) {
 		requirePublicError(t, s.do("GET", settingsPath, header("INFA-SESSION-ID", junk)), 401, "UNAUTHORIZED")
 	}
 	requirePublicError(t, s.do("GET", settingsPath, header("INFA-SESSION-ID", "root", "root")), 401, "UNAUTHORIZED")
-	require.Empty(t, s.vault.calls)
+	require.Empty(t, s.vault.Calls())
 }
 
 func TestUnknownVaultToken(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
-		"invalid token": reply(403, invalidTokenAnswer),
-		"unknown namespace": reply(500,
+		"invalid token": vaulttest.Reply(403, vaulttest.InvalidToken),
+		"unknown namespace": vaulttest.Reply(500,
 			`{"errors":["error performing token check: failed to look up namespace from the token: no namespace"]}`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStand(t)
 			token := header("INFA-SESSION-ID", "hvs.gone")
-			s.vault.on(atSettings, answer)
-			s.vault.on(atSelf, answer)
+			s.vault.On(vaulttest.AtSettings, answer)
+			s.vault.On(vaulttest.AtSelf, answer)
 			requirePublicError(t, s.do("GET", settingsPath, token), 401, "UNAUTHORIZED")
 			requirePublicError(t, s.change(token, body("{}")), 401, "UNAUTHORIZED")
-			require.Empty(t, s.vault.seen(atLogin), "there is nothing to log in with")
-			require.Len(t, s.vault.seen(atSelf), 1)
+			require.Empty(t, s.vault.Seen(vaulttest.AtLogin), "there is nothing to log in with")
+			require.Len(t, s.vault.Seen(vaulttest.AtSelf), 1)
 		})
 	}
 }
@@ -176,11 +214,11 @@ func TestMalformedRequestWithAVaultToken(t *testing.T) {
 	s := newStand(t)
 	token := header("INFA-SESSION-ID", "hvs.known")
 	requirePublicError(t, s.change(token, body("{}")), 400, "INVALID_REQUEST")
-	s.vault.on(atSelf, reply(403, `{"errors":["permission denied"]}`))
+	s.vault.On(vaulttest.AtSelf, vaulttest.Reply(403, `{"errors":["permission denied"]}`))
 	requirePublicError(t, s.change(token, body("{}")), 400, "INVALID_REQUEST")
-	s.vault.on(atSelf, reply(503, `{"errors":["Vault is sealed"]}`))
+	s.vault.On(vaulttest.AtSelf, vaulttest.Reply(503, `{"errors":["Vault is sealed"]}`))
 	requirePublicError(t, s.change(token, body("{}")), 503, "SERVICE_UNAVAILABLE")
-	before := len(s.vault.seen(atSelf))
+	before := len(s.vault.Seen(vaulttest.AtSelf))
 	require.Equal(t, 200, s.change(token).Code)
-	require.Len(t, s.vault.seen(atSelf), before, "a well-formed request needs no extra call")
+	require.Len(t, s.vault.Seen(vaulttest.AtSelf), before, "a well-formed request needs no extra call")
 }

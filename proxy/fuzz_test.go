@@ -15,6 +15,8 @@ import (
 
 	"github.com/hashicorp/vault/api"
 	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
 )
 
 // FuzzParseJWT checks what a JWT that passes must be like.
@@ -66,7 +68,7 @@ func FuzzRotateRequest(f *testing.F) {
 	s := newStand(f)
 	token := s.goodJWT()
 	fake := &recordingVault{}
-	s.Proxy.vault = fake
+	s.use(fake)
 	f.Fuzz(func(t *testing.T, contentType, tenant, text string) {
 		fake.tenants = nil
 		r := httptest.NewRequest("POST", rotatePath, strings.NewReader(text))
@@ -96,7 +98,7 @@ func FuzzSettingsRequest(f *testing.F) {
 		}
 	}
 	fake := &recordingVault{}
-	s.Proxy.vault = fake
+	s.use(fake)
 	f.Fuzz(func(t *testing.T, session, text string) {
 		fake.intervals = nil
 		r := httptest.NewRequest("PATCH", settingsPath, strings.NewReader(text))
@@ -130,7 +132,7 @@ func FuzzLoginRequest(f *testing.F) {
 	f.Add("application/json", `{"username": ["alice"], "password": null}`)
 	s := newStand(f)
 	fake := &recordingVault{}
-	s.Proxy.vault = fake
+	s.use(fake)
 	f.Fuzz(func(t *testing.T, contentType, text string) {
 		fake.users = nil
 		r := httptest.NewRequest("POST", loginPath, strings.NewReader(text))
@@ -180,20 +182,20 @@ func FuzzVaultAnswer(f *testing.F) {
 			f.Add(status, body)
 		}
 	}
-	vault := &answering{}
-	client, err := NewClient(ClientConfig{API: &api.Config{Address: "http://127.0.0.1:1", HttpClient: &http.Client{Transport: vault}}})
+	upstream := &answering{}
+	client, err := vault.New(vault.Config{API: &api.Config{Address: "http://127.0.0.1:1", HttpClient: &http.Client{Transport: upstream}}})
 	require.NoError(f, err)
 	f.Fuzz(func(t *testing.T, status int, body string) {
 		if status < 200 || status > 599 || status/100 == 3 {
 			return // nothing that the library takes for an answer
 		}
-		vault.status, vault.body = status, body
+		upstream.status, upstream.body = status, body
 		rotation, err := client.Rotation(t.Context(), "hvs.x", tenantID, rotationID)
 		if err == nil {
 			require.NotEmpty(t, rotation.RotationID)
 			return
 		}
-		var refused *VaultError
+		var refused *vault.Error
 		if errors.As(err, &refused) {
 			require.Equal(t, status, refused.Status)
 			require.NotContains(t, refused.Text(), "\n")

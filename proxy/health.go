@@ -5,9 +5,13 @@ package proxy
 
 import (
 	"context"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
 )
 
 const (
@@ -20,18 +24,18 @@ const (
 
 // healthProbe asks Vault for its health, once for all who ask at the same time.
 type healthProbe struct {
-	ask func(context.Context) (Health, error)
+	ask func(context.Context) (vault.Health, error)
 	now func() time.Time
 
 	mu     sync.Mutex
 	at     time.Time
-	health Health
+	health vault.Health
 	err    error
 }
 
 // get returns what Vault said at most healthAge ago. Callers queue behind the
 // one that asks, and then share its answer.
-func (h *healthProbe) get(ctx context.Context) (Health, error) {
+func (h *healthProbe) get(ctx context.Context) (vault.Health, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if age := h.now().Sub(h.at); !h.at.IsZero() && age >= 0 && age < healthAge {
@@ -45,21 +49,31 @@ func (h *healthProbe) get(ctx context.Context) (Health, error) {
 	return h.health, h.err
 }
 
+// vaultHealth asks the default realm's Vault, or that of the first by name.
+func (p *Proxy) vaultHealth(ctx context.Context) (vault.Health, error) {
+	table := *p.realms.Load()
+	name := DefaultRealm
+	if _, ok := table[name]; !ok {
+		name = slices.Min(slices.Collect(maps.Keys(table)))
+	}
+	return table[name].vault.Health(ctx)
+}
+
 // healthy reports whether Vault can serve requests. A standby forwards them,
 // if there is an active node.
-func healthy(h Health, err error) bool {
+func healthy(h vault.Health, err error) bool {
 	return err == nil && h.Initialized && !h.Sealed && !h.DRSecondary && !h.Leaderless
 }
 
 type healthAnswer struct {
-	Status    string       `json:"status"` // "healthy" or "unhealthy"
-	Vault     *vaultHealth `json:"vault,omitempty"`
-	Timestamp stamp        `json:"timestamp"`
+	Status    string      `json:"status"` // "healthy" or "unhealthy"
+	Vault     *vaultState `json:"vault,omitempty"`
+	Timestamp stamp       `json:"timestamp"`
 }
 
-// vaultHealth is what the admin route adds. The state is null while Vault is
+// vaultState is what the admin route adds. The state is null while Vault is
 // out of reach and cannot be asked.
-type vaultHealth struct {
+type vaultState struct {
 	Reachable   bool    `json:"reachable"`
 	Initialized *bool   `json:"initialized"`
 	Sealed      *bool   `json:"sealed"`
@@ -76,14 +90,14 @@ func (p *Proxy) getHealth(w http.ResponseWriter, r *http.Request) error {
 // getAdminHealth is GET /api/v1/admin/health.
 func (p *Proxy) getAdminHealth(w http.ResponseWriter, r *http.Request) error {
 	h, err := p.health.get(r.Context())
-	state := &vaultHealth{Reachable: err == nil}
+	state := &vaultState{Reachable: err == nil}
 	if err == nil {
 		state.Initialized, state.Sealed, state.Standby, state.Version = &h.Initialized, &h.Sealed, &h.Standby, &h.Version
 	}
 	return p.answerHealth(w, healthy(h, err), state)
 }
 
-func (p *Proxy) answerHealth(w http.ResponseWriter, ok bool, state *vaultHealth) error {
+func (p *Proxy) answerHealth(w http.ResponseWriter, ok bool, state *vaultState) error {
 	answer := healthAnswer{Status: "healthy", Vault: state, Timestamp: stamp(p.now())}
 	status := http.StatusOK
 	if !ok {

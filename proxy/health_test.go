@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault/vaulttest"
 )
 
 var healthRoutes = []string{"/health", "/api/v1/health", "/api/v1/admin/health"}
@@ -23,37 +26,37 @@ func TestHealth(t *testing.T) {
 		answer http.HandlerFunc
 		status int
 	}{
-		{"active", reply(200, strings.ReplaceAll(up, "%s", "false")), 200},
-		{"standby", reply(299, strings.ReplaceAll(up, "%s", "true")), 200},
-		{"standby without a leader", reply(299, strings.ReplaceAll(up, "%s", "true")), 503},
-		{"sealed", reply(299, `{"initialized": true, "sealed": true, "standby": true, "version": "1.21.1"}`), 503},
-		{"not initialized", reply(299, `{"initialized": false, "sealed": true}`), 503},
-		{"disaster replica", reply(299, `{"initialized": true, "replication_dr_mode": "secondary"}`), 503},
-		{"fault", reply(500, `{"errors":["x"]}`), 503},
-		{"gateway's page", reply(200, "<html>"), 503},
-		{"hang up", hangUp, 503},
+		{"active", vaulttest.Reply(200, strings.ReplaceAll(up, "%s", "false")), 200},
+		{"standby", vaulttest.Reply(299, strings.ReplaceAll(up, "%s", "true")), 200},
+		{"standby without a leader", vaulttest.Reply(299, strings.ReplaceAll(up, "%s", "true")), 503},
+		{"sealed", vaulttest.Reply(299, `{"initialized": true, "sealed": true, "standby": true, "version": "1.21.1"}`), 503},
+		{"not initialized", vaulttest.Reply(299, `{"initialized": false, "sealed": true}`), 503},
+		{"disaster replica", vaulttest.Reply(299, `{"initialized": true, "replication_dr_mode": "secondary"}`), 503},
+		{"fault", vaulttest.Reply(500, `{"errors":["x"]}`), 503},
+		{"gateway's page", vaulttest.Reply(200, "<html>"), 503},
+		{"hang up", vaulttest.HangUp, 503},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newStand(t)
-			s.vault.on(atHealth, tc.answer)
+			s.vault.On(vaulttest.AtHealth, tc.answer)
 			leader := "http://127.0.0.1:8200"
 			if strings.Contains(tc.name, "without a leader") {
 				leader = ""
 			}
-			s.vault.on(atLeader, reply(200, `{"ha_enabled": true, "leader_address": "`+leader+`"}`))
+			s.vault.On(vaulttest.AtLeader, vaulttest.Reply(200, `{"ha_enabled": true, "leader_address": "`+leader+`"}`))
 			for _, route := range healthRoutes {
 				w := s.do("GET", route)
 				require.Equal(t, tc.status, w.Code, w.Body.String())
 				require.Equal(t, tc.status == 200, decode(t, w)["status"] == "healthy")
 			}
-			require.Len(t, s.vault.seen(atHealth), 1)
+			require.Len(t, s.vault.Seen(vaulttest.AtHealth), 1)
 		})
 	}
 }
 
 func TestAdminHealthNamesVaultsState(t *testing.T) {
 	s := newStand(t)
-	s.vault.on(atHealth, reply(299, `{"initialized": true, "sealed": true, "standby": true, "version": "1.21.1"}`))
+	s.vault.On(vaulttest.AtHealth, vaulttest.Reply(299, `{"initialized": true, "sealed": true, "standby": true, "version": "1.21.1"}`))
 	require.Equal(t, map[string]any{
 		"reachable": true, "initialized": true, "sealed": true, "standby": true, "version": "1.21.1",
 	}, decode(t, s.do("GET", "/api/v1/admin/health"))["vault"])
@@ -73,23 +76,23 @@ func TestHealthDoesNotHammerVault(t *testing.T) {
 		wg.Go(func() { s.do("GET", "/health") })
 	}
 	wg.Wait()
-	require.Len(t, s.vault.seen(atHealth), 1)
+	require.Len(t, s.vault.Seen(vaulttest.AtHealth), 1)
 	s.clock.advance(healthAge - time.Millisecond)
 	s.do("GET", "/health")
-	require.Len(t, s.vault.seen(atHealth), 1)
+	require.Len(t, s.vault.Seen(vaulttest.AtHealth), 1)
 	s.clock.advance(time.Millisecond)
 	s.do("GET", "/health")
-	require.Len(t, s.vault.seen(atHealth), 2)
+	require.Len(t, s.vault.Seen(vaulttest.AtHealth), 2)
 	s.clock.advance(-time.Hour)
 	s.do("GET", "/health")
-	require.Len(t, s.vault.seen(atHealth), 3, "a clock set back does not freeze the answer")
+	require.Len(t, s.vault.Seen(vaulttest.AtHealth), 3, "a clock set back does not freeze the answer")
 }
 
 func TestMetrics(t *testing.T) {
 	s := newStand(t)
 	s.rotate()
 	s.rotate()
-	s.vault.on(atLogin, reply(400, `{"errors":["x"]}`))
+	s.vault.On(vaulttest.AtLogin, vaulttest.Reply(400, `{"errors":["x"]}`))
 	s.rotate(header("Authorization", "Bearer "+jwt(map[string]any{"sub": "other"})))
 	s.do("GET", rotatePath+"/user-secret")
 	s.do("BREW", "/user-secret")
@@ -117,16 +120,16 @@ func TestMetrics(t *testing.T) {
 func TestLoginResults(t *testing.T) {
 	for want, err := range map[string]error{
 		loginOK:          nil,
-		loginRefused:     &VaultError{Status: 400},
-		loginRateLimited: &VaultError{Status: 429},
-		loginUnavailable: ErrTimeout,
+		loginRefused:     &vault.Error{Status: 400},
+		loginRateLimited: &vault.Error{Status: 429},
+		loginUnavailable: vault.ErrTimeout,
 	} {
 		require.Equal(t, want, loginResult(err))
 	}
 	for _, says := range []string{"missing name in alias", "invalid alias metadata: email: value is too long"} {
-		require.Equal(t, loginRefused, loginResult(&VaultError{Status: 500, Messages: []string{says}}))
+		require.Equal(t, loginRefused, loginResult(&vault.Error{Status: 500, Messages: []string{says}}))
 	}
-	require.Equal(t, loginUnavailable, loginResult(&VaultError{Status: 500, Messages: []string{"anything else"}}))
-	require.Equal(t, loginUnavailable, loginResult(&VaultError{Status: 503}))
+	require.Equal(t, loginUnavailable, loginResult(&vault.Error{Status: 500, Messages: []string{"anything else"}}))
+	require.Equal(t, loginUnavailable, loginResult(&vault.Error{Status: 503}))
 	require.Equal(t, loginUnavailable, loginResult(errors.New("odd")))
 }

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault/vaulttest"
 )
 
 // everyRoute has a path of each kind, and one that is none.
@@ -93,8 +95,8 @@ func TestLargeBodiesAreRefusedBeforeAnythingElse(t *testing.T) {
 			})
 		}
 	}
-	require.Empty(t, s.vault.seen(atLogin))
-	require.Empty(t, s.vault.seen(atSelf))
+	require.Empty(t, s.vault.Seen(vaulttest.AtLogin))
+	require.Empty(t, s.vault.Seen(vaulttest.AtSelf))
 }
 
 func TestConnectionEndsAfterAVeryLargeBody(t *testing.T) {
@@ -137,7 +139,7 @@ func TestBodyThatDoesNotArriveInTime(t *testing.T) {
 	w := s.rotate(late(maxBody + 1))
 	requireAdminError(t, w, http.StatusRequestEntityTooLarge, "PAYLOAD_TOO_LARGE")
 	require.Equal(t, "close", w.Header().Get("Connection"))
-	require.Empty(t, s.vault.calls)
+	require.Empty(t, s.vault.Calls())
 }
 
 // TestSlowLargeBodiesHoldNobodyUp fills every place of those whose bodies are
@@ -160,5 +162,5 @@ func TestBodyThatBreaksOff(t *testing.T) {
 		r.Body = io.NopCloser(io.MultiReader(strings.NewReader(`{"tenantId": "`+tenantID+`"}`), failingReader{io.ErrUnexpectedEOF}))
 	}
 	requireAdminError(t, s.rotate(broken), http.StatusBadRequest, "INVALID_REQUEST")
-	require.Empty(t, s.vault.seen(atRotate))
+	require.Empty(t, s.vault.Seen(vaulttest.AtRotate))
 }

@@ -36,6 +36,10 @@ type loginAnswer struct {
 // userLogin is POST /saas/public/core/v3/login. The session ID that it returns
 // is a Vault token.
 func (p *Proxy) userLogin(w http.ResponseWriter, r *http.Request) error {
+	realm, prob := p.realmOf(r.Header)
+	if prob != nil {
+		return prob
+	}
 	username, password, prob := loginRequest(r)
 	if prob != nil {
 		return prob
@@ -44,7 +48,7 @@ func (p *Proxy) userLogin(w http.ResponseWriter, r *http.Request) error {
 		return unauthorized("Vault refused the login")
 	}
 	start := p.now()
-	user, err := p.vault.LoginUser(r.Context(), username, password)
+	user, err := realm.vault.LoginUser(r.Context(), username, password)
 	p.metrics.login(err, p.now().Sub(start))
 	if err != nil {
 		return loginProblem(err)
@@ -52,7 +56,7 @@ func (p *Proxy) userLogin(w http.ResponseWriter, r *http.Request) error {
 	// Not every user may read the settings, and then the organization's name is
 	// not theirs to know; a login does not fail for it.
 	org := ""
-	if settings, err := p.vault.Settings(r.Context(), user.Token.Value); err == nil {
+	if settings, err := realm.vault.Settings(r.Context(), user.Token.Value); err == nil {
 		org = settings.OrgID
 	}
 	return writeJSON(w, http.StatusOK, loginAnswer{

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault/vaulttest"
 )
 
 const (
@@ -21,7 +23,7 @@ const (
 func userStand(t *testing.T, change ...func(*Config)) *stand {
 	t.Helper()
 	s := newStand(t, change...)
-	s.vault.on(atUserLogin, reply(200, `{"auth": {"client_token": "hvs.user", "lease_duration": 60,
+	s.vault.On(atUserLogin, vaulttest.Reply(200, `{"auth": {"client_token": "hvs.user", "lease_duration": 60,
 		"entity_id": "entity-1", "metadata": {"username": "alice"}}}`))
 	return s
 }
@@ -44,15 +46,15 @@ func TestUserLogin(t *testing.T) {
 		},
 	}, decode(t, w))
 	require.Equal(t, "no-store", w.Header().Get("Cache-Control"))
-	require.Equal(t, map[string]any{"password": "s3cret"}, s.vault.seen(atUserLogin)[0].body)
-	require.Equal(t, "hvs.user", s.vault.seen(atSettings)[0].token)
+	require.Equal(t, map[string]any{"password": "s3cret"}, s.vault.Seen(atUserLogin)[0].Body)
+	require.Equal(t, "hvs.user", s.vault.Seen(vaulttest.AtSettings)[0].Token)
 	require.Equal(t, 200, s.do("POST", "/public/core/v3/login", header("Content-Type", "application/json"),
 		body(`{"username": "alice", "password": "s3cret"}`)).Code)
 }
 
 func TestUserLoginWithoutTheSettings(t *testing.T) {
 	s := userStand(t)
-	s.vault.on(atSettings, reply(403, `{"errors":["permission denied"]}`))
+	s.vault.On(vaulttest.AtSettings, vaulttest.Reply(403, `{"errors":["permission denied"]}`))
 	info, _ := decode(t, s.userLogin())["userInfo"].(map[string]any)
 	for _, field := range []string{"parentOrgId", "orgId", "orgName"} {
 		require.Empty(t, info[field])
@@ -91,21 +93,21 @@ func TestUserLoginRefusals(t *testing.T) {
 	for _, username := range []string{"../../sys/seal", "al/ice", "alice?x", ".alice", "al ice", "alice%2f", strings.Repeat("a", 300)} {
 		requirePublicError(t, s.userLogin(body(`{"username": "`+username+`", "password": "x"}`)), 401, "UNAUTHORIZED")
 	}
-	require.Empty(t, s.vault.calls)
+	require.Empty(t, s.vault.Calls())
 
 	for _, tc := range []struct {
 		answer http.HandlerFunc
 		status int
 		code   string
 	}{
-		{reply(400, `{"errors":["invalid username or password"]}`), 401, "UNAUTHORIZED"},
-		{reply(403, `{"errors":["permission denied"]}`), 401, "UNAUTHORIZED"},
-		{reply(429, `{"errors":[]}`), 429, "RATE_LIMITED"},
-		{reply(503, `{"errors":["Vault is sealed"]}`), 503, "SERVICE_UNAVAILABLE"},
-		{hangUp, 503, "SERVICE_UNAVAILABLE"},
-		{reply(200, `{"auth": {"mfa_requirement": {}}}`), 500, "INTERNAL_ERROR"},
+		{vaulttest.Reply(400, `{"errors":["invalid username or password"]}`), 401, "UNAUTHORIZED"},
+		{vaulttest.Reply(403, `{"errors":["permission denied"]}`), 401, "UNAUTHORIZED"},
+		{vaulttest.Reply(429, `{"errors":[]}`), 429, "RATE_LIMITED"},
+		{vaulttest.Reply(503, `{"errors":["Vault is sealed"]}`), 503, "SERVICE_UNAVAILABLE"},
+		{vaulttest.HangUp, 503, "SERVICE_UNAVAILABLE"},
+		{vaulttest.Reply(200, `{"auth": {"mfa_requirement": {}}}`), 500, "INTERNAL_ERROR"},
 	} {
-		s.vault.on(atUserLogin, tc.answer)
+		s.vault.On(atUserLogin, tc.answer)
 		requirePublicError(t, s.userLogin(), tc.status, tc.code)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
 )
 
 // The codes of both families' error objects.
@@ -105,11 +107,11 @@ func asProblem(err error, absent missing) *problem {
 	if errors.As(err, &p) {
 		return p
 	}
-	var ve *VaultError
+	var ve *vault.Error
 	switch {
 	case errors.As(err, &ve):
 		return vaultProblem(ve, absent)
-	case errors.Is(err, ErrUnreachable), errors.Is(err, ErrTimeout),
+	case errors.Is(err, vault.ErrUnreachable), errors.Is(err, vault.ErrTimeout),
 		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return unavailable(err)
 	default:
@@ -120,7 +122,7 @@ func asProblem(err error, absent missing) *problem {
 // vaultProblem is the table of Vault's answers to a call of the engine.
 // Vault's own texts stay inside, except the engine's word on a malformed request,
 // and on why a rotation that meets no other one cannot be.
-func vaultProblem(ve *VaultError, absent missing) *problem {
+func vaultProblem(ve *vault.Error, absent missing) *problem {
 	p := &problem{status: ve.Status, cause: ve}
 	switch {
 	case ve.InvalidToken():
@@ -155,7 +157,7 @@ func vaultProblem(ve *VaultError, absent missing) *problem {
 // or the user is locked out. Any other 5xx is Vault, or the keys it verifies with,
 // out of reach.
 func loginProblem(err error) *problem {
-	var ve *VaultError
+	var ve *vault.Error
 	if !errors.As(err, &ve) {
 		return asProblem(err, missing{})
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault/vaulttest"
 )
 
 func TestVaultsAnswersToARotate(t *testing.T) {
@@ -19,30 +21,30 @@ func TestVaultsAnswersToARotate(t *testing.T) {
 		code   string
 		says   string
 	}{
-		{"policy", reply(403, denied), 403, "FORBIDDEN", "Insufficient permissions"},
-		{"no tenant", reply(404, `{"errors":["tenant x does not exist"]}`), 404, "TENANT_NOT_FOUND", "Tenant not found"},
-		{"no tenant, bare", reply(404, `{"errors":[]}`), 404, "TENANT_NOT_FOUND", "Tenant not found"},
-		{"no engine", reply(404, `{"errors":["no handler for route \"dek/x\". route entry not found."]}`), 500, "INTERNAL_ERROR", "Server error"},
-		{"old engine", reply(404, `{"errors":["1 error occurred:\n\t* unsupported path\n\n"]}`), 500, "INTERNAL_ERROR", "Server error"},
-		{"wrong method", reply(405, `{"errors":[]}`), 500, "INTERNAL_ERROR", "Server error"},
-		{"malformed", reply(400, `{"errors":["1 error occurred:\n\t* key_type must be x\n\n"]}`), 400, "INVALID_REQUEST", "key_type must be x"},
-		{"conflict with no rotation", reply(409, `{"errors":["no room for another version"]}`), 409, "ROTATION_NOT_POSSIBLE", "no room for another version"},
-		{"too large", reply(413, `{"errors":["too large"]}`), 413, "PAYLOAD_TOO_LARGE", "too large"},
-		{"fault", reply(500, `{"errors":["internal: /secret/path"]}`), 500, "INTERNAL_ERROR", "Server error"},
-		{"sealed", reply(503, `{"errors":["Vault is sealed"]}`), 503, "SERVICE_UNAVAILABLE", "Service unavailable"},
-		{"not initialized", reply(501, `{"errors":[]}`), 503, "SERVICE_UNAVAILABLE", ""},
-		{"replica", reply(472, `{"errors":[]}`), 503, "SERVICE_UNAVAILABLE", ""},
-		{"performance standby", reply(473, `{"errors":[]}`), 503, "SERVICE_UNAVAILABLE", ""},
-		{"replica behind", reply(412, `{"errors":[]}`), 503, "SERVICE_UNAVAILABLE", ""},
-		{"gateway's page", reply(502, "<html>bad gateway</html>"), 503, "SERVICE_UNAVAILABLE", ""},
-		{"hang up", hangUp, 503, "SERVICE_UNAVAILABLE", ""},
-		{"not JSON", reply(200, "<html>"), 500, "INTERNAL_ERROR", ""},
-		{"no rotation", reply(200, `{"data": {}}`), 500, "INTERNAL_ERROR", ""},
-		{"bad time", reply(200, `{"data": {"rotation_id": "x", "started_at": "yesterday"}}`), 500, "INTERNAL_ERROR", ""},
+		{"policy", vaulttest.Reply(403, denied), 403, "FORBIDDEN", "Insufficient permissions"},
+		{"no tenant", vaulttest.Reply(404, `{"errors":["tenant x does not exist"]}`), 404, "TENANT_NOT_FOUND", "Tenant not found"},
+		{"no tenant, bare", vaulttest.Reply(404, `{"errors":[]}`), 404, "TENANT_NOT_FOUND", "Tenant not found"},
+		{"no engine", vaulttest.Reply(404, `{"errors":["no handler for route \"dek/x\". route entry not found."]}`), 500, "INTERNAL_ERROR", "Server error"},
+		{"old engine", vaulttest.Reply(404, `{"errors":["1 error occurred:\n\t* unsupported path\n\n"]}`), 500, "INTERNAL_ERROR", "Server error"},
+		{"wrong method", vaulttest.Reply(405, `{"errors":[]}`), 500, "INTERNAL_ERROR", "Server error"},
+		{"malformed", vaulttest.Reply(400, `{"errors":["1 error occurred:\n\t* key_type must be x\n\n"]}`), 400, "INVALID_REQUEST", "key_type must be x"},
+		{"conflict with no rotation", vaulttest.Reply(409, `{"errors":["no room for another version"]}`), 409, "ROTATION_NOT_POSSIBLE", "no room for another version"},
+		{"too large", vaulttest.Reply(413, `{"errors":["too large"]}`), 413, "PAYLOAD_TOO_LARGE", "too large"},
+		{"fault", vaulttest.Reply(500, `{"errors":["internal: /secret/path"]}`), 500, "INTERNAL_ERROR", "Server error"},
+		{"sealed", vaulttest.Reply(503, `{"errors":["Vault is sealed"]}`), 503, "SERVICE_UNAVAILABLE", "Service unavailable"},
+		{"not initialized", vaulttest.Reply(501, `{"errors":[]}`), 503, "SERVICE_UNAVAILABLE", ""},
+		{"replica", vaulttest.Reply(472, `{"errors":[]}`), 503, "SERVICE_UNAVAILABLE", ""},
+		{"performance standby", vaulttest.Reply(473, `{"errors":[]}`), 503, "SERVICE_UNAVAILABLE", ""},
+		{"replica behind", vaulttest.Reply(412, `{"errors":[]}`), 503, "SERVICE_UNAVAILABLE", ""},
+		{"gateway's page", vaulttest.Reply(502, "<html>bad gateway</html>"), 503, "SERVICE_UNAVAILABLE", ""},
+		{"hang up", vaulttest.HangUp, 503, "SERVICE_UNAVAILABLE", ""},
+		{"not JSON", vaulttest.Reply(200, "<html>"), 500, "INTERNAL_ERROR", ""},
+		{"no rotation", vaulttest.Reply(200, `{"data": {}}`), 500, "INTERNAL_ERROR", ""},
+		{"bad time", vaulttest.Reply(200, `{"data": {"rotation_id": "x", "started_at": "yesterday"}}`), 500, "INTERNAL_ERROR", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newStand(t)
-			s.vault.on(atRotate, tc.answer)
+			s.vault.On(vaulttest.AtRotate, tc.answer)
 			w := s.rotate()
 			requireAdminError(t, w, tc.status, tc.code)
 			require.Contains(t, w.Body.String(), tc.says)
@@ -60,25 +62,25 @@ func TestRotateConflictNamesTheRunningRotation(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStand(t)
-			s.vault.on(atRotate, reply(409, answer))
+			s.vault.On(vaulttest.AtRotate, vaulttest.Reply(409, answer))
 			w := s.rotate()
 			details := requireAdminError(t, w, 409, "ROTATION_IN_PROGRESS")
 			require.Equal(t, map[string]any{"rotationId": rotationID}, details)
 			require.Contains(t, w.Body.String(), `"Rotation in progress"`)
-			require.Len(t, s.vault.seen(atRotate), 1, "a conflict is not retried")
+			require.Len(t, s.vault.Seen(vaulttest.AtRotate), 1, "a conflict is not retried")
 		})
 	}
 }
 
 func TestRotatePassesARateLimitOn(t *testing.T) {
 	s := newStand(t)
-	s.vault.on(atRotate, func(w http.ResponseWriter, r *http.Request) {
+	s.vault.On(vaulttest.AtRotate, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "7")
-		reply(429, `{"errors":["request path \"dek/\": rate limit quota exceeded"]}`)(w, r)
+		vaulttest.Reply(429, `{"errors":["request path \"dek/\": rate limit quota exceeded"]}`)(w, r)
 	})
 	w := s.rotate()
 	requireAdminError(t, w, 429, "RATE_LIMITED")
 	require.Equal(t, "7", w.Header().Get("Retry-After"))
 	require.NotContains(t, w.Body.String(), "quota")
-	require.Len(t, s.vault.seen(atRotate), 1)
+	require.Len(t, s.vault.Seen(vaulttest.AtRotate), 1)
 }

@@ -6,6 +6,8 @@ package proxy
 import (
 	"context"
 	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
 )
 
 // recordingVault is a Vault that agrees to everything, for tests in which a
@@ -14,31 +16,35 @@ type recordingVault struct {
 	tenants, intervals, users []string
 }
 
-func (v *recordingVault) Login(context.Context, Realm, string) (Token, error) {
-	return Token{Value: "hvs.x", Lease: time.Hour}, nil
+func (v *recordingVault) ID() string { return "recording" }
+
+func (v *recordingVault) Login(context.Context, string) (vault.Token, error) {
+	return vault.Token{Value: "hvs.x", Lease: time.Hour}, nil
 }
 
-func (v *recordingVault) LoginUser(_ context.Context, username, _ string) (User, error) {
+func (v *recordingVault) LoginUser(_ context.Context, username, _ string) (vault.User, error) {
 	v.users = append(v.users, username)
-	return User{Token: Token{Value: "hvs.x"}, Username: username}, nil
+	return vault.User{Token: vault.Token{Value: "hvs.x"}, Username: username}, nil
 }
 
 func (v *recordingVault) CheckToken(context.Context, string) error { return nil }
 
-func (v *recordingVault) Rotate(_ context.Context, _, tenant, _ string) (Rotation, error) {
+func (v *recordingVault) Rotate(_ context.Context, _, tenant, _ string) (vault.Rotation, error) {
 	v.tenants = append(v.tenants, tenant)
-	return Rotation{RotationID: rotationID}, nil
+	return vault.Rotation{RotationID: rotationID}, nil
 }
 
-func (v *recordingVault) Rotation(context.Context, string, string, string) (Rotation, error) {
-	return Rotation{RotationID: rotationID}, nil
+func (v *recordingVault) Rotation(context.Context, string, string, string) (vault.Rotation, error) {
+	return vault.Rotation{RotationID: rotationID}, nil
 }
 
-func (v *recordingVault) Settings(context.Context, string) (Settings, error) { return Settings{}, nil }
+func (v *recordingVault) Settings(context.Context, string) (vault.Settings, error) {
+	return vault.Settings{}, nil
+}
 
-func (v *recordingVault) SetSettings(_ context.Context, _, interval string) (Settings, error) {
+func (v *recordingVault) SetSettings(_ context.Context, _, interval string) (vault.Settings, error) {
 	v.intervals = append(v.intervals, interval)
-	return Settings{RotationInterval: interval}, nil
+	return vault.Settings{RotationInterval: interval}, nil
 }
 
-func (v *recordingVault) Health(context.Context) (Health, error) { return Health{}, nil }
+func (v *recordingVault) Health(context.Context) (vault.Health, error) { return vault.Health{}, nil }

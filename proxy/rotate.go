@@ -7,6 +7,8 @@ import (
 	"context"
 	"net/http"
 	"strings"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
 )
 
 // counts, person and the rotation forms below are the documents' field names;
@@ -45,7 +47,7 @@ type rotationStatus struct {
 	Percent      float64 `json:"percent"`
 }
 
-func started(r Rotation) rotationStarted {
+func started(r vault.Rotation) rotationStarted {
 	return rotationStarted{
 		RotationID: r.RotationID, TenantID: r.TenantID, Status: r.Status,
 		PreviousKeyID: r.PreviousKeyID, NewKeyID: r.NewKeyID,
@@ -65,10 +67,10 @@ func (p *Proxy) startRotation(w http.ResponseWriter, r *http.Request) error {
 	if prob != nil {
 		return prob
 	}
-	var rotation Rotation
+	var rotation vault.Rotation
 	err = p.call(r.Context(), caller, func(ctx context.Context, token string) error {
 		var err error
-		rotation, err = p.rotate(ctx, token, tenantID)
+		rotation, err = p.rotate(ctx, caller.realm.vault, token, tenantID)
 		return err
 	})
 	if err != nil {
@@ -107,17 +109,17 @@ func rotateRequest(r *http.Request) (string, *problem) {
 
 // rotate makes the one write that may be repeated: under its idempotency key a
 // second try gets back the rotation that a first one may have started.
-func (p *Proxy) rotate(ctx context.Context, token, tenantID string) (Rotation, error) {
+func (p *Proxy) rotate(ctx context.Context, v Vault, token, tenantID string) (vault.Rotation, error) {
 	key := newID()
-	rotation, err := p.vault.Rotate(ctx, token, tenantID, key)
-	if err == nil || !repeatable(err) {
+	rotation, err := v.Rotate(ctx, token, tenantID, key)
+	if err == nil || !vault.Repeatable(err) {
 		return rotation, err
 	}
 	p.log.Warn("rotate is tried again", "request_id", exchangeOf(ctx).id, "tenant_id", tenantID, "error", err)
 	if wait(ctx, p.retryWait) != nil {
-		return Rotation{}, err
+		return vault.Rotation{}, err
 	}
-	return p.vault.Rotate(ctx, token, tenantID, key)
+	return v.Rotate(ctx, token, tenantID, key)
 }
 
 // getRotation is GET /api/v1/admin/dek/rotate/{rotationId}.
@@ -137,10 +139,10 @@ func (p *Proxy) getRotation(w http.ResponseWriter, r *http.Request) error {
 		prob.message = "Invalid rotation ID"
 		return prob
 	}
-	var rotation Rotation
+	var rotation vault.Rotation
 	err = p.call(r.Context(), caller, func(ctx context.Context, token string) error {
 		var err error
-		rotation, err = p.vault.Rotation(ctx, token, tenantID, rotationID)
+		rotation, err = caller.realm.vault.Rotation(ctx, token, tenantID, rotationID)
 		return err
 	})
 	if err != nil {

@@ -12,6 +12,10 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault/vaulttest"
 )
 
 func TestRotateAnswersAsDocumented(t *testing.T) {
@@ -31,27 +35,27 @@ func TestRotateAnswersAsDocumented(t *testing.T) {
 		},
 	}, got)
 
-	calls := s.vault.seen(atRotate)
+	calls := s.vault.Seen(vaulttest.AtRotate)
 	require.Len(t, calls, 1)
-	require.Equal(t, "hvs.login-1", calls[0].token)
-	key, _ := calls[0].body["idempotency_key"].(string)
+	require.Equal(t, "hvs.login-1", calls[0].Token)
+	key, _ := calls[0].Body["idempotency_key"].(string)
 	require.NoError(t, uuid.Validate(key))
-	require.Equal(t, map[string]any{"role": "dek", "jwt": s.goodJWT()}, s.vault.seen(atLogin)[0].body)
-	require.Empty(t, s.vault.seen(atLogin)[0].token, "a login carries no token")
+	require.Equal(t, map[string]any{"role": "dek", "jwt": s.goodJWT()}, s.vault.Seen(vaulttest.AtLogin)[0].Body)
+	require.Empty(t, s.vault.Seen(vaulttest.AtLogin)[0].Token, "a login carries no token")
 }
 
 func TestRotateUsesANewKeyForEachRequest(t *testing.T) {
 	s := newStand(t)
 	s.rotate()
 	s.rotate()
-	calls := s.vault.seen(atRotate)
+	calls := s.vault.Seen(vaulttest.AtRotate)
 	require.Len(t, calls, 2)
-	require.NotEqual(t, calls[0].body["idempotency_key"], calls[1].body["idempotency_key"])
+	require.NotEqual(t, calls[0].Body["idempotency_key"], calls[1].Body["idempotency_key"])
 }
 
 func TestRotateOfAnEndedRotationHasNoEstimate(t *testing.T) {
 	s := newStand(t)
-	s.vault.on(atRotate, reply(200, `{"data": {"rotation_id": "`+rotationID+`", "status": "completed",
+	s.vault.On(vaulttest.AtRotate, vaulttest.Reply(200, `{"data": {"rotation_id": "`+rotationID+`", "status": "completed",
 		"started_at": "2025-07-10T14:35:00Z", "estimated_completion": null, "initiated_by": null}}`))
 	data, _ := decode(t, s.rotate())["data"].(map[string]any)
 	require.Contains(t, data, "estimatedCompletion")
@@ -78,7 +82,7 @@ func TestRotateAcceptsOtherSpellings(t *testing.T) {
 			s := newStand(t)
 			w := s.rotate(edits...)
 			require.Equal(t, http.StatusOK, w.Code, w.Body.String())
-			require.Len(t, s.vault.seen(atRotate), 1)
+			require.Len(t, s.vault.Seen(vaulttest.AtRotate), 1)
 		})
 	}
 }
@@ -124,8 +128,8 @@ func TestRotateRefusesMalformedRequests(t *testing.T) {
 			details := requireAdminError(t, w, 400, "INVALID_REQUEST")
 			require.NotEmpty(t, details["reason"])
 			require.Contains(t, w.Body.String(), `"Invalid request body"`)
-			require.Empty(t, s.vault.seen(atRotate), "a refused request reaches nothing")
-			require.Len(t, s.vault.seen(atLogin), 1, "the login comes first")
+			require.Empty(t, s.vault.Seen(vaulttest.AtRotate), "a refused request reaches nothing")
+			require.Len(t, s.vault.Seen(vaulttest.AtLogin), 1, "the login comes first")
 		})
 	}
 }
@@ -140,7 +144,7 @@ func TestRotateRefusesALargeBody(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newStand(t)
 			requireAdminError(t, s.rotate(body(b)), 413, "PAYLOAD_TOO_LARGE")
-			require.Empty(t, s.vault.seen(atRotate))
+			require.Empty(t, s.vault.Seen(vaulttest.AtRotate))
 		})
 	}
 	s := newStand(t)
@@ -151,8 +155,8 @@ func TestRotateRefusesALargeBody(t *testing.T) {
 
 func TestRotateIsRepeatedOnceUnderTheSameKey(t *testing.T) {
 	for name, failure := range map[string]http.HandlerFunc{
-		"500": reply(500, `{"errors":["plugin crashed"]}`), "502": reply(502, ""), "503": reply(503, `{"errors":["Vault is sealed"]}`),
-		"504": reply(504, ""), "connection loss": hangUp,
+		"500": vaulttest.Reply(500, `{"errors":["plugin crashed"]}`), "502": vaulttest.Reply(502, ""), "503": vaulttest.Reply(503, `{"errors":["Vault is sealed"]}`),
+		"504": vaulttest.Reply(504, ""), "connection loss": vaulttest.HangUp,
 		"cut off": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "1000")
 			_, _ = fmt.Fprint(w, `{"data": {`)
@@ -160,29 +164,29 @@ func TestRotateIsRepeatedOnceUnderTheSameKey(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStand(t)
-			s.vault.on(atRotate, replies(failure, reply(200, rotationData)))
+			s.vault.On(vaulttest.AtRotate, vaulttest.Replies(failure, vaulttest.Reply(200, vaulttest.RotationData)))
 			w := s.rotate()
 			require.Equal(t, http.StatusOK, w.Code, w.Body.String())
-			calls := s.vault.seen(atRotate)
+			calls := s.vault.Seen(vaulttest.AtRotate)
 			require.Len(t, calls, 2)
-			require.NotEmpty(t, calls[0].body["idempotency_key"])
-			require.Equal(t, calls[0].body, calls[1].body)
+			require.NotEmpty(t, calls[0].Body["idempotency_key"])
+			require.Equal(t, calls[0].Body, calls[1].Body)
 
-			s.vault.on(atRotate, failure)
+			s.vault.On(vaulttest.AtRotate, failure)
 			require.GreaterOrEqual(t, s.rotate().Code, 500)
-			require.Len(t, s.vault.seen(atRotate), 4, "twice, not more")
+			require.Len(t, s.vault.Seen(vaulttest.AtRotate), 4, "twice, not more")
 		})
 	}
 }
 
 func TestRotateGivesUpInTime(t *testing.T) {
 	s := newStand(t)
-	s.Proxy.vault = testClient(t, s.vault, 30*time.Millisecond)
-	s.vault.on(atRotate, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	s.use(testClient(t, s.vault, vault.Config{Timeout: 30 * time.Millisecond}))
+	s.vault.On(vaulttest.AtRotate, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	s.rotate() // logs in and caches the token, on a slow machine perhaps not in time
 	w := s.rotate()
 	requireAdminError(t, w, 503, "SERVICE_UNAVAILABLE")
-	require.LessOrEqual(t, len(s.vault.seen(atRotate)), 2, "a timeout is not retried")
+	require.LessOrEqual(t, len(s.vault.Seen(vaulttest.AtRotate)), 2, "a timeout is not retried")
 }
 
 func TestGetRotation(t *testing.T) {
@@ -207,10 +211,10 @@ func TestGetRotation(t *testing.T) {
 		requireAdminError(t, s.do("GET", rotatePath+"/"+id, auth, tenant), 400, "INVALID_REQUEST")
 	}
 	requireAdminError(t, s.do("GET", rotatePath+"/rot-"+tenantID, auth, tenant), 500, "INTERNAL_ERROR")
-	s.vault.on(atRotation, reply(404, `{"errors":[]}`))
+	s.vault.On(vaulttest.AtRotation, vaulttest.Reply(404, `{"errors":[]}`))
 	requireAdminError(t, s.do("GET", rotatePath+"/"+rotationID, auth, tenant), 404, "ROTATION_NOT_FOUND")
-	s.vault.on(atRotation, reply(500, `{"errors":[]}`))
-	before := len(s.vault.seen(atRotation))
+	s.vault.On(vaulttest.AtRotation, vaulttest.Reply(500, `{"errors":[]}`))
+	before := len(s.vault.Seen(vaulttest.AtRotation))
 	requireAdminError(t, s.do("GET", rotatePath+"/"+rotationID, auth, tenant), 500, "INTERNAL_ERROR")
-	require.Len(t, s.vault.seen(atRotation), before+1, "a read is the caller's to repeat")
+	require.Len(t, s.vault.Seen(vaulttest.AtRotation), before+1, "a read is the caller's to repeat")
 }

@@ -14,6 +14,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault/vaulttest"
 )
 
 func TestUnknownRoutes(t *testing.T) {
@@ -67,7 +70,7 @@ func TestUnknownMethods(t *testing.T) {
 		requirePublicError(t, w, 405, "METHOD_NOT_ALLOWED")
 		require.Equal(t, "POST", w.Header().Get("Allow"))
 	}
-	require.Empty(t, s.vault.calls)
+	require.Empty(t, s.vault.Calls())
 }
 
 func TestHeadIsGetWithoutABody(t *testing.T) {
@@ -146,7 +149,7 @@ func TestAccessLog(t *testing.T) {
 
 func TestFaultsAreLoggedNotShown(t *testing.T) {
 	s, lines := logged(t)
-	s.vault.on(atRotate, reply(500, `{"errors":["disk on fire"]}`))
+	s.vault.On(vaulttest.AtRotate, vaulttest.Reply(500, `{"errors":["disk on fire"]}`))
 	w := s.rotate()
 	require.NotContains(t, w.Body.String(), "fire")
 	var found bool
@@ -181,6 +184,6 @@ func TestPanicsAreAnswered(t *testing.T) {
 
 func TestPanicInALoginIsAnswered(t *testing.T) {
 	s := newStand(t)
-	s.Proxy.vault = nil
+	s.use((*vault.Client)(nil))
 	requireAdminError(t, s.rotate(), 500, "INTERNAL_ERROR")
 }

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
 )
 
 // rotationIntervals are the values that the document allows. The engine has the
@@ -27,7 +29,7 @@ func (p *Proxy) getSettings(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return p.answerSettings(w, r, caller, p.vault.Settings)
+	return p.answerSettings(w, r, caller, caller.realm.vault.Settings)
 }
 
 // changeSettings is PATCH and POST: the document says the one and shows the other.
@@ -40,8 +42,8 @@ func (p *Proxy) changeSettings(w http.ResponseWriter, r *http.Request) error {
 	if prob != nil {
 		return p.refuse(r.Context(), caller, prob)
 	}
-	return p.answerSettings(w, r, caller, func(ctx context.Context, token string) (Settings, error) {
-		return p.vault.SetSettings(ctx, token, interval)
+	return p.answerSettings(w, r, caller, func(ctx context.Context, token string) (vault.Settings, error) {
+		return caller.realm.vault.SetSettings(ctx, token, interval)
 	})
 }
 
@@ -63,9 +65,9 @@ func settingsRequest(r *http.Request) (string, *problem) {
 
 // answerSettings makes the call and answers with the settings that it returns.
 func (p *Proxy) answerSettings(w http.ResponseWriter, r *http.Request, caller *session,
-	do func(ctx context.Context, token string) (Settings, error),
+	do func(ctx context.Context, token string) (vault.Settings, error),
 ) error {
-	var settings Settings
+	var settings vault.Settings
 	err := p.call(r.Context(), caller, func(ctx context.Context, token string) error {
 		var err error
 		settings, err = do(ctx, token)

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault/vaulttest"
 )
 
 // documentedSettings is the response example of the second document.
@@ -36,31 +38,31 @@ func TestChangeSettings(t *testing.T) {
 	for _, path := range []string{settingsPath, "/saas" + settingsPath} {
 		for _, method := range []string{"PATCH", "POST"} {
 			s := newStand(t)
-			s.vault.on(atChange, reply(200, strings.ReplaceAll(settingsData, "365_DAYS\",\n", "120_DAYS\",\n")))
+			s.vault.On(vaulttest.AtChange, vaulttest.Reply(200, strings.ReplaceAll(vaulttest.SettingsData, "365_DAYS\",\n", "120_DAYS\",\n")))
 			w := s.do(method, path, header("INFA-SESSION-ID", s.goodJWT()),
 				header("Content-Type", "application/json; charset=UTF-8"), body(`{"rotationInterval": "120_DAYS", "x": 1}`))
 			require.Equal(t, http.StatusOK, w.Code, w.Body.String())
 			got := decode(t, w)
 			requireShape(t, "$", documented(t, documentedSettings), got)
 			require.Equal(t, "120_DAYS", got["rotationInterval"])
-			calls := s.vault.seen(atChange)
+			calls := s.vault.Seen(vaulttest.AtChange)
 			require.Len(t, calls, 1)
-			require.Equal(t, map[string]any{"rotation_interval": "120_DAYS"}, calls[0].body)
-			require.Empty(t, s.vault.seen(atSettings), "the write's own answer is enough")
+			require.Equal(t, map[string]any{"rotation_interval": "120_DAYS"}, calls[0].Body)
+			require.Empty(t, s.vault.Seen(vaulttest.AtSettings), "the write's own answer is enough")
 		}
 	}
 }
 
 func TestChangeSettingsReadsWhatTheWriteDoesNotSay(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
-		"no content": reply(204, ""), "no data": reply(200, `{"data": null, "warnings": ["x"]}`),
-		"part": reply(200, `{"data": {"rotation_interval": "120_DAYS"}}`),
+		"no content": vaulttest.Reply(204, ""), "no data": vaulttest.Reply(200, `{"data": null, "warnings": ["x"]}`),
+		"part": vaulttest.Reply(200, `{"data": {"rotation_interval": "120_DAYS"}}`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStand(t)
-			s.vault.on(atChange, answer)
+			s.vault.On(vaulttest.AtChange, answer)
 			require.Equal(t, 200, s.change().Code)
-			require.Len(t, s.vault.seen(atSettings), 1)
+			require.Len(t, s.vault.Seen(vaulttest.AtSettings), 1)
 		})
 	}
 }
@@ -85,7 +87,7 @@ func TestChangeSettingsRefusesMalformedRequests(t *testing.T) {
 			s := newStand(t)
 			w := s.change(edits...)
 			requirePublicError(t, w, 400, "INVALID_REQUEST")
-			require.Empty(t, s.vault.seen(atChange))
+			require.Empty(t, s.vault.Seen(vaulttest.AtChange))
 			if strings.Contains(w.Body.String(), "rotationInterval ") {
 				for _, interval := range rotationIntervals {
 					require.Contains(t, w.Body.String(), interval)
@@ -106,19 +108,19 @@ func TestVaultsAnswersToASettingsChange(t *testing.T) {
 		status int
 		code   string
 	}{
-		{"policy", reply(403, `{"errors":["1 error occurred:\n\t* permission denied\n\n"]}`), 403, "FORBIDDEN"},
-		{"engine's word", reply(400, `{"errors":["rotation_interval must be one of 90_DAYS"]}`), 400, "INVALID_REQUEST"},
-		{"no engine", reply(404, `{"errors":[]}`), 500, "INTERNAL_ERROR"},
-		{"rate limit", reply(429, `{"errors":[]}`), 429, "RATE_LIMITED"},
-		{"fault", reply(500, `{"errors":["x"]}`), 500, "INTERNAL_ERROR"},
-		{"sealed", reply(503, `{"errors":["Vault is sealed"]}`), 503, "SERVICE_UNAVAILABLE"},
-		{"hang up", hangUp, 503, "SERVICE_UNAVAILABLE"},
+		{"policy", vaulttest.Reply(403, `{"errors":["1 error occurred:\n\t* permission denied\n\n"]}`), 403, "FORBIDDEN"},
+		{"engine's word", vaulttest.Reply(400, `{"errors":["rotation_interval must be one of 90_DAYS"]}`), 400, "INVALID_REQUEST"},
+		{"no engine", vaulttest.Reply(404, `{"errors":[]}`), 500, "INTERNAL_ERROR"},
+		{"rate limit", vaulttest.Reply(429, `{"errors":[]}`), 429, "RATE_LIMITED"},
+		{"fault", vaulttest.Reply(500, `{"errors":["x"]}`), 500, "INTERNAL_ERROR"},
+		{"sealed", vaulttest.Reply(503, `{"errors":["Vault is sealed"]}`), 503, "SERVICE_UNAVAILABLE"},
+		{"hang up", vaulttest.HangUp, 503, "SERVICE_UNAVAILABLE"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newStand(t)
-			s.vault.on(atChange, tc.answer)
+			s.vault.On(vaulttest.AtChange, tc.answer)
 			requirePublicError(t, s.change(), tc.status, tc.code)
-			require.Len(t, s.vault.seen(atChange), 1, "a write without an idempotency key is not repeated")
+			require.Len(t, s.vault.Seen(vaulttest.AtChange), 1, "a write without an idempotency key is not repeated")
 		})
 	}
 }

@@ -14,20 +14,24 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/api"
 	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault/vaulttest"
 )
 
 // stand is a proxy in front of a fake Vault.
 type stand struct {
 	*Proxy
-	vault *fakeVault
+	vault *vaulttest.Server
 	clock *testClock
 }
 
 func newStand(t testing.TB, change ...func(*Config)) *stand {
 	t.Helper()
-	s := &stand{vault: newFakeVault(t), clock: newClock()}
-	cfg := Config{Vault: testClient(t, s.vault, 5*time.Second), now: s.clock.now, retryWait: time.Nanosecond}
+	s := &stand{vault: vaulttest.New(t), clock: newClock()}
+	cfg := Config{Realms: map[string]Vault{DefaultRealm: testClient(t, s.vault, vault.Config{})}, now: s.clock.now, retryWait: time.Nanosecond}
 	for _, c := range change {
 		c(&cfg)
 	}
@@ -36,6 +40,24 @@ func newStand(t testing.TB, change ...func(*Config)) *stand {
 	require.NoError(t, err)
 	return s
 }
+
+// testClient is a real client of the server.
+func testClient(t testing.TB, f *vaulttest.Server, cfg vault.Config) *vault.Client {
+	t.Helper()
+	cfg.API = api.DefaultConfig()
+	cfg.API.Address = f.URL
+	client, err := vault.New(cfg)
+	require.NoError(t, err)
+	return client
+}
+
+const (
+	tenantID   = vaulttest.TenantID
+	rotationID = vaulttest.RotationID
+
+	rotatePath   = "/api/v1/admin/dek/rotate"
+	settingsPath = "/public/core/v3/key/rotationSettings"
+)
 
 // jwt makes a JWT of these claims; the fake Vault does not look at signatures.
 func jwt(claims map[string]any) string {
@@ -47,6 +69,13 @@ func jwt(claims map[string]any) string {
 }
 
 func segment(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+
+// use puts another Vault behind the default realm.
+func (s *stand) use(v Vault) {
+	if err := s.SetRealms(map[string]Vault{DefaultRealm: v}); err != nil {
+		panic(err)
+	}
+}
 
 // goodJWT lives an hour by the stand's clock.
 func (s *stand) goodJWT() string {

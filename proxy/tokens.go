@@ -12,6 +12,8 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/singleflight"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
 )
 
 // leaseMargin is taken off a Vault token's life, so that a request which began
@@ -51,7 +53,7 @@ func keyOf(realm, jwt string) tokenKey {
 // get returns a token for the JWT. Requests that need the same login at once
 // share one, which one caller's leaving does not end.
 func (c *tokenCache) get(ctx context.Context, realm, jwt string, expiry time.Time,
-	login func(context.Context) (Token, error),
+	login func(context.Context) (vault.Token, error),
 ) (string, error) {
 	key := keyOf(realm, jwt)
 	if entry, ok := c.entries.Get(key); ok {
@@ -86,7 +88,7 @@ func (c *tokenCache) get(ctx context.Context, realm, jwt string, expiry time.Tim
 // keepUntil is the earlier of the ends of token and JWT. Without an exp claim
 // Vault takes an end of its own from iat or nbf, which is not the proxy's to
 // guess: the zero time, no caching.
-func keepUntil(start time.Time, token Token, expiry time.Time) time.Time {
+func keepUntil(start time.Time, token vault.Token, expiry time.Time) time.Time {
 	if expiry.IsZero() || token.Lease <= leaseMargin {
 		return time.Time{}
 	}

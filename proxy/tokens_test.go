@@ -13,6 +13,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault/vaulttest"
 )
 
 func lookups(s *stand, result string) int {
@@ -38,9 +41,9 @@ func newCacheStand(t *testing.T, size int) *cacheStand {
 
 func (s *cacheStand) ask(t *testing.T, realm, jwt string, expiry time.Time) string {
 	t.Helper()
-	token, err := s.get(t.Context(), realm, jwt, expiry, func(context.Context) (Token, error) {
+	token, err := s.get(t.Context(), realm, jwt, expiry, func(context.Context) (vault.Token, error) {
 		s.logins++
-		return Token{Value: jwt + "-token", Lease: s.lease}, nil
+		return vault.Token{Value: jwt + "-token", Lease: s.lease}, nil
 	})
 	require.NoError(t, err)
 	return token
@@ -109,8 +112,8 @@ func TestCacheDropsOnlyTheTokenMeant(t *testing.T) {
 func TestCacheDoesNotKeepFailures(t *testing.T) {
 	s := newCacheStand(t, 2)
 	refused := errors.New("refused")
-	_, err := s.get(t.Context(), "r", "a", s.clock.now().Add(time.Hour), func(context.Context) (Token, error) {
-		return Token{}, refused
+	_, err := s.get(t.Context(), "r", "a", s.clock.now().Add(time.Hour), func(context.Context) (vault.Token, error) {
+		return vault.Token{}, refused
 	})
 	require.ErrorIs(t, err, refused)
 	s.ask(t, "r", "a", s.clock.now().Add(time.Hour))
@@ -121,8 +124,8 @@ func TestSharedLoginSurvivesTheCallerThatBeganIt(t *testing.T) {
 	s := newCacheStand(t, 2)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := s.get(ctx, "r", "a", s.clock.now().Add(time.Hour), func(ctx context.Context) (Token, error) {
-		return Token{Value: "x", Lease: time.Hour}, ctx.Err()
+	_, err := s.get(ctx, "r", "a", s.clock.now().Add(time.Hour), func(ctx context.Context) (vault.Token, error) {
+		return vault.Token{Value: "x", Lease: time.Hour}, ctx.Err()
 	})
 	require.NoError(t, err)
 }
@@ -134,7 +137,7 @@ func TestLoginIsCached(t *testing.T) {
 			"exp": newClock().now().Add(time.Hour).Unix(),
 		}))).Code)
 	}
-	require.Len(t, s.vault.seen(atLogin), 1)
+	require.Len(t, s.vault.Seen(vaulttest.AtLogin), 1)
 }
 
 func TestCachedLoginDoesNotOutliveTheJWT(t *testing.T) {
@@ -151,43 +154,43 @@ func TestRevokedTokenIsReplacedOnce(t *testing.T) {
 	s := newStand(t)
 	token := header("Authorization", "Bearer "+s.goodJWT())
 	require.Equal(t, 200, s.rotate(token).Code)
-	s.vault.on(atRotate, func(w http.ResponseWriter, r *http.Request) {
+	s.vault.On(vaulttest.AtRotate, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("X-Vault-Token") == "hvs.login-1" {
-			reply(403, invalidTokenAnswer)(w, r)
+			vaulttest.Reply(403, vaulttest.InvalidToken)(w, r)
 			return
 		}
-		reply(200, rotationData)(w, r)
+		vaulttest.Reply(200, vaulttest.RotationData)(w, r)
 	})
 	require.Equal(t, 200, s.rotate(token).Code)
-	require.Len(t, s.vault.seen(atLogin), 2)
+	require.Len(t, s.vault.Seen(vaulttest.AtLogin), 2)
 	require.Equal(t, 200, s.rotate(token).Code)
-	require.Len(t, s.vault.seen(atLogin), 2, "the new token is kept")
+	require.Len(t, s.vault.Seen(vaulttest.AtLogin), 2, "the new token is kept")
 
-	s.vault.on(atRotate, reply(403, invalidTokenAnswer))
-	before := len(s.vault.seen(atRotate))
+	s.vault.On(vaulttest.AtRotate, vaulttest.Reply(403, vaulttest.InvalidToken))
+	before := len(s.vault.Seen(vaulttest.AtRotate))
 	requireAdminError(t, s.rotate(token), 401, "UNAUTHORIZED")
-	require.Len(t, s.vault.seen(atLogin), 3)
-	require.Len(t, s.vault.seen(atRotate), before+2)
+	require.Len(t, s.vault.Seen(vaulttest.AtLogin), 3)
+	require.Len(t, s.vault.Seen(vaulttest.AtRotate), before+2)
 
-	s.vault.on(atLogin, reply(400, `{"errors":["role not found"]}`))
+	s.vault.On(vaulttest.AtLogin, vaulttest.Reply(400, `{"errors":["role not found"]}`))
 	requireAdminError(t, s.rotate(token), 401, "UNAUTHORIZED")
 }
 
 func TestPolicyRefusalKeepsTheLogin(t *testing.T) {
 	s := newStand(t)
-	s.vault.on(atRotate, reply(403, `{"errors":["1 error occurred:\n\t* permission denied\n\n"]}`))
+	s.vault.On(vaulttest.AtRotate, vaulttest.Reply(403, `{"errors":["1 error occurred:\n\t* permission denied\n\n"]}`))
 	requireAdminError(t, s.rotate(), 403, "FORBIDDEN")
 	requireAdminError(t, s.rotate(), 403, "FORBIDDEN")
-	require.Len(t, s.vault.seen(atLogin), 1)
+	require.Len(t, s.vault.Seen(vaulttest.AtLogin), 1)
 }
 
 func TestConcurrentLoginsOfOneJWTAreOne(t *testing.T) {
 	s := newStand(t)
 	const callers = 8
 	release := make(chan struct{})
-	s.vault.on(atLogin, func(w http.ResponseWriter, r *http.Request) {
+	s.vault.On(vaulttest.AtLogin, func(w http.ResponseWriter, r *http.Request) {
 		<-release
-		s.vault.login(w, r)
+		s.vault.Login(w, r)
 	})
 	token := header("Authorization", "Bearer "+s.goodJWT())
 	var wg sync.WaitGroup
@@ -204,5 +207,5 @@ func TestConcurrentLoginsOfOneJWTAreOne(t *testing.T) {
 	}
 	// A caller may be descheduled between its lookup and joining; it then finds
 	// no login in flight and makes one, but never one each.
-	require.Less(t, len(s.vault.seen(atLogin)), callers)
+	require.Less(t, len(s.vault.Seen(vaulttest.AtLogin)), callers)
 }

@@ -44,14 +44,12 @@ func run(ctx context.Context, args []string, env func(string) (string, bool), ou
 	log := hclog.New(&hclog.LoggerOptions{
 		Name: "dek-proxy", Level: hclog.LevelFromString(opts.logLevel), Output: out, JSONFormat: true,
 	})
-	vault, err := proxy.NewClient(proxy.ClientConfig{
-		Mount: opts.mount, UserpassMount: opts.userpassMount, Timeout: opts.vaultTimeout,
-	})
+	vaults, err := opts.vaults()
 	if err != nil {
 		return err
 	}
 	handler, err := proxy.New(proxy.Config{
-		Vault: vault, Realms: opts.realms.byName, RequestTimeout: opts.requestTimeout(),
+		Realms: vaults, RequestTimeout: opts.requestTimeout(),
 		PublicURL: opts.publicURL, CacheSize: opts.cacheSize, Logger: log,
 	})
 	if err != nil {

@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-
-	"github.com/vault-plugin-dek/vault-plugin-dek/proxy"
 )
 
 // errUsage means that the command line or the environment is at fault.
@@ -120,7 +118,7 @@ func (o *options) requestTimeout() time.Duration { return 3 * o.vaultTimeout }
 
 // realmFlag collects realms; a comma separates several in one value, as the
 // environment needs.
-type realmFlag struct{ byName map[string]proxy.Realm }
+type realmFlag struct{ byName map[string]realmConfig }
 
 // String implements flag.Value.
 func (f *realmFlag) String() string { return "" }
@@ -128,7 +126,7 @@ func (f *realmFlag) String() string { return "" }
 // Set implements flag.Value.
 func (f *realmFlag) Set(value string) error {
 	for one := range strings.SplitSeq(value, ",") {
-		name, realm, err := proxy.ParseRealm(one)
+		name, realm, err := parseRealm(one)
 		if err != nil {
 			return err
 		}
@@ -136,7 +134,7 @@ func (f *realmFlag) Set(value string) error {
 			return fmt.Errorf("realm %q is given twice", name)
 		}
 		if f.byName == nil {
-			f.byName = map[string]proxy.Realm{}
+			f.byName = map[string]realmConfig{}
 		}
 		f.byName[name] = realm
 	}

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/vault-plugin-dek/vault-plugin-dek/proxy"
 )
 
 // environment is an os.LookupEnv over a map.
@@ -42,8 +40,8 @@ func TestFlagsAndEnvironment(t *testing.T) {
 	require.Equal(t, ":1", o.listen, "the command line wins")
 	require.Equal(t, "keys", o.mount)
 	require.Equal(t, 9*time.Second, o.requestTimeout())
-	require.Equal(t, map[string]proxy.Realm{
-		"default": {Mount: "jwt", Role: "dek"}, "partner": {Mount: "team/oidc", Role: "guest"},
+	require.Equal(t, map[string]realmConfig{
+		"default": {authMount: "jwt", role: "dek"}, "partner": {authMount: "team/oidc", role: "guest"},
 	}, o.realms.byName)
 
 	o, err = parseOptions(nil, environment(map[string]string{"DEK_PROXY_REALM": "a=b:c,d=e:f"}), io.Discard)
@@ -73,4 +71,18 @@ func TestUsageErrors(t *testing.T) {
 	require.ErrorContains(t, err, "DEK_PROXY_VAULT_TIMEOUT")
 	_, err = parseOptions([]string{"-h"}, environment(nil), io.Discard)
 	require.ErrorIs(t, err, flag.ErrHelp)
+}
+
+func TestParseRealm(t *testing.T) {
+	name, realm, err := parseRealm("partner=/team/oidc/:guest")
+	require.NoError(t, err)
+	require.Equal(t, "partner", name)
+	require.Equal(t, realmConfig{authMount: "team/oidc", role: "guest"}, realm)
+	for _, bad := range []string{"", "a", "a=", "a=b", "a=b:", "a=:b", "=a:b", "a=/:d"} {
+		_, _, err := parseRealm(bad)
+		require.Error(t, err, bad)
+	}
+	for _, bad := range []string{"a=b c:d", "a=../sys:d"} {
+		require.Error(t, run(t.Context(), []string{"-realm", bad}, environment(nil), io.Discard), bad)
+	}
 }

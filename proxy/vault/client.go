@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package proxy
+package vault
 
 import (
 	"bytes"
@@ -25,39 +25,62 @@ const maxAnswer = 4 << 20
 
 var mountForm = regexp.MustCompile(`^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$`)
 
-// ClientConfig says where the engine is and how long to wait for it.
-type ClientConfig struct {
+// Config says where the engine is, how callers log in to it, and how long to wait.
+type Config struct {
 	// API is the client's configuration; nil takes api.DefaultConfig, which
 	// reads VAULT_ADDR, VAULT_CACERT and the like.
 	API *api.Config
 	// Mount is the engine's path, "dek" by default.
 	Mount string
+	// AuthMount is the path of the JWT auth method, "jwt" by default, and Role the
+	// role to log in with, "dek" by default.
+	AuthMount, Role string
 	// UserpassMount is the path of the userpass auth method, "userpass" by default.
 	UserpassMount string
 	// Timeout bounds each call, 10 seconds by default.
 	Timeout time.Duration
 }
 
-// Client is a Vault over HTTP. It is safe for concurrent use.
-type Client struct {
-	api      *api.Client
-	mount    string
-	userpass string
-	timeout  time.Duration
-}
-
-var _ Vault = (*Client)(nil)
-
-// NewClient returns a Client. It does not connect.
-func NewClient(cfg ClientConfig) (*Client, error) {
-	c := &Client{mount: trimMount(cfg.Mount, "dek"), userpass: trimMount(cfg.UserpassMount, "userpass"), timeout: cfg.Timeout}
-	for name, mount := range map[string]string{"mount": c.mount, "userpass mount": c.userpass} {
-		if !validMount(mount) {
-			return nil, fmt.Errorf("%s %q: want letters, digits, '_', '.', '-' and '/' between parts", name, mount)
+func (cfg *Config) setDefaults() {
+	for path, fallback := range map[*string]string{
+		&cfg.Mount: "dek", &cfg.AuthMount: "jwt", &cfg.UserpassMount: "userpass",
+	} {
+		if *path = strings.Trim(*path, "/"); *path == "" {
+			*path = fallback
 		}
 	}
-	if c.timeout <= 0 {
-		c.timeout = 10 * time.Second
+	if cfg.Role == "" {
+		cfg.Role = "dek"
+	}
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = 10 * time.Second
+	}
+}
+
+func (cfg *Config) check() error {
+	for name, path := range map[string]string{
+		"mount": cfg.Mount, "auth mount": cfg.AuthMount, "userpass mount": cfg.UserpassMount,
+	} {
+		if !validMount(path) {
+			return fmt.Errorf("%s %q: want letters, digits, '_', '.', '-' and '/' between parts", name, path)
+		}
+	}
+	return nil
+}
+
+// Client is a Vault over HTTP. It is safe for concurrent use. Each call is made
+// with the caller's token and bounded by the timeout. Errors are an *Error where
+// Vault answered, and wrap ErrUnreachable or ErrTimeout where it did not.
+type Client struct {
+	api *api.Client
+	cfg Config
+}
+
+// New returns a Client. It does not connect.
+func New(cfg Config) (*Client, error) {
+	cfg.setDefaults()
+	if err := cfg.check(); err != nil {
+		return nil, err
 	}
 	conf := cfg.API
 	if conf == nil {
@@ -78,8 +101,14 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	// proxy's rights, and VAULT_WRAP_TTL would hide every answer.
 	client.ClearToken()
 	client.SetWrappingLookupFunc(func(string, string) string { return "" })
-	c.api = client
-	return c, nil
+	return &Client{api: client, cfg: cfg}, nil
+}
+
+// ID tells Vaults, their namespaces and mounts from each other. It holds no secret.
+func (c *Client) ID() string {
+	return strings.Join([]string{
+		c.api.Address(), c.api.Namespace(), c.cfg.Mount, c.cfg.AuthMount, c.cfg.Role, c.cfg.UserpassMount,
+	}, "\x00")
 }
 
 // validMount reports whether a path names a mount and nothing above it.
@@ -87,17 +116,10 @@ func validMount(mount string) bool {
 	return mountForm.MatchString(mount) && path.Clean("/"+mount) == "/"+mount
 }
 
-func trimMount(mount, fallback string) string {
-	if mount = strings.Trim(mount, "/"); mount == "" {
-		return fallback
-	}
-	return mount
-}
-
-// Rotate implements Vault.
+// Rotate starts a rotation. The same key gets the same rotation back.
 func (c *Client) Rotate(ctx context.Context, token, tenantID, idempotencyKey string) (Rotation, error) {
 	var out Rotation
-	err := c.write(ctx, token, c.mount+"/tenants/"+tenantID+"/dek/rotate",
+	err := c.write(ctx, token, c.cfg.Mount+"/tenants/"+tenantID+"/dek/rotate",
 		map[string]string{"idempotency_key": idempotencyKey}, &answer{Data: &out})
 	if err == nil && out.RotationID == "" {
 		err = errors.New("vault's answer to a rotate names no rotation")
@@ -105,28 +127,28 @@ func (c *Client) Rotate(ctx context.Context, token, tenantID, idempotencyKey str
 	return out, err
 }
 
-// Rotation implements Vault.
+// Rotation reads one rotation of a tenant.
 func (c *Client) Rotation(ctx context.Context, token, tenantID, rotationID string) (Rotation, error) {
 	var out Rotation
-	err := c.read(ctx, token, c.mount+"/tenants/"+tenantID+"/dek/rotations/"+rotationID, &answer{Data: &out})
+	err := c.read(ctx, token, c.cfg.Mount+"/tenants/"+tenantID+"/dek/rotations/"+rotationID, &answer{Data: &out})
 	if err == nil && out.RotationID == "" {
 		err = errors.New("vault's answer to a read of a rotation names no rotation")
 	}
 	return out, err
 }
 
-// Settings implements Vault.
+// Settings reads the organization's rotation settings.
 func (c *Client) Settings(ctx context.Context, token string) (Settings, error) {
 	var out Settings
-	err := c.read(ctx, token, c.mount+"/key/rotationSettings", &answer{Data: &out})
+	err := c.read(ctx, token, c.cfg.Mount+"/key/rotationSettings", &answer{Data: &out})
 	return out, err
 }
 
-// SetSettings implements Vault. It answers with a read where the write's own
+// SetSettings changes the rotation interval and returns the new settings. It reads them where the write's own
 // answer does not carry the settings.
 func (c *Client) SetSettings(ctx context.Context, token, interval string) (Settings, error) {
 	var out Settings
-	err := c.write(ctx, token, c.mount+"/key/rotationSettings",
+	err := c.write(ctx, token, c.cfg.Mount+"/key/rotationSettings",
 		map[string]string{"rotation_interval": interval}, &answer{Data: &out})
 	if err != nil {
 		return Settings{}, err
@@ -137,14 +159,14 @@ func (c *Client) SetSettings(ctx context.Context, token, interval string) (Setti
 	return out, nil
 }
 
-// CheckToken implements Vault.
+// CheckToken returns an error that tells whether Vault knows the token.
 func (c *Client) CheckToken(ctx context.Context, token string) error {
 	return c.read(ctx, token, "auth/token/lookup-self", nil)
 }
 
-// Health implements Vault.
+// Health asks for Vault's seal state, without a token.
 func (c *Client) Health(ctx context.Context) (Health, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	// sys/health answers in the root namespace only.
 	sys := c.api.WithNamespace("").Sys()
@@ -173,7 +195,7 @@ type answer struct {
 }
 
 func (c *Client) read(ctx context.Context, token, at string, out *answer) error {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	resp, err := c.as(token).ReadRawWithContext(ctx, at)
 	return finish(ctx, resp, err, out)
@@ -184,7 +206,7 @@ func (c *Client) write(ctx context.Context, token, at string, body map[string]st
 	if err != nil {
 		return fmt.Errorf("encode request to vault: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	resp, err := c.as(token).WriteRawWithContext(ctx, at, raw)
 	return finish(ctx, resp, err, out)

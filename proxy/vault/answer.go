@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package proxy
+package vault
 
 import (
 	"context"
@@ -23,7 +23,7 @@ var (
 	rotationInText = regexp.MustCompile(`rot-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 )
 
-// answerError turns what the api library returns into a *VaultError, ErrTimeout
+// answerError turns what the api library returns into a *Error, ErrTimeout
 // or ErrUnreachable. The library's own error is not kept where Vault answered:
 // it drops the body's data and prints the URL.
 func answerError(ctx context.Context, resp *api.Response, err error) error {
@@ -39,7 +39,7 @@ func answerError(ctx context.Context, resp *api.Response, err error) error {
 		}
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	ve := &VaultError{Status: re.StatusCode}
+	ve := &Error{Status: re.StatusCode}
 	if re.RawError {
 		// Not Vault's JSON: some other server's page, of no use to anyone here.
 		ve.Messages = []string{http.StatusText(re.StatusCode)}

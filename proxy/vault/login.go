@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package proxy
+package vault
 
 import (
 	"context"
@@ -30,10 +30,10 @@ func (a *authData) token() Token {
 
 var errNoToken = errors.New("vault's answer to a login holds no token")
 
-// Login implements Vault.
-func (c *Client) Login(ctx context.Context, realm Realm, jwt string) (Token, error) {
+// Login exchanges a JWT at the JWT auth method.
+func (c *Client) Login(ctx context.Context, jwt string) (Token, error) {
 	var out answer
-	err := c.write(ctx, "", "auth/"+realm.Mount+"/login", map[string]string{"role": realm.Role, "jwt": jwt}, &out)
+	err := c.write(ctx, "", "auth/"+c.cfg.AuthMount+"/login", map[string]string{"role": c.cfg.Role, "jwt": jwt}, &out)
 	if err != nil {
 		return Token{}, err
 	}
@@ -43,11 +43,11 @@ func (c *Client) Login(ctx context.Context, realm Realm, jwt string) (Token, err
 	return out.Auth.token(), nil
 }
 
-// LoginUser implements Vault. The caller has checked that the username is one
+// LoginUser checks a password at the userpass auth method. The caller has checked that the username is one
 // path segment.
 func (c *Client) LoginUser(ctx context.Context, username, password string) (User, error) {
 	var out answer
-	err := c.write(ctx, "", "auth/"+c.userpass+"/login/"+username, map[string]string{"password": password}, &out)
+	err := c.write(ctx, "", "auth/"+c.cfg.UserpassMount+"/login/"+username, map[string]string{"password": password}, &out)
 	if err != nil {
 		return User{}, err
 	}

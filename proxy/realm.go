@@ -1,0 +1,92 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
+)
+
+// DefaultRealm is the realm of a request without a realmname header.
+const DefaultRealm = "default"
+
+// Vault is what the proxy needs of a realm's Vault. *vault.Client is one. Each call
+// is made with the caller's token and bounded by a timeout of its own. Errors are
+// a *vault.Error where Vault answered, and wrap vault.ErrUnreachable or
+// vault.ErrTimeout where it did not.
+type Vault interface {
+	// ID tells Vaults, their namespaces and mounts from each other. It holds no secret.
+	ID() string
+	// Login exchanges a JWT at the JWT auth method.
+	Login(ctx context.Context, jwt string) (vault.Token, error)
+	// LoginUser checks a password at the userpass auth method.
+	LoginUser(ctx context.Context, username, password string) (vault.User, error)
+	// CheckToken returns an error that tells whether Vault knows the token.
+	CheckToken(ctx context.Context, token string) error
+	// Rotate starts a rotation. The same key gets the same rotation back.
+	Rotate(ctx context.Context, token, tenantID, idempotencyKey string) (vault.Rotation, error)
+	// Rotation reads one rotation of a tenant.
+	Rotation(ctx context.Context, token, tenantID, rotationID string) (vault.Rotation, error)
+	// Settings reads the organization's rotation settings.
+	Settings(ctx context.Context, token string) (vault.Settings, error)
+	// SetSettings changes the rotation interval and returns the new settings.
+	SetSettings(ctx context.Context, token, interval string) (vault.Settings, error)
+	// Health asks for Vault's seal state, without a token.
+	Health(ctx context.Context) (vault.Health, error)
+}
+
+// realm is an organization: the Vault where its callers log in and its keys are.
+type realm struct {
+	name  string
+	vault Vault
+}
+
+// key tells realms from each other that share a name, before and after a reload.
+func (r *realm) key() string { return r.name + "\x00" + r.vault.ID() }
+
+// realms is the table of realms, by name. It is replaced as a whole.
+type realms map[string]*realm
+
+func newRealms(byName map[string]Vault) (realms, error) {
+	if len(byName) == 0 {
+		return nil, errors.New("proxy: a realm is required")
+	}
+	table := realms{}
+	for name, v := range byName {
+		if name == "" || v == nil {
+			return nil, errors.New("proxy: a realm needs a name and a Vault")
+		}
+		table[name] = &realm{name: name, vault: v}
+	}
+	return table, nil
+}
+
+// SetRealms replaces the realms, as a reload of the configuration does. Requests in
+// flight end where they began. A Vault token stays cached if the realm's Vault still
+// has the same ID.
+func (p *Proxy) SetRealms(byName map[string]Vault) error {
+	table, err := newRealms(byName)
+	if err != nil {
+		return err
+	}
+	p.realms.Store(&table)
+	return nil
+}
+
+// realmOf reads the realmname header; absent or empty is the default realm.
+func (p *Proxy) realmOf(h http.Header) (*realm, *problem) {
+	values := h.Values("realmname")
+	name := DefaultRealm
+	if len(values) > 0 && values[0] != "" {
+		name = values[0]
+	}
+	found, known := (*p.realms.Load())[name]
+	if !known || len(values) > 1 {
+		return nil, unauthorized("the realm is not known")
+	}
+	return found, nil
+}

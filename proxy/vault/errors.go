@@ -1,0 +1,98 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package vault
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+var (
+	// ErrUnreachable means that no complete answer came from Vault. A write may
+	// have taken effect.
+	ErrUnreachable = errors.New("vault is out of reach")
+	// ErrTimeout means that Vault did not answer in time. A write may have
+	// taken effect.
+	ErrTimeout = errors.New("vault did not answer in time")
+)
+
+// Error is an answer of Vault that refuses a request.
+type Error struct {
+	Status     int
+	Messages   []string // cleaned for people
+	RotationID string   // the running rotation that a 409 names
+	RetryAfter string   // header of a 429, verbatim
+}
+
+// Error implements error.
+func (e *Error) Error() string {
+	return fmt.Sprintf("vault answered %d: %s", e.Status, e.Text())
+}
+
+// Text is Vault's message on one line.
+func (e *Error) Text() string { return strings.Join(e.Messages, "; ") }
+
+// InvalidToken tells a token that Vault does not know from one that its
+// policies refuse: both are 403, and only the message says which. A token that
+// names an unknown namespace is a 500 of the token check.
+func (e *Error) InvalidToken() bool {
+	switch e.Status {
+	case http.StatusForbidden:
+		return strings.Contains(e.Text(), "invalid token")
+	case http.StatusInternalServerError:
+		return strings.Contains(e.Text(), "look up namespace from the token")
+	default:
+		return false
+	}
+}
+
+// NotMounted tells a missing or outdated engine from a missing tenant: both are 404.
+func (e *Error) NotMounted() bool {
+	return e.Status == http.StatusNotFound &&
+		(strings.Contains(e.Text(), "no handler for route") || strings.Contains(e.Text(), "unsupported path"))
+}
+
+// NoLeader tells a cluster that has no active node at the moment, which is a 500.
+func (e *Error) NoLeader() bool {
+	return e.Status == http.StatusInternalServerError &&
+		strings.Contains(e.Text(), "active cluster node not found")
+}
+
+// Unidentified tells a login whose JWT names nobody whom Vault can make an entity
+// of: one with an empty subject, or with a name or email that is too long. Vault
+// answers 500, and so it does each time.
+func (e *Error) Unidentified() bool {
+	return e.Status == http.StatusInternalServerError &&
+		(strings.Contains(e.Text(), "invalid alias metadata") || strings.Contains(e.Text(), "missing name in alias"))
+}
+
+// IsInvalidToken reports whether Vault refused a call because it does not know the token.
+func IsInvalidToken(err error) bool {
+	var ve *Error
+	return errors.As(err, &ve) && ve.InvalidToken()
+}
+
+// Repeatable reports whether a call failed in a way that a second try may mend.
+// A timeout is not one: the caller has waited long enough.
+func Repeatable(err error) bool {
+	if errors.Is(err, ErrTimeout) {
+		return false
+	}
+	if errors.Is(err, ErrUnreachable) {
+		return true
+	}
+	var ve *Error
+	if !errors.As(err, &ve) || ve.InvalidToken() {
+		return false
+	}
+	switch ve.Status {
+	case http.StatusInternalServerError, http.StatusBadGateway,
+		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	default:
+		return false
+	}
+}
