@@ -55,7 +55,7 @@ type session struct {
 	token string
 	// The rest is there for JWTs, to log in again.
 	jwt   string
-	claim claims
+	claim *claims
 }
 
 // authenticate finds out who is asking. A JWT is exchanged before anything else
@@ -82,17 +82,42 @@ func (p *Proxy) authenticate(r *http.Request) (*session, error) {
 
 // login fills in the session's token, from the cache where it has one.
 func (p *Proxy) login(ctx context.Context, s *session) error {
-	token, err := p.tokens.get(ctx, s.realm.key(), s.jwt, s.claim.expiry, func(ctx context.Context) (vault.Token, error) {
-		start := p.now()
-		token, err := s.realm.vault.Login(ctx, s.jwt)
-		p.metrics.login(err, p.now().Sub(start))
-		return token, err
+	token, err := p.tokens.get(ctx, loginOf{
+		realm: s.realm.key(), jwt: s.jwt, claims: s.claim.print(s.realm.userClaim), expiry: s.claim.expiry,
+		login: func(ctx context.Context, entered func(string)) (vault.Token, error) {
+			return p.exchange(ctx, s, entered)
+		},
 	})
 	if err != nil {
 		return loginProblem(err)
 	}
 	s.token = token
+	exchangeOf(ctx).subject = bounded(s.claim.user(s.realm.userClaim))
 	return nil
+}
+
+// exchange logs in at Vault, and makes sure that Vault took the caller for whom the
+// JWT names.
+func (p *Proxy) exchange(ctx context.Context, s *session, entered func(entityID string)) (token vault.Token, err error) {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	start := p.now()
+	defer func() { p.metrics.login(err, p.now().Sub(start)) }()
+	key := keyOf(s.realm.key(), s.jwt)
+	err = p.logins.exchange(ctx, s.realm.vault.Server(), exchangeOf(ctx).addressKey, key, func() error {
+		var err error
+		if token, err = s.realm.vault.Login(ctx, s.jwt); err != nil {
+			return err
+		}
+		entered(token.EntityID)
+		err = verify(ctx, s.realm, token, s.claim)
+		if err != nil && token.Revocable {
+			// It would end by itself; and the answer is the same if it stays.
+			_ = s.realm.vault.Revoke(ctx, token.Value)
+		}
+		return err
+	})
+	return token, err
 }
 
 // call makes a call with the session's token. Where Vault no longer knows a
@@ -100,14 +125,28 @@ func (p *Proxy) login(ctx context.Context, s *session) error {
 // it logs in once more; Vault has not run a request that it refused that way.
 func (p *Proxy) call(ctx context.Context, s *session, do func(ctx context.Context, token string) error) error {
 	err := do(ctx, s.token)
-	if !vault.IsInvalidToken(err) || s.jwt == "" {
+	if !vault.IsInvalidToken(err) {
 		return err
+	}
+	if s.jwt == "" {
+		return p.settle(ctx, s, err)
 	}
 	p.tokens.drop(s.realm.key(), s.jwt, s.token)
 	if err := p.login(ctx, s); err != nil {
 		return err
 	}
-	return do(ctx, s.token)
+	if err = do(ctx, s.token); vault.IsBareDenial(err) {
+		return forbidden(err) // a token that was issued just now is known
+	}
+	return err
+}
+
+// settle finds out what a bare "permission denied" means for a caller's own token.
+func (p *Proxy) settle(ctx context.Context, s *session, err error) error {
+	if vault.IsBareDenial(err) && !vault.IsInvalidToken(s.realm.vault.CheckToken(ctx, s.token)) {
+		return forbidden(err)
+	}
+	return err
 }
 
 // refuse returns the problem of a malformed request, or a 401 where it came with

@@ -75,6 +75,14 @@ func TestWhoIsAskingComesFirst(t *testing.T) {
 	require.Empty(t, s.vault.Calls(), "none of these is worth asking Vault")
 }
 
+// redirect is what a standby says that does not forward, and its leader meanwhile too.
+func redirect(status int, to string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", to)
+		w.WriteHeader(status)
+	}
+}
+
 func TestVaultsAnswersToALogin(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -87,6 +95,9 @@ func TestVaultsAnswersToALogin(t *testing.T) {
 		{"not found", vaulttest.Reply(404, `{"errors":[]}`), 401, "UNAUTHORIZED"},
 		{"keys out of reach", vaulttest.Reply(500, `{"errors":["error fetching keys"]}`), 503, "SERVICE_UNAVAILABLE"},
 		{"sealed", vaulttest.Reply(503, `{"errors":["Vault is sealed"]}`), 503, "SERVICE_UNAVAILABLE"},
+		{"redirect to itself", redirect(307, "/v1/auth/jwt/login"), 503, "SERVICE_UNAVAILABLE"},
+		{"redirect elsewhere", redirect(302, "http://127.0.0.1:1/"), 503, "SERVICE_UNAVAILABLE"},
+		{"redirect that is not followed", redirect(308, "/v1/x"), 503, "SERVICE_UNAVAILABLE"},
 		{"replica", vaulttest.Reply(473, `{"errors":[]}`), 503, "SERVICE_UNAVAILABLE"},
 		{"hang up", vaulttest.HangUp, 503, "SERVICE_UNAVAILABLE"},
 		{"rate limit", vaulttest.Reply(429, `{"errors":["quota"]}`), 429, "RATE_LIMITED"},
@@ -99,7 +110,9 @@ func TestVaultsAnswersToALogin(t *testing.T) {
 			w := s.rotate(badBody)
 			requireAdminError(t, w, tc.status, tc.code)
 			require.NotContains(t, w.Body.String(), "signature")
-			require.Len(t, s.vault.Seen(vaulttest.AtLogin), 1, "a login is not retried")
+			if !strings.HasPrefix(tc.name, "redirect") {
+				require.Len(t, s.vault.Seen(vaulttest.AtLogin), 1, "a login is not retried")
+			}
 			require.Empty(t, s.vault.Seen(vaulttest.AtRotate))
 		})
 	}
@@ -110,9 +123,9 @@ func TestVaultsAnswersToALogin(t *testing.T) {
 
 func TestRealmsChooseMountAndRole(t *testing.T) {
 	s := newStand(t)
-	require.NoError(t, s.SetRealms(map[string]Vault{
-		"default": testClient(t, s.vault, vault.Config{}),
-		"partner": testClient(t, s.vault, vault.Config{AuthMount: "team/oidc", Role: "guest"}),
+	require.NoError(t, s.SetRealms(map[string]Realm{
+		"default": {Vault: testClient(t, s.vault, vault.Config{})},
+		"partner": {Vault: testClient(t, s.vault, vault.Config{AuthMount: "team/oidc", Role: "guest"})},
 	}))
 	s.vault.On("PUT /v1/auth/team/oidc/login", s.vault.Login)
 	require.Equal(t, 200, s.rotate(header("realmname", "partner")).Code)
@@ -127,9 +140,9 @@ func TestRealmsChooseMountAndRole(t *testing.T) {
 // TestRealmsAreOrganizations: each realm has its own Vault, engine and logins.
 func TestRealmsAreOrganizations(t *testing.T) {
 	s, other := newStand(t), vaulttest.New(t)
-	require.NoError(t, s.SetRealms(map[string]Vault{
-		"default": testClient(t, s.vault, vault.Config{}),
-		"other":   testClient(t, other, vault.Config{Mount: "keys", UserpassMount: "people"}),
+	require.NoError(t, s.SetRealms(map[string]Realm{
+		"default": {Vault: testClient(t, s.vault, vault.Config{})},
+		"other":   {Vault: testClient(t, other, vault.Config{Mount: "keys", UserpassMount: "people"})},
 	}))
 	realm := header("realmname", "other")
 	other.On("PUT /v1/keys/tenants/"+tenantID+"/dek/rotate", vaulttest.Reply(200, vaulttest.RotationData))
@@ -152,8 +165,8 @@ func TestReloadedRealms(t *testing.T) {
 	require.Equal(t, 200, s.rotate().Code)
 	require.Len(t, other.Seen(vaulttest.AtLogin), 1, "another Vault does not get this one's tokens")
 	require.Error(t, s.SetRealms(nil))
-	require.Error(t, s.SetRealms(map[string]Vault{"": testClient(t, other, vault.Config{})}))
-	require.Error(t, s.SetRealms(map[string]Vault{"x": nil}))
+	require.Error(t, s.SetRealms(map[string]Realm{"": {Vault: testClient(t, other, vault.Config{})}}))
+	require.Error(t, s.SetRealms(map[string]Realm{"x": {}}))
 	require.Equal(t, 200, s.rotate().Code, "a refused table changes nothing")
 }
 
@@ -194,6 +207,7 @@ func TestSessionIDMayBeAVaultToken(t *testing.T) {
 func TestUnknownVaultToken(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
 		"invalid token": vaulttest.Reply(403, vaulttest.InvalidToken),
+		"OpenBao":       vaulttest.Reply(403, vaulttest.BareDenial),
 		"unknown namespace": vaulttest.Reply(500,
 			`{"errors":["error performing token check: failed to look up namespace from the token: no namespace"]}`),
 	} {
@@ -205,7 +219,7 @@ func TestUnknownVaultToken(t *testing.T) {
 			requirePublicError(t, s.do("GET", settingsPath, token), 401, "UNAUTHORIZED")
 			requirePublicError(t, s.change(token, body("{}")), 401, "UNAUTHORIZED")
 			require.Empty(t, s.vault.Seen(vaulttest.AtLogin), "there is nothing to log in with")
-			require.Len(t, s.vault.Seen(vaulttest.AtSelf), 1)
+			require.NotEmpty(t, s.vault.Seen(vaulttest.AtSelf))
 		})
 	}
 }
@@ -214,7 +228,7 @@ func TestMalformedRequestWithAVaultToken(t *testing.T) {
 	s := newStand(t)
 	token := header("INFA-SESSION-ID", "hvs.known")
 	requirePublicError(t, s.change(token, body("{}")), 400, "INVALID_REQUEST")
-	s.vault.On(vaulttest.AtSelf, vaulttest.Reply(403, `{"errors":["permission denied"]}`))
+	s.vault.On(vaulttest.AtSelf, vaulttest.Reply(403, vaulttest.Denied))
 	requirePublicError(t, s.change(token, body("{}")), 400, "INVALID_REQUEST")
 	s.vault.On(vaulttest.AtSelf, vaulttest.Reply(503, `{"errors":["Vault is sealed"]}`))
 	requirePublicError(t, s.change(token, body("{}")), 503, "SERVICE_UNAVAILABLE")

@@ -4,6 +4,7 @@
 package proxy
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"io"
@@ -50,10 +51,16 @@ func requireJSON(h http.Header) *problem {
 	return invalid("the content-type header must be application/json")
 }
 
+const byteOrderMark = "\ufeff"
+
 // readObject reads a body that is exactly one JSON object, by exact field name:
 // encoding/json would take "TENANTID" for "tenantId".
 func readObject(r *http.Request) (map[string]json.RawMessage, *problem) {
-	dec := json.NewDecoder(r.Body)
+	in := bufio.NewReader(r.Body)
+	if start, err := in.Peek(len(byteOrderMark)); err == nil && string(start) == byteOrderMark {
+		return nil, invalid("the body must not begin with a byte order mark (RFC 8259)")
+	}
+	dec := json.NewDecoder(in)
 	var object map[string]json.RawMessage
 	// The decoder's own message may quote the body.
 	if err := dec.Decode(&object); err != nil || object == nil {

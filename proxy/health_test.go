@@ -6,6 +6,7 @@ package proxy
 import (
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/version"
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/internal/throttle"
 	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
 	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault/vaulttest"
 )
@@ -58,14 +61,17 @@ func TestAdminHealthNamesVaultsState(t *testing.T) {
 	s := newStand(t)
 	s.vault.On(vaulttest.AtHealth, vaulttest.Reply(299, `{"initialized": true, "sealed": true, "standby": true, "version": "1.21.1"}`))
 	require.Equal(t, map[string]any{
-		"reachable": true, "initialized": true, "sealed": true, "standby": true, "version": "1.21.1",
+		"reachable": true, "initialized": true, "sealed": true, "standby": true, "version": "1.21.1", "serving": false,
 	}, decode(t, s.do("GET", "/api/v1/admin/health"))["vault"])
 	require.NotContains(t, decode(t, s.do("GET", "/health")), "vault")
+	about, _ := decode(t, s.do("GET", "/api/v1/admin/health"))["proxy"].(map[string]any)
+	require.Equal(t, version.Version(), about["version"])
+	require.Equal(t, version.Commit(), about["commit"])
 
 	s.vault.Close()
 	s.clock.advance(healthAge)
 	require.Equal(t, map[string]any{
-		"reachable": false, "initialized": nil, "sealed": nil, "standby": nil, "version": nil,
+		"reachable": false, "initialized": nil, "sealed": nil, "standby": nil, "version": nil, "serving": false,
 	}, decode(t, s.do("GET", "/api/v1/admin/health"))["vault"])
 }
 
@@ -86,6 +92,66 @@ func TestHealthDoesNotHammerVault(t *testing.T) {
 	s.clock.advance(-time.Hour)
 	s.do("GET", "/health")
 	require.Len(t, s.vault.Seen(vaulttest.AtHealth), 3, "a clock set back does not freeze the answer")
+}
+
+// TestHealthWhileNoAuditDeviceCanBeWritten: Vault then fails every request, and says
+// nothing of it in its health.
+func TestHealthWhileNoAuditDeviceCanBeWritten(t *testing.T) {
+	s := newStand(t)
+	require.Equal(t, 200, s.do("GET", "/health").Code)
+	s.vault.On(vaulttest.AtMounts, vaulttest.Reply(500, `{"errors":["internal error"]}`))
+	s.clock.advance(servesAge)
+	require.Equal(t, 503, s.do("GET", "/health").Code)
+	w := s.do("GET", "/api/v1/admin/health")
+	require.Equal(t, 503, w.Code)
+	state, _ := decode(t, w)["vault"].(map[string]any)
+	require.Equal(t, false, state["sealed"])
+	require.Equal(t, false, state["serving"])
+	s.vault.On(vaulttest.AtMounts, vaulttest.Reply(429, `{"errors":["quota"]}`))
+	s.clock.advance(healthAge)
+	require.Equal(t, 200, s.do("GET", "/health").Code, "it shows soon that the fault is gone")
+	before := len(s.vault.Seen(vaulttest.AtMounts))
+	for range 9 {
+		s.clock.advance(healthAge)
+		s.do("GET", "/health")
+	}
+	require.Len(t, s.vault.Seen(vaulttest.AtMounts), before, "each leaves lines in Vault's audit log, so there are few")
+}
+
+// TestHealthOfSeveralRealms: one organization's sealed Vault takes nobody else's
+// proxy away.
+func TestHealthOfSeveralRealms(t *testing.T) {
+	s, sealed := newStand(t), vaulttest.New(t)
+	sealed.On(vaulttest.AtHealth, vaulttest.Reply(299, `{"initialized": true, "sealed": true, "version": "1.21.1"}`))
+	require.NoError(t, s.SetRealms(map[string]Realm{
+		"one": {Vault: testClient(t, s.vault, vault.Config{})}, "two": {Vault: testClient(t, sealed, vault.Config{})},
+	}))
+	require.Equal(t, 200, s.do("GET", "/health").Code)
+	realms, _ := decode(t, s.do("GET", "/api/v1/admin/health"))["realms"].(map[string]any)
+	require.Equal(t, true, realms["one"].(map[string]any)["serving"])
+	require.Equal(t, false, realms["two"].(map[string]any)["serving"])
+	s.vault.Close()
+	s.clock.advance(healthAge)
+	require.Equal(t, 503, s.do("GET", "/health").Code)
+}
+
+func TestAdminListener(t *testing.T) {
+	s := newStand(t, func(c *Config) { c.SeparateAdmin = true })
+	for _, path := range []string{"/metrics", "/api/v1/admin/health"} {
+		requireAdminError(t, s.do("GET", path), 404, "NOT_FOUND")
+	}
+	require.Equal(t, 200, s.do("GET", "/health").Code)
+	admin := func(method, path string) int {
+		w := httptest.NewRecorder()
+		s.Admin().ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader("")))
+		return w.Code
+	}
+	for _, path := range []string{"/metrics", "/api/v1/admin/health", "/health", "/api/v1/health"} {
+		require.Equal(t, 200, admin("GET", path), path)
+	}
+	for _, path := range []string{rotatePath, loginPath, logoutPath, settingsPath, "/openapi.json"} {
+		require.Equal(t, 404, admin("POST", path), path)
+	}
 }
 
 func TestMetrics(t *testing.T) {
@@ -109,6 +175,7 @@ func TestMetrics(t *testing.T) {
 		`dek_proxy_logins_total{result="ok"} 1`,
 		`dek_proxy_logins_total{result="refused"} 1`,
 		`dek_proxy_logins_total{result="unavailable"} 0`,
+		`dek_proxy_build_info{commit="`,
 		`dek_proxy_token_cache_lookups_total{result="hit"} 1`,
 		`dek_proxy_token_cache_lookups_total{result="miss"} 2`,
 	} {
@@ -122,7 +189,9 @@ func TestLoginResults(t *testing.T) {
 		loginOK:          nil,
 		loginRefused:     &vault.Error{Status: 400},
 		loginRateLimited: &vault.Error{Status: 429},
-		loginUnavailable: vault.ErrTimeout,
+		loginTimeout:     vault.ErrTimeout,
+		loginThrottled:   &throttle.Refused{},
+		loginUnavailable: vault.ErrUnreachable,
 	} {
 		require.Equal(t, want, loginResult(err))
 	}

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"math"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -29,36 +30,44 @@ var (
 // claims is what the proxy reads of a JWT that it has not verified: enough to
 // turn garbage away and to know how long a login may be kept. Vault verifies.
 type claims struct {
-	expiry time.Time // zero where the JWT has no exp
+	expiry  time.Time // zero where the JWT has no exp
+	tenant  string    // empty where the JWT has no tenant_id
+	roles   []string
+	payload map[string]json.RawMessage
 }
 
 // parseJWT reads a JWT without verifying it.
-func parseJWT(jwt string, now time.Time) (claims, *problem) {
+func parseJWT(jwt string, now time.Time) (*claims, *problem) {
 	if len(jwt) > maxJWT || !jwtForm.MatchString(jwt) {
-		return claims{}, unauthorized("the token is not a JWT")
+		return nil, unauthorized("the token is not a JWT")
 	}
 	parts := strings.Split(jwt, ".")
 	header, okHeader := decodeSegment(parts[0])
 	payload, okPayload := decodeSegment(parts[1])
 	if _, okSignature := base64URL(parts[2]); !okHeader || !okPayload || !okSignature || header["alg"] == nil {
-		return claims{}, unauthorized("the token is not a JWT")
+		return nil, unauthorized("the token is not a JWT")
 	}
+	c := &claims{payload: payload}
 	// Vault's policies are templated with this claim: a "+" in it would match
 	// every tenant, another spelling none.
 	if raw, present := payload["tenant_id"]; present {
-		var id string
-		if json.Unmarshal(raw, &id) != nil || !uuidForm.MatchString(id) {
-			return claims{}, unauthorized("the tenant_id claim is not a canonical UUID")
+		if json.Unmarshal(raw, &c.tenant) != nil || !uuidForm.MatchString(c.tenant) {
+			return nil, unauthorized("the tenant_id claim is not a canonical UUID")
 		}
+	}
+	// What else the claim may be, Vault has a word on.
+	if json.Unmarshal(payload["roles"], &c.roles) == nil && slices.ContainsFunc(c.roles, foldedRole) {
+		return nil, unauthorized("the roles claim has a role in another spelling")
 	}
 	expiry, ok := parseExpiry(payload["exp"])
 	if !ok {
-		return claims{}, unauthorized("the exp claim is not a time")
+		return nil, unauthorized("the exp claim is not a time")
 	}
 	if !expiry.IsZero() && !now.Before(expiry) {
-		return claims{}, unauthorized("the token has expired")
+		return nil, unauthorized("the token has expired")
 	}
-	return claims{expiry: expiry}, nil
+	c.expiry = expiry
+	return c, nil
 }
 
 // decodeSegment reads one part of a JWT, which must be exactly one JSON object.

@@ -4,8 +4,15 @@
 package proxy
 
 import (
+	"context"
+	"net"
 	"net/http"
+	"net/netip"
 	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
 )
 
 // usernameForm is what Vault's userpass method takes; asked for anything else
@@ -47,12 +54,11 @@ func (p *Proxy) userLogin(w http.ResponseWriter, r *http.Request) error {
 	if !usernameForm.MatchString(username) {
 		return unauthorized("Vault refused the login")
 	}
-	start := p.now()
-	user, err := realm.vault.LoginUser(r.Context(), username, password)
-	p.metrics.login(err, p.now().Sub(start))
+	user, err := p.passwordLogin(r.Context(), realm, username, password)
 	if err != nil {
 		return loginProblem(err)
 	}
+	exchangeOf(r.Context()).subject = user.Username
 	// Not every user may read the settings, and then the organization's name is
 	// not theirs to know; a login does not fail for it.
 	org := ""
@@ -62,10 +68,22 @@ func (p *Proxy) userLogin(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, loginAnswer{
 		Products: []product{{Name: "Vault DEK", BaseAPIURL: p.baseURL(r) + "/saas"}},
 		UserInfo: userInfo{
-			SessionID: user.Token.Value, ID: user.EntityID, Name: user.Username,
+			SessionID: user.Token.Value, ID: user.Token.EntityID, Name: user.Username,
 			ParentOrgID: org, OrgID: org, OrgName: org, Groups: []string{}, Status: "Active",
 		},
 	})
+}
+
+// passwordLogin checks a password at Vault, as often as it may be wrong.
+func (p *Proxy) passwordLogin(ctx context.Context, r *realm, username, password string) (user vault.User, err error) {
+	start := p.now()
+	defer func() { p.metrics.login(err, p.now().Sub(start)) }()
+	err = p.logins.attempt(ctx, r.vault.Server(), exchangeOf(ctx).addressKey, accountKey(r, username), func() error {
+		var err error
+		user, err = r.vault.LoginUser(ctx, username, password)
+		return err
+	})
+	return user, err
 }
 
 func loginRequest(r *http.Request) (username, password string, prob *problem) {
@@ -85,8 +103,10 @@ func loginRequest(r *http.Request) (username, password string, prob *problem) {
 	return username, password, nil
 }
 
-// baseURL is how callers reach the proxy: as configured, else as this one did.
-// A forwarding header is anyone's to send and is not believed.
+// baseURL is how callers reach the proxy: as configured, else as this one did, if the
+// host that it named is the proxy's, else by the address that the request came in at.
+// A session is sent to where this points, and both the Host header and forwarding
+// headers are anyone's to send.
 func (p *Proxy) baseURL(r *http.Request) string {
 	if p.publicURL != "" {
 		return p.publicURL
@@ -95,5 +115,43 @@ func (p *Proxy) baseURL(r *http.Request) string {
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	return scheme + "://" + r.Host
+	local := ""
+	if addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+		local = addr.String()
+	}
+	if p.isOwnHost(r, local) {
+		return scheme + "://" + r.Host
+	}
+	return scheme + "://" + local
+}
+
+var hostForm = regexp.MustCompile(`^([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$`)
+
+// isOwnHost reports whether the Host header names the proxy: the address that the
+// request came in at, a name of this host on loopback, or over TLS a name of the
+// certificate.
+func (p *Proxy) isOwnHost(r *http.Request, local string) bool {
+	if !hostForm.MatchString(r.Host) {
+		return false
+	}
+	if r.Host == local {
+		return true
+	}
+	at, err := netip.ParseAddrPort(local)
+	if err != nil {
+		return false
+	}
+	host, port, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		host, port = strings.Trim(r.Host, "[]"), map[bool]string{true: "443", false: "80"}[r.TLS != nil]
+	}
+	if r.TLS != nil && p.ownName != nil && p.ownName(host) {
+		return true
+	}
+	return at.Addr().Unmap().IsLoopback() && port == strconv.Itoa(int(at.Port())) && isLoopbackName(host)
+}
+
+func isLoopbackName(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || (err == nil && addr.IsLoopback())
 }

@@ -4,9 +4,12 @@
 package proxy
 
 import (
+	"context"
 	"crypto/tls"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -36,10 +39,10 @@ func (s *stand) userLogin(edits ...edit) *httptest.ResponseRecorder {
 
 func TestUserLogin(t *testing.T) {
 	s := userStand(t)
-	w := s.userLogin()
+	w := s.userLogin(at("127.0.0.1:8080"))
 	require.Equal(t, 200, w.Code, w.Body.String())
 	require.Equal(t, map[string]any{
-		"products": []any{map[string]any{"name": "Vault DEK", "baseApiUrl": "http://example.com/saas"}},
+		"products": []any{map[string]any{"name": "Vault DEK", "baseApiUrl": "http://127.0.0.1:8080/saas"}},
 		"userInfo": map[string]any{
 			"sessionId": "hvs.user", "id": "entity-1", "name": "alice", "parentOrgId": "org-1", "orgId": "org-1",
 			"orgName": "org-1", "groups": []any{}, "status": "Active",
@@ -62,19 +65,49 @@ func TestUserLoginWithoutTheSettings(t *testing.T) {
 	}
 }
 
+// at is the address that a request came in at.
+func at(address string) edit {
+	return func(r *http.Request) {
+		local := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address))
+		*r = *r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, net.Addr(local)))
+	}
+}
+
+// TestUserLoginBaseURL: a session is sent to where the answer points, so that is never
+// where a header alone says.
 func TestUserLoginBaseURL(t *testing.T) {
 	url := func(s *stand, edits ...edit) any {
 		products, _ := decode(t, s.userLogin(edits...))["products"].([]any)
 		product, _ := products[0].(map[string]any)
 		return product["baseApiUrl"]
 	}
-	s := userStand(t)
-	require.Equal(t, "https://dek.example/saas", url(s, func(r *http.Request) {
-		r.TLS, r.Host = &tls.ConnectionState{}, "dek.example"
-	}))
-	require.Equal(t, "http://example.com/saas", url(s, header("X-Forwarded-Proto", "https"), header("X-Forwarded-Host", "evil")))
+	host := func(h string) edit { return func(r *http.Request) { r.Host = h } }
+	overTLS := func(r *http.Request) { r.TLS = &tls.ConnectionState{} }
+	s := userStand(t, func(c *Config) { c.OwnName = func(name string) bool { return name == "dek.example" } })
+	for _, tc := range []struct {
+		want  string
+		edits []edit
+	}{
+		{"http://127.0.0.1:8080/saas", []edit{at("127.0.0.1:8080"), host("127.0.0.1:8080")}},
+		{"http://localhost:8080/saas", []edit{at("127.0.0.1:8080"), host("localhost:8080")}},
+		{"http://localhost:8080/saas", []edit{at("[::1]:8080"), host("localhost:8080")}},
+		{"http://localhost/saas", []edit{at("127.0.0.1:80"), host("localhost")}},
+		{"http://127.0.0.1:8080/saas", []edit{at("127.0.0.1:8080"), host("localhost:9090")}},
+		{"http://127.0.0.1:8080/saas", []edit{at("127.0.0.1:8080"), host("evil.example")}},
+		{"http://127.0.0.1:8080/saas", []edit{at("127.0.0.1:8080"), host("dek.example")}},
+		{"http://192.0.2.7:8080/saas", []edit{at("192.0.2.7:8080"), host("localhost:8080")}},
+		{"http://192.0.2.7:8080/saas", []edit{at("192.0.2.7:8080"), host("192.0.2.7:8080")}},
+		{"https://dek.example/saas", []edit{at("192.0.2.7:8443"), overTLS, host("dek.example")}},
+		{"https://dek.example:8443/saas", []edit{at("192.0.2.7:8443"), overTLS, host("dek.example:8443")}},
+		{"https://192.0.2.7:8443/saas", []edit{at("192.0.2.7:8443"), overTLS, host("evil.example")}},
+		{"https://192.0.2.7:8443/saas", []edit{at("192.0.2.7:8443"), overTLS, host("dek.example@evil.example")}},
+		{"https://192.0.2.7:8443/saas", []edit{at("192.0.2.7:8443"), overTLS, host("evil.example/dek.example")}},
+		{"http://127.0.0.1:8080/saas", []edit{at("127.0.0.1:8080"), host(""), header("X-Forwarded-Host", "evil.example")}},
+	} {
+		require.Equal(t, tc.want, url(s, tc.edits...))
+	}
 	s = userStand(t, func(c *Config) { c.PublicURL = "https://public.example:8443/" })
-	require.Equal(t, "https://public.example:8443/saas", url(s))
+	require.Equal(t, "https://public.example:8443/saas", url(s, host("evil.example")))
 }
 
 func TestUserLoginRefusals(t *testing.T) {

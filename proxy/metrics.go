@@ -4,13 +4,19 @@
 package proxy
 
 import (
+	"errors"
 	"net/http"
+	"runtime"
 	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/version"
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/internal/throttle"
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
 )
 
 // metrics is a registry of the proxy's own, so that two proxies in one process
@@ -45,7 +51,7 @@ func newMetrics() *metrics {
 		}, []string{"result"}),
 	}
 	// A result that has not happened yet is a zero, not a gap in a graph.
-	for _, result := range []string{loginOK, loginRefused, loginRateLimited, loginUnavailable} {
+	for _, result := range []string{loginOK, loginRefused, loginRateLimited, loginThrottled, loginTimeout, loginUnavailable} {
 		m.logins.WithLabelValues(result)
 	}
 	for _, result := range []string{cacheHit, cacheMiss} {
@@ -53,15 +59,27 @@ func newMetrics() *metrics {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(m.requests, m.durations, m.logins, m.loginTime, m.cache,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		buildInfo(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	return m
+}
+
+// buildInfo is always 1: its labels say what runs.
+func buildInfo() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "dek_proxy_build_info", Help: "The version that runs.",
+		ConstLabels: prometheus.Labels{
+			"version": version.Version(), "commit": version.Commit(), "goversion": runtime.Version(),
+		},
+	}, func() float64 { return 1 })
 }
 
 const (
 	loginOK          = "ok"
 	loginRefused     = "refused"
-	loginRateLimited = "rate_limited"
+	loginRateLimited = "rate_limited" // by Vault
+	loginThrottled   = "throttled"    // by the proxy
+	loginTimeout     = "timeout"
 	loginUnavailable = "unavailable"
 	cacheHit         = "hit"
 	cacheMiss        = "miss"
@@ -81,6 +99,13 @@ func (m *metrics) login(err error, took time.Duration) {
 func loginResult(err error) string {
 	if err == nil {
 		return loginOK
+	}
+	var tooMany *throttle.Refused
+	switch {
+	case errors.As(err, &tooMany):
+		return loginThrottled
+	case errors.Is(err, vault.ErrTimeout), errors.Is(err, errBusy):
+		return loginTimeout
 	}
 	switch loginProblem(err).status {
 	case http.StatusUnauthorized:

@@ -11,20 +11,34 @@ import (
 	"regexp"
 	"runtime"
 	"runtime/debug"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
 )
 
 var requestIDForm = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
 
-// ServeHTTP implements http.Handler: request ID, routing, recovery from a
-// panic, then metrics and one line in the log.
-func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP implements http.Handler.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.serve(p.mux, w, r) }
+
+// Admin serves /metrics, the admin health and the health, for a listener of their own.
+func (p *Proxy) Admin() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serve(p.adminMux, w, r) })
+}
+
+// serve is what all requests have in common: request ID, client, routing, recovery
+// from a panic, then metrics and one line in the log.
+func (p *Proxy) serve(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
 	start := p.now()
 	ex := &exchange{id: r.Header.Get("X-Request-Id")}
 	if !requestIDForm.MatchString(ex.id) {
 		ex.id = newID()
 	}
 	w.Header().Set("X-Request-Id", ex.id)
-	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, ex))
+	if client := clientAddress(r, p.trusted); client.IsValid() {
+		ex.client, ex.addressKey = client.String(), addressKey(client)
+	}
+	ctx := vault.WithTrace(r.Context(), vault.Trace{RequestID: ex.id, ClientAddress: ex.client})
+	r = r.WithContext(context.WithValue(ctx, exchangeKey{}, ex))
 	rec := &recorder{ResponseWriter: w}
 
 	defer func() {
@@ -36,12 +50,13 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		route, method := routeLabel(r), methodLabel(r.Method)
 		p.metrics.request(route, method, rec.statusCode(), duration)
 		p.log.Info("request", "method", method, "route", route, "status", rec.statusCode(),
-			"duration_ms", duration.Milliseconds(), "request_id", ex.id, "tenant_id", ex.tenant)
+			"duration_ms", duration.Milliseconds(), "request_id", ex.id, "tenant_id", ex.tenant,
+			"client", ex.client, "subject", ex.subject, "reason", ex.reason)
 		if err, ok := panicked.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 			panic(panicked)
 		}
 	}()
-	p.route(rec, r)
+	p.route(mux, rec, r)
 }
 
 // recovered answers for a handler that panicked, unless it had begun to.

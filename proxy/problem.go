@@ -8,8 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
+	"strconv"
 	"strings"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/internal/throttle"
 	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
 )
 
@@ -29,6 +32,7 @@ const (
 	codeRateLimited  = "RATE_LIMITED"
 	codeInternal     = "INTERNAL_ERROR"
 	codeUnavailable  = "SERVICE_UNAVAILABLE"
+	codeDenied       = "KEY_PROVIDER_DENIED"
 )
 
 // problem is an error as a caller sees it, before a family's envelope is put
@@ -48,6 +52,21 @@ func (p *problem) Error() string {
 }
 
 func (p *problem) Unwrap() error { return p.cause }
+
+// credentials are what must not get into a log, whoever has put it into a text.
+var credentials = regexp.MustCompile(`eyJ[A-Za-z0-9_.-]+|\b(hv)?[sbr]\.[A-Za-z0-9_-]{8,}`)
+
+// why is for the log: which rule a refusal is by, and what Vault said of it. A
+// malformed request is left out, since its reason may quote it.
+func (p *problem) why() string {
+	if p.status < 401 || p.status >= 500 || p.status == http.StatusConflict {
+		return ""
+	}
+	if p.cause == nil || p.status == http.StatusNotFound {
+		return p.reason
+	}
+	return bounded(credentials.ReplaceAllString(p.reason+": "+p.cause.Error(), "<credential>"))
+}
 
 func invalid(format string, args ...any) *problem {
 	return &problem{
@@ -85,10 +104,33 @@ func internal(cause error) *problem {
 	}
 }
 
+// unavailable tells the ways in which Vault cannot be asked from each other: one
+// that is busy is neither sealed nor gone.
 func unavailable(cause error) *problem {
-	return &problem{
+	p := &problem{
 		status: http.StatusServiceUnavailable, code: codeUnavailable,
 		message: "Service unavailable", reason: "Vault is sealed or out of reach; try again later", cause: cause,
+	}
+	switch {
+	case errors.Is(cause, errBusy):
+		p.reason, p.retryAfter = "too many callers are logging in at once; try again later", "1"
+	case errors.Is(cause, vault.ErrTimeout), errors.Is(cause, context.DeadlineExceeded):
+		p.reason = "Vault did not answer in time; it may be busy. Try again later"
+	}
+	return p
+}
+
+func forbidden(cause error) *problem {
+	return &problem{
+		status: http.StatusForbidden, code: codeForbidden, message: "Insufficient permissions",
+		reason: "Vault's policies do not allow this request", cause: cause,
+	}
+}
+
+func throttled(r *throttle.Refused) *problem {
+	return &problem{
+		status: http.StatusTooManyRequests, code: codeRateLimited, message: "Too many requests",
+		reason: "too many logins were refused; try again later", retryAfter: strconv.Itoa(r.Seconds()), cause: r,
 	}
 }
 
@@ -111,7 +153,7 @@ func asProblem(err error, absent missing) *problem {
 	switch {
 	case errors.As(err, &ve):
 		return vaultProblem(ve, absent)
-	case errors.Is(err, vault.ErrUnreachable), errors.Is(err, vault.ErrTimeout),
+	case errors.Is(err, vault.ErrUnreachable), errors.Is(err, vault.ErrTimeout), errors.Is(err, errBusy),
 		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return unavailable(err)
 	default:
@@ -130,7 +172,7 @@ func vaultProblem(ve *vault.Error, absent missing) *problem {
 	case ve.Status == http.StatusBadRequest:
 		p.code, p.message, p.reason = codeInvalid, "Invalid request body", bounded(ve.Text())
 	case ve.Status == http.StatusForbidden:
-		p.code, p.message, p.reason = codeForbidden, "Insufficient permissions", "Vault's policies do not allow this request"
+		return forbidden(ve)
 	case ve.Status == http.StatusNotFound && !ve.NotMounted() && absent != missing{}:
 		p.code, p.message, p.reason = absent.code, absent.message, absent.reason
 	case ve.Status == http.StatusConflict && ve.RotationID == "":
@@ -143,6 +185,9 @@ func vaultProblem(ve *vault.Error, absent missing) *problem {
 	case ve.Status == http.StatusTooManyRequests:
 		p.code, p.message, p.reason = codeRateLimited, "Too many requests", "try again later"
 		p.retryAfter = ve.RetryAfter
+	case ve.KeyProviderDenied():
+		p.status, p.code = http.StatusServiceUnavailable, codeDenied
+		p.message, p.reason = "Service unavailable", "the tenant's key provider refuses its key"
 	case isUnavailable(ve.Status), ve.NoLeader():
 		return unavailable(ve)
 	default:
@@ -157,6 +202,18 @@ func vaultProblem(ve *vault.Error, absent missing) *problem {
 // or the user is locked out. Any other 5xx is Vault, or the keys it verifies with,
 // out of reach.
 func loginProblem(err error) *problem {
+	var tooMany *throttle.Refused
+	if errors.As(err, &tooMany) {
+		return throttled(tooMany)
+	}
+	if errors.Is(err, errLoggedOut) {
+		return unauthorized("the session has ended by a logout")
+	}
+	if errors.Is(err, errContradicted) {
+		p := unauthorized("Vault knows the caller otherwise than the token says")
+		p.cause = err
+		return p
+	}
 	var ve *vault.Error
 	if !errors.As(err, &ve) {
 		return asProblem(err, missing{})

@@ -30,6 +30,8 @@ func TestVaultsAnswersToARotate(t *testing.T) {
 		{"malformed", vaulttest.Reply(400, `{"errors":["1 error occurred:\n\t* key_type must be x\n\n"]}`), 400, "INVALID_REQUEST", "key_type must be x"},
 		{"conflict with no rotation", vaulttest.Reply(409, `{"errors":["no room for another version"]}`), 409, "ROTATION_NOT_POSSIBLE", "no room for another version"},
 		{"too large", vaulttest.Reply(413, `{"errors":["too large"]}`), 413, "PAYLOAD_TOO_LARGE", "too large"},
+		{"owner's key provider", vaulttest.Reply(424, `{"errors":["provider \"aws\" denies"]}`), 503, "KEY_PROVIDER_DENIED", "Service unavailable"},
+		{"redirect", redirect(308, "/v1/x"), 503, "SERVICE_UNAVAILABLE", ""},
 		{"fault", vaulttest.Reply(500, `{"errors":["internal: /secret/path"]}`), 500, "INTERNAL_ERROR", "Server error"},
 		{"sealed", vaulttest.Reply(503, `{"errors":["Vault is sealed"]}`), 503, "SERVICE_UNAVAILABLE", "Service unavailable"},
 		{"not initialized", vaulttest.Reply(501, `{"errors":[]}`), 503, "SERVICE_UNAVAILABLE", ""},

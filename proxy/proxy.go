@@ -6,6 +6,7 @@ package proxy
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -16,15 +17,26 @@ import (
 
 // Config is what a Proxy is made of. Realms are required; the rest has defaults.
 type Config struct {
-	// Realms maps a realm's name to its Vault.
-	Realms map[string]Vault
+	// Realms are the organizations, by the name that the realmname header gives.
+	Realms map[string]Realm
 	// RequestTimeout bounds all calls of one request together, 30 seconds by default.
 	RequestTimeout time.Duration
 	// PublicURL is what callers reach the proxy as, without a path. Empty: the
-	// host that a request was sent to.
+	// host that a request was sent to, if it is the proxy's.
 	PublicURL string
+	// OwnName reports whether the certificate that is served over TLS is good for a
+	// name. Default: for none.
+	OwnName func(name string) bool
+	// SeparateAdmin takes /metrics and the admin health off the Proxy, for Admin to
+	// serve.
+	SeparateAdmin bool
 	// CacheSize is how many Vault tokens are kept at most, 10,000 by default.
 	CacheSize int
+	// TrustedProxies are those whose X-Forwarded-For is believed. Default: nobody.
+	TrustedProxies []netip.Prefix
+	// RefusedPerAddress and RefusedPerAccount are how many logins may be refused in
+	// a minute, 30 and 10 by default, before the next are answered 429.
+	RefusedPerAddress, RefusedPerAccount int
 	// Logger gets a line for each request. Default: none.
 	Logger hclog.Logger
 
@@ -37,14 +49,17 @@ type Proxy struct {
 	realms    atomic.Pointer[realms]
 	timeout   time.Duration
 	publicURL string
+	ownName   func(name string) bool
 	log       hclog.Logger
 	now       func() time.Time
 	retryWait time.Duration
 	tokens    *tokenCache
-	health    *healthProbe
 	metrics   *metrics
 	discards  discards
+	logins    *logins
+	trusted   []netip.Prefix
 	mux       *http.ServeMux
+	adminMux  *http.ServeMux
 }
 
 // New returns a Proxy, or an error that names the field at fault.
@@ -52,24 +67,32 @@ func New(cfg Config) (*Proxy, error) {
 	cfg = cfg.withDefaults()
 	p := &Proxy{
 		timeout:   cfg.RequestTimeout,
-		publicURL: strings.TrimRight(cfg.PublicURL, "/"), log: cfg.Logger,
-		now: cfg.now, retryWait: cfg.retryWait, metrics: newMetrics(), discards: newDiscards(),
+		publicURL: strings.TrimRight(cfg.PublicURL, "/"), ownName: cfg.OwnName, log: cfg.Logger,
+		now: cfg.now, retryWait: cfg.retryWait, metrics: newMetrics(), discards: newDiscards(), trusted: cfg.TrustedProxies,
 	}
-	err := p.SetRealms(cfg.Realms)
-	if err != nil {
+	var err error
+	if p.logins, err = newLogins(cfg.RefusedPerAddress, cfg.RefusedPerAccount, p.now); err != nil {
+		return nil, err
+	}
+	if err = p.SetRealms(cfg.Realms); err != nil {
 		return nil, err
 	}
 	if p.tokens, err = newTokenCache(cfg.CacheSize, p.now, p.metrics.cacheLookup); err != nil {
 		return nil, err
 	}
-	p.health = &healthProbe{ask: p.vaultHealth, now: p.now}
-	p.mux = p.routes()
+	p.mux, p.adminMux = p.muxes(cfg.SeparateAdmin)
 	return p, nil
 }
 
 func (cfg Config) withDefaults() Config {
 	if cfg.RequestTimeout <= 0 {
 		cfg.RequestTimeout = 30 * time.Second
+	}
+	if cfg.RefusedPerAddress <= 0 {
+		cfg.RefusedPerAddress = 30
+	}
+	if cfg.RefusedPerAccount <= 0 {
+		cfg.RefusedPerAccount = 10
 	}
 	if cfg.CacheSize <= 0 {
 		cfg.CacheSize = 10_000
@@ -88,8 +111,12 @@ func (cfg Config) withDefaults() Config {
 
 // exchange is what the log and the envelopes need to know of a request.
 type exchange struct {
-	id     string
-	tenant string // once it is known to be a UUID
+	id         string
+	client     string // the client's address, empty if it is not known
+	addressKey string // what the client's refused logins are counted under
+	tenant     string // once it is known to be a UUID
+	subject    string // once Vault has let the caller in
+	reason     string // why the answer is a refusal
 }
 
 type exchangeKey struct{}

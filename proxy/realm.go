@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
+	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
 )
@@ -21,10 +23,16 @@ const DefaultRealm = "default"
 type Vault interface {
 	// ID tells Vaults, their namespaces and mounts from each other. It holds no secret.
 	ID() string
+	// Server is where Vault is. Realms of the same server share a bound on logins.
+	Server() string
 	// Login exchanges a JWT at the JWT auth method.
 	Login(ctx context.Context, jwt string) (vault.Token, error)
 	// LoginUser checks a password at the userpass auth method.
 	LoginUser(ctx context.Context, username, password string) (vault.User, error)
+	// Identify reads what Vault knows of a caller, with the caller's own token.
+	Identify(ctx context.Context, token, entityID string) (vault.Alias, error)
+	// Revoke ends a token.
+	Revoke(ctx context.Context, token string) error
 	// CheckToken returns an error that tells whether Vault knows the token.
 	CheckToken(ctx context.Context, token string) error
 	// Rotate starts a rotation. The same key gets the same rotation back.
@@ -37,30 +45,56 @@ type Vault interface {
 	SetSettings(ctx context.Context, token, interval string) (vault.Settings, error)
 	// Health asks for Vault's seal state, without a token.
 	Health(ctx context.Context) (vault.Health, error)
+	// Serves makes a request that needs no token and is audited.
+	Serves(ctx context.Context) error
 }
 
-// realm is an organization: the Vault where its callers log in and its keys are.
+// Realm is an organization: where its callers log in and where its keys are.
+type Realm struct {
+	Vault Vault
+	// UserClaim is the claim of a JWT that names the user, as the user_claim of the
+	// auth method's role says; "sub" by default.
+	UserClaim string
+}
+
+// realm is a Realm with its name.
 type realm struct {
-	name  string
-	vault Vault
+	name      string
+	vault     Vault
+	userClaim string
+	health    *healthProbe
 }
 
 // key tells realms from each other that share a name, before and after a reload.
-func (r *realm) key() string { return r.name + "\x00" + r.vault.ID() }
+func (r *realm) key() string {
+	return strings.Join([]string{r.name, r.userClaim, r.vault.ID()}, "\x00")
+}
 
 // realms is the table of realms, by name. It is replaced as a whole.
 type realms map[string]*realm
 
-func newRealms(byName map[string]Vault) (realms, error) {
+func (t realms) has(server string) bool {
+	for _, r := range t {
+		if r.vault.Server() == server {
+			return true
+		}
+	}
+	return false
+}
+
+func newRealms(byName map[string]Realm, now func() time.Time) (realms, error) {
 	if len(byName) == 0 {
 		return nil, errors.New("proxy: a realm is required")
 	}
 	table := realms{}
-	for name, v := range byName {
-		if name == "" || v == nil {
+	for name, r := range byName {
+		if name == "" || r.Vault == nil {
 			return nil, errors.New("proxy: a realm needs a name and a Vault")
 		}
-		table[name] = &realm{name: name, vault: v}
+		if r.UserClaim == "" {
+			r.UserClaim = "sub"
+		}
+		table[name] = &realm{name: name, vault: r.Vault, userClaim: r.UserClaim, health: &healthProbe{vault: r.Vault, now: now}}
 	}
 	return table, nil
 }
@@ -68,12 +102,13 @@ func newRealms(byName map[string]Vault) (realms, error) {
 // SetRealms replaces the realms, as a reload of the configuration does. Requests in
 // flight end where they began. A Vault token stays cached if the realm's Vault still
 // has the same ID.
-func (p *Proxy) SetRealms(byName map[string]Vault) error {
-	table, err := newRealms(byName)
+func (p *Proxy) SetRealms(byName map[string]Realm) error {
+	table, err := newRealms(byName, p.now)
 	if err != nil {
 		return err
 	}
 	p.realms.Store(&table)
+	p.logins.keepServers(table)
 	return nil
 }
 

@@ -22,6 +22,17 @@ func (v *recordingVault) Login(context.Context, string) (vault.Token, error) {
 	return vault.Token{Value: "hvs.x", Lease: time.Hour}, nil
 }
 
+func (v *recordingVault) Server() string { return "recording" }
+
+// Identify knows the caller of a stand's goodJWT.
+func (v *recordingVault) Identify(context.Context, string, string) (vault.Alias, error) {
+	return vault.Alias{Name: "u", Metadata: map[string]string{"tenant_id": tenantID}}, nil
+}
+
+func (v *recordingVault) Revoke(context.Context, string) error { return nil }
+
+func (v *recordingVault) Serves(context.Context) error { return nil }
+
 func (v *recordingVault) LoginUser(_ context.Context, username, _ string) (vault.User, error) {
 	v.users = append(v.users, username)
 	return vault.User{Token: vault.Token{Value: "hvs.x"}, Username: username}, nil

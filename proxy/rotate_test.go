@@ -87,6 +87,12 @@ func TestRotateAcceptsOtherSpellings(t *testing.T) {
 	}
 }
 
+func TestByteOrderMarkIsNamed(t *testing.T) {
+	w := newStand(t).rotate(body("\ufeff" + `{"tenantId": "` + tenantID + `"}`))
+	requireAdminError(t, w, 400, "INVALID_REQUEST")
+	require.Contains(t, w.Body.String(), "byte order mark")
+}
+
 func TestRotateRefusesMalformedRequests(t *testing.T) {
 	other := "00000000-0000-0000-0000-000000000001"
 	for name, edits := range map[string][]edit{

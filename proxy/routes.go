@@ -5,6 +5,7 @@ package proxy
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"path"
 	"slices"
@@ -18,26 +19,56 @@ type handler func(http.ResponseWriter, *http.Request) error
 // leaves out the body.
 type methods map[string]handler
 
-// routes is the table of all that the proxy serves.
-func (p *Proxy) routes() *http.ServeMux {
+// routes is the table of all that the proxy serves. openapi.json describes it.
+func (p *Proxy) routes() map[string]methods {
 	settings := methods{
 		http.MethodGet:   p.getSettings,
 		http.MethodPatch: p.changeSettings,
 		http.MethodPost:  p.changeSettings,
 	}
-	login := methods{http.MethodPost: p.userLogin}
 	table := map[string]methods{
-		"/api/v1/admin/dek/rotate":                  {http.MethodPost: p.startRotation},
-		"/api/v1/admin/dek/rotate/{rotationId}":     {http.MethodGet: p.getRotation},
-		"/public/core/v3/key/rotationSettings":      settings,
-		"/saas/public/core/v3/key/rotationSettings": settings,
-		"/public/core/v3/login":                     login,
-		"/saas/public/core/v3/login":                login,
-		"/health":                                   {http.MethodGet: p.getHealth},
-		"/api/v1/health":                            {http.MethodGet: p.getHealth},
-		"/api/v1/admin/health":                      {http.MethodGet: p.getAdminHealth},
-		"/metrics":                                  {http.MethodGet: p.getMetrics},
+		"/api/v1/admin/dek/rotate":              {http.MethodPost: p.startRotation},
+		"/api/v1/admin/dek/rotate/{rotationId}": {http.MethodGet: p.getRotation},
+		"/public/core/v3/key/rotationSettings":  settings,
+		"/public/core/v3/login":                 {http.MethodPost: p.userLogin},
+		"/public/core/v3/logout":                {http.MethodPost: p.userLogout},
+		"/openapi.json":                         {http.MethodGet: p.getOpenAPI},
 	}
+	for path, m := range table {
+		if strings.HasPrefix(path, "/public/") {
+			table["/saas"+path] = m
+		}
+	}
+	maps.Copy(table, p.healthRoutes())
+	return table
+}
+
+func (p *Proxy) healthRoutes() map[string]methods {
+	return map[string]methods{
+		"/health":        {http.MethodGet: p.getHealth},
+		"/api/v1/health": {http.MethodGet: p.getHealth},
+	}
+}
+
+// adminRoutes are those that -admin-listen moves.
+func (p *Proxy) adminRoutes() map[string]methods {
+	return map[string]methods{
+		"/api/v1/admin/health": {http.MethodGet: p.getAdminHealth},
+		"/metrics":             {http.MethodGet: p.getMetrics},
+	}
+}
+
+// muxes dispatch what callers ask for, and what operators do. The health is at both.
+func (p *Proxy) muxes(separate bool) (callers, operators *http.ServeMux) {
+	main, admin := p.routes(), p.adminRoutes()
+	if !separate {
+		maps.Copy(main, admin)
+	}
+	maps.Copy(admin, p.healthRoutes())
+	return p.newMux(main), p.newMux(admin)
+}
+
+func (p *Proxy) newMux(table map[string]methods) *http.ServeMux {
 	mux := http.NewServeMux()
 	for pattern, m := range table {
 		mux.Handle(pattern, p.handle(m.serve))
@@ -83,12 +114,12 @@ func notFound(http.ResponseWriter, *http.Request) error {
 
 // route dispatches. A path that ServeMux would clean up and redirect, or not
 // look at as a path, is no route: a redirect would lose the envelope.
-func (p *Proxy) route(w http.ResponseWriter, r *http.Request) {
+func (p *Proxy) route(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
 	if !isClean(r.URL.Path) {
 		p.handle(notFound).ServeHTTP(w, r)
 		return
 	}
-	p.mux.ServeHTTP(w, r)
+	mux.ServeHTTP(w, r)
 }
 
 func isClean(urlPath string) bool {
@@ -121,6 +152,7 @@ func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, prob *problem) {
 	if prob.cause != nil && prob.status >= http.StatusInternalServerError {
 		p.log.Error("request failed", "request_id", ex.id, "status", prob.status, "error", prob.cause)
 	}
+	ex.reason = prob.why()
 	if prob.status == http.StatusUnauthorized && fam.challenge != "" {
 		w.Header().Set("WWW-Authenticate", fam.challenge)
 	}

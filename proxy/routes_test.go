@@ -187,3 +187,39 @@ func TestPanicInALoginIsAnswered(t *testing.T) {
 	s.use((*vault.Client)(nil))
 	requireAdminError(t, s.rotate(), 500, "INTERNAL_ERROR")
 }
+
+// TestVaultIsToldOfTheRequest: every call says which request it is for, and for whom.
+func TestVaultIsToldOfTheRequest(t *testing.T) {
+	s := newStand(t)
+	s.use(testClient(t, s.vault, vault.Config{UserAgent: "dek-proxy/v1.2.3"}))
+	require.Equal(t, 200, s.rotate(header("X-Request-Id", "r-1"), header("X-Forwarded-For", "198.51.100.9")).Code)
+	calls := s.vault.Calls()
+	require.Len(t, calls, 3, "login, entity, rotate")
+	for _, call := range calls {
+		require.Equal(t, "r-1", call.Header.Get("X-Request-Id"), call.Route)
+		require.Equal(t, []string{"192.0.2.1"}, call.Header.Values("X-Forwarded-For"), "a stranger's header is not passed on")
+		require.Equal(t, "dek-proxy/v1.2.3", call.Header.Get("User-Agent"))
+	}
+}
+
+// TestLogSaysWhoAndWhy: a refused request can be traced without a secret.
+func TestLogSaysWhoAndWhy(t *testing.T) {
+	s, lines := logged(t)
+	s.rotate()
+	s.rotate(header("Authorization", "Bearer junk"))
+	s.vault.On(vaulttest.AtLogin, vaulttest.Reply(400, `{"errors":["error validating token eyJhbGciOiJ.eyJzdWIi.c2ln of hvs.CAESabcdefgh: invalid signature"]}`))
+	s.rotate(s.nobody(1))
+	s.vault.On(vaulttest.AtRotate, vaulttest.Reply(400, `{"errors":["user-secret"]}`))
+	s.rotate()
+	got := lines()
+	require.Len(t, got, 4)
+	for _, line := range got {
+		require.Equal(t, "192.0.2.1", line["client"])
+	}
+	require.Equal(t, "u", got[0]["subject"])
+	require.Empty(t, got[0]["reason"])
+	require.Equal(t, "the token is not a JWT", got[1]["reason"])
+	require.Empty(t, got[1]["subject"], "who nobody has verified is not named")
+	require.Contains(t, got[2]["reason"], "invalid signature")
+	require.Empty(t, got[3]["reason"], "which may quote the request")
+}

@@ -101,6 +101,22 @@ func TestChangeSettingsRefusesMalformedRequests(t *testing.T) {
 	requirePublicError(t, s.change(body(strings.Repeat(" ", maxBody+1))), 413, "PAYLOAD_TOO_LARGE")
 }
 
+// TestEmptySettings: an answer without the settings is a fault, and never shown.
+func TestEmptySettings(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{
+		"no content": vaulttest.Reply(204, ""), "no data": vaulttest.Reply(200, `{"data": null}`),
+		"empty": vaulttest.Reply(200, `{"data": {}}`), "part": vaulttest.Reply(200, `{"data": {"org_id": "x", "rotation_interval": "120_DAYS"}}`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStand(t)
+			s.vault.On(vaulttest.AtSettings, answer)
+			s.vault.On(vaulttest.AtChange, answer)
+			requirePublicError(t, s.do("GET", settingsPath, header("INFA-SESSION-ID", s.goodJWT())), 500, "INTERNAL_ERROR")
+			requirePublicError(t, s.change(), 500, "INTERNAL_ERROR")
+		})
+	}
+}
+
 func TestVaultsAnswersToASettingsChange(t *testing.T) {
 	for _, tc := range []struct {
 		name   string

@@ -31,7 +31,7 @@ type stand struct {
 func newStand(t testing.TB, change ...func(*Config)) *stand {
 	t.Helper()
 	s := &stand{vault: vaulttest.New(t), clock: newClock()}
-	cfg := Config{Realms: map[string]Vault{DefaultRealm: testClient(t, s.vault, vault.Config{})}, now: s.clock.now, retryWait: time.Nanosecond}
+	cfg := Config{Realms: map[string]Realm{DefaultRealm: {Vault: testClient(t, s.vault, vault.Config{})}}, now: s.clock.now, retryWait: time.Nanosecond}
 	for _, c := range change {
 		c(&cfg)
 	}
@@ -72,7 +72,7 @@ func segment(s string) string { return base64.RawURLEncoding.EncodeToString([]by
 
 // use puts another Vault behind the default realm.
 func (s *stand) use(v Vault) {
-	if err := s.SetRealms(map[string]Vault{DefaultRealm: v}); err != nil {
+	if err := s.SetRealms(map[string]Realm{DefaultRealm: {Vault: v}}); err != nil {
 		panic(err)
 	}
 }

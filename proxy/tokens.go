@@ -21,9 +21,16 @@ import (
 const leaseMargin = 5 * time.Second
 
 // tokenCache keeps the Vault tokens that JWTs were exchanged for. It is keyed by
-// a hash, so that a dump of it holds no JWT, and bounded.
+// hashes, so that a dump of it holds no JWT, and bounded.
+//
+// Vault keeps tenant and groups by entity, and every login overwrites them. So the
+// cache remembers which claims were the last to log in as an entity: a token that
+// other claims were exchanged for has, since then, the rights of those, and is not
+// used again.
 type tokenCache struct {
 	entries *lru.Cache[tokenKey, cachedToken]
+	last    *lru.Cache[tokenKey, tokenKey] // the last claims by entity
+	ended   *lru.Cache[tokenKey, struct{}] // JWTs that have logged out
 	logins  singleflight.Group
 	now     func() time.Time
 	observe func(hit bool)
@@ -32,8 +39,10 @@ type tokenCache struct {
 type tokenKey [sha256.Size]byte
 
 type cachedToken struct {
-	value string
-	until time.Time
+	value  string
+	until  time.Time
+	entity tokenKey
+	claims tokenKey
 }
 
 func newTokenCache(size int, now func() time.Time, observe func(hit bool)) (*tokenCache, error) {
@@ -41,40 +50,49 @@ func newTokenCache(size int, now func() time.Time, observe func(hit bool)) (*tok
 	if err != nil {
 		return nil, fmt.Errorf("token cache: %w", err)
 	}
-	return &tokenCache{entries: entries, now: now, observe: observe}, nil
+	last, err := lru.New[tokenKey, tokenKey](size)
+	if err != nil {
+		return nil, fmt.Errorf("token cache: %w", err)
+	}
+	ended, err := lru.New[tokenKey, struct{}](size)
+	if err != nil {
+		return nil, fmt.Errorf("token cache: %w", err)
+	}
+	return &tokenCache{entries: entries, last: last, ended: ended, now: now, observe: observe}, nil
 }
 
-// keyOf hashes the realm with the JWT: one JWT may mean different things in two
-// realms. Neither can contain the separator.
-func keyOf(realm, jwt string) tokenKey {
-	return sha256.Sum256([]byte(realm + "\x00" + jwt))
+// keyOf hashes the realm with a JWT or an entity's ID: either may mean different
+// things in two realms. None can contain the separator at its end.
+func keyOf(realm, of string) tokenKey {
+	return sha256.Sum256([]byte(realm + "\x00" + of))
+}
+
+// loginOf is what get needs to know of a login.
+type loginOf struct {
+	realm, jwt string
+	claims     tokenKey
+	expiry     time.Time
+	// login makes it. It calls entered as soon as Vault has let the caller in,
+	// whatever becomes of the login then.
+	login func(ctx context.Context, entered func(entityID string)) (vault.Token, error)
 }
 
 // get returns a token for the JWT. Requests that need the same login at once
 // share one, which one caller's leaving does not end.
-func (c *tokenCache) get(ctx context.Context, realm, jwt string, expiry time.Time,
-	login func(context.Context) (vault.Token, error),
-) (string, error) {
-	key := keyOf(realm, jwt)
+func (c *tokenCache) get(ctx context.Context, l loginOf) (string, error) {
+	key := keyOf(l.realm, l.jwt)
+	if c.ended.Contains(key) {
+		return "", errLoggedOut
+	}
 	if entry, ok := c.entries.Get(key); ok {
-		if c.now().Before(entry.until) {
+		if c.now().Before(entry.until) && c.isLast(entry.entity, entry.claims) {
 			c.observe(true)
 			return entry.value, nil
 		}
-		c.drop(realm, jwt, entry.value)
+		c.drop(l.realm, l.jwt, entry.value)
 	}
 	c.observe(false)
-	shared, err, _ := c.logins.Do(string(key[:]), func() (any, error) {
-		start := c.now()
-		token, err := login(context.WithoutCancel(ctx))
-		if err != nil {
-			return "", err
-		}
-		if until := keepUntil(start, token, expiry); c.now().Before(until) {
-			c.entries.Add(key, cachedToken{value: token.Value, until: until})
-		}
-		return token.Value, nil
-	})
+	shared, err, _ := c.logins.Do(string(key[:]), func() (any, error) { return c.fill(context.WithoutCancel(ctx), key, l) })
 	if err != nil {
 		return "", err
 	}
@@ -83,6 +101,28 @@ func (c *tokenCache) get(ctx context.Context, realm, jwt string, expiry time.Tim
 		return "", errors.New("a shared login returned no token")
 	}
 	return value, nil
+}
+
+// fill makes a login and keeps its token, unless other claims have come between.
+func (c *tokenCache) fill(ctx context.Context, key tokenKey, l loginOf) (string, error) {
+	start := c.now()
+	var entity tokenKey
+	token, err := l.login(ctx, func(entityID string) {
+		entity = keyOf(l.realm, entityID)
+		c.last.Add(entity, l.claims)
+	})
+	if err != nil {
+		return "", err
+	}
+	if until := keepUntil(start, token, l.expiry); c.now().Before(until) && c.isLast(entity, l.claims) {
+		c.entries.Add(key, cachedToken{value: token.Value, until: until, entity: entity, claims: l.claims})
+	}
+	return token.Value, nil
+}
+
+func (c *tokenCache) isLast(entity, claims tokenKey) bool {
+	last, known := c.last.Get(entity)
+	return known && last == claims
 }
 
 // keepUntil is the earlier of the ends of token and JWT. Without an exp claim
@@ -105,4 +145,13 @@ func (c *tokenCache) drop(realm, jwt, value string) {
 	if entry, ok := c.entries.Peek(key); ok && entry.value == value {
 		c.entries.Remove(key)
 	}
+}
+
+// errLoggedOut means that the caller has ended the session itself.
+var errLoggedOut = errors.New("the JWT has logged out")
+
+// end forgets a JWT's token and takes the JWT no more.
+func (c *tokenCache) end(realm, jwt, value string) {
+	c.ended.Add(keyOf(realm, jwt), struct{}{})
+	c.drop(realm, jwt, value)
 }

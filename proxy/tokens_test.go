@@ -39,14 +39,66 @@ func newCacheStand(t *testing.T, size int) *cacheStand {
 	return s
 }
 
+// ask gets the token of a JWT that is an entity of its own.
 func (s *cacheStand) ask(t *testing.T, realm, jwt string, expiry time.Time) string {
 	t.Helper()
-	token, err := s.get(t.Context(), realm, jwt, expiry, func(context.Context) (vault.Token, error) {
+	return s.askAs(t, loginOf{realm: realm, jwt: jwt, expiry: expiry}, jwt)
+}
+
+func (s *cacheStand) askAs(t *testing.T, l loginOf, entity string) string {
+	t.Helper()
+	l.login = func(_ context.Context, entered func(string)) (vault.Token, error) {
 		s.logins++
-		return vault.Token{Value: jwt + "-token", Lease: s.lease}, nil
-	})
+		entered(entity)
+		return vault.Token{Value: l.jwt + "-token", Lease: s.lease, EntityID: entity}, nil
+	}
+	token, err := s.get(t.Context(), l)
 	require.NoError(t, err)
 	return token
+}
+
+// TestCacheForgetsWhomAnotherLoginContradicts: the tenant and the groups of an entity
+// are those of its last login.
+func TestCacheForgetsWhomAnotherLoginContradicts(t *testing.T) {
+	s := newCacheStand(t, 10)
+	far := s.clock.now().Add(time.Hour)
+	first := loginOf{realm: "r", jwt: "a", expiry: far, claims: tokenKey{1}}
+	second := loginOf{realm: "r", jwt: "b", expiry: far, claims: tokenKey{2}}
+	same := loginOf{realm: "r", jwt: "c", expiry: far, claims: tokenKey{2}}
+	s.askAs(t, first, "e")
+	s.askAs(t, first, "e")
+	require.Equal(t, 1, s.logins)
+	s.askAs(t, second, "e")
+	s.askAs(t, same, "e")
+	s.askAs(t, second, "e")
+	require.Equal(t, 3, s.logins, "two JWTs that say the same live side by side")
+	s.askAs(t, first, "e")
+	require.Equal(t, 4, s.logins)
+	s.askAs(t, second, "e")
+	require.Equal(t, 5, s.logins, "and now the second is the older one")
+	first.realm = "other"
+	s.askAs(t, first, "e")
+	s.askAs(t, second, "e")
+	require.Equal(t, 6, s.logins, "an entity of another realm has nothing to do with it")
+}
+
+// TestRefusedLoginTellsOnTheOthers: Vault let the caller in before the proxy found
+// that it takes it for somebody else, and has overwritten that one's groups.
+func TestRefusedLoginTellsOnTheOthers(t *testing.T) {
+	s := newCacheStand(t, 10)
+	far := s.clock.now().Add(time.Hour)
+	l := loginOf{realm: "r", jwt: "a", expiry: far, claims: tokenKey{1}}
+	s.askAs(t, l, "e")
+	_, err := s.get(t.Context(), loginOf{
+		realm: "r", jwt: "b", expiry: far, claims: tokenKey{2},
+		login: func(_ context.Context, entered func(string)) (vault.Token, error) {
+			entered("e")
+			return vault.Token{}, contradiction("test")
+		},
+	})
+	require.ErrorIs(t, err, errContradicted)
+	s.askAs(t, l, "e")
+	require.Equal(t, 2, s.logins)
 }
 
 func TestCacheEndsWithTheLease(t *testing.T) {
@@ -112,8 +164,9 @@ func TestCacheDropsOnlyTheTokenMeant(t *testing.T) {
 func TestCacheDoesNotKeepFailures(t *testing.T) {
 	s := newCacheStand(t, 2)
 	refused := errors.New("refused")
-	_, err := s.get(t.Context(), "r", "a", s.clock.now().Add(time.Hour), func(context.Context) (vault.Token, error) {
-		return vault.Token{}, refused
+	_, err := s.get(t.Context(), loginOf{
+		realm: "r", jwt: "a", expiry: s.clock.now().Add(time.Hour),
+		login: func(context.Context, func(string)) (vault.Token, error) { return vault.Token{}, refused },
 	})
 	require.ErrorIs(t, err, refused)
 	s.ask(t, "r", "a", s.clock.now().Add(time.Hour))
@@ -124,8 +177,12 @@ func TestSharedLoginSurvivesTheCallerThatBeganIt(t *testing.T) {
 	s := newCacheStand(t, 2)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := s.get(ctx, "r", "a", s.clock.now().Add(time.Hour), func(ctx context.Context) (vault.Token, error) {
-		return vault.Token{Value: "x", Lease: time.Hour}, ctx.Err()
+	_, err := s.get(ctx, loginOf{
+		realm: "r", jwt: "a", expiry: s.clock.now().Add(time.Hour),
+		login: func(ctx context.Context, entered func(string)) (vault.Token, error) {
+			entered("e")
+			return vault.Token{Value: "x", Lease: time.Hour}, ctx.Err()
+		},
 	})
 	require.NoError(t, err)
 }
@@ -178,7 +235,7 @@ func TestRevokedTokenIsReplacedOnce(t *testing.T) {
 
 func TestPolicyRefusalKeepsTheLogin(t *testing.T) {
 	s := newStand(t)
-	s.vault.On(vaulttest.AtRotate, vaulttest.Reply(403, `{"errors":["1 error occurred:\n\t* permission denied\n\n"]}`))
+	s.vault.On(vaulttest.AtRotate, vaulttest.Reply(403, vaulttest.Denied))
 	requireAdminError(t, s.rotate(), 403, "FORBIDDEN")
 	requireAdminError(t, s.rotate(), 403, "FORBIDDEN")
 	require.Len(t, s.vault.Seen(vaulttest.AtLogin), 1)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/version"
 	"github.com/vault-plugin-dek/vault-plugin-dek/proxy"
 	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
 )
@@ -33,22 +34,23 @@ func parseRealm(s string) (string, realmConfig, error) {
 }
 
 // vaults makes the clients of all realms.
-func (o *options) vaults() (map[string]proxy.Vault, error) {
+func (o *options) vaults() (map[string]proxy.Realm, error) {
 	configs := o.realms.byName
 	if len(configs) == 0 {
 		configs = map[string]realmConfig{proxy.DefaultRealm: {}}
 	}
-	byName, errs := map[string]proxy.Vault{}, []error{}
+	byName, errs := map[string]proxy.Realm{}, []error{}
 	for name, realm := range configs {
 		client, err := vault.New(vault.Config{
 			Mount: o.mount, AuthMount: realm.authMount, Role: realm.role,
 			UserpassMount: o.userpassMount, Timeout: o.vaultTimeout,
+			UserAgent: "dek-proxy/" + version.Version(),
 		})
 		if err != nil {
 			errs = append(errs, fmt.Errorf("realm %q: %w", name, err))
 			continue
 		}
-		byName[name] = client
+		byName[name] = proxy.Realm{Vault: client}
 	}
 	return byName, errors.Join(errs...)
 }

@@ -39,12 +39,17 @@ func answerError(ctx context.Context, resp *api.Response, err error) error {
 		}
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
+	if re.StatusCode/100 == 3 {
+		return errRedirect
+	}
 	ve := &Error{Status: re.StatusCode}
 	if re.RawError {
 		// Not Vault's JSON: some other server's page, of no use to anyone here.
 		ve.Messages = []string{http.StatusText(re.StatusCode)}
 	} else {
 		ve.Messages = cleanMessages(re.Errors)
+		ve.BareDenial = re.StatusCode == http.StatusForbidden &&
+			len(re.Errors) == 1 && strings.TrimSpace(re.Errors[0]) == "permission denied"
 	}
 	if resp == nil {
 		return ve

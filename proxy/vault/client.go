@@ -37,6 +37,10 @@ type Config struct {
 	AuthMount, Role string
 	// UserpassMount is the path of the userpass auth method, "userpass" by default.
 	UserpassMount string
+	// Namespace is the namespace of the mounts; empty takes VAULT_NAMESPACE.
+	Namespace string
+	// UserAgent is what the client calls itself; empty: as the library does.
+	UserAgent string
 	// Timeout bounds each call, 10 seconds by default.
 	Timeout time.Duration
 }
@@ -72,8 +76,9 @@ func (cfg *Config) check() error {
 // with the caller's token and bounded by the timeout. Errors are an *Error where
 // Vault answered, and wrap ErrUnreachable or ErrTimeout where it did not.
 type Client struct {
-	api *api.Client
-	cfg Config
+	api  *api.Client
+	http *http.Client
+	cfg  Config
 }
 
 // New returns a Client. It does not connect.
@@ -101,8 +106,17 @@ func New(cfg Config) (*Client, error) {
 	// proxy's rights, and VAULT_WRAP_TTL would hide every answer.
 	client.ClearToken()
 	client.SetWrappingLookupFunc(func(string, string) string { return "" })
-	return &Client{api: client, cfg: cfg}, nil
+	if cfg.Namespace != "" {
+		client.SetNamespace(cfg.Namespace)
+	}
+	if cfg.UserAgent != "" {
+		client.AddHeader("User-Agent", cfg.UserAgent)
+	}
+	return &Client{api: client, http: conf.HttpClient, cfg: cfg}, nil
 }
+
+// Server is the URL of Vault.
+func (c *Client) Server() string { return c.api.Address() }
 
 // ID tells Vaults, their namespaces and mounts from each other. It holds no secret.
 func (c *Client) ID() string {
@@ -141,11 +155,14 @@ func (c *Client) Rotation(ctx context.Context, token, tenantID, rotationID strin
 func (c *Client) Settings(ctx context.Context, token string) (Settings, error) {
 	var out Settings
 	err := c.read(ctx, token, c.cfg.Mount+"/key/rotationSettings", &answer{Data: &out})
+	if err == nil && !out.complete() {
+		err = errors.New("vault's answer to a read of the settings lacks them")
+	}
 	return out, err
 }
 
-// SetSettings changes the rotation interval and returns the new settings. It reads them where the write's own
-// answer does not carry the settings.
+// SetSettings changes the rotation interval and returns the new settings. It reads
+// them where the write's own answer does not carry them.
 func (c *Client) SetSettings(ctx context.Context, token, interval string) (Settings, error) {
 	var out Settings
 	err := c.write(ctx, token, c.cfg.Mount+"/key/rotationSettings",
@@ -153,7 +170,7 @@ func (c *Client) SetSettings(ctx context.Context, token, interval string) (Setti
 	if err != nil {
 		return Settings{}, err
 	}
-	if out.RotationInterval == "" || len(out.ValidRotationIntervals) == 0 {
+	if !out.complete() {
 		return c.Settings(ctx, token)
 	}
 	return out, nil
@@ -164,28 +181,15 @@ func (c *Client) CheckToken(ctx context.Context, token string) error {
 	return c.read(ctx, token, "auth/token/lookup-self", nil)
 }
 
-// Health asks for Vault's seal state, without a token.
-func (c *Client) Health(ctx context.Context) (Health, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
-	defer cancel()
-	// sys/health answers in the root namespace only.
-	sys := c.api.WithNamespace("").Sys()
-	h, err := sys.HealthWithContext(ctx)
-	if err != nil {
-		return Health{}, answerError(ctx, nil, err)
-	}
-	health := Health{
-		Initialized: h.Initialized, Sealed: h.Sealed, Standby: h.Standby,
-		DRSecondary: h.ReplicationDRMode == "secondary", Version: h.Version,
-	}
-	if h.Standby && !h.Sealed {
-		leader, err := sys.LeaderWithContext(ctx)
-		if err != nil {
-			return Health{}, answerError(ctx, nil, err)
-		}
-		health.Leaderless = leader.HAEnabled && leader.LeaderAddress == ""
-	}
-	return health, nil
+// Revoke ends a token, and nothing else. A batch token cannot be revoked: that is
+// an *Error of status 400.
+func (c *Client) Revoke(ctx context.Context, token string) error {
+	return c.write(ctx, token, "auth/token/revoke-self", nil, nil)
+}
+
+// Close ends idle connections. Calls in flight go on.
+func (c *Client) Close() {
+	c.http.CloseIdleConnections()
 }
 
 // answer is what the proxy reads of Vault's JSON.
@@ -197,7 +201,7 @@ type answer struct {
 func (c *Client) read(ctx context.Context, token, at string, out *answer) error {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
-	resp, err := c.as(token).ReadRawWithContext(ctx, at)
+	resp, err := c.as(ctx, token).ReadRawWithContext(ctx, at)
 	return finish(ctx, resp, err, out)
 }
 
@@ -208,15 +212,25 @@ func (c *Client) write(ctx context.Context, token, at string, body map[string]st
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
-	resp, err := c.as(token).WriteRawWithContext(ctx, at, raw)
+	resp, err := c.as(ctx, token).WriteRawWithContext(ctx, at, raw)
 	return finish(ctx, resp, err, out)
 }
 
 // as returns a view of the client that sends one caller's token; the client
 // itself has none.
-func (c *Client) as(token string) *api.Logical {
-	return c.api.WithRequestCallbacks(func(r *api.Request) { r.ClientToken = token }).Logical()
+func (c *Client) as(ctx context.Context, token string) *api.Logical {
+	return c.api.WithRequestCallbacks(func(r *api.Request) {
+		r.ClientToken = token
+		if r.Headers == nil {
+			r.Headers = http.Header{}
+		}
+		setHeaders(ctx, r.Headers)
+	}).Logical()
 }
+
+// errRedirect is what is left of a redirect where the library has followed one
+// already, or does not follow it: a standby whose leader is a standby too.
+var errRedirect = fmt.Errorf("%w: it redirects", ErrUnreachable)
 
 // finish reads an answer and closes it.
 func finish(ctx context.Context, resp *api.Response, err error, out *answer) error {
@@ -225,6 +239,9 @@ func finish(ctx context.Context, resp *api.Response, err error, out *answer) err
 	}
 	if err != nil {
 		return answerError(ctx, resp, err)
+	}
+	if resp.StatusCode/100 == 3 {
+		return errRedirect
 	}
 	if out == nil || resp.StatusCode == http.StatusNoContent {
 		return nil

@@ -21,10 +21,15 @@ var (
 
 // Error is an answer of Vault that refuses a request.
 type Error struct {
-	Status     int
-	Messages   []string // cleaned for people
-	RotationID string   // the running rotation that a 409 names
-	RetryAfter string   // header of a 429, verbatim
+	Status   int
+	Messages []string // cleaned for people
+	// BareDenial is a 403 whose only text is "permission denied". OpenBao says that
+	// of a token it does not know. Of one that its policies refuse it says, as Vault
+	// does, "1 error occurred:" first. A few refusals of Vault are bare too, so that
+	// who has a token known to be good takes it for one of those.
+	BareDenial bool
+	RotationID string // the running rotation that a 409 names
+	RetryAfter string // header of a 429, verbatim
 }
 
 // Error implements error.
@@ -35,13 +40,13 @@ func (e *Error) Error() string {
 // Text is Vault's message on one line.
 func (e *Error) Text() string { return strings.Join(e.Messages, "; ") }
 
-// InvalidToken tells a token that Vault does not know from one that its
-// policies refuse: both are 403, and only the message says which. A token that
-// names an unknown namespace is a 500 of the token check.
+// InvalidToken tells a token that Vault does not know from one that its policies
+// refuse: both are 403, and only the text says which. A token that names an unknown
+// namespace is a 500 of the token check.
 func (e *Error) InvalidToken() bool {
 	switch e.Status {
 	case http.StatusForbidden:
-		return strings.Contains(e.Text(), "invalid token")
+		return strings.Contains(e.Text(), "invalid token") || e.BareDenial
 	case http.StatusInternalServerError:
 		return strings.Contains(e.Text(), "look up namespace from the token")
 	default:
@@ -67,6 +72,17 @@ func (e *Error) NoLeader() bool {
 func (e *Error) Unidentified() bool {
 	return e.Status == http.StatusInternalServerError &&
 		(strings.Contains(e.Text(), "invalid alias metadata") || strings.Contains(e.Text(), "missing name in alias"))
+}
+
+// KeyProviderDenied tells an owner's key provider that refuses, which ends by itself
+// or by the owner's doing.
+func (e *Error) KeyProviderDenied() bool { return e.Status == http.StatusFailedDependency }
+
+// IsBareDenial reports whether err is a 403 that says neither that the token is not
+// known nor that it is.
+func IsBareDenial(err error) bool {
+	var ve *Error
+	return errors.As(err, &ve) && ve.BareDenial
 }
 
 // IsInvalidToken reports whether Vault refused a call because it does not know the token.

@@ -10,12 +10,23 @@ type Token struct {
 	Value string
 	// Lease is how long the token lives; zero means not to keep it.
 	Lease time.Duration
+	// EntityID is the entity that Vault takes the caller for; empty: none.
+	EntityID string
+	// Revocable tells a service token from a batch token.
+	Revocable bool
+}
+
+// Alias is what Vault knows of a caller at the JWT auth method. Vault finds it by a
+// name whose case is folded, and policies are templated with its metadata.
+type Alias struct {
+	Name     string            `json:"name"`
+	Mount    string            `json:"mount_path"`
+	Metadata map[string]string `json:"metadata"`
 }
 
 // User is a caller that logged in with a password.
 type User struct {
 	Token    Token
-	EntityID string
 	Username string
 }
 
@@ -55,6 +66,10 @@ type Settings struct {
 	OrgID                  string   `json:"org_id"`
 	ValidRotationIntervals []string `json:"valid_rotation_intervals"`
 	RotationInterval       string   `json:"rotation_interval"`
+}
+
+func (s *Settings) complete() bool {
+	return s.OrgID != "" && s.RotationInterval != "" && len(s.ValidRotationIntervals) > 0
 }
 
 // Health is what Vault says of itself.

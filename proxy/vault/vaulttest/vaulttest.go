@@ -6,12 +6,17 @@
 package vaulttest
 
 import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -30,6 +35,9 @@ const (
 	AtSettings = "GET /v1/dek/key/rotationSettings"
 	AtChange   = "PUT /v1/dek/key/rotationSettings"
 	AtSelf     = "GET /v1/auth/token/lookup-self"
+	AtEntity   = "GET /v1/identity/entity/id/" // of any ID
+	AtRevoke   = "PUT /v1/auth/token/revoke-self"
+	AtMounts   = "GET /v1/sys/internal/ui/mounts"
 	AtHealth   = "GET /v1/sys/health"
 	AtLeader   = "GET /v1/sys/leader"
 )
@@ -50,11 +58,19 @@ const SettingsData = `{"data": {"org_id": "org-1", "rotation_interval": "365_DAY
 	"valid_rotation_intervals": ["90_DAYS", "120_DAYS", "180_DAYS", "365_DAYS"]}}`
 
 // InvalidToken is Vault's answer to a token that it does not know.
-const InvalidToken = `{"errors":["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"]}`
+const InvalidToken = `{"errors":["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"]}` // #nosec G101 -- the text of an error
+
+// Denied is Vault's and OpenBao's answer to a token that their policies refuse, and
+// BareDenial is OpenBao's to one that it does not know.
+const (
+	Denied     = `{"errors":["1 error occurred:\n\t* permission denied\n\n"]}`
+	BareDenial = `{"errors":["permission denied"]}`
+)
 
 // Call is a request as the server saw it.
 type Call struct {
 	Route, Token string
+	Header       http.Header
 	Body         map[string]any
 }
 
@@ -65,15 +81,19 @@ type Server struct {
 	calls   []Call
 	answers map[string]http.HandlerFunc
 	logins  int
+	aliases map[string]map[string]any
 }
 
 // New starts a server that stops with the test.
 func New(t testing.TB) *Server {
 	t.Helper()
-	f := &Server{answers: map[string]http.HandlerFunc{}}
+	f := &Server{answers: map[string]http.HandlerFunc{}, aliases: map[string]map[string]any{}}
 	f.Server = httptest.NewServer(http.HandlerFunc(f.serve))
 	t.Cleanup(f.Close)
 	f.On(AtLogin, f.Login)
+	f.On(AtEntity, f.entity)
+	f.On(AtRevoke, Reply(204, ""))
+	f.On(AtMounts, Reply(200, `{"data": {}}`))
 	f.On(AtRotate, Reply(200, RotationData))
 	f.On(AtRotation, Reply(200, RotationData))
 	f.On(AtSettings, Reply(200, SettingsData))
@@ -85,11 +105,16 @@ func New(t testing.TB) *Server {
 
 func (f *Server) serve(w http.ResponseWriter, r *http.Request) {
 	raw, _ := io.ReadAll(r.Body)
-	call := Call{Route: r.Method + " " + r.URL.Path, Token: r.Header.Get("X-Vault-Token")}
+	r.Body = io.NopCloser(bytes.NewReader(raw))
+	call := Call{Route: r.Method + " " + r.URL.Path, Token: r.Header.Get("X-Vault-Token"), Header: r.Header}
 	_ = json.Unmarshal(raw, &call.Body)
 	f.mu.Lock()
 	f.calls = append(f.calls, call)
-	answer := f.answers[call.Route]
+	route := call.Route
+	if strings.HasPrefix(r.URL.Path, "/v1/identity/entity/id/") {
+		route = AtEntity
+	}
+	answer := f.answers[route]
 	f.mu.Unlock()
 	if answer == nil {
 		answer = Reply(404, `{"errors":["no handler for route \"x\". route entry not found."]}`)
@@ -97,13 +122,48 @@ func (f *Server) serve(w http.ResponseWriter, r *http.Request) {
 	answer(w, r)
 }
 
-// Login hands out hvs.login-1, hvs.login-2 and so on.
+// Login hands out hvs.login-1, hvs.login-2 and so on, and keeps entities as Vault
+// does: it finds an alias by its name in lower case, and writes the metadata anew
+// only where the name is the same letter by letter.
 func (f *Server) Login(w http.ResponseWriter, r *http.Request) {
+	var sent struct {
+		JWT string `json:"jwt"`
+	}
+	_ = json.NewDecoder(r.Body).Decode(&sent)
+	var claims struct {
+		Sub      string `json:"sub"`
+		TenantID string `json:"tenant_id"`
+	}
+	if parts := strings.Split(sent.JWT, "."); len(parts) == 3 {
+		payload, _ := base64.RawURLEncoding.DecodeString(parts[1])
+		_ = json.Unmarshal(payload, &claims)
+	}
 	f.mu.Lock()
 	f.logins++
 	token := "hvs.login-" + strconv.Itoa(f.logins)
+	id := "entity-" + hex.EncodeToString([]byte(strings.ToLower(claims.Sub)))
+	alias, known := f.aliases[id]
+	if !known || alias["name"] == claims.Sub {
+		metadata := map[string]string{}
+		if claims.TenantID != "" {
+			metadata["tenant_id"] = claims.TenantID
+		}
+		mount := strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/v1/"), "login")
+		alias = map[string]any{"name": claims.Sub, "mount_path": mount, "metadata": metadata}
+		f.aliases[id] = alias
+	}
 	f.mu.Unlock()
-	Reply(200, `{"auth": {"client_token": "`+token+`", "lease_duration": 3600, "entity_id": "entity-1"}}`)(w, r)
+	Reply(200, `{"auth": {"client_token": "`+token+`", "lease_duration": 3600, "entity_id": "`+id+`", "token_type": "batch"}}`)(w, r)
+}
+
+// entity answers a read of an entity.
+func (f *Server) entity(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	raw, _ := json.Marshal(map[string]any{"data": map[string]any{"aliases": []any{
+		map[string]any{"name": "someone", "mount_path": "auth/userpass/"}, f.aliases[path.Base(r.URL.Path)],
+	}}})
+	f.mu.Unlock()
+	Reply(200, string(raw))(w, r)
 }
 
 // On sets the answer of a route, such as AtLogin.
@@ -119,7 +179,7 @@ func (f *Server) Seen(route string) []Call {
 	defer f.mu.Unlock()
 	var calls []Call
 	for _, call := range f.calls {
-		if call.Route == route {
+		if call.Route == route || (route == AtEntity && strings.HasPrefix(call.Route, AtEntity)) {
 			calls = append(calls, call)
 		}
 	}
