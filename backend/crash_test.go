@@ -24,7 +24,7 @@ import (
 
 // TestEveryCrashPoint runs each scenario once for every storage operation that
 // it makes and every way in which that can fail, opens what is left with a new
-// engine, lets it rest, and checks the invariants of docs/how-it-works.md.
+// engine, lets it rest, and checks the invariants of docs/design/invariants.md.
 func TestEveryCrashPoint(t *testing.T) { atEveryPoint(t, scenarios) }
 
 func atEveryPoint(t *testing.T, scenarios []scenario) {

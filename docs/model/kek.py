@@ -6,7 +6,7 @@ Entries: PTR, the record of the KEK, is (current KEK, state of its rotation, ide
 tenant t its record ('rec', t) is (incarnation, state); a key ('key', 'incarnation.name') is (KEK, material), 'plc'
 standing for those that a record names and 'ext' for one that exists without being named.
 
-RULES are those of backend/internal/kekrotation and backend/internal/store. `python3 kek.py` searches the protocol, and
+RULES are those of backend/internal/kekrotation and backend/internal/keystore. `python3 kek.py` searches the protocol, and
 then once without each of them; with words it runs what has them in its name, and prints how a violation comes about.
 """
 import sys
