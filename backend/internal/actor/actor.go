@@ -1,6 +1,8 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
+// Package actor names the caller that asked for a rotation, a deletion or a change, as
+// records and history keep it. It knows nothing of how Vault authenticates callers.
 package actor
 
 // Actor is who asked for a rotation.

@@ -1,14 +1,19 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-// Package deletion deletes tenants by crypto-shredding: it destroys their keys,
-// and with them whatever lies encrypted anywhere, then what lies here.
+// Package deletion deletes tenants by crypto-shredding: it destroys a tenant's keys, and
+// with them everything that is encrypted under them anywhere, then deletes its entries.
 //
-// A tenant that is to be deleted can be restored until its window has passed.
-// Then its record goes to the state shredding in one Put, which is the point of
-// no return; its keys follow, its pages, its history; its record gives way to a
-// tombstone; its hint in the schedule goes last. Each step can be repeated: after
-// a crash the hint brings the work back.
+// A tenant can be restored until its window has passed. Then one Put sets its record to
+// shredding, the point of no return. The keys follow, the pages, the history, the counts
+// of seals; a tombstone is written, and the record is deleted last. Each step can be
+// repeated. Until the record is deleted it says shredding, so the schedule brings the
+// work back after a crash.
+//
+// The package has no storage prefix of its own. It changes the record under the tenant's
+// exclusive lock and deletes keys and pages without one: no request finds a tenant that
+// is being shredded. It must never destroy a key of a tenant whose record says anything
+// but shredding.
 package deletion
 
 import (

@@ -1,43 +1,29 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-// Package store is the only owner of storage: where each entry lies, how it is
-// encoded, in which order entries change, and what is cached of them.
+// Package itemstore keeps a tenant's items in sealed pages, which form an extendible
+// hash. A rotation is bound by the number of writes, so items lie together on pages,
+// and a page is what is encrypted.
 //
-//	config                              the mount's settings
-//	settings                            the organization's rotation settings
-//	kek/current                         which key-encryption key wraps, and its rotation
-//	kek/progress                        how far that rotation is
-//	kek/keys/<kek_id>                   the key-encryption keys    (seal-wrapped)
-//	import/wrapping_key                 what owners wrap keys for  (seal-wrapped)
-//	tenants/<hh>/<tenant_id>            a tenant's record, which decides
-//	keys/<incarnation>/<key_id>         its keys, wrapped          (seal-wrapped)
-//	keys/<incarnation>/<key_id>.ext     external keys of versions  (seal-wrapped)
-//	pages/<incarnation>/p<bits>         its items, sealed in pages
-//	pages/<incarnation>/d<bits>         the latest changes of such a page: delta.go
-//	seals/<incarnation>/<key_id>        how much its aes256-gcm keys have sealed
-//	history/<incarnation>/<version>     its rotations that have ended
-//	progress/<incarnation>              how far its unfinished rotation is
-//	schedule/...                        which tenants to look at when: schedule.go
-//	tombstones/<hh>/<id>.<incarnation>  what remains of a deleted tenant
+//	pages/<incarnation>/p<bits>   the page of a prefix of hash bits
+//	pages/<incarnation>/d<bits>   its delta: the items written since the page was put
 //
-// <hh> are two hex digits of a hash of the tenant ID, since Raft lists a whole
-// subtree and no prefix may hold a million children. An incarnation is a random
-// ID that a tenant gets when it is created: one created again under the same ID
-// shares nothing with its past.
+// [Store] has the items of all tenants; a [Table] is the hash of one incarnation, with
+// its directory of pages. docs/design/pages.md describes splits, deltas and caches;
+// docs/model has models of them.
 //
 // # Locks
 //
-// A caller that writes items, or seals anything, holds the tenant's lock shared
-// from reading its record until the write is done ([tenant.Store.Shared]). A caller
-// that changes the record holds it exclusively ([tenant.Store.Exclusive]). The lock of
-// a page covers its read-modify-write; this package takes it, one at a time,
-// always after the tenant's.
+// A caller that writes items holds the tenant's lock shared ([tenant.Store.Shared])
+// from reading its record until the write is done. This package takes the lock of a
+// page for its read-modify-write: one at a time, after the tenant's. After taking it,
+// a writer looks the page up again, because it may have split. Reads take no lock.
 //
-// # Writes that fail
+// # What it must never do
 //
-// A write that returns an error may have taken effect, and Vault's cache may
-// then show the old value while List shows the new one. So after an error
-// nothing cached here is believed: a directory is dropped, a record is read
-// again, and a write whose effect matters is repeated until it succeeds.
+// Leave a hash of the tenant without a page. Seal under any version but the active one
+// of the record that the caller read. Put a delta beside a page that this process has
+// not put. Delete a leftover without a List, under the lock of the page above, that
+// shows that page. Believe what is in memory after a write that failed: the directory
+// is dropped and pages are read again.
 package itemstore

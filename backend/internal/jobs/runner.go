@@ -1,8 +1,17 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-// Package jobs runs the engine's background work: keyed jobs that are tried again
-// until they are done, and limits on what is in flight at once.
+// Package jobs runs the engine's background work: jobs with a key, repeated until they
+// are done, and limits on the work in flight. One job of a key runs at a time; a job that
+// is asked for while it runs runs once more afterwards.
+//
+// A step that fails is tried again after a pause that grows from 250 milliseconds to 30
+// seconds. If storage can only be read, the job stops until Vault's next tick asks for it
+// again. Steps get a context that ends when the engine stops, not when a request does.
+//
+// The package knows no tenant and no storage prefix. It must never cancel a write that is
+// in flight (a cancelled write may have taken effect), and never wait longer than
+// [StopWithin] when the engine stops.
 package jobs
 
 import (

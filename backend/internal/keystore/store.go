@@ -3,24 +3,30 @@
 
 // Package keystore keeps keys in a mount's storage: wrapped page, external and
 // placement keys, the key-encryption keys (KEKs) that wrap them, the wrapping key
-// for imports, and how much each aes256-gcm key has sealed.
+// for imports, and the number of messages that each aes256-gcm key has sealed.
 //
-//	kek/current                         which KEK wraps, and its rotation
+//	kek/current                         the current KEK, and its latest rotation
 //	kek/progress                        how far that rotation is
-//	kek/keys/<kek_id>                   the KEKs                   (seal-wrapped)
-//	import/wrapping_key                 what owners wrap keys for  (seal-wrapped)
-//	keys/<incarnation>/<key_id>         page and placement keys    (seal-wrapped)
-//	keys/<incarnation>/<key_id>.ext     external keys of versions  (seal-wrapped)
-//	seals/<incarnation>/<key_id>        how much the keys of a version have sealed
+//	kek/keys/<kek_id>                   the KEKs                         (seal-wrapped)
+//	import/wrapping_key                 the RSA key that owners wrap for (seal-wrapped)
+//	keys/<incarnation>/<key_id>         page and placement keys          (seal-wrapped)
+//	keys/<incarnation>/<key_id>.ext     external keys of versions        (seal-wrapped)
+//	seals/<incarnation>/<key_id>        seals reserved by a version's keys
 //
 // Every key entry is written once, under a random ID. Only a rotation of the KEK
 // writes one again: the same key, wrapped anew.
 //
 // # Locks
 //
-// The KEK's lock is held shared from reading which KEK is current until what it
-// wraps is stored, and exclusively while the first KEK is made, or another takes
-// over. It comes after a tenant's lock.
+// The KEK's lock is held shared from reading which KEK is current until the key that it
+// wraps is stored, and exclusively to make the first KEK or to switch to another. It
+// comes after a tenant's lock. A caller that makes or destroys a key holds the tenant's
+// lock exclusively.
+//
+// # What it must never do
+//
+// Put key material into an error. Let a destroyed key back into its cache. Grant a seal
+// that no successful Put has reserved. Take a missing KEK for a missing key.
 package keystore
 
 import (

@@ -1,30 +1,40 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-// Package schedule does what is due: it rotates keys that are old enough or that
-// somebody has asked for, destroys retired keys, and shreds tenants.
+// Package schedule starts what is due: it rotates keys that are old enough or that a
+// caller has asked for, destroys retired keys, and shreds tenants. It also answers how
+// the fleet is doing ([Engine.Status]).
 //
 // # The index
 //
-// A tenant's record decides whether something is due. An index in memory says when
-// to look at which record; nothing of it is stored. Three things keep it right:
+// A tenant's record decides whether anything is due. An index in memory says when to
+// look at which record; nothing of it is stored. Three rules keep it right:
 //
 //   - After a start it is filled from the records, shard by shard.
-//   - It is told of every change of a record. A change that failed may have taken
-//     effect, so that tenant is looked at again.
-//   - It reads each shard again once a day. So a change that nobody knows to have
-//     happened (a write that failed with hidden effect, the late write of an old
-//     instance) is found within a day.
+//   - Every change of a record is reported to it, under the tenant's lock. A change that
+//     failed may have taken effect, so that tenant is looked at again.
+//   - It reads each shard again once a day. So an unreported change (a write that failed
+//     with hidden effect, the late write of an old instance) is found within a day.
 //
-// What a reading finds of a tenant counts only if the index was not told of that
-// tenant since the reading of its shard began. docs/model/schedule.py searches this
+// A reading's result for a tenant is dropped if a change of that tenant was reported
+// since the reading of its shard began. docs/model/schedule.py is a model of this
 // protocol.
 //
 // # Rounds
 //
-// The engine has no timer: Vault's tick wakes it. A round takes from the index the
-// tenants whose time has come, reads each one's record, and acts. Rotations wait
-// for places in a budget (max_concurrent_rotations), which must not hold up the
-// destruction of keys, so there are two rounds. A tenant with trouble is there again
-// at the next tick and keeps no other waiting.
+// The engine has no timer: Vault's tick wakes it. A round takes the tenants that are due
+// from the index, reads each one's record, and acts. Rotations wait for places in a
+// budget (max_concurrent_rotations), and that must not delay the destruction of keys, so
+// there are two rounds. A tenant that causes an error is due again at the next tick and
+// delays no other.
+//
+// # Storage and locks
+//
+// The package has no storage prefix (the former schedule/ is deleted). Its shards have
+// locks of their own, held over memory only; they may be taken under a tenant's lock.
+//
+// # What it must never do
+//
+// Act on the index alone: the record is read again under the tenant's exclusive lock
+// before anything is started or destroyed. Conclude from a List that a tenant is gone.
 package schedule

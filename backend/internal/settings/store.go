@@ -1,8 +1,14 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-// Package settings keeps what the organization has set for a mount: its
-// configuration and its rotation settings.
+// Package settings keeps the configuration of a mount and the rotation settings of its
+// organization. Both are entries of their own, cached until they are written.
+//
+//	config     the mount's configuration
+//	settings   the rotation interval, and the request to rotate every tenant
+//
+// One lock covers the read-modify-write of the two. A setting is never answered from a
+// read that began before a write of it ended.
 package settings
 
 import (
