@@ -27,7 +27,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// Version is what the plugin tells Vault, and the commands tell people.
+// Version is the version that the plugin reports to Vault and that the commands print.
 var Version = "v0.1.0"
 
 type backend struct {

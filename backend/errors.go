@@ -99,8 +99,8 @@ func answer(err error) (*logical.Response, error) {
 	return nil, err // a fault: Vault answers 500
 }
 
-// mistyped is how the framework's answer to a value of the wrong type begins;
-// what follows repeats the value, which may be a secret.
+// mistyped matches the beginning of the framework's answer to a value of the wrong
+// type. The rest of that answer repeats the value, which may be a secret.
 var mistyped = regexp.MustCompile(`^Field validation failed: error converting input for field "([^"]+)"`)
 
 // HandleRequest is the framework's, but that it answers a value of the wrong type

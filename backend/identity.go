@@ -63,8 +63,8 @@ func hasFoldedSuffix(s, suffix string) bool {
 	return len(runes) >= len(end) && strings.EqualFold(string(runes[len(runes)-len(end):]), suffix)
 }
 
-// initiator tells who sent a request. Tokens without an entity, such as root's,
-// have a display name only.
+// initiator returns the identity of the caller. Tokens without an entity, such as
+// root's, have a display name only.
 func (b *backend) initiator(req *logical.Request) actor.Actor {
 	who := actor.Actor{ID: req.DisplayName, Name: req.DisplayName}
 	if req.EntityID == "" {

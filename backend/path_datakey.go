@@ -15,8 +15,8 @@ import (
 // defaultKeyBits is how long a data key is unless the request says otherwise.
 const defaultKeyBits = 256
 
-// datakeyPaths are two, so that a policy can let somebody make keys whose
-// plaintext only others can ask for.
+// datakeyPaths are two, so that a policy can let a role make data keys whose
+// plaintext only another role can ask for.
 func (b *backend) datakeyPaths() []*framework.Path {
 	fields := map[string]*framework.FieldSchema{
 		"tenant_id":       tenantIDField,

@@ -18,9 +18,9 @@ const (
 	// maxBatchEntries is how many entries a batch may have.
 	maxBatchEntries = 10_000
 
-	// maxPlaintextBytes is what still gives a ciphertext that can be sent back:
-	// Vault refuses strings over 1 MiB. Of its plaintext a ciphertext has 4/3,
-	// and some 80 bytes.
+	// maxPlaintextBytes is the largest plaintext whose ciphertext can be sent back:
+	// Vault refuses strings over 1 MiB. A ciphertext has 4/3 of its plaintext's
+	// bytes, and some 80 more.
 	maxPlaintextBytes = 767 << 10
 )
 
@@ -45,7 +45,7 @@ type entryResult struct {
 	Reference  string  `json:"reference"`
 }
 
-// batch is what one request asks for. A single request is a batch of one entry
+// batch has the entries of one request. A single request is a batch of one entry
 // that is answered in another form.
 type batch struct {
 	entries []entry

@@ -16,7 +16,7 @@ import (
 
 const triggerManual = "manual"
 
-// rotateFields are those of a request that starts a rotation.
+// rotateFields are the fields of a request that starts a rotation.
 var rotateFields = map[string]*framework.FieldSchema{
 	"tenant_id": tenantIDField,
 	"reason": {

@@ -10,7 +10,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// tenantChange is what a write of a tenant names.
+// tenantChange has the fields that a write of a tenant names.
 type tenantChange struct {
 	displayName, interval *string
 	keyType               keyring.KeyType // empty: not named

@@ -18,11 +18,11 @@ import (
 
 // The kinds of entries in the log.
 const (
-	// walRotation is of those that a rotation leaves while it is unfinished. They
-	// are the list of unfinished rotations.
+	// walRotation marks the intents of rotations. They are the list of unfinished
+	// rotations.
 	walRotation = "rotation"
-	// walCreation is of those that the creation of a tenant leaves until its record
-	// is written.
+	// walCreation marks the intents of creations, which are deleted once the tenant's
+	// record is written.
 	walCreation = "creation"
 )
 
@@ -49,7 +49,7 @@ func (l intentLog) Delete(ctx context.Context, id string) error {
 	return nil
 }
 
-// readLog reads the whole log. An entry that cannot be made out stays where it is,
+// readLog reads the whole log. An entry that cannot be decoded stays where it is,
 // and keeps no other from being worked on.
 func (b *backend) readLog(ctx context.Context) (all []rotation.Intent, err error) {
 	ids, err := framework.ListWAL(ctx, b.storage)
@@ -77,7 +77,7 @@ func (b *backend) readLog(ctx context.Context) (all []rotation.Intent, err error
 	return all, nil
 }
 
-// unreadable logs, once, that an entry of the log cannot be made out.
+// unreadable logs, once, that an entry of the log cannot be decoded.
 func (b *backend) unreadable(id string, err error) {
 	if _, known := b.unreadableEntries.LoadOrStore(id, true); !known {
 		b.Logger().Error("an entry of the write-ahead log cannot be read, and is kept", "wal_id", id, "error", err)
@@ -110,12 +110,11 @@ func decodeIntent(stored *logical.StorageEntry) (i rotation.Intent, err error) {
 	return i, nil
 }
 
-// walRollback is called for entries that were written ten minutes ago, or longer:
-// so for a rotation that is running well, too. It keeps them all, where nil would
-// delete one. What the log has was taken up a moment ago, since Vault calls
-// periodic first, and who finds that an entry is over deletes it: a rotation that
-// has ended or never started, a creation that is settled. So nothing is to be done
-// here, while Vault holds its state lock. Vault does not log the error.
+// walRollback is called for entries that were written ten minutes ago or longer, those
+// of running rotations included. It keeps them all, where nil would delete one. The
+// tick has just driven everything in the log, because Vault calls periodic first, and
+// the job that finds an entry to be over deletes it. So there is nothing to do here,
+// while Vault holds its state lock. Vault does not log the error.
 func (b *backend) walRollback(context.Context, *logical.Request, string, any) error {
 	return errUnfinished
 }

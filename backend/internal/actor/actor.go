@@ -5,7 +5,7 @@
 // records and history keep it. It knows nothing of how Vault authenticates callers.
 package actor
 
-// Actor is who asked for a rotation.
+// Actor identifies the caller that asked for something.
 type Actor struct {
 	ID    string `json:"id"`
 	Name  string `json:"name"`

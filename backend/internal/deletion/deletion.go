@@ -38,8 +38,8 @@ const (
 	MaxWindow     = 30 * 24 * time.Hour
 )
 
-// shredWithin is how long a delete without a window waits for the end. A tenant
-// of a million items takes longer, and goes on in the background.
+// shredWithin bounds how long a delete without a window waits for the end. Shredding a
+// tenant of a million items takes longer, and goes on in the background.
 const shredWithin = 10 * time.Second
 
 // Engine deletes tenants.
@@ -54,7 +54,7 @@ type Engine struct {
 	log  hclog.Logger
 }
 
-// Config is what an Engine is made of.
+// Config has the packages, the clock and the logger that an Engine uses.
 type Config struct {
 	Settings *settings.Store
 	Keys     *keystore.Store

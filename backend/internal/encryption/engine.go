@@ -37,7 +37,7 @@ type Ciphertext struct {
 	OnlyIfOlder bool
 }
 
-// Sealed is what came of a text that was to be sealed.
+// Sealed is the outcome of sealing one text.
 type Sealed struct {
 	Text    string // as [keyring.Text] has it
 	Version int    // of the key that seals it
@@ -45,7 +45,7 @@ type Sealed struct {
 	Err     error  // of this text alone: see errors.go
 }
 
-// Opened is what came of a text that was to be opened.
+// Opened is the outcome of opening one text.
 type Opened struct {
 	Plaintext []byte
 	Err       error // of this text alone: see errors.go

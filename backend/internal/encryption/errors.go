@@ -15,7 +15,7 @@ var (
 	// ErrMalformed reports a text that is no ciphertext of this engine.
 	ErrMalformed = keyring.ErrCiphertext
 	// ErrDoesNotOpen reports everything that authentication refuses. It is one
-	// error, so that nobody learns more than that by trying.
+	// error, so that trying reveals no more than that.
 	ErrDoesNotOpen = errors.New("ciphertext does not open: it is damaged, not this tenant's, or has another associated_data")
 	// ErrVersionDestroyed reports a version whose keys are gone.
 	ErrVersionDestroyed = errors.New("which was destroyed")

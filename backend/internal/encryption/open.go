@@ -40,8 +40,8 @@ func (e *Engine) Open(ctx context.Context, tenantID string, texts []Ciphertext) 
 type opener struct {
 	keys   *keystore.Store
 	tenant *tenant.Record
-	// dataKeys are those of envelopes, by their text: envelopes that a client has
-	// sealed one after the other share one.
+	// dataKeys caches the data keys of envelopes, by their text: envelopes that a
+	// client has sealed one after the other share one.
 	dataKeys map[string]keyring.AEAD
 }
 

@@ -50,8 +50,8 @@ type Item struct {
 	Revision  uint64 // from 1
 	CreatedAt time.Time
 	UpdatedAt time.Time
-	// RequestID is of the request that wrote the item last: Vault repeats a
-	// request after a crash of the plugin, and a repeated one is told by it.
+	// RequestID identifies the request that wrote the item last. Vault repeats a
+	// request after a crash of the plugin, and recognizes a repeated one by it.
 	RequestID string
 }
 

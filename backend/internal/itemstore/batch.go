@@ -7,16 +7,16 @@ import (
 	"sync"
 )
 
-// batch is a set of changes of one page that are committed by one write. Who
-// opens a batch commits it; who comes while it still waits for the page's lock
-// joins it (group commit): one page takes a few hundred writes a second,
-// however many writers it has.
+// batch is a set of changes of one page that are committed by one write. The caller
+// that opens a batch commits it. Callers that arrive while it waits for the page lock
+// join it (group commit). One page takes a few hundred writes a second, however many
+// writers it has.
 type batch struct {
 	ops  []*Op
 	done chan struct{}
 }
 
-// batches are those that can still be joined.
+// batches has the open batches, which callers can still join.
 type batches struct {
 	mu   sync.Mutex
 	open map[string]*batch

@@ -12,26 +12,16 @@ import (
 )
 
 // A delta is an entry beside a page that holds the items changed since the page was
-// put. To put it costs storage a fraction of what the page costs, so a few changes
-// go there, and then the page is put again with all of them.
+// put. Putting it costs storage a fraction of what the page costs, so a few changes
+// are written there, and then the page is put again with all of them.
 //
-// These rules keep it from losing what was acknowledged; docs/model/delta.py finds a
-// loss without any of them:
+// The rules that keep a delta from losing an acknowledged write stand in
+// docs/design/pages.md; docs/model/delta.py finds a loss without any of them. This file
+// keeps rules 1, 2, 3, 5 and 6; open.go reads in the order of rule 4, and directory.go
+// keeps rule 7.
 //
-//   - It names the Put of the page that it belongs to, by its mark, and counts with
-//     no other: a page that is put anew leaves its delta behind.
-//   - It is put only onto a page that this process has put with success. What the
-//     page showed, if another process has put it, may be older than what is stored.
-//   - After a Put that failed, of a page or a delta of the tenant, no page is taken
-//     for this process's own until it has been put again.
-//   - A reader reads the delta before its page, and the directory knows of a delta
-//     before what is in it is acknowledged.
-//   - What a page shows is not acknowledged as done before, unless the page is this
-//     process's own: see mayBeStale.
-//   - Before a delta is deleted, nobody is shown the page that it belonged to any more.
-//
-// A delta is sealed by its page's key. It is put only while that is the active
-// version, so once all pages are on another version, all deltas that count are too.
+// A delta is sealed by its page's key, and put only while that is the active version.
+// So once all pages are on another version, all current deltas are, too.
 
 // minDeltaPage is the size of a page, with the change, from which on it is given
 // deltas: a smaller one is put about as fast.
@@ -78,9 +68,8 @@ func (tab *Table) writeDelta(ctx context.Context, t *tenant.Record, p page.Prefi
 	return nil
 }
 
-// deleteDelta deletes a delta that does not count any more, after the page it belonged
-// to was replaced or deleted where everyone sees it. A reader that still were shown
-// that page would miss the delta.
+// deleteDelta deletes an obsolete delta, after the page it belonged to was replaced or
+// deleted for every reader. A reader that still saw that page would miss the delta.
 func (tab *Table) deleteDelta(ctx context.Context, p page.Prefix) error {
 	tab.store.pages.Drop(pageKey(tab.incarnation, p))
 	if err := tab.deleteEntry(ctx, deltaKey(tab.incarnation, p)); err != nil {

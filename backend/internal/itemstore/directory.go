@@ -11,15 +11,13 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
 )
 
-// directory caches which pages a tenant has, and of each what its header says.
-// It holds the pages that count; those left over from an unfinished split show
-// only in a fresh List.
+// directory caches which pages a tenant has, and their headers. It holds the current
+// pages; those left over from an unfinished split appear only in a fresh List.
 //
-// It is a cache that is easily wrong, so its rules are strict. It is dropped on
-// any error of a write. A List begun before a drop, or before a split that the
-// directory was told of, is never installed: each of both starts a new
-// generation. And whoever uses it to find a page looks again under the page's
-// lock.
+// Such a cache is easily wrong, so its rules are strict. It is dropped on any error of
+// a write. A List that began before a drop, or before a split that the directory was
+// notified of, is never installed: a drop and a split each start a new generation. A
+// caller that finds a page by it looks again under the page's lock.
 type directory struct {
 	mu          sync.Mutex
 	generation  uint64
@@ -49,7 +47,7 @@ func (d *directory) started() (list uint64) {
 	return d.listNumber()
 }
 
-// listNumber changes with whatever a List begun before it might not show.
+// listNumber changes with everything that a List begun before it might not show.
 func (d *directory) listNumber() uint64 { return d.generation + d.firstDeltas }
 
 // install takes a List made since started returned its number. It reports whether
@@ -115,9 +113,9 @@ func (d *directory) wrote(p page.Prefix, h page.Header) {
 	}
 }
 
-// wroteDelta notes that a page's delta was put with success, and the page's header
-// with it. It comes before the changes are acknowledged: who looks for the page
-// then knows of the delta.
+// wroteDelta notes that a page's delta was put successfully, and the page's header
+// with it. It is called before the changes are acknowledged: a reader that looks for
+// the page then knows of the delta.
 func (d *directory) wroteDelta(p page.Prefix, h page.Header) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -22,7 +22,7 @@ type edit struct {
 	done    []*Op // changes that the slots hold
 	changed bool
 	removed bool // one of them has removed an item
-	// sincePut is what has changed since the page was put, and is there.
+	// sincePut has the items that have changed since the page was put, and exist.
 	sincePut page.Slots
 
 	full bool // a change did not fit: the page must split first

@@ -21,7 +21,7 @@ func deltaKey(incarnation string, p page.Prefix) string {
 	return pagesOf(incarnation) + "d" + string(p)
 }
 
-// incarnationOfPage is whose page, or delta, the entry at key is.
+// incarnationOfPage returns the incarnation that the page or delta at key belongs to.
 func incarnationOfPage(key string) string {
 	incarnation, _, _ := strings.Cut(strings.TrimPrefix(key, pagePrefix), "/")
 	return incarnation

@@ -166,7 +166,8 @@ func (tab *Table) read(ctx context.Context, t *tenant.Record, h page.Hash) (*con
 }
 
 func (tab *Table) readStaleMiss(ctx context.Context, p page.Prefix, h page.Hash) (bool, error) {
-	// Who split it has told the directory by the time the lock is free.
+	// The writer that split the page has updated the directory by the time it
+	// releases the lock.
 	defer tab.store.lockPage(tab.incarnation, p)()
 	if q, found, _, _ := tab.dir.route(h); found && q != p {
 		return false, nil

@@ -15,8 +15,8 @@ import (
 // removed from outside.
 var errPageMissing = fmt.Errorf("a page is missing from storage: %w", page.ErrDamaged)
 
-// listed is what a List shows of a tenant's pages, those left over from a split
-// included, and of their deltas, those too that do not count any more.
+// listed has the pages and deltas of a tenant as a List shows them, those left over
+// from a split and obsolete deltas included.
 type listed struct{ pages, deltas map[page.Prefix]bool }
 
 func (s *Store) listPages(ctx context.Context, incarnation string) (listed, error) {

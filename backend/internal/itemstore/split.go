@@ -81,10 +81,10 @@ func (tab *Table) sealAndPut(ctx context.Context, t *tenant.Record, p page.Prefi
 	return h, tab.putPage(ctx, p, sealed)
 }
 
-// split replaces page p by its two children, which hold sl between them. While
-// p exists it alone counts: so both children first, an empty one too, then p
-// goes, and only then is the change acknowledged and the directory told. It
-// returns the children that are themselves too large.
+// split replaces page p by its two children, which hold sl between them. While p
+// exists, lookups end there. So both children are written first, an empty one too,
+// then p is deleted, and only then is the directory updated and the change
+// acknowledged. It returns the children that are themselves too large.
 func (tab *Table) split(ctx context.Context, t *tenant.Record, p page.Prefix, sl page.Slots) (big []page.Prefix, err error) {
 	if len(p) == page.MaxDepth {
 		return nil, errPageFull
@@ -114,14 +114,14 @@ func (tab *Table) split(ctx context.Context, t *tenant.Record, p page.Prefix, sl
 	return big, nil
 }
 
-// bulkLoad stores what is too large for a tenant's first page: the root, empty, then
-// all pages that hold sl between them, then the root goes.
+// bulkLoad stores the items that are too large for a tenant's first page: the empty
+// root, then all pages that hold sl between them; then the root is deleted.
 //
-// To go down several levels at once is sound only where a List under the lock of
-// the root has shown no page. Else there might be a page in between, left over from
-// a split that broke off: it would count when the root has gone, in place of those
-// below it. And without the root the first of them would count before the others
-// are there.
+// Going down several levels at once is sound only where a List under the lock of
+// the root has shown no page. Otherwise a page in between might be left over from
+// a split that broke off: it would become current when the root is deleted, in place
+// of those below it. Without the root, the first of the pages would become current
+// before the others are written.
 func (tab *Table) bulkLoad(ctx context.Context, t *tenant.Record, sl page.Slots) error {
 	const root = page.Prefix("")
 	leaves := sl.Leaves(root)

@@ -73,16 +73,16 @@ func (s *Store) PageItems(ctx context.Context, t *tenant.Record, p page.Prefix) 
 	return h.Counts.Total()
 }
 
-// Move brings a page to a key version: it is opened and sealed again, with what its
-// delta holds; its items stay encoded. A page that is on the version already is
-// written only if rewrite is true. A leftover is deleted, and so is a delta that
-// does not count any more. It fails with [page.ErrDamaged] if the page does not open.
-// The caller holds the tenant's lock shared and has made sure, under it, that the
-// version is the one to move to.
+// Move brings a page to a key version: it is opened and sealed again, with the items
+// of its delta; the items stay encoded. A page that is on the version already is
+// written only if rewrite is true. A leftover is deleted, and so is an obsolete delta.
+// It fails with [page.ErrDamaged] if the page does not open. The caller holds the
+// tenant's lock shared and has made sure, under it, that the version is the one to
+// move to.
 //
 // Under the page's lock it looks the page up again. A page that has split since
-// it was listed may still show behind a stale cache: to write it would bring it
-// back, and it would count instead of its children.
+// it was listed may still show behind a stale cache: writing it would bring it
+// back, and lookups would end there instead of at its children.
 func (s *Store) Move(ctx context.Context, t *tenant.Record, ref PageRef, version int, rewrite bool) (Moved, error) {
 	tab, release := s.table(t)
 	defer release()
@@ -160,8 +160,8 @@ func (tab *Table) reseal(ctx context.Context, t *tenant.Record, p page.Prefix, h
 	return nil
 }
 
-// moveStaleMiss replaces a page that is listed but does not show, under its lock,
-// by an empty one: see hidden.
+// moveStaleMiss replaces a page that List shows and Get does not, under its lock, by
+// an empty one: see staleMiss.
 func (tab *Table) moveStaleMiss(ctx context.Context, t *tenant.Record, p page.Prefix, version int) (Moved, error) {
 	isEmpty, err := tab.staleMiss(ctx, p)
 	if err != nil || !isEmpty {

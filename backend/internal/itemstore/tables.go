@@ -9,8 +9,8 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// openTenants bounds how many tenants' directories are held in memory while
-// nobody uses them. A directory takes some 150 bytes a page.
+// openTenants bounds how many directories of tenants that are not in use are held in
+// memory. A directory takes some 150 bytes a page.
 const openTenants = 1024
 
 // tables holds what is in memory of the tenants in use and, bounded, of those

@@ -48,12 +48,12 @@ func (op *Op) settle(err error) {
 	}
 }
 
-// apply makes the changes, each of which tells its own outcome. The caller
-// holds the tenant's lock shared since before it read t, so that the version
-// that seals is the active one until apply returns.
+// apply makes the changes; each Op has its own outcome. The caller has held the
+// tenant's lock shared since before it read t, so the version that seals is the
+// active one until apply returns.
 //
-// That also makes batches sound: all who are in one hold the lock at once, so
-// no activation came between them and all read the same active version.
+// That also makes batches sound: all callers in a batch hold the lock at once, so no
+// version was activated between them and all have read the same active one.
 func (s *Store) apply(ctx context.Context, t *tenant.Record, ops ...*Op) {
 	tab, release := s.table(t)
 	defer release()
@@ -81,10 +81,11 @@ func (s *Store) apply(ctx context.Context, t *tenant.Record, ops ...*Op) {
 	}
 }
 
-// opsUnderLock is how many changes of a bulk write are made under the tenant's
-// lock at a time: who waits to take it exclusively does not wait for all. A request
-// that finds no page makes all at once, since each page is then written once; should
-// another come first, it holds the lock for as many changes page by page.
+// opsUnderLock bounds the changes of a bulk write that are made under the tenant's
+// lock at a time, so that a caller waiting for the exclusive lock does not wait for
+// all of them. A request that finds no page makes all at once, because each page is
+// then written once. Should another come first, it holds the lock for as many changes
+// page by page.
 const opsUnderLock = 5000
 
 // Write makes changes to items of a tenant, each of which tells its own outcome. It

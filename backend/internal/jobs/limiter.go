@@ -35,7 +35,7 @@ type Limiter struct {
 	reads, slow int
 }
 
-// window is over how long reads are counted before the number changes.
+// window is the time over which reads are counted before the number changes.
 const window = servedFor
 
 // Touch notes that a request uses a tenant's items or keys.
@@ -45,8 +45,8 @@ func (f *Limiter) Touch(now time.Time) {
 	f.noteRequest(now)
 }
 
-// idle reports whether nobody is being served, as far as a clock tells that may have
-// been set back.
+// idle reports whether no requests are being served, as far as a clock tells that may
+// have been set back.
 func (f *Limiter) idle(now time.Time) bool {
 	return now.Before(f.last) || now.Sub(f.last) >= servedFor
 }

@@ -32,8 +32,8 @@ func (e *Engine) Drive() {
 	})
 }
 
-// step goes on with the rotation of the KEK, to its end; progressed says that it
-// got further.
+// step goes on with the rotation of the KEK, to its end. progressed says that it
+// moved some keys.
 func (e *Engine) step(ctx context.Context) (progressed bool, err error) {
 	run, err := e.Recover(ctx)
 	if err != nil || run == nil {

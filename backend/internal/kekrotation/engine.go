@@ -42,7 +42,7 @@ type Engine struct {
 	live *Run // the unfinished rotation, if it is worked on here
 }
 
-// Config is what an Engine is made of.
+// Config has the packages, the clock and the logger that an Engine uses.
 type Config struct {
 	Keys    *keystore.Store
 	Tenants *tenant.Store
@@ -94,7 +94,7 @@ func (e *Engine) start(ctx context.Context, req Request) (r *keystore.KEKRecord,
 }
 
 // Recover returns the run of the unfinished rotation to go on with, nil if there is
-// none. It waits for those who hold a tenant's lock.
+// none. It waits for the callers that hold a tenant's lock.
 func (e *Engine) Recover(ctx context.Context) (*Run, error) {
 	r, err := e.keys.KEK(ctx)
 	if errors.Is(err, keystore.ErrNoKEK) {

@@ -126,9 +126,9 @@ func (m *mover) move(ctx context.Context, keyID string) error {
 }
 
 // staleMiss settles a key that is listed and does not show: its Put failed with
-// effect behind a stale cache. Whoever made it got that error, and has sealed
-// nothing under it, nor has anybody else, since it never showed. So it goes,
-// unless the record names it, which cannot be: then it stays, and the old KEK.
+// effect behind a stale cache. The caller that made it got that error and has sealed
+// nothing under it, nor has any other, because it never showed. So it is deleted. If
+// the record names it, which cannot be, it stays, and so does the old KEK.
 func (m *mover) staleMiss(ctx context.Context, keyID string) error {
 	if namesKey(m.t, keyID) {
 		m.fail(keyID, "the key is listed, but does not show")
@@ -162,7 +162,7 @@ func (m *mover) open(ctx context.Context, keyID string, w *keystore.WrappedKey) 
 	return kek.Unwrap(ctx, w.Wrapped, m.bindingOf(keyID, w))
 }
 
-// bindingOf is where the key in an entry belongs.
+// bindingOf returns the place to which the key in an entry belongs.
 func (m *mover) bindingOf(keyID string, w *keystore.WrappedKey) keyring.Binding {
 	purpose := keyring.PageKey
 	switch {

@@ -24,9 +24,9 @@ const settleWithin = 10 * time.Minute
 
 var errUnsettled = errors.New("a tenant is listed, but its record does not show")
 
-// Run carries out the unfinished rotation: a pass goes through the tenants part
-// by part, in turns of Tenants, Rewrap for each of them, and Next. Rewrap is safe
-// for concurrent use. After an error a part is begun again.
+// Run carries out the unfinished rotation. A pass goes through the tenants part by
+// part: Tenants, Rewrap for each of them, then Next. Rewrap is safe for concurrent
+// use. After an error a part is begun again.
 type Run struct {
 	e     *Engine
 	kekID string
@@ -41,7 +41,7 @@ type Run struct {
 	noted  time.Time
 }
 
-// tally is what was found and done.
+// tally counts what a part or a pass has found and done.
 type tally struct {
 	tenants, keys, changed, failed, unsettled int
 	failures                                  []keystore.KeyFailure // the first
@@ -90,7 +90,7 @@ func (r *Run) Rewrap(ctx context.Context, tenantID string) error {
 	return nil
 }
 
-// Next goes on to the next part.
+// Next moves to the next part.
 func (r *Run) Next() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -137,8 +137,8 @@ func (r *Run) again() {
 	r.shard, r.pass, r.part = 0, tally{}, tally{}
 }
 
-// progress is how far the rotation is. It never goes back, though a pass over all
-// tenants begins anew.
+// progress returns how far the rotation is. It never decreases, although a pass over
+// all tenants begins anew.
 func (r *Run) progress() keystore.KEKProgress {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -146,7 +146,7 @@ func (r *Run) progress() keystore.KEKProgress {
 	now.add(r.part)
 	percent := 100.0
 	if r.passes == 0 {
-		// Tenants are spread evenly over the parts, so nobody needs to count them.
+		// Tenants are spread evenly over the parts, so there is no need to count them.
 		percent = math.Floor(float64(r.shard)/tenant.Shards*1000) / 10
 	}
 	r.shown = keystore.KEKProgress{

@@ -25,7 +25,7 @@ type KeyType string
 // The key types. XAES-256-GCM is the default: it derives a key per message from
 // a 192-bit nonce, so random nonces never run out. AES-256-GCM with random
 // 96-bit nonces is limited to 2^32 messages a key (NIST SP 800-38D, 8.3); it is
-// there for those who must use it.
+// for operators who are required to use it.
 const (
 	XAES256GCM KeyType = "xaes256-gcm"
 	AES256GCM  KeyType = "aes256-gcm"
@@ -62,7 +62,7 @@ type AEAD interface {
 	Open(ciphertext, ad []byte) ([]byte, error)
 }
 
-// primitive is what Tink's AEADs offer.
+// primitive is the interface of Tink's AEADs.
 type primitive interface {
 	Encrypt(plaintext, ad []byte) ([]byte, error)
 	Decrypt(ciphertext, ad []byte) ([]byte, error)

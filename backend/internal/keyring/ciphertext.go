@@ -33,7 +33,7 @@ var (
 // strict refuses what Go's decoder else passes over: bits behind the last byte.
 var strict = base64.StdEncoding.Strict()
 
-// Ciphertext is what callers keep of something sealed for them.
+// Ciphertext is a parsed text that the engine sealed for a caller.
 type Ciphertext struct {
 	Version int    // of the tenant's DEK
 	Sealed  []byte // nonce, encrypted text and tag, as its key type has them

@@ -3,8 +3,8 @@
 
 package keyring
 
-// DataKeyAEAD returns what seals the contents of envelopes under a data key:
-// XAES-256-GCM, whatever the tenant's key type. It copies key, which has [KeySize]
+// DataKeyAEAD returns the AEAD that seals the contents of envelopes under a data key:
+// XAES-256-GCM, for every key type of the tenant. It copies key, which has [KeySize]
 // bytes.
 func DataKeyAEAD(key []byte) (AEAD, error) { return NewAEAD(XAES256GCM, key) }
 

@@ -41,14 +41,14 @@ var (
 	// ErrHashFunction reports a name of no hash function of RSA-OAEP.
 	ErrHashFunction = errors.New("hash_function must be SHA1, SHA224, SHA256, SHA384 or SHA512")
 	// ErrNotWrapped reports an import that does not unwrap. It is one error for
-	// all that may be the reason, so that nobody learns more by trying.
+	// every reason, so that trying reveals no more than that.
 	ErrNotWrapped = fmt.Errorf("ciphertext does not unwrap: it must hold a 256-bit AES key encrypted by RSA-OAEP "+
 		"(hash_function, also for MGF1; no label) under this mount's wrapping_key, then a %d-byte key wrapped by AES-KWP under that AES key", KeySize)
 
 	errWrappingKey = errors.New("the wrapping key is malformed")
 )
 
-// hashFunctions are those of RSA-OAEP, under transit's names.
+// hashFunctions has the hash functions of RSA-OAEP, under transit's names.
 var hashFunctions = map[string]func() hash.Hash{
 	"SHA1":   sha1.New,
 	"SHA224": sha256.New224,
@@ -89,8 +89,8 @@ func ParseImport(ciphertext, hashFunction string) (Import, error) {
 	return Import{hash: h, ephemeral: raw[:ephemeralBytes], wrapped: raw[ephemeralBytes:]}, nil
 }
 
-// WrappingKey is the mount's RSA key: its public half goes to the owners of
-// tenants, who wrap under it the keys that they import.
+// WrappingKey is the mount's RSA key. The owners of tenants wrap the keys that they
+// import under its public half.
 type WrappingKey struct{ private *rsa.PrivateKey }
 
 // NewWrappingKey makes a wrapping key and returns it in PKCS #8 (DER). That
@@ -161,9 +161,9 @@ func unwrapKey(ephemeral, wrapped []byte) ([]byte, error) {
 	return key, nil
 }
 
-// Fingerprint tells an imported key when it comes again. It is keyed with the
-// tenant's placement key, so that it says nothing to who does not have that, and
-// nothing about other tenants.
+// Fingerprint identifies an imported key, so that it is recognized when it is imported
+// again. It is keyed with the tenant's placement key: without that key it reveals
+// nothing, and it says nothing about other tenants.
 func Fingerprint(placementKey, key []byte) string {
 	mac := hmac.New(sha256.New, placementKey)
 	// What places items begins with the byte of a kind and has no zero byte behind

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// State is where a version stands in its life, after NIST SP 800-57.
+// State is the state of a version, after NIST SP 800-57.
 type State string
 
 // The states of a version.
@@ -32,7 +32,7 @@ var (
 	ErrVersionDestroyed = errors.New("key version destroyed")
 )
 
-// Version is what is known of one version of a tenant's DEK. It holds no key.
+// Version describes one version of a tenant's DEK. It holds no key.
 type Version struct {
 	Number  int     `json:"version"`
 	KeyID   string  `json:"key_id"`
@@ -51,8 +51,8 @@ type Version struct {
 	// is left, which opens ciphertexts outside.
 	PageKeyDestroyed bool `json:"page_key_destroyed,omitempty"`
 
-	// RotationID and IdempotencyKey are of the rotation that made this version,
-	// empty for the first: a repeated request is told by them.
+	// RotationID and IdempotencyKey are those of the rotation that made this version,
+	// empty for the first. A repeated request is recognized by them.
 	RotationID     string `json:"rotation_id,omitempty"`
 	IdempotencyKey string `json:"idempotency_key,omitempty"`
 
@@ -145,8 +145,7 @@ func (r *Ring) Activate(number int, now time.Time) {
 	r.Find(number).ActivatedAt = now
 }
 
-// Reactivate is Activate for a version that was active before and goes on being
-// as old as it is.
+// Reactivate is Activate for a version that was active before. It keeps its age.
 func (r *Ring) Reactivate(number int, now time.Time) {
 	next, err := r.Usable(number)
 	if err != nil {
@@ -172,9 +171,9 @@ func (r *Ring) Destroy(number int, now time.Time) {
 	r.forget()
 }
 
-// DestroyPageKey notes that the page key of a version is gone. With that the
-// version is destroyed, unless it is in use outside: then its external key stays,
-// and it goes on opening ciphertexts.
+// DestroyPageKey notes that the page key of a version is deleted. With that the
+// version is destroyed, unless it is in use outside: then its external key stays
+// and still opens ciphertexts.
 func (r *Ring) DestroyPageKey(number int, external bool, now time.Time) {
 	if !external {
 		r.Destroy(number, now)

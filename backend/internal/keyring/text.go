@@ -12,8 +12,8 @@ import (
 // Form tells what follows the version in a text that callers keep.
 type Form string
 
-// The forms. Whatever the form, a text begins with "dek:v<version>:", so a query
-// finds what is on an old version.
+// The forms of a text. All begin with "dek:v<version>:", so a query finds the texts
+// on an old version.
 const (
 	// FormCiphertext is a ciphertext of the engine: dek:v<version>:<base64>.
 	FormCiphertext Form = ""
@@ -38,12 +38,12 @@ func IsReserved(associatedData []byte) bool {
 	return string(associatedData) == EnvelopeKeyAD || string(associatedData) == FileKeyAD
 }
 
-// Text is what a caller keeps, in one of the forms.
+// Text is a parsed text that a caller keeps, in one of the forms.
 type Text struct {
 	Form Form
-	// Ciphertext is what the engine sealed: the text itself, or the data key.
+	// Ciphertext was sealed by the engine: the text itself, or the data key.
 	Ciphertext Ciphertext
-	// Content is what an envelope's data key sealed; other forms have none.
+	// Content was sealed by an envelope's data key; other forms have none.
 	Content []byte
 }
 

@@ -32,9 +32,9 @@ const (
 	ExternalKey  Purpose = "external"  // seals what leaves the engine
 )
 
-// Owner is whose keys and data something belongs to: one life of a tenant. A
-// tenant that is created again under the same ID has another incarnation, and
-// shares nothing with its past.
+// Owner identifies the incarnation of a tenant to which keys and data belong. A tenant
+// that is created again under the same ID has another incarnation, and shares nothing
+// with the earlier one.
 type Owner struct {
 	Tenant      string // its ID
 	Incarnation string
@@ -45,8 +45,8 @@ func (o Owner) Binding(keyID string, t KeyType, p Purpose) Binding {
 	return Binding{Owner: o, KeyID: keyID, KeyType: t, Purpose: p}
 }
 
-// Binding is where a wrapped key belongs. It is the associated data of the
-// wrapping, so that a key opens at its own place alone.
+// Binding names the place of a wrapped key. It is the associated data of the
+// wrapping, so a key opens at its own place alone.
 type Binding struct {
 	Owner
 	KeyID   string

@@ -26,13 +26,13 @@ func externalBinding(o keyring.Owner, v *keyring.Version) keyring.Binding {
 	return o.Binding(externalID(v.KeyID), v.KeyType, keyring.ExternalKey)
 }
 
-// ExternalKey opens the external key of a version, which seals and opens what
-// leaves the engine. It fails with [ErrNoExternalKey] if there is none; any
-// other error is a fault, after which there may well be one.
+// ExternalKey opens the external key of a version, which seals and opens the texts
+// that callers keep. It fails with [ErrNoExternalKey] if there is none; after any
+// other error there may still be one.
 //
-// Who seals holds the tenant's lock shared from reading t until the answer, so
-// that the version is the active one, and its key there, when the answer goes
-// out.
+// A caller that seals holds the tenant's lock shared from reading the record until
+// the answer, so that the version is active, and its key in storage, when the answer
+// is sent.
 func (s *Store) ExternalKey(ctx context.Context, o keyring.Owner, v *keyring.Version) (keyring.AEAD, error) {
 	a, err := s.aead(ctx, externalBinding(o, v))
 	// A missing KEK must not look like a missing external key, in whose place
@@ -44,20 +44,19 @@ func (s *Store) ExternalKey(ctx context.Context, o keyring.Owner, v *keyring.Ver
 }
 
 // MakeExternalKey makes the external key of a version at its first use, unless
-// storage has one. The caller holds the tenant's lock exclusively and has read t
-// under it; it uses the key only after this has succeeded.
+// storage has one. The caller holds the tenant's lock exclusively and has read the
+// record under it; it uses the key only after this has succeeded.
 //
-// Whether there is one, Get decides, though a Get may be wrong: after a Put that
-// failed with effect, Vault's cache may go on showing nothing, and a new key
-// then overwrites the one on disk. That loses nothing. Who made the hidden key
-// got an error and sealed nothing under it; whoever came since got nothing from
-// Get either, or, had the cache been dropped, the key itself, which from then on
-// Get shows to this caller too. A ciphertext is answered only under a key that a
-// Put has stored with success, or that a Get has shown: either way Get goes on
-// showing it, and it is never overwritten.
+// Get decides whether there is one, although a Get may be wrong: after a Put that
+// failed with effect, Vault's cache may go on showing nothing, and a new key then
+// overwrites the one on disk. That loses nothing. The caller that made that key got
+// an error and sealed nothing under it. Later callers got nothing from Get either, or,
+// once the cache was dropped, the key itself, which from then on Get shows to this
+// caller, too. A ciphertext is answered only under a key that a Put has stored
+// successfully or that a Get has shown: either way Get goes on showing it, and it is
+// never overwritten.
 //
-// A List, which is not cached, would show the hidden key; but there would be no
-// way to read it.
+// A List, which is not cached, would show the key; but there would be no way to read it.
 func (s *Store) MakeExternalKey(ctx context.Context, o keyring.Owner, v *keyring.Version) error {
 	_, err := s.ExternalKey(ctx, o, v)
 	if !errors.Is(err, ErrNoExternalKey) {
@@ -66,12 +65,12 @@ func (s *Store) MakeExternalKey(ctx context.Context, o keyring.Owner, v *keyring
 	return s.CreateKey(ctx, externalBinding(o, v))
 }
 
-// ExternalUse lists the versions of t that have an external key, by key ID: that
-// it exists is what external use means. Unlike a Get, a List shows a key too
-// whose Put failed with effect. Such a key has sealed nothing, but is key
-// material: while it is there its version is not destroyed.
+// ExternalUse lists the versions that have an external key, by key ID: the key's
+// existence is the version's external use. Unlike a Get, a List also shows a key
+// whose Put failed with effect. Such a key has sealed nothing, but is key material:
+// while it is there its version is not destroyed.
 //
-// Who decides by it holds the tenant's lock exclusively.
+// A caller that decides by the answer holds the tenant's lock exclusively.
 func (s *Store) ExternalUse(ctx context.Context, o keyring.Owner) (map[string]bool, error) {
 	names, err := s.mount.List(ctx, keysOf(o.Incarnation))
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
 )
 
-// KEKPhase is where a rotation of the KEK stands.
+// KEKPhase is the phase of a rotation of the KEK.
 type KEKPhase string
 
 // The phases of a rotation of the KEK.
@@ -54,9 +54,9 @@ type KeyFailure struct {
 // or that its rotation is over.
 var ErrKEKChanged = errors.New("the key-encryption key or its rotation has changed")
 
-// switchTries is how often the Put that switches the KEK is tried. If it fails at
-// each, the KEK may all the same have been switched: then whoever next reads the
-// record goes on with its rotation.
+// switchTries is how often the Put that switches the KEK is tried. If each try fails,
+// the KEK may still have been switched: then the next reader of the record goes on
+// with its rotation.
 const switchTries = 3
 
 // SwitchKEK makes a new KEK the current one. next is asked under the KEK's lock,

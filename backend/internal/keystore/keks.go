@@ -84,10 +84,10 @@ func (s *Store) newKEK(ctx context.Context) (id string, err error) {
 
 // KEK reads the record of the mount's KEK. It fails with [ErrNoKEK].
 //
-// It is not kept in memory. Vault's cache may show an old record for a while,
-// after a Put of it that failed with effect; then the old KEK goes on wrapping,
-// and is there to do so: who destroys it has itself read the new record, from the
-// same cache, which does not go back.
+// It is not kept in memory. Vault's cache may show an old record for a while, after a
+// Put of it that failed with effect. Then the old KEK goes on wrapping, and still
+// exists: the process that destroys it has itself read the new record, from the same
+// cache, which does not go back.
 func (s *Store) KEK(ctx context.Context) (*KEKRecord, error) {
 	r := new(KEKRecord)
 	found, err := s.mount.GetJSON(ctx, kekCurrent, r)
@@ -122,7 +122,7 @@ func (s *Store) OpenKEK(ctx context.Context, id string) (*keyring.KEK, error) {
 }
 
 // StoredKEKs lists the KEKs in storage: the current one, those that a rotation
-// has not finished with, and any that a try to make one has left over.
+// has not finished with, and any left over from an attempt to make one.
 func (s *Store) StoredKEKs(ctx context.Context) ([]string, error) {
 	ids, err := s.mount.List(ctx, kekPrefix)
 	if err != nil {

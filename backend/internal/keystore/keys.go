@@ -88,9 +88,9 @@ func (s *Store) ImportKey(ctx context.Context, b keyring.Binding, key []byte) er
 	return s.holdOpen(b, key)
 }
 
-// holdOpen keeps a key that was just stored open, since it is about to be used:
-// else its first use would read it back. Whoever makes a key holds the tenant's
-// lock exclusively, and so does who destroys one.
+// holdOpen keeps a key that was just stored open, because it is about to be used:
+// otherwise its first use would read it back. A caller that makes or destroys a key
+// holds the tenant's lock exclusively.
 func (s *Store) holdOpen(b keyring.Binding, key []byte) error {
 	if b.Purpose == keyring.PlacementKey {
 		return nil // it seals nothing
@@ -117,9 +117,9 @@ func (s *Store) PageAEAD(ctx context.Context, o keyring.Owner, v *keyring.Versio
 	return s.aead(ctx, o.Binding(v.KeyID, v.KeyType, keyring.PageKey))
 }
 
-// OpenPageKeys opens the page keys of versions ahead of their use, as far as they
-// open: who then needs one, and has one of few places in a pool, does not wait for
-// storage in it. What does not open is told by its use.
+// OpenPageKeys warms the cache with the page keys of versions. A worker that holds one
+// of few places then does not wait for storage. Errors are ignored: the first use
+// reports them.
 func (s *Store) OpenPageKeys(ctx context.Context, o keyring.Owner, versions ...*keyring.Version) {
 	for _, v := range versions {
 		_, _ = s.PageAEAD(ctx, o, v)
@@ -143,8 +143,8 @@ func (s *Store) aead(ctx context.Context, b keyring.Binding) (keyring.AEAD, erro
 		return nil, fmt.Errorf("%s: %w: %w", b.KeyID, ErrDamaged, err)
 	}
 	a = s.counted(b, a)
-	// One that was just made stays: an external key may have been made anew, in place
-	// of a hidden one that was read here before.
+	// A key that was just made stays: an external key may have been made in place of
+	// one that Get did not show then and that was read here before.
 	s.keys.opened.ContainsOrAdd(b.KeyID, a)
 	return a, nil
 }

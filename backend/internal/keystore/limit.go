@@ -11,9 +11,9 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 )
 
-// overLimit are those that reservations in this process have found worn, which is
-// every worn key that is in use: after a start nothing is sealed before the next
-// reservation.
+// overLimit has the keys that a reservation of this process has found over their usage
+// limit (NIST SP 800-57). Those are all such keys in use: after a start nothing is
+// sealed before the next reservation.
 type overLimit struct {
 	mu       sync.Mutex
 	byTenant map[string]string // to the key ID of the version
@@ -28,16 +28,16 @@ func (k *overLimit) add(tenantID, keyID string) {
 	k.byTenant[tenantID] = keyID
 }
 
-// OverLimit returns the tenants that have lately sealed with a key that is worn,
-// with the key ID of its version.
+// OverLimit returns the tenants that have lately sealed with a key over its usage
+// limit, with the key ID of its version.
 func (s *Store) OverLimit() map[string]string {
 	s.seals.overLimit.mu.Lock()
 	defer s.seals.overLimit.mu.Unlock()
 	return maps.Clone(s.seals.overLimit.byTenant)
 }
 
-// ForgetOverLimit forgets that a key of a tenant is worn, which does not seal any
-// more. Another key of it that is worn stays.
+// ForgetOverLimit forgets that a key of a tenant, which seals no more, is over its
+// usage limit. Another key of the tenant that is over it stays.
 func (s *Store) ForgetOverLimit(tenantID, keyID string) {
 	s.seals.overLimit.mu.Lock()
 	defer s.seals.overLimit.mu.Unlock()

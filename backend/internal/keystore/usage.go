@@ -28,8 +28,8 @@ type SealLimits struct {
 	// reservation after a start. Each further one takes twice as many, up to
 	// Largest.
 	First, Largest int64
-	// Soft is how many reserved seals make a key worn, which is then rotated
-	// away, and Hard how many there are never more of.
+	// Soft is the number of reserved seals from which on a key is over its usage
+	// limit and is rotated away. Hard is the number that is never exceeded.
 	Soft, Hard int64
 	// Sealing, if set, is told of every seal, before it is made.
 	Sealing func(incarnation, keyID string)
@@ -224,7 +224,7 @@ func (s *Store) Seals(ctx context.Context, o keyring.Owner, v *keyring.Version, 
 	return sealed, nil
 }
 
-// sealed is what one of the two keys has sealed at most. Nothing is reserved
+// sealed returns how much one of the two keys has sealed at most. Nothing is reserved
 // meanwhile: its lock is held.
 func (s *Store) sealed(r reservedSeals, keyID string) int64 {
 	n := max(*r.of(keyID), s.seals.limits.First)

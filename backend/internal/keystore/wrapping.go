@@ -22,15 +22,14 @@ func (s *Store) WrappingKey(ctx context.Context) ([]byte, error) {
 	return key, nil
 }
 
-// MakeWrappingKey returns the wrapping key, the one that generate makes if there
-// is none yet. One at a time in the mount: generating takes its time, and no
-// tenant's lock is held meanwhile.
+// MakeWrappingKey returns the wrapping key, made by generate if there is none yet. Only
+// one is made at a time: generating takes a while, and no tenant's lock is held
+// meanwhile.
 //
-// Whether there is one, Get decides. After a Put that failed with effect, Vault's
-// cache may go on showing none, and a new key then takes the place of the hidden
-// one. Nobody was told of that: its public half is answered only after a Put
-// that succeeded, or after a Get that has shown the key, and from then on Get
-// goes on showing it.
+// Get decides whether there is one. After a Put that failed with effect, Vault's cache
+// may go on showing none, and a new key then replaces the one in storage. No caller has
+// seen that one: its public half is answered only after a Put that succeeded, or after
+// a Get that has shown the key, and from then on Get goes on showing it.
 func (s *Store) MakeWrappingKey(ctx context.Context, generate func() ([]byte, error)) ([]byte, error) {
 	s.wrappingLock.Lock()
 	defer s.wrappingLock.Unlock()

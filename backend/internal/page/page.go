@@ -20,7 +20,7 @@ const (
 	// MaxBytes bounds what is ever written to one page, on the way of a split
 	// too: with its overhead an entry stays below Consul's limit of 512 KiB.
 	MaxBytes = 480 << 10
-	// slotOverhead is what a slot's entry in the table adds to its item.
+	// slotOverhead is the size that a slot's entry in the table adds to its item.
 	slotOverhead = slotEntrySize
 )
 
@@ -33,7 +33,7 @@ const pageFormat = 1
 // associated data, so a page that opens had the header it was sealed with.
 const headerSize = 1 + 4 + 4*len(item.Kinds)
 
-// Header is what a page says of itself without being opened.
+// Header is the part of a page that can be read without opening it.
 type Header struct {
 	Version int
 	Counts  item.Counts

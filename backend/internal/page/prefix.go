@@ -14,9 +14,9 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 )
 
-// Prefix is where a page lies in its tenant's extendible hash: the leading bits,
-// as a string of 0 and 1, that the hashes of all its items share. The root is
-// the empty place. Places tell nothing about names, since the hash is keyed.
+// Prefix is the place of a page in its tenant's extendible hash: the leading bits,
+// as a string of 0 and 1, that the hashes of all its items share. The root has the
+// empty prefix. A prefix reveals nothing about names, because the hash is keyed.
 type Prefix string
 
 // MaxDepth is how many bits a hash has, so how deep a page can lie.

@@ -53,8 +53,8 @@ func (r *Run) backOff(ctx context.Context, next *tenant.Record) error {
 	return nil
 }
 
-// account settles the figures: what is no longer on other versions has been
-// rotated, whoever moved or deleted it.
+// account settles the figures: an item that is no longer on another version has been
+// rotated, whether a worker moved it or a request replaced or deleted it.
 func (r *Run) account(ctx context.Context, t *tenant.Record, ended *tenant.Rotation) error {
 	switch ended.Phase {
 	case tenant.Completed:

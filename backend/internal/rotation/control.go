@@ -25,7 +25,7 @@ func (e *StateError) Unwrap() error { return ErrState }
 // ErrState is what every [StateError] is.
 var ErrState = errors.New("the rotation's state does not allow it")
 
-// Action is what can be done to a rotation.
+// Action is an action on a rotation.
 type Action string
 
 // The actions. Each is one Put of the tenant's record.

@@ -110,10 +110,10 @@ func (e *Engine) newTenant(tenantID string, keyType keyring.KeyType) (*tenant.Re
 	}, nil
 }
 
-// recoverCreation finishes a creation from what its intent says. If the tenant's
-// record is of this incarnation, its keys are in use, and the intent goes. If there
-// is no record, or one of another incarnation, nothing will use the keys: they go,
-// then the intent.
+// recoverCreation finishes a creation by its intent. If the tenant's record is of this
+// incarnation, its keys are in use, and the intent is deleted. If there is no record,
+// or one of another incarnation, nothing will use the keys: they are deleted, then the
+// intent.
 func (e *Engine) recoverCreation(ctx context.Context, h *tenant.Held, intent Intent) error {
 	if t := h.Record(); t == nil || t.Incarnation != intent.Incarnation {
 		// A Put of the record that failed may have taken effect, and need the keys.

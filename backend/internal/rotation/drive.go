@@ -38,8 +38,8 @@ func (e *Engine) drive(i Intent, then func()) {
 	})
 }
 
-// step recovers a rotation and goes on with it; done says that nothing is left of
-// it, and progressed that some pages were moved.
+// step recovers a rotation and goes on with it. done says that nothing is left to do,
+// and progressed that some pages were moved.
 func (e *Engine) step(ctx context.Context, i Intent, log hclog.Logger) (done, progressed bool, err error) {
 	run, err := e.Recover(ctx, i)
 	if err != nil {

@@ -17,9 +17,9 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// Intent is what the write-ahead log holds of a rotation, or of the creation of a
-// tenant, which is a rotation from nothing: immutable, and never key material. It
-// is there from before the new keys are until after the end.
+// Intent is an entry of the write-ahead log for a rotation, or for the creation of a
+// tenant, which is a rotation from nothing. It is immutable and never holds key
+// material. It exists from before the new keys are made until after the end.
 type Intent struct {
 	ID          string `json:"-" mapstructure:"-"` // given by the log
 	TenantID    string `json:"tenant_id" mapstructure:"tenant_id"`
@@ -71,7 +71,7 @@ type Engine struct {
 	rate float64         // items a second that the latest rotation here made
 }
 
-// Config is what an Engine is made of.
+// Config has the packages, the clock and the logger that an Engine uses.
 type Config struct {
 	Settings *settings.Store
 	Keys     *keystore.Store

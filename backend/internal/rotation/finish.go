@@ -104,8 +104,8 @@ func (r *Run) rollBack(ctx context.Context, h *tenant.Held) error {
 }
 
 // end stores that the rotation is over, then its history, then deletes its
-// progress and its intent. All under the exclusive lock, so that who reads that
-// a rotation is over finds nothing of it unfinished.
+// progress and its intent. All of it happens under the exclusive lock, so a reader
+// that sees a rotation over finds nothing of it unfinished.
 func (r *Run) end(ctx context.Context, h *tenant.Held, next *tenant.Record, how tenant.Phase) error {
 	if err := r.filePrevious(ctx, h.Record()); err != nil {
 		return err

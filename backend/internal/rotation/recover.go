@@ -10,9 +10,8 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// Recover finds out from an intent what is to be done: it returns the run to go
-// on with, or nil once there is nothing left to do. The tenant's record alone
-// decides:
+// Recover decides by an intent what is left to do. It returns the run to go on with,
+// or nil once nothing is left. The tenant's record alone decides:
 //
 //   - Its unfinished rotation is this one: go on by its phase, or, if it is
 //     paused, fail with [ErrPaused].
@@ -20,12 +19,12 @@ import (
 //     which may have been missed, and delete the intent.
 //   - Neither: it was never committed. Delete its key, then the intent.
 //
-// In the last two cases a Put of the record that failed may have taken effect
-// behind a stale cache: of a start, or of a retry. Without the intent nobody
-// would carry that out. So the record is first put again exactly as read.
+// In the last two cases a Put of the record that failed, of a start or of a retry, may
+// have taken effect behind a stale cache. Without the intent nothing would carry that
+// out. So the record is first put again exactly as it was read.
 //
-// All under the tenant's exclusive lock: the intent may belong to a start that
-// has not yet written the record.
+// All of it happens under the tenant's exclusive lock: the intent may belong to a start
+// that has not yet written the record.
 func (e *Engine) Recover(ctx context.Context, intent Intent) (run *Run, err error) {
 	err = e.tenants.Hold(ctx, intent.TenantID, func(h *tenant.Held) error {
 		if intent.IsCreation() {

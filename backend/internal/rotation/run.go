@@ -138,9 +138,9 @@ func (r *Run) unseen(ctx context.Context, t *tenant.Record, keyStays bool) ([]it
 	return pending, nil
 }
 
-// sure reports whether enough is known of a page. To have put it is enough where
-// all pages are read again before the old key is destroyed, some days later, and
-// after a cancel; where the key goes at once, the page must have been read since.
+// sure reports whether enough is known of a page. A successful Put is enough where all
+// pages are read again before the old key is destroyed, some days later, and after a
+// cancel. Where the key is destroyed at once, the page must have been read since.
 func (r *Run) sure(p page.Prefix, keyStays bool) bool {
 	how, seen := r.seen[p]
 	return seen && (how == itemstore.Current || keyStays || r.phase == tenant.RollingBack)
@@ -171,9 +171,9 @@ func (r *Run) Move(ctx context.Context, ref itemstore.PageRef) error {
 	return nil
 }
 
-// note keeps what a move showed: back, only a write that succeeded after the
-// cancel counts. It returns false for a page that is listed again and again but
-// does not count: what is cached of the pages is wrong.
+// note keeps the result of a move. On the way back, only a write that succeeded after
+// the cancel counts. It returns false for a page that is listed again and again but is
+// not current: then what is cached of the pages is wrong.
 func (r *Run) note(ref itemstore.PageRef, moved itemstore.Moved, back bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -197,8 +197,8 @@ func (r *Run) fail(p page.Prefix, err error, items int) {
 	r.failed += items
 }
 
-// Count makes sure that it is known how many items are on which version, for
-// the accounts and for who asks. The first time it reads every page.
+// Count makes sure that the number of items on each version is known, for the accounts
+// and for callers that ask. The first time it reads every page.
 func (r *Run) Count(ctx context.Context) error {
 	t, err := r.read(ctx)
 	if err != nil {

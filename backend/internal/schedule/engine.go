@@ -21,7 +21,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// Config is what an Engine is made of.
+// Config has the packages, the clock and the logger that an Engine uses.
 type Config struct {
 	Mount     *storage.Mount
 	Settings  *settings.Store
@@ -91,8 +91,8 @@ func (e *Engine) rounds() {
 	e.jobs.Once("schedule/rotations", func(ctx context.Context) { e.round(ctx, "rotations", e.rotate) }, nil)
 }
 
-// WakeNow is Wake for somebody who has asked for rotations: a round that is under
-// way does not first serve everyone else, which may take it hours.
+// WakeNow is Wake for a caller that has asked for rotations: a round that is running
+// does not serve all other tenants first, which may take hours.
 func (e *Engine) WakeNow() {
 	e.mu.Lock()
 	e.overtake()
@@ -114,7 +114,7 @@ func (e *Engine) LastRun() time.Time {
 	return e.lastRun
 }
 
-// tally is what a round did.
+// tally counts what a round did.
 type tally struct {
 	rotated, repeated, destroyed, shredded, failed atomic.Int64
 

@@ -15,8 +15,8 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// entry is what the index holds of a tenant, in 52 bytes. Times are Unix seconds,
-// rounded up, so nothing is looked at before it is due.
+// entry describes a tenant in the index, in 52 bytes. Times are Unix seconds, rounded
+// up, so no tenant is looked at before it is due.
 type entry struct {
 	id        uuid.UUID
 	rotatedAt uint32 // when the active key took over
@@ -46,7 +46,7 @@ const (
 
 func (e *entry) is(f flags) bool { return e.flags&f != 0 }
 
-// next is when the entry is looked at next, for whatever reason.
+// next returns when the entry is looked at next, for a rotation or for upkeep.
 func (e *entry) next() uint32 { return min(e.lookAt, e.upkeepAt) }
 
 // entryOf is the entry of a record.

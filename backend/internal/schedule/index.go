@@ -71,8 +71,8 @@ func (s *shard) set(id uuid.UUID, known *entry) {
 	}
 }
 
-// changed is told of a change of a tenant's record: t is the record as it is now,
-// nil if there is none. After an error nobody knows, and the record is to be read.
+// changed takes a reported change of a tenant's record: t is the record as it is now,
+// nil if there is none. After an error the record's state is unknown and it is read.
 func (x *index) changed(tenantID string, t *tenant.Record, err error) {
 	id, parseErr := uuid.Parse(tenantID)
 	if parseErr != nil {
@@ -98,7 +98,7 @@ func (x *index) changed(tenantID string, t *tenant.Record, err error) {
 	}
 }
 
-// suspect lets a tenant be looked at at once, whatever is known of it. s.mu is held.
+// suspect makes a tenant due for a look at once. s.mu is held.
 func (x *index) suspect(s *shard, id uuid.UUID) {
 	e := entry{flags: suspected}
 	if i, found := s.find(id); found {

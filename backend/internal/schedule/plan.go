@@ -12,7 +12,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// plan is what decides which tenants are due.
+// plan decides which tenants are due.
 type plan struct {
 	now      time.Time
 	settings settings.Rotation
@@ -31,7 +31,7 @@ func (e *Engine) plan(ctx context.Context) (plan, error) {
 // decidesAs reports whether two plans differ by their time alone.
 func (p plan) decidesAs(q plan) bool { return p.settings == q.settings && p.jitter == q.jitter }
 
-// dueKind is what a tenant is due for.
+// dueKind says why a tenant is due.
 type dueKind int
 
 const (
@@ -58,7 +58,7 @@ func (p plan) due(t *tenant.Record) dueKind {
 	return byAge
 }
 
-// dueAt is when t is due: a date that somebody set is not spread.
+// dueAt returns when t is due. A date that a caller set is not spread by jitter.
 func (p plan) dueAt(t *tenant.Record) time.Time {
 	if !t.RotateAfter.IsZero() {
 		return t.RotateAfter

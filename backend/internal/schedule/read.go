@@ -24,7 +24,8 @@ const (
 	recordsInFlight = 16
 	// readAgainAfter is how often each shard is read again.
 	readAgainAfter = 24 * time.Hour
-	// formerPrefix is where the schedule lay in storage before it was in memory.
+	// formerPrefix is the prefix in storage under which earlier versions kept the
+	// schedule.
 	formerPrefix = "schedule/"
 )
 
@@ -87,8 +88,8 @@ func (e *Engine) readShards(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// passEmptyShards spares, at the start, listing the shards that have no tenants. The
-// index is told of those that are created meanwhile.
+// passEmptyShards spares, at the start, listing the shards that have no tenants.
+// Tenants that are created meanwhile are reported to the index.
 func (e *Engine) passEmptyShards(ctx context.Context) error {
 	if e.reading.shards.Load() > 0 {
 		return nil

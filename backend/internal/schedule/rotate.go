@@ -29,7 +29,7 @@ const (
 const visitsInFlight = 64
 
 // rotate starts the rotations that are due, as many at a time as the budget allows.
-// If somebody asks for others meanwhile, it looks at everything anew.
+// If a caller asks for others meanwhile, it looks at everything anew.
 func (e *Engine) rotate(ctx context.Context, did *tally) error {
 	for {
 		waiting, overtake := context.WithCancel(ctx)
@@ -56,7 +56,7 @@ func (e *Engine) rotateDue(ctx, waiting context.Context, did *tally) error {
 	e.lastRun = p.now
 	e.mu.Unlock()
 	due := e.index.due(clamp(p.now.Unix()), false)
-	// The tenants that somebody has asked for come first, then those most overdue.
+	// The tenants that a caller has asked for come first, then the most overdue.
 	slices.SortFunc(due, func(a, b visit) int {
 		if a.first != b.first {
 			if a.first {
@@ -119,8 +119,8 @@ func (e *Engine) rotateIfDue(ctx, waiting context.Context, p plan, v visit, did 
 	return e.rotateNow(ctx, v, e.budget.Release, did)
 }
 
-// rotateNow does what a tenant is due for, if it still is: waiting for the budget
-// may have taken hours. It sees to it that release is called once that is over.
+// rotateNow rotates a tenant if it is still due: waiting for the budget may have taken
+// hours. It makes sure that release is called once that is over.
 func (e *Engine) rotateNow(ctx context.Context, v visit, release func(), did *tally) error {
 	p, err := e.plan(ctx)
 	if err != nil {
@@ -225,8 +225,8 @@ func (e *Engine) endCampaign(ctx context.Context, p plan) error {
 	return err
 }
 
-// ignoreConflict makes nothing of an error that says that somebody else was first,
-// and notes one that says that the tenant cannot be rotated as it is.
+// ignoreConflict drops an error that says that another caller was first, and notes one
+// that says that the tenant cannot be rotated as it is.
 func (e *Engine) ignoreConflict(v visit, err error) error {
 	var running *rotation.RunningError
 	var state *rotation.StateError

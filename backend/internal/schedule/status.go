@@ -15,8 +15,8 @@ import (
 // maxListed is how many tenants of a kind status names.
 const maxListed = 100
 
-// Status is how the fleet is doing, exactly, once the index is complete. Until then
-// its counts are lower bounds.
+// Status describes the state of the fleet, exactly once the index is complete. Until
+// then its counts are lower bounds.
 type Status struct {
 	Complete bool
 	Read     int // records read since the start

@@ -12,7 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
-// Disk is what survives a crash.
+// Disk is the storage that survives a crash.
 type Disk struct {
 	mu      sync.Mutex
 	entries map[string]logical.StorageEntry

@@ -15,7 +15,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
-// ErrInjected is what a failing operation returns.
+// ErrInjected is the error of an operation that is made to fail.
 var ErrInjected = errors.New("injected storage fault")
 
 // Fault is a way of failing.
@@ -28,7 +28,7 @@ const (
 	// Before fails an operation that takes no effect.
 	Before
 	// AfterStale fails a write that has taken effect, while Vault's cache goes on
-	// showing the old value: Get does, List does not.
+	// showing the old value to Get, and List shows the new state.
 	AfterStale
 	// After fails a write that has taken effect, with no cache in the way.
 	After
@@ -97,7 +97,7 @@ func (s *Storage) Outage(err error, reads bool) {
 	s.outage, s.reads = err, reads
 }
 
-// failure is what an operation that fails returns.
+// failure returns the error of an operation that fails.
 func (s *Storage) failure() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,7 +124,7 @@ func (s *Storage) Hook(f func(op, key string)) {
 	s.before = f
 }
 
-// Done calls f after every operation, before who made it has its answer; nil ends
+// Done calls f after every operation, before the caller has its answer; nil ends
 // that. It may block, and be called for several at once.
 func (s *Storage) Done(f func(op, key string)) {
 	s.mu.Lock()

@@ -9,7 +9,7 @@ import (
 	"fmt"
 )
 
-// ErrUnchanged is what a change returns that leaves the record as it is.
+// ErrUnchanged is returned by a change that leaves the record as it is.
 var ErrUnchanged = errors.New("nothing to change")
 
 // Held is a tenant whose lock is held exclusively. Only through it is the tenant's
@@ -117,8 +117,8 @@ func (s *Store) forget(ctx context.Context, tenantID string) error {
 	return err
 }
 
-// wrote keeps what is in memory in step with a write of a record, which is now t,
-// nil if there is none; after an error nobody knows.
+// wrote reports a write of a record to everything kept in memory. t is the record as it
+// is now, nil if there is none; after an error its state is unknown.
 func (s *Store) wrote(tenantID string, t *Record, err error) {
 	s.records.Drop(tenantID)
 	s.list.note(tenantID, t != nil, err)

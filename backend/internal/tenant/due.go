@@ -17,8 +17,8 @@ func (t *Record) Interval(s settings.Rotation) time.Duration {
 	return settings.IntervalLength(s.RotationInterval)
 }
 
-// Expires is when t's key has the age at which it is to be rotated, whatever else
-// has put its rotation forward or off.
+// Expires returns when t's key reaches the age at which it is to be rotated. Requests,
+// failures and pauses, which move the rotation itself, are not considered.
 func (t *Record) Expires(s settings.Rotation) time.Time { return t.LastRotatedAt().Add(t.Interval(s)) }
 
 // DueDate returns when the schedule is to rotate t's key, its jitter apart.

@@ -16,7 +16,7 @@ const (
 	tombstonePrefix = "tombstones/"
 )
 
-// Shards is over how many prefixes tenants are spread: see shard.
+// Shards is the number of prefixes over which tenants are spread: see shard.
 const Shards = 256
 
 // shard is the part of a tenant's path that spreads a million tenants over 256

@@ -29,7 +29,7 @@ type list struct {
 	parts [Shards]listPart
 }
 
-// listPart is one part. Its IDs are never changed in place: who reads them holds
+// listPart is one part. Its IDs are never changed in place: a reader of them holds
 // no lock.
 type listPart struct {
 	ids     []uuid.UUID // sorted; what holds if known
@@ -37,8 +37,8 @@ type listPart struct {
 	changes uint64 // tells a List that something changed meanwhile
 }
 
-// note keeps up with a write of a tenant's record, or of its end: there says
-// whether the record is there now. After an error nobody knows.
+// note takes a write or a deletion of a tenant's record: there says whether the record
+// exists now. After an error that is unknown.
 func (r *list) note(tenantID string, there bool, err error) {
 	id, parseErr := uuid.Parse(tenantID)
 	if parseErr != nil {
@@ -170,7 +170,7 @@ func (s *Store) IDs(ctx context.Context, after string, limit int) ([]string, err
 	return sorted, nil
 }
 
-// cursors are what is left of sorted lists, as a heap by their first ID.
+// cursors has the rest of each sorted list, as a heap by its first ID.
 type cursors [][]uuid.UUID
 
 func (c cursors) Len() int           { return len(c) }

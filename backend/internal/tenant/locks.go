@@ -7,11 +7,10 @@ import (
 	"github.com/hashicorp/vault/sdk/helper/locksutil"
 )
 
-// AwaitHolders returns when everything that was wrapped under a KEK that this
-// process read before the call is stored, and shows in a List: a key, and the
-// record of the tenant that it was made for. Whoever makes a key holds its
-// tenant's lock from before it is wrapped until the record is put, so it is
-// enough to have held each lock once.
+// AwaitHolders returns when everything that was wrapped under a KEK that this process
+// read before the call is stored, and shows in a List: the key, and the record of the
+// tenant that it was made for. A caller that makes a key holds its tenant's lock from
+// before it is wrapped until the record is put, so holding each lock once is enough.
 func (s *Store) AwaitHolders() {
 	for _, l := range s.locks {
 		l.Lock()

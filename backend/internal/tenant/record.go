@@ -12,7 +12,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 )
 
-// State is where a tenant stands in its life.
+// State is the state of a tenant.
 type State string
 
 // The states of a tenant.
@@ -38,19 +38,19 @@ type Record struct {
 	RotationPaused   bool   `json:"rotation_paused,omitempty"`
 
 	// RotateAfter, if set, is when the next rotation is due instead of when the
-	// interval says: after a failure or a cancel, or since somebody asked for it,
+	// interval says: after a failure or a cancel, or because a caller asked for it,
 	// for the reason given.
 	RotateAfter  time.Time `json:"rotate_after,omitzero"`
 	RotateReason string    `json:"rotate_reason,omitempty"`
 	// RotateRequest is the request that asked for it, and becomes the idempotency
 	// key of the rotation: sent again, it asks for nothing more.
 	RotateRequest string `json:"rotate_request,omitempty"`
-	// RotateBy is who asked, and RotatePaused whether it holds though the tenant is
-	// paused.
+	// RotateBy identifies the caller that asked. RotatePaused says that the request
+	// holds although the tenant is paused.
 	RotateBy     actor.Actor `json:"rotate_by,omitzero"`
 	RotatePaused bool        `json:"rotate_paused,omitempty"`
-	// FailedInARow counts the rotations, and tries of one, that have failed since
-	// one succeeded or somebody asked for one: RotateAfter moves away with it.
+	// FailedInARow counts the rotations, and retries, that have failed since one
+	// succeeded or a caller asked for one. RotateAfter grows with it.
 	FailedInARow int `json:"failed_in_a_row,omitempty"`
 
 	// DeleteAfter and DeletedBy are of a tenant that is not active.
@@ -93,7 +93,7 @@ func (t *Record) MakeRoom() (bool, error) {
 	return err == nil, err
 }
 
-// Owner is whose the tenant's keys and pages are.
+// Owner returns the identity to which the tenant's keys and pages are bound.
 func (t *Record) Owner() keyring.Owner {
 	return keyring.Owner{Tenant: t.ID, Incarnation: t.Incarnation}
 }
@@ -136,7 +136,7 @@ func (t *Record) LeastDecryptable() int { return max(1, t.MinDecryptionVersion) 
 // the tenant was created.
 func (t *Record) LastRotatedAt() time.Time { return t.Keys.Active().ActivatedAt }
 
-// Phase is where an unfinished rotation stands; once it has ended, how.
+// Phase is the phase of an unfinished rotation, or the way in which it ended.
 type Phase string
 
 // The phases of a rotation.

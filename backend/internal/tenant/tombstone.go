@@ -11,7 +11,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 )
 
-// Tombstone is what remains of a tenant: no secret, and no key ID.
+// Tombstone describes a deleted tenant. It holds no secret and no key ID.
 type Tombstone struct {
 	TenantID  string      `json:"tenant_id"`
 	CreatedAt time.Time   `json:"created_at"`
