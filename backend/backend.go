@@ -188,11 +188,11 @@ func (b *backend) invalidate(_ context.Context, key string) {
 	b.items.Invalidate(key)
 }
 
-// parallelism is how many pages may be in flight now.
+// parallelism returns the number of pages that may be in flight now.
 func (b *backend) parallelism() int {
 	c, err := b.settings.Config(context.Background())
 	if err != nil {
-		return 1 // storage has trouble: go gently until it is read
+		return 1 // the settings cannot be read: go gently until they can
 	}
 	return b.limiter.Limit(b.now(), c.RotationParallelism)
 }

@@ -16,7 +16,7 @@ that the tenant has here, in the background and without downtime, and destroys
 the old key when nothing depends on it any more.
 `
 
-// helpColumns is how long a line of help is at most: vault path-help prints what
+// helpColumns bounds a line of help: vault path-help prints what
 // it is given.
 const helpColumns = 80
 

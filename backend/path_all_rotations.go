@@ -18,7 +18,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// maxTenantsNamed is how many tenants one request can make due.
+// maxTenantsNamed bounds the tenants that one request can make due.
 const maxTenantsNamed = 10_000
 
 // allRotationsPath is that of the rotations of all tenants together.

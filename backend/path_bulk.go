@@ -13,7 +13,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 )
 
-// maxBulkItems is how many items a bulk write may have.
+// maxBulkItems bounds the items of a bulk write.
 const maxBulkItems = 10_000
 
 func (b *backend) bulkPath() *framework.Path {

@@ -12,7 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
-// defaultKeyBits is how long a data key is unless the request says otherwise.
+// defaultKeyBits is the length of a data key unless the request says otherwise.
 const defaultKeyBits = 256
 
 // datakeyPaths are two, so that a policy can let a role make data keys whose

@@ -63,7 +63,7 @@ func (b *backend) deleteTenant(ctx context.Context, req *logical.Request, d *fra
 		return nil, err
 	}
 	if _, err := b.tenants.Read(ctx, id); err != nil {
-		return nil, err // before asking Vault who it is
+		return nil, err // before asking Vault for the caller's identity
 	}
 	t, err := b.deletion.Delete(ctx, id, window, b.initiator(req))
 	if err != nil {

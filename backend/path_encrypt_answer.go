@@ -70,7 +70,7 @@ func (b *batch) setOpened(opened []encryption.Opened) {
 	}
 }
 
-// failed is how many entries have failed.
+// failed returns the number of entries that have failed.
 func (b *batch) failed() (n int) {
 	for i := range b.entries {
 		if b.entries[i].err != nil {

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// maxBatchEntries is how many entries a batch may have.
+	// maxBatchEntries bounds the entries of a batch.
 	maxBatchEntries = 10_000
 
 	// maxPlaintextBytes is the largest plaintext whose ciphertext can be sent back:

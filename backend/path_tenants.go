@@ -155,7 +155,7 @@ func (b *backend) tenantResponse(ctx context.Context, t *tenant.Record) (*logica
 	}}, nil
 }
 
-// nextRotation is when t is due, zero if the schedule passes it over.
+// nextRotation returns when t is due, zero if the schedule passes it over.
 func nextRotation(t *tenant.Record, s settings.Rotation) time.Time {
 	if t.RotationPaused || t.State != tenant.Active {
 		return time.Time{}

@@ -11,7 +11,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
-// stateFor is how long a replication state is believed. When it changes for
+// stateFor bounds how long a replication state is kept. When it changes for
 // good, Vault sets the engine up anew.
 const stateFor = time.Second
 

@@ -12,7 +12,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// maxTextBytes is how long a string in a request to Vault may be.
+// maxTextBytes bounds a string in a request to Vault.
 const maxTextBytes = 1 << 20
 
 // sealer seals the texts of one request under one version. The tenant's lock is

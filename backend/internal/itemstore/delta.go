@@ -16,9 +16,7 @@ import (
 // are written there, and then the page is put again with all of them.
 //
 // The rules that keep a delta from losing an acknowledged write stand in
-// docs/design/pages.md; docs/model/delta.py finds a loss without any of them. This file
-// keeps rules 1, 2, 3, 5 and 6; open.go reads in the order of rule 4, and directory.go
-// keeps rule 7.
+// docs/design/pages.md; docs/model/delta.py finds a loss without any of them.
 //
 // A delta is sealed by its page's key, and put only while that is the active version.
 // So once all pages are on another version, all current deltas are, too.

@@ -35,7 +35,7 @@ func NewScan(s *Store, t *tenant.Record) *Scan {
 // Incarnation is the tenant's that is scanned.
 func (sc *Scan) Incarnation() string { return sc.t.Incarnation }
 
-// Pages is how many of the pages read are on a version.
+// Pages returns how many of the pages read are on a version.
 func (sc *Scan) Pages(version int) int {
 	n := 0
 	for _, v := range sc.on {
@@ -82,7 +82,7 @@ func (sc *Scan) read(ctx context.Context, p page.Prefix) error {
 		return err
 	}
 	if raw == nil {
-		return storage.ErrContended // it splits just now, or is hidden: look again later
+		return storage.ErrContended // it is being split, or is a stale miss: look again later
 	}
 	h, _, err := page.ParseHeader(raw)
 	if err != nil {

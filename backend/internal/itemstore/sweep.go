@@ -19,7 +19,7 @@ type Moved int
 
 // What Move did.
 const (
-	Superseded Moved = iota // the page does not count any more: it split, say
+	Superseded Moved = iota // the page is no longer current: it split, say
 	Current                 // its header says that it is on the version
 	Rewritten               // it was sealed again and stored
 )
@@ -58,7 +58,7 @@ func (s *Store) ListPages(ctx context.Context, t *tenant.Record) ([]PageRef, err
 // ForgetPages drops the directory of t, so that it is loaded afresh.
 func (s *Store) ForgetPages(t *tenant.Record) { s.tables.drop(t.Incarnation) }
 
-// PageItems is how many items page p holds by its header, 0 if it has none.
+// PageItems returns how many items page p holds by its header, 0 if it has none.
 func (s *Store) PageItems(ctx context.Context, t *tenant.Record, p page.Prefix) int {
 	tab, release := s.table(t)
 	defer release()

@@ -253,7 +253,7 @@ func (tab *Table) writeEdit(ctx context.Context, t *tenant.Record, p page.Prefix
 	return tab.writePage(ctx, t, p, e.slots, cur.isNew)
 }
 
-// roomyBytes is how large a page may become before it is split without the
+// roomyBytes is the size that a page may reach before it is split without the
 // changes that would make it so.
 const roomyBytes = 2 * page.SplitBytes
 

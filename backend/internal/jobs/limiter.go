@@ -9,13 +9,13 @@ import (
 )
 
 const (
-	// servedFor is how long after a request tenants count as being served.
+	// servedFor is the time after a request during which tenants count as being served.
 	servedFor = 100 * time.Millisecond
-	// besideRequests is how many pages rotations have in flight when the first
+	// besideRequests is the number of pages that rotations have in flight when the first
 	// request comes, and leastBeside how many they keep in any case.
 	besideRequests = 10
 	leastBeside    = 4
-	// slowRead is how long a read may take in the plugin, storage included; one of
+	// slowRead bounds the time of a read in the plugin, storage included; one of
 	// toleratedSlow may take longer.
 	slowRead      = 9 * time.Millisecond
 	toleratedSlow = 20

@@ -108,7 +108,7 @@ func (e *Engine) Recover(ctx context.Context) (*Run, error) {
 		return nil, nil
 	}
 	if run := e.running(r.KEKID); run != nil {
-		return run, nil // it met trouble, and goes on where it was
+		return run, nil // it failed, and goes on where it was
 	}
 	noted, err := e.keys.KEKProgress(ctx, r.KEKID)
 	if err != nil {

@@ -15,11 +15,11 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// maxFailures is how many failures a rotation lists.
+// maxFailures bounds the failures that a rotation lists.
 const maxFailures = 100
 
-// settleWithin is how long a rotation waits for what may pass by itself: for a
-// creation of a tenant whose outcome is not known, which is seen to every minute.
+// settleWithin bounds how long a rotation waits for the creation of a tenant whose
+// outcome is not known. Recovery looks at such a creation every minute.
 const settleWithin = 10 * time.Minute
 
 var errUnsettled = errors.New("a tenant is listed, but its record does not show")

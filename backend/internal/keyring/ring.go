@@ -21,7 +21,7 @@ const (
 	Destroyed   State = "destroyed"   // its key is gone
 )
 
-// keepDestroyed is how many destroyed versions stay in a ring, so that a
+// keepDestroyed bounds the destroyed versions that stay in a ring, so that a
 // record does not grow for ever. History keeps what is known of the others.
 const keepDestroyed = 100
 

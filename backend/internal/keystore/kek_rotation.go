@@ -146,7 +146,7 @@ func (s *Store) destroyOtherKEKs(ctx context.Context, kekID string) error {
 	return nil
 }
 
-// KEKProgress is how far a rotation of the KEK was when that was last noted. It
+// KEKProgress says how far a rotation of the KEK was when that was last stored. It
 // describes, and decides nothing.
 type KEKProgress struct {
 	KEKID   string    `json:"kek_id"`

@@ -64,7 +64,7 @@ func (s *Store) makeFirstKEK(ctx context.Context) error {
 	s.kekLock.Lock()
 	defer s.kekLock.Unlock()
 	if kek, err := s.readCurrentKEK(ctx); kek != nil || err != nil {
-		return err // somebody made it meanwhile
+		return err // another caller made it meanwhile
 	}
 	id, err := s.newKEK(ctx)
 	if err != nil {

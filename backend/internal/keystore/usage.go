@@ -58,7 +58,7 @@ func (r *reservedSeals) of(keyID string) *int64 {
 	return &r.Page
 }
 
-// Seals is how many messages the keys of a version have sealed, at most.
+// Seals counts the messages that the keys of a version have sealed, at most.
 type Seals struct{ Page, External int64 }
 
 // sealCounter grants the seals of one key that this process has reserved and not
@@ -96,7 +96,7 @@ func (s *seals) lock(keyID string) (release func()) {
 // LimitSeals sets other limits, before the store is used.
 func (s *Store) LimitSeals(l SealLimits) { s.seals.limits = l }
 
-// SealLimit is how many messages a key of type aes256-gcm seals at most.
+// SealLimit bounds the messages that a key of type aes256-gcm seals.
 func (s *Store) SealLimit() int64 { return s.seals.limits.Hard }
 
 // countedAEAD seals only what has been reserved.
@@ -154,7 +154,7 @@ func (s *Store) takeSeal(c *sealCounter) error {
 	}
 	defer s.seals.lock(c.binding.KeyID)()
 	if c.left.Add(-1) >= 0 {
-		return nil // somebody has reserved meanwhile
+		return nil // another caller has reserved meanwhile
 	}
 	n, err := s.reserveSeals(c)
 	if err != nil {
@@ -188,7 +188,7 @@ func (s *Store) reserveSeals(c *sealCounter) (int64, error) {
 	}
 	*reserved += n
 	if err := s.mount.PutJSON(ctx, sealsKey(c.binding.Incarnation, c.binding.KeyID), r); err != nil {
-		c.next = l.First // so that trouble with storage does not use a key up
+		c.next = l.First // so that failing storage does not use a key up
 		return 0, err
 	}
 	c.next = min(2*c.next, l.Largest)

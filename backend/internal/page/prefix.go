@@ -19,7 +19,7 @@ import (
 // empty prefix. A prefix reveals nothing about names, because the hash is keyed.
 type Prefix string
 
-// MaxDepth is how many bits a hash has, so how deep a page can lie.
+// MaxDepth is the number of bits of a hash, and so the longest prefix of a page.
 const MaxDepth = 64
 
 // Hash orders a tenant's items, and so decides on which page one lies.
@@ -44,7 +44,7 @@ func HashOf(placementKey []byte, k item.Kind, name string) Hash {
 // String names the page in messages.
 func (p Prefix) String() string { return "p" + string(p) }
 
-// ParseName returns whose place the name of an entry is, a page's or a delta's.
+// ParseName parses the name of an entry, which is that of a page or of a delta.
 func ParseName(name string) (p Prefix, isDelta bool, err error) {
 	malformed := fmt.Errorf("%w: entry %q is not named after a place", ErrDamaged, name)
 	if len(name) == 0 || len(name) > 1+MaxDepth || name[0] != 'p' && name[0] != 'd' {

@@ -109,7 +109,7 @@ func (s Slots) From(h Hash) int {
 }
 
 // Find returns the index at which the item is, or at which it belongs. Items
-// whose hashes are the same are told apart by kind and name.
+// whose hashes are the same are distinguished by kind and name.
 func (s Slots) Find(h Hash, k item.Kind, name string) (i int, it *item.Item, err error) {
 	for i = s.From(h); i < len(s) && s[i].Hash == h; i++ {
 		if s[i].Kind != k {

@@ -15,14 +15,14 @@ import (
 )
 
 const (
-	// Backoff is how long the schedule waits after a rotation that was cancelled,
+	// Backoff is the time that the schedule waits after a rotation that was cancelled,
 	// or failed for the first time in a row. Each further failure doubles it, up
 	// to the tenant's interval or maxBackoff.
 	Backoff    = 24 * time.Hour
 	maxBackoff = 32 * 24 * time.Hour
 )
 
-// maxFailures is how many failures a rotation lists.
+// maxFailures bounds the failures that a rotation lists.
 const maxFailures = 100
 
 // backOff puts the next rotation off if this one did not complete, so that the

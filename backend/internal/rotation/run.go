@@ -219,7 +219,7 @@ func (r *Run) read(ctx context.Context) (*tenant.Record, error) {
 	return r.tenant(ctx)
 }
 
-// noteEvery is how often progress is stored at most.
+// noteEvery is the shortest time between two Puts of progress.
 const noteEvery = time.Second
 
 // NoteProgress stores how far the rotation is, at most once a second, unless

@@ -78,8 +78,8 @@ type Request struct {
 	fingerprint string // of Material: see recognize
 }
 
-// startTries is how often the Put that commits a rotation is tried. If it fails
-// at each, the rotation may all the same have started; recovery tells.
+// startTries is how often the Put that commits a rotation is tried. If each try
+// fails, the rotation may still have started; recovery decides.
 const startTries = 3
 
 // Start starts a rotation of a tenant and drives it in the background; started

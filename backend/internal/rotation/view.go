@@ -122,7 +122,7 @@ func (e *Engine) viewUnfinished(ctx context.Context, t *tenant.Record, v *View) 
 	return nil
 }
 
-// rotated is how many of the items to rotate are off the old versions, as far as
+// rotated returns how many of the items to rotate are off the old versions, as far as
 // that is known.
 func (e *Engine) rotated(t *tenant.Record, r *tenant.Rotation) item.Counts {
 	usage, known := e.items.KnownUsage(t)
@@ -132,7 +132,7 @@ func (e *Engine) rotated(t *tenant.Record, r *tenant.Rotation) item.Counts {
 	return rotatedBy(usage, r, r.Phase == tenant.RollingBack)
 }
 
-// rotatedBy is how many of the items to rotate are rotated. Nothing new comes to
+// rotatedBy returns how many of the items to rotate are rotated. Nothing new comes to
 // the versions that a rotation leaves: what there was to rotate less what is still
 // there has been rotated, or deleted. On the way back that is the new version, and
 // what is still on it, at most what there was.

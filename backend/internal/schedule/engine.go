@@ -56,8 +56,8 @@ type Engine struct {
 	overtake func() // lets the round of rotations that is under way begin anew
 }
 
-// NewEngine returns an Engine, which from then on is told of every change of a
-// tenant's record. It does nothing before Start.
+// NewEngine returns an Engine. From then on every change of a tenant's record is
+// reported to it. It does nothing before Start.
 func NewEngine(c Config) *Engine {
 	e := &Engine{
 		mount: c.Mount, settings: c.Settings, keys: c.Keys, tenants: c.Tenants,
@@ -72,7 +72,7 @@ func NewEngine(c Config) *Engine {
 func (e *Engine) maxRotations() int {
 	c, err := e.settings.Config(context.Background())
 	if err != nil {
-		return 1 // storage has trouble: go gently until it is read
+		return 1 // the settings cannot be read: go gently until they can
 	}
 	return c.MaxConcurrentRotations
 }
@@ -106,7 +106,7 @@ func (e *Engine) BudgetChanged() { e.budget.Adjust() }
 // Budget bounds the unfinished rotations that the schedule has started.
 func (e *Engine) Budget() *jobs.Semaphore { return e.budget }
 
-// LastRun is when the engine last looked for rotations, zero if it has not since
+// LastRun returns when the engine last looked for rotations, zero if it has not since
 // the start.
 func (e *Engine) LastRun() time.Time {
 	e.mu.Lock()

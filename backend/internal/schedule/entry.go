@@ -87,7 +87,7 @@ func (p plan) entryOf(t *tenant.Record) entry {
 	return e
 }
 
-// upkeepAt is when a retired key of t is to be destroyed, or t itself: never if
+// upkeepAt returns when a retired key of t is to be destroyed, or t itself: never if
 // that waits for the end of a rotation, which looks at the keys.
 func upkeepAt(t *tenant.Record) uint32 {
 	switch t.State {
@@ -105,7 +105,7 @@ func upkeepAt(t *tenant.Record) uint32 {
 	return at
 }
 
-// lookAt is when to look at a tenant for a rotation.
+// lookAt returns when to look at a tenant for a rotation.
 func (p plan) lookAt(e *entry) uint32 {
 	switch {
 	case e.is(suspected):
@@ -122,7 +122,7 @@ func (p plan) lookAt(e *entry) uint32 {
 	return p.dueWithin(e)
 }
 
-// expires is when a key has the age at which it is to be rotated.
+// expires returns when a key reaches the age at which it is to be rotated.
 func (p plan) expires(e *entry) uint32 {
 	interval := e.interval
 	if interval == 0 {
@@ -131,7 +131,7 @@ func (p plan) expires(e *entry) uint32 {
 	return add(e.rotatedAt, interval)
 }
 
-// dueWithin is when a tenant is due by its key's age, with its share of the jitter.
+// dueWithin returns when a tenant is due by its key's age, with its share of the jitter.
 func (p plan) dueWithin(e *entry) uint32 {
 	return add(p.expires(e), seconds(share(p.jitter, e.spread)))
 }

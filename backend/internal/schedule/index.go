@@ -35,14 +35,14 @@ type shard struct {
 	changes uint32  // counted over all entries, so that it outlives a deletion
 	loaded  bool    // it has been read since the start
 	reading bool
-	told    map[uuid.UUID]bool // the tenants it was told of while it is read
+	told    map[uuid.UUID]bool // the tenants that were reported while it is read
 }
 
 // visit is a tenant to look at.
 type visit struct {
 	tenantID string
 	seq      uint32
-	first    bool   // somebody has asked for it
+	first    bool   // a caller has asked for it
 	due      uint32 // Unix seconds
 }
 

@@ -37,7 +37,7 @@ type dueKind int
 const (
 	notDue    dueKind = iota
 	byAge             // its interval has passed
-	requested         // somebody has asked for it, or a cancelled one is made up for
+	requested         // a caller has asked for it, or it makes up for a cancelled one
 	byRetry           // its latest rotation failed, and is to go on
 )
 
@@ -72,9 +72,8 @@ func (p plan) asked(t *tenant.Record) bool {
 		!strings.HasPrefix(t.Keys.Active().IdempotencyKey, p.campaignKey())
 }
 
-// campaignKey is how idempotency keys begin of rotations of all tenants. A key that
-// one of them has made is not too old, even if by a clock that was set back since it
-// is.
+// campaignKey begins the idempotency keys of rotations of all tenants. A key that such
+// a rotation has made is not too old, even if a clock that was set back since says so.
 func (p plan) campaignKey() string { return campaignPrefix + p.settings.RotateRequest + "/" }
 
 // deferred reports whether t's rotation was cancelled since all tenants were to be
@@ -84,7 +83,7 @@ func (p plan) deferred(t *tenant.Record) bool {
 	return p.now.Before(t.RotateAfter) && t.Last != nil && !t.Last.EndedAt.Before(p.settings.RotateBefore)
 }
 
-// lookAgain is when to look again at a tenant that is not due.
+// lookAgain returns when to look again at a tenant that is not due.
 func (p plan) lookAgain(t *tenant.Record) uint32 {
 	if t.State != tenant.Active || t.Rotation != nil || t.RotationPaused && !t.RotatePaused && !p.asked(t) {
 		return never // a change of the record tells

@@ -22,14 +22,14 @@ import (
 const (
 	// recordsInFlight bounds the records read at once to fill the index.
 	recordsInFlight = 16
-	// readAgainAfter is how often each shard is read again.
+	// readAgainAfter is the time after which each shard is read again.
 	readAgainAfter = 24 * time.Hour
 	// formerPrefix is the prefix in storage under which earlier versions kept the
 	// schedule.
 	formerPrefix = "schedule/"
 )
 
-// reading is how far the reading of records is.
+// reading says how far the reading of records is.
 type reading struct {
 	records atomic.Int64 // read since the start
 	shards  atomic.Int64 // of which all records have been read
@@ -55,7 +55,7 @@ func (e *Engine) read() {
 			wasComplete := e.reading.isComplete()
 			err = e.readShards(ctx)
 			if !wasComplete && e.reading.isComplete() {
-				e.rounds() // what became due while nobody looked does not wait for the tick
+				e.rounds() // rotations that became due before the start do not wait for the tick
 			}
 			if err == nil {
 				err = e.cleanUp(ctx)
@@ -222,8 +222,8 @@ func (s *shard) end() {
 	s.reading, s.told = false, nil
 }
 
-// install takes what a reading found. What the shard was told of since the reading
-// began stays as it was told.
+// install takes the entries that a reading found. Entries of tenants that were reported
+// to the shard since the reading began stay as they were reported.
 func (s *shard) install(found []*entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -24,8 +24,7 @@ const (
 	triggerRequested = "requested" // by a request for many
 )
 
-// visitsInFlight is how many tenants a round looks at at once: as many as can start
-// a rotation at a time before storage has enough to do.
+// visitsInFlight bounds the tenants that a round visits at once: as many as can start// a rotation at a time before storage has enough to do.
 const visitsInFlight = 64
 
 // rotate starts the rotations that are due, as many at a time as the budget allows.
@@ -79,8 +78,8 @@ func (e *Engine) rotateDue(ctx, waiting context.Context, did *tally) error {
 	return e.endCampaign(ctx, p)
 }
 
-// visitAll visits tenants, many at once, until ctx ends. One with trouble is there
-// again at the next tick, and keeps no other waiting.
+// visitAll visits tenants, many at once, until ctx ends. One that causes an error
+// is due again at the next tick, and keeps no other waiting.
 func (e *Engine) visitAll(ctx context.Context, due []visit, did *tally, f func(visit) error) {
 	var g errgroup.Group
 	g.SetLimit(visitsInFlight)

@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// maxListed is how many tenants of a kind status names.
+// maxListed bounds the tenants of a kind that status names.
 const maxListed = 100
 
 // Status describes the state of the fleet, exactly once the index is complete. Until

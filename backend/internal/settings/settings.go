@@ -29,7 +29,7 @@ const (
 // RotationIntervals are the intervals that an organization or a tenant may have.
 var RotationIntervals = []string{"90_DAYS", "120_DAYS", "180_DAYS", "365_DAYS"}
 
-// IntervalLength is how long an interval is.
+// IntervalLength returns the length of an interval.
 func IntervalLength(interval string) time.Duration {
 	days, err := strconv.Atoi(strings.TrimSuffix(interval, "_DAYS"))
 	if err != nil {
@@ -41,7 +41,7 @@ func IntervalLength(interval string) time.Duration {
 // Config is the mount's configuration.
 type Config struct {
 	OrgID string `json:"org_id"`
-	// RotationParallelism is how many pages are in flight over all tenants.
+	// RotationParallelism bounds the pages in flight over all tenants.
 	RotationParallelism int `json:"rotation_parallelism"`
 	// MaxItemBytes bounds an encoded item: name, data and metadata together.
 	MaxItemBytes int `json:"max_item_bytes"`

@@ -41,7 +41,7 @@ func (d *Disk) Note(what string) {
 	d.notes[what]++
 }
 
-// Noted is how often something was noted.
+// Noted returns how often something was noted.
 func (d *Disk) Noted(what string) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()

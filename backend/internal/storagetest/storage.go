@@ -68,7 +68,7 @@ func Open(disk *Disk, n int, fault Fault) *Storage {
 	return &Storage{disk: disk, at: n, fault: fault}
 }
 
-// Ops is how many operations there have been.
+// Ops returns how many operations there have been.
 func (s *Storage) Ops() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

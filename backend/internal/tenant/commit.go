@@ -89,7 +89,7 @@ func (h *Held) Fence(ctx context.Context) error {
 	return h.store.fence(ctx, h.record, h.id)
 }
 
-// fence makes sure that the record is what was read. t is nil if there was none.
+// fence makes sure that storage holds the record as read. t is nil if there was none.
 func (s *Store) fence(ctx context.Context, t *Record, tenantID string) error {
 	var err error
 	if t != nil {
@@ -128,7 +128,7 @@ func (s *Store) wrote(tenantID string, t *Record, err error) {
 // errElsewhere tells a watcher that another node has written a record.
 var errElsewhere = errors.New("written by another node")
 
-// Watch has f told of every write of a tenant's record, while the tenant's lock is
-// held: t is the record as it is now, nil if it was deleted. After an error it is
-// not known. Watch is called before the store is used.
+// Watch reports every write of a tenant's record to f, while the tenant's lock is held:
+// t is the record as it is now, nil if it was deleted. After an error its state is
+// unknown. Watch is called before the store is used.
 func (s *Store) Watch(f func(tenantID string, t *Record, err error)) { s.watch = f }

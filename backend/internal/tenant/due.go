@@ -9,7 +9,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 )
 
-// Interval is how old t's key may get.
+// Interval returns how old t's key may get.
 func (t *Record) Interval(s settings.Rotation) time.Duration {
 	if t.RotationInterval != "" {
 		return settings.IntervalLength(t.RotationInterval)

@@ -12,7 +12,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 )
 
-// keepHistory is how many ended rotations of a tenant are kept.
+// keepHistory bounds the ended rotations of a tenant that are kept.
 const keepHistory = 100
 
 // PutHistory files an ended rotation, and drops the oldest beyond the last 100.
@@ -72,7 +72,7 @@ func (s *Store) AllHistory(ctx context.Context, t *Record) ([]*Rotation, error) 
 	return all, nil
 }
 
-// Progress is how far an unfinished rotation was when it was last noted. It
+// Progress says how far an unfinished rotation was when that was last stored. It
 // describes, and decides nothing.
 type Progress struct {
 	RotationID string      `json:"rotation_id"`

@@ -26,6 +26,7 @@ func shard(tenantID string) string {
 	return hex.EncodeToString([]byte{ShardOf(tenantID)})
 }
 
+// ShardOf returns the number of the prefix under which a tenant lies.
 func ShardOf(tenantID string) byte {
 	return sha256.Sum256([]byte(tenantID))[0]
 }

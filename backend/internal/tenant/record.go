@@ -132,7 +132,7 @@ func (t *Record) Usable() error {
 // LeastDecryptable is the least version whose ciphertexts are opened.
 func (t *Record) LeastDecryptable() int { return max(1, t.MinDecryptionVersion) }
 
-// LastRotatedAt is when the tenant's key last changed by a rotation, or when
+// LastRotatedAt returns when the tenant's key last changed by a rotation, or when
 // the tenant was created.
 func (t *Record) LastRotatedAt() time.Time { return t.Keys.Active().ActivatedAt }
 
@@ -143,7 +143,7 @@ type Phase string
 const (
 	Sweeping    Phase = "sweeping"     // pages move to the new version
 	RollingBack Phase = "rolling_back" // pages move back to the old version
-	Retiring    Phase = "retiring"     // no page is on the old version: its key goes
+	Retiring    Phase = "retiring"     // no page is on the old version: its key is destroyed
 
 	Completed  Phase = "completed"
 	RolledBack Phase = "rolled_back"

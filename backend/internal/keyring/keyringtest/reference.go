@@ -26,7 +26,7 @@ func AssociatedData(parts ...string) []byte {
 	return out
 }
 
-// NonceSize is how long the nonce of a key type is, which begins what it seals.
+// NonceSize returns the length of a key type's nonce, with which a sealed text begins.
 func NonceSize(keyType string) int {
 	if keyType == "aes256-gcm" {
 		return 12
