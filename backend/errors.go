@@ -103,7 +103,7 @@ func answer(err error) (*logical.Response, error) {
 // type. The rest of that answer repeats the value, which may be a secret.
 var mistyped = regexp.MustCompile(`^Field validation failed: error converting input for field "([^"]+)"`)
 
-// HandleRequest is the framework's, but that it answers a value of the wrong type
+// HandleRequest is the framework's, except that it answers a value of the wrong type
 // without repeating it.
 func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
 	resp, err := b.Backend.HandleRequest(ctx, req)

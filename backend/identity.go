@@ -29,7 +29,7 @@ var (
 //     before 2.0.1 and OpenBao before 2.6 take even wildcards).
 //   - Vault finds an alias by its name with case folded, but updates the alias's
 //     metadata only if the name is equal letter by letter. A caller whose name
-//     differs in case has the metadata of somebody else.
+//     differs in case has the metadata of another person.
 //
 // A request without an entity, such as root's, has no such policies.
 func (b *backend) checkCaller(req *logical.Request) error {

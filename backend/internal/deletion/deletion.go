@@ -84,10 +84,10 @@ func (e *WindowError) Error() string {
 	return fmt.Sprintf("deletion_window must be at least %s: that is min_deletion_window", e.Least)
 }
 
-// Delete lets a tenant be deleted after a window, nil for the default one, and
-// returns its record. One that is to be shredded at once is shredded in the
-// background, for which it waits a while. A tenant that is being deleted stays as
-// it is, unless a window is named: then that counts from now. It fails with
+// Delete marks a tenant for deletion after a window, nil for the default one, and
+// returns its record. With a window of 0 the tenant is shredded in the background, and
+// Delete waits up to ten seconds for the end. A tenant that is being deleted stays as it
+// is, unless a window is named: then that counts from now. It fails with
 // [tenant.ErrNotFound] or a [WindowError].
 func (e *Engine) Delete(ctx context.Context, tenantID string, window *time.Duration, by actor.Actor) (*tenant.Record, error) {
 	config, err := e.settings.Config(ctx)
@@ -126,8 +126,8 @@ func (e *Engine) schedule(next *tenant.Record, window *time.Duration, after time
 	return nil
 }
 
-// shredNow shreds a tenant in the background and waits a while for the end. If it
-// fails, the schedule goes on with it.
+// shredNow shreds a tenant in the background and waits up to shredWithin for the end.
+// If it fails, the schedule repeats it.
 func (e *Engine) shredNow(ctx context.Context, tenantID string) {
 	done := make(chan struct{})
 	begun := e.jobs.Once("shred/"+tenantID, func(ctx context.Context) {

@@ -12,8 +12,8 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// Shred destroys a tenant whose window has passed, from wherever an earlier try
-// has left it. If there is nothing to do it does nothing.
+// Shred destroys a tenant whose window has passed. It goes on where an earlier attempt
+// stopped, and does nothing if there is nothing to do.
 func (e *Engine) Shred(ctx context.Context, tenantID string) error {
 	t, err := e.begin(ctx, tenantID)
 	if err != nil || t == nil {

@@ -15,11 +15,11 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// Scan reads the headers of a tenant's pages from storage. It may be run before
-// the tenant's exclusive lock is taken and once more under it: the second time
-// it reads only pages that it has not read. That is enough to tell whether a
-// page is on a version that nothing is written under any more, since a page that
-// is not on it cannot get there. A delta that counts is on its page's version.
+// Scan reads the headers of a tenant's pages from storage. It may be run before the
+// tenant's exclusive lock is taken and once more under it: the second time it reads only
+// the pages that it has not read. That is enough to decide whether a page is on a version
+// under which nothing is written any more, because no page can come onto that version.
+// A current delta is on its page's version.
 type Scan struct {
 	store *Store
 	t     *tenant.Record
@@ -32,7 +32,7 @@ func NewScan(s *Store, t *tenant.Record) *Scan {
 	return &Scan{store: s, t: t, on: map[page.Prefix]int{}}
 }
 
-// Incarnation is the tenant's that is scanned.
+// Incarnation returns the incarnation of the tenant that is scanned.
 func (sc *Scan) Incarnation() string { return sc.t.Incarnation }
 
 // Pages returns how many of the pages read are on a version.
@@ -46,9 +46,9 @@ func (sc *Scan) Pages(version int) int {
 	return n
 }
 
-// Run lists the pages and reads those that have not been read, or were on a
-// version that they may have left since. Pages that are not listed any more are
-// forgotten. A page that does not show counts as on every version: it fails.
+// Run lists the pages and reads those that have not been read, or were on a version
+// that they may have left since. Pages that are no longer listed are forgotten. It
+// fails if a listed page does not show, because that page may be on any version.
 func (sc *Scan) Run(ctx context.Context) error {
 	listed, err := sc.store.listPages(ctx, sc.t.Incarnation)
 	if err != nil {

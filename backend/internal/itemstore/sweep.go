@@ -34,8 +34,8 @@ type PageRef struct {
 	Delta    bool
 }
 
-// ListPages lists the pages of t afresh, in the order of their places, and what is
-// left over from splits.
+// ListPages lists the pages of t afresh, in the order of their prefixes, and the
+// leftovers of splits.
 func (s *Store) ListPages(ctx context.Context, t *tenant.Record) ([]PageRef, error) {
 	listed, err := s.listPages(ctx, t.Incarnation)
 	if err != nil {

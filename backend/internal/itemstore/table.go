@@ -57,7 +57,8 @@ func (tab *Table) withPlacementKey(ctx context.Context, t *tenant.Record, f func
 	return nil
 }
 
-// Fingerprint tells an imported key of t when it comes again.
+// Fingerprint identifies an imported key of t, so that it is recognized when it is
+// imported again.
 func (s *Store) Fingerprint(ctx context.Context, t *tenant.Record, key []byte) (fingerprint string, err error) {
 	tab, release := s.table(t)
 	defer release()

@@ -32,7 +32,7 @@ func (u Usage) Items() (c item.Counts) {
 	return c
 }
 
-// Beside is the number of items on versions other than the given one.
+// Beside returns the number of items on all versions but the given one.
 func (u Usage) Beside(version int) (c item.Counts) {
 	for v, t := range u {
 		if v != version {
@@ -48,8 +48,8 @@ func (u Usage) On(version int) item.Counts { return u[version].items }
 // Pages is the number of pages on a version.
 func (u Usage) Pages(version int) int { return u[version].pages }
 
-// Usage counts the pages and items of t by key version. The first time it reads
-// every page; then it knows.
+// Usage counts the pages and items of t by key version. The first call reads every page;
+// later ones answer from memory.
 func (s *Store) Usage(ctx context.Context, t *tenant.Record) (Usage, error) {
 	tab, release := s.table(t)
 	defer release()
@@ -87,7 +87,7 @@ func (s *Store) UsageOf(ctx context.Context, tenantID string) (*tenant.Record, U
 	return t, usage, err
 }
 
-// KnownUsage returns what Usage would, if it is known without reading.
+// KnownUsage returns the result of Usage if no page has to be read for it.
 func (s *Store) KnownUsage(t *tenant.Record) (Usage, bool) {
 	tab, release := s.table(t)
 	defer release()

@@ -88,9 +88,9 @@ func (s *Store) apply(ctx context.Context, t *tenant.Record, ops ...*Op) {
 // page by page.
 const opsUnderLock = 5000
 
-// Write makes changes to items of a tenant, each of which tells its own outcome. It
-// fails, and has changed nothing yet or only some, with [tenant.ErrNotFound] or
-// [tenant.ErrDeleting].
+// Write makes changes to items of a tenant; each Op has its own outcome. If it fails
+// with [tenant.ErrNotFound] or [tenant.ErrDeleting], some of the changes or none have
+// been made.
 func (s *Store) Write(ctx context.Context, tenantID string, ops ...*Op) error {
 	atOnce := opsUnderLock
 	if len(ops) > opsUnderLock {

@@ -34,10 +34,10 @@ const (
 	StopWithin = 5 * time.Second
 )
 
-// Step does some of a job's work, with a context that ends when the engine stops.
-// done says that nothing is left to do for now. progressed says that some work got
-// done, so the pause before the next try starts small again. With neither done nor
-// an error, the step is repeated at once.
+// Step does part of a job's work, with a context that ends when the engine stops.
+// done says that nothing is left to do for now. progressed says that some work was
+// done, so the pause before the next try is short again. With neither done nor an
+// error, the step is repeated at once.
 type Step func(ctx context.Context) (done, progressed bool, err error)
 
 // Job is work under a key.
@@ -83,8 +83,8 @@ func NewRunner(log hclog.Logger) *Runner {
 func (r *Runner) Context() context.Context { return r.ctx }
 
 // Run runs a job in the background until its step says that it is done. If a job
-// of that ID is running, it runs once more afterwards: what it was asked for may
-// have come too late.
+// of that ID is running, it runs once more afterwards, because the work that is asked
+// for may have come too late for it.
 func (r *Runner) Run(j Job) {
 	if j.Log == nil {
 		j.Log = r.log
@@ -207,8 +207,8 @@ func (r *Runner) wait(d time.Duration) bool {
 	}
 }
 
-// Stop begins no more steps and lets the writes in flight finish, within a bound:
-// cancelling a write does not undo it.
+// Stop begins no more steps and lets the writes in flight finish, for at most
+// [StopWithin]: cancelling a write does not undo it.
 func (r *Runner) Stop() {
 	r.mu.Lock()
 	r.stopped = true

@@ -18,7 +18,7 @@ import (
 const tenantsInFlight = 8
 
 // Drive works on the rotation of the KEK in the background, if one is unfinished,
-// until it has ended. If that is being done, it is looked at once more afterwards.
+// until it has ended. If it is being worked on, the job runs once more afterwards.
 func (e *Engine) Drive() {
 	e.jobs.Run(jobs.Job{
 		ID: "kek", Trouble: "rotation of the key-encryption key met trouble",

@@ -67,10 +67,10 @@ type Request struct {
 	InitiatedBy    actor.Actor
 }
 
-// Start starts a rotation and drives it in the background. It returns the record
-// as it is then, and whether it was this request that started it. It fails with
-// [keystore.ErrNoKEK] or a [RunningError]. If it fails otherwise, the rotation may
-// all the same have started: then driving it finds out.
+// Start starts a rotation and drives it in the background. It returns the record as
+// it is then, and whether this request started it. It fails with [keystore.ErrNoKEK]
+// or a [RunningError]. After any other error the rotation may still have started; the
+// job that drives it decides that.
 func (e *Engine) Start(ctx context.Context, req Request) (r *keystore.KEKRecord, started bool, err error) {
 	defer e.Drive()
 	return e.start(ctx, req)
@@ -152,7 +152,7 @@ var statusOf = map[keystore.KEKPhase]string{
 	keystore.KEKFailed:     statusFailed,
 }
 
-// View is the KEK and its latest rotation as callers see them.
+// View describes the KEK and its latest rotation for callers.
 type View struct {
 	keystore.KEKRecord
 	Status string

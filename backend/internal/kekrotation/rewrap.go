@@ -14,7 +14,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// Rewrapped says what a look at the keys of one tenant found and did.
+// Rewrapped counts what was found and done for the keys of one tenant.
 type Rewrapped struct {
 	Keys     int // are on the KEK now
 	Changed  int // entries that were written or deleted to that end

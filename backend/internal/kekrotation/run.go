@@ -57,7 +57,7 @@ func (t *tally) add(u tally) {
 	t.failures = t.failures[:min(len(t.failures), maxFailures)]
 }
 
-// KEKID is the KEK that keys are moved to.
+// KEKID returns the KEK to which keys are moved.
 func (r *Run) KEKID() string { return r.kekID }
 
 // Tenants lists the tenants of the part that the pass has come to; more is false

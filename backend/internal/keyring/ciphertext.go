@@ -100,9 +100,8 @@ func DecodeBase64(s string) ([]byte, error) {
 	return b, nil
 }
 
-// DecodeBase64Lines is DecodeBase64 for a value that need not have one text only:
-// it passes over line breaks, which base64 and openssl write. It fails with
-// [ErrBase64Lines].
+// DecodeBase64Lines is DecodeBase64 for a value that may have several spellings: it
+// ignores line breaks, which base64 and openssl write. It fails with [ErrBase64Lines].
 func DecodeBase64Lines(s string) ([]byte, error) {
 	b, err := strict.DecodeString(s)
 	if err != nil {

@@ -28,6 +28,6 @@
 // open; the key of a destroyed one is gone. Version numbers only grow.
 //
 // What this package must never do: name a key, or a text that arrived with one, in
-// an error; tell those who try why a ciphertext or an import does not open; take a
+// an error; say why a ciphertext or an import does not open; take a
 // nonce from a caller.
 package keyring

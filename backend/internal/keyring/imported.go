@@ -69,8 +69,8 @@ type Import struct {
 	wrapped   []byte
 }
 
-// ParseImport reads an import. Its length is settled here, before anything is
-// decoded or decrypted. It fails with [ErrImport] or [ErrHashFunction].
+// ParseImport reads an import. It checks the length before anything is decoded or
+// decrypted. It fails with [ErrImport] or [ErrHashFunction].
 func ParseImport(ciphertext, hashFunction string) (Import, error) {
 	if hashFunction == "" {
 		hashFunction = defaultHashFunction

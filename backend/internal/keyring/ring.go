@@ -61,8 +61,8 @@ type Version struct {
 	Fingerprint string `json:"fingerprint,omitempty"`
 }
 
-// Ring lists the versions of a tenant's DEK, oldest first. A ring changes in
-// memory only; what holds is the record that is stored.
+// Ring lists the versions of a tenant's DEK, oldest first. A ring changes in memory
+// only; the stored record decides.
 type Ring struct {
 	// Next is the number that the next version gets. A number is taken when the
 	// record that names it is stored, and never given again.
@@ -137,9 +137,8 @@ func (r *Ring) Match(ok func(*Version) bool) *Version {
 	return nil
 }
 
-// Activate makes the version of that number the active one and deactivates the
-// one that was. A number that is unknown or destroyed is a mistake of the
-// program, and panics.
+// Activate makes the version of that number the active one and deactivates the one
+// that was. It panics on a number that is unknown or destroyed, which is a bug.
 func (r *Ring) Activate(number int, now time.Time) {
 	r.Reactivate(number, now)
 	r.Find(number).ActivatedAt = now

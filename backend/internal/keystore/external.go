@@ -14,7 +14,7 @@ import (
 // ExternalSuffix makes the ID of a version's external key out of its key ID.
 const ExternalSuffix = ".ext"
 
-// ErrNoExternalKey reports that nothing has left the engine under a version.
+// ErrNoExternalKey reports that no caller has encrypted under a version.
 var ErrNoExternalKey = errors.New("the version has no external key")
 
 func externalID(keyID string) string { return keyID + ExternalSuffix }

@@ -50,7 +50,7 @@ type KeyFailure struct {
 	Reason   string `json:"reason"`
 }
 
-// ErrKEKChanged reports that another KEK is current than the caller works for,
+// ErrKEKChanged reports that the current KEK is not the one that the caller works for,
 // or that its rotation is over.
 var ErrKEKChanged = errors.New("the key-encryption key or its rotation has changed")
 
@@ -59,14 +59,13 @@ var ErrKEKChanged = errors.New("the key-encryption key or its rotation has chang
 // with its rotation.
 const switchTries = 3
 
-// SwitchKEK makes a new KEK the current one. next is asked under the KEK's lock,
-// held exclusively, for the rotation that this begins; nil, or an error, leaves
-// everything as it is. It returns the record as it is then. It fails with
-// [ErrNoKEK].
+// SwitchKEK makes a new KEK the current one. It calls next under the KEK's exclusive
+// lock for the rotation that begins; if next returns nil or an error, nothing changes.
+// It returns the record as it is then. It fails with [ErrNoKEK].
 //
 // The new KEK is stored first, and then the record that names it, which is the
-// commit point. A KEK that no record came to name has wrapped nothing; it is
-// destroyed at the end of the next rotation.
+// commit point. A KEK that no record names has wrapped nothing; it is destroyed at the
+// end of the next rotation.
 func (s *Store) SwitchKEK(ctx context.Context, next func(now *KEKRecord) (*KEKRotation, error)) (*KEKRecord, error) {
 	s.kekLock.Lock()
 	defer s.kekLock.Unlock()
@@ -93,8 +92,8 @@ func (s *Store) SwitchKEK(ctx context.Context, next func(now *KEKRecord) (*KEKRo
 
 // EndKEKRotation ends the rotation to a KEK as end says. If it has completed, all
 // other KEKs are destroyed first: the caller has seen every key on this one since
-// AwaitHolders. If the process dies between, the rotation is unfinished still, and
-// both are done again. It fails with [ErrKEKChanged].
+// AwaitHolders. If the process dies in between, the rotation is still unfinished, and
+// both are repeated. It fails with [ErrKEKChanged].
 func (s *Store) EndKEKRotation(ctx context.Context, kekID string, end func(*KEKRotation)) (*KEKRotation, error) {
 	s.kekLock.Lock()
 	defer s.kekLock.Unlock()

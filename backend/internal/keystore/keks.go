@@ -15,9 +15,9 @@ import (
 // ErrNoKEK reports that the mount has no key-encryption key yet.
 var ErrNoKEK = errors.New("there is no key-encryption key yet: it is made with the first tenant")
 
-// KEKRecord says which KEK wraps, and how its latest rotation stands. Like a
-// tenant's record it decides, and every change is one Put of it, under the KEK's
-// lock exclusively. KEKs themselves are written once.
+// KEKRecord names the current KEK and its latest rotation. Like a tenant's record it
+// decides, and every change is one Put of it, under the KEK's exclusive lock. KEKs
+// themselves are written once.
 type KEKRecord struct {
 	KEKID     string       `json:"kek_id"`
 	CreatedAt time.Time    `json:"created_at,omitzero"` // zero: made before this was noted

@@ -149,8 +149,8 @@ func (s *Store) aead(ctx context.Context, b keyring.Binding) (keyring.AEAD, erro
 	return a, nil
 }
 
-// CheckPageKey makes sure that the page key of a version opens, from storage and
-// not from memory. It fails with one of the errors that IsGone tells.
+// CheckPageKey makes sure that the page key of a version opens, from storage and not
+// from memory. It fails with an error for which IsGone is true.
 func (s *Store) CheckPageKey(ctx context.Context, o keyring.Owner, v *keyring.Version) error {
 	key, err := s.OpenKey(ctx, o.Binding(v.KeyID, v.KeyType, keyring.PageKey))
 	clear(key)
@@ -216,22 +216,22 @@ func (s *Store) PutKey(ctx context.Context, kek *keyring.KEK, b keyring.Binding,
 	return s.mount.PutSealWrapped(ctx, wrappedKeyKey(b.Incarnation, b.KeyID), value)
 }
 
-// IsGone reports whether err says that a page's key is not to be had: mostly
-// since the page was rewritten after it was read, or its tenant's record was; if
-// that is not it, the key or its entry is damaged.
+// IsGone reports whether err says that a page's key cannot be opened. Mostly the page
+// or its tenant's record was rewritten after it was read; otherwise the key or its
+// entry is damaged.
 func IsGone(err error) bool {
 	return errors.Is(err, ErrGone) || errors.Is(err, ErrDamaged) ||
 		errors.Is(err, keyring.ErrNoVersion) || errors.Is(err, keyring.ErrVersionDestroyed)
 }
 
-// List lists the IDs of all keys of an incarnation, those too that its record does
-// not know.
+// List lists the IDs of all keys of an incarnation, also of those that its record does
+// not name.
 func (s *Store) List(ctx context.Context, incarnation string) ([]string, error) {
 	return s.mount.List(ctx, keysOf(incarnation))
 }
 
-// DestroyAllKeys deletes the entries of all keys of an incarnation, those too
-// that its record does not know.
+// DestroyAllKeys deletes the entries of all keys of an incarnation, also of those that
+// its record does not name.
 func (s *Store) DestroyAllKeys(ctx context.Context, incarnation string) error {
 	ids, err := s.List(ctx, incarnation)
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 )
 
-// ErrExhausted reports a key that may not seal once more. A rotation gives
-// the tenant another.
+// ErrExhausted reports a key that may not seal any more. A rotation gives the tenant
+// another.
 var ErrExhausted = errors.New("the key has sealed as many messages as aes256-gcm allows")
 
 // SealLimits says how seals of aes256-gcm keys are counted, and how many there
@@ -202,9 +202,9 @@ func (s *Store) readSeals(ctx context.Context, incarnation, keyID string) (reser
 	return r, err
 }
 
-// Seals returns how many messages the keys of v have sealed at most: what has
-// been reserved, less what this process knows that it has left. external says
-// whether v has an external key. It counts 0 for types that need no count.
+// Seals returns how many messages the keys of v have sealed at most: the number that
+// has been reserved, less what this process knows to be unused. external says whether
+// v has an external key. It returns 0 for types that need no count.
 func (s *Store) Seals(ctx context.Context, o keyring.Owner, v *keyring.Version, external bool) (Seals, error) {
 	var sealed Seals
 	if v.KeyType != keyring.AES256GCM || v.State == keyring.Destroyed {

@@ -40,7 +40,7 @@ func deltaAD(o keyring.Owner, p Prefix, header []byte) []byte {
 	return keyring.AssociatedData("vault-plugin-dek/delta/v1", o.Tenant, o.Incarnation, string(p), string(header))
 }
 
-// SealDelta seals what has changed since the page with mark m was put; h is the
+// SealDelta seals the items that have changed since the Put m of the page; h is the
 // header that the page has with the changes.
 func SealDelta(o keyring.Owner, p Prefix, h Header, m BaseID, a keyring.AEAD, changed Slots) ([]byte, error) {
 	header := append(h.encode(), m[:]...)

@@ -66,13 +66,13 @@ func ParseHeader(page []byte) (h Header, sealed []byte, err error) {
 	return h, page[headerSize:], nil
 }
 
-// BaseID tells each Put of a page from all others: it is the tag of its seal, which
-// ends it. Nonces are random, so no two are the same.
+// BaseID distinguishes each Put of a page from all others: it is the tag of the page's
+// seal, its last bytes. Nonces are random, so no two are the same.
 type BaseID [baseIDSize]byte
 
 const baseIDSize = 16
 
-// BaseIDOf returns the mark of a page; the zero mark of what is too short for a page.
+// BaseIDOf returns the ID of a page's Put; zero if the text is too short for a page.
 func BaseIDOf(page []byte) (m BaseID) {
 	if len(page) >= headerSize+baseIDSize {
 		copy(m[:], page[len(page)-baseIDSize:])

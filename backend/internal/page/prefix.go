@@ -79,9 +79,8 @@ func (p Prefix) Child(side int) Prefix {
 	return p + Prefix('0'+rune(side)) // #nosec G115 -- 0 or 1
 }
 
-// CoveredBy returns the shortest of places that is above p, if there is one.
-// While a page exists it alone counts, so p is then left over from a split that
-// did not finish.
+// CoveredBy returns the shortest of the prefixes that is above p, if there is one. While
+// that page exists, lookups end there, so p is left over from an unfinished split.
 func (p Prefix) CoveredBy(places map[Prefix]bool) (above Prefix, ok bool) {
 	for i := range len(p) {
 		if places[p[:i]] {

@@ -36,9 +36,9 @@ const (
 	Retry  Action = "retry"
 )
 
-// Do carries out an action, and returns the rotation as it is then. An action that
-// holds already changes nothing and is no error. It fails with [ErrNotFound] or a
-// [StateError].
+// Do carries out an action, and returns the rotation as it is then. An action whose
+// result holds already changes nothing and is no error. It fails with [ErrNotFound] or
+// a [StateError].
 func (e *Engine) Do(ctx context.Context, tenantID, rotationID string, a Action) (r *tenant.Rotation, err error) {
 	var intent Intent
 	err = e.tenants.Hold(ctx, tenantID, func(h *tenant.Held) error {
@@ -181,10 +181,10 @@ func (e *Engine) retry(ctx context.Context, h *tenant.Held, r *tenant.Rotation, 
 	return &again, err
 }
 
-// RetryFailed lets the latest rotation of a tenant, if it failed, go on, for the
-// schedule: a page that does not open must not cost a version at each try. It
-// fails with [ErrUnwanted] if wanted, asked under the tenant's lock, says no. then
-// is as in [Request].
+// RetryFailed lets the latest rotation of a tenant go on, if it failed. It is for the
+// schedule: a page that does not open must not cost a version at each try. wanted is
+// called under the tenant's lock; if it returns false, RetryFailed fails with
+// [ErrUnwanted]. then is as in [Request].
 func (e *Engine) RetryFailed(ctx context.Context, tenantID string, wanted func(*tenant.Record) bool, then func(bool)) (r *tenant.Rotation, err error) {
 	var intent Intent
 	err = e.tenants.Hold(ctx, tenantID, func(h *tenant.Held) error {

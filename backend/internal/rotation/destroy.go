@@ -18,12 +18,12 @@ import (
 
 // DestroyVersion destroys the keys of one deactivated version, any, not only the
 // oldest (vault#3635), and returns the version as it is then. It fails with a
-// [StateError] while a page is on it or something may have left the engine under
-// it, unless force is true. Forced, what depends on the version can never be
-// opened again.
+// [StateError] while a page is on it or while it has an external key, unless force is
+// true. After a forced destruction, pages and ciphertexts on the version never open
+// again.
 //
-// A version that is destroyed already stays as it is, and is no error; did then
-// is false.
+// A version that is destroyed already stays as it is, and is no error; did is false
+// then.
 func (e *Engine) DestroyVersion(ctx context.Context, tenantID string, version int, force bool) (v keyring.Version, did bool, err error) {
 	t, err := e.tenants.Active(ctx, tenantID)
 	if err != nil {

@@ -14,9 +14,9 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 )
 
-// Drive works on a rotation in the background until it has ended, from wherever it
-// stands, or finds out what became of a creation. If that is being done, it is
-// looked at once more afterwards.
+// Drive works on a rotation in the background until it has ended, from its present
+// phase, or settles a creation. If it is being worked on, the job runs once more
+// afterwards.
 func (e *Engine) Drive(i Intent) { e.drive(i, nil) }
 
 // drive is Drive, and calls then, if it is not nil, when the rotation is not worked

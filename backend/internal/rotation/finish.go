@@ -11,12 +11,12 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// Finish ends the rotation if under the tenant's exclusive lock a List shows no
-// page that the run has not seen on the target version; done is false if it
-// does. After a retryable error it is called again.
+// Finish ends the rotation if a List, under the tenant's exclusive lock, shows no page
+// that the run has not seen on the target version; done is false if it does. After a
+// retryable error it is called again.
 //
-// Key entries go first and the record says so afterwards: if the process dies
-// between, Resume does both again.
+// Key entries are deleted first and the record says so afterwards: if the process dies
+// in between, Recover leads to both again.
 func (r *Run) Finish(ctx context.Context) (done bool, err error) {
 	err = r.e.tenants.Hold(ctx, r.intent.TenantID, func(h *tenant.Held) error {
 		t, err := r.check(h.Record())

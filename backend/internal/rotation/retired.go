@@ -13,8 +13,8 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// DestroyRetired destroys the page keys of t whose time has come, once a scan
-// shows that no page is on them, and returns how many. A key that a page is on
+// DestroyRetired destroys the page keys of t whose retention has ended, once a scan
+// shows that no page is on them, and returns their number. A key that a page is on
 // after all is kept, and looked at again a day later.
 func (e *Engine) DestroyRetired(ctx context.Context, tenantID string) (int, error) {
 	t, err := e.tenants.Read(ctx, tenantID)

@@ -105,8 +105,8 @@ func (r *Run) OpenKeys(ctx context.Context) error {
 	return nil
 }
 
-// Pending lists the pages afresh and returns those that the run has not seen on
-// the target version. With none left, the run is to Finish.
+// Pending lists the pages afresh and returns those that the run has not seen on the
+// target version. If none are left, Finish is called next.
 func (r *Run) Pending(ctx context.Context) ([]itemstore.PageRef, error) {
 	t, err := r.read(ctx)
 	if err != nil {
@@ -222,8 +222,7 @@ func (r *Run) read(ctx context.Context) (*tenant.Record, error) {
 // noteEvery is the shortest time between two Puts of progress.
 const noteEvery = time.Second
 
-// NoteProgress stores how far the rotation is, at most once a second, unless
-// that is not known just now.
+// NoteProgress stores how far the rotation is, at most once a second, if that is known.
 func (r *Run) NoteProgress(ctx context.Context) error {
 	now := r.e.now()
 	r.mu.Lock()

@@ -80,7 +80,7 @@ func (e *Engine) maxRotations() int {
 // Start fills the index in the background.
 func (e *Engine) Start() { e.read() }
 
-// Wake lets the engine look for what is due. It is for Vault's tick.
+// Wake makes the engine look for tenants that are due. Vault's tick calls it.
 func (e *Engine) Wake() {
 	e.read()
 	e.rounds()

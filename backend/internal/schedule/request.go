@@ -51,8 +51,8 @@ func (e *NamedError) Error() string { return fmt.Sprintf("tenants has %s: %s", e
 // Unwrap returns what is wrong with the tenant.
 func (e *NamedError) Unwrap() error { return e.Err }
 
-// DemandAll makes every tenant due now whose key is older than now. It takes one
-// write, however many tenants there are.
+// DemandAll makes every tenant whose key is older than now due. It takes one write for
+// any number of tenants.
 func (e *Engine) DemandAll(ctx context.Context, d Demand) (Demanded, error) {
 	now := e.now()
 	_, err := e.settings.UpdateRotation(ctx, func(s *settings.Rotation) {
@@ -86,8 +86,8 @@ func (e *Engine) DemandAll(ctx context.Context, d Demand) (Demanded, error) {
 	return did, nil
 }
 
-// DemandSome makes some tenants due now. One that is unknown, or being deleted,
-// refuses the whole with a [NamedError] before anything is written.
+// DemandSome makes the named tenants due now. If one of them is unknown or being
+// deleted, it fails with a [NamedError] before anything is written.
 func (e *Engine) DemandSome(ctx context.Context, tenantIDs []string, d Demand) (did Demanded, err error) {
 	for _, id := range tenantIDs {
 		if _, err := e.tenants.Active(ctx, id); err != nil {

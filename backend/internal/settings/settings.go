@@ -60,7 +60,7 @@ type Config struct {
 	DataKeyLease time.Duration `json:"data_key_lease"`
 }
 
-// Rotation are the organization's.
+// Rotation has the organization's rotation settings.
 type Rotation struct {
 	RotationInterval string `json:"rotation_interval"`
 	// RotateBefore makes every tenant due whose key is older, for RotateReason:

@@ -10,17 +10,16 @@ import (
 	"github.com/hashicorp/vault/sdk/helper/locksutil"
 )
 
-// Cache holds what was read of entries of storage, by their keys, or decoded from
-// them, and forgets what was used least.
+// Cache holds values of entries of storage, raw or decoded, by their keys. It drops the
+// least recently used.
 //
-// It shows what Vault's own cache showed when the entry was read, or what was written
-// since with success. What was read before a write of the entry ended, or while one
-// was going on, is never kept: reading begins with a lease (memcached's word), which
-// each beginning and each end of a write voids. After a write that failed, readers are
-// back at storage, as if there were no cache.
+// A value is the one that Vault's own cache showed when the entry was read, or the one
+// last written successfully. A value that was read before or during a write of the entry
+// is never kept: a read takes a lease (memcached's word), and each beginning and each
+// end of a write voids it. After a failed write readers go back to storage.
 //
-// That something is not in the cache never means that it is not there. What is in it
-// is shared: a caller that changes it changes a copy.
+// A missing value never means that the entry does not exist. Values are shared: a
+// caller that changes one changes a copy.
 type Cache[V any] struct {
 	mu      sync.Mutex
 	values  *simplelru.LRU[string, V]
@@ -30,7 +29,7 @@ type Cache[V any] struct {
 	stripes [locksutil.LockCount]stripe // by the hash of the key
 }
 
-// Lease lets what was read since it was given be kept.
+// Lease allows a value that was read since it was given to be kept.
 type Lease uint64
 
 type stripe struct {
@@ -38,8 +37,8 @@ type stripe struct {
 	writing int
 }
 
-// NewCache returns a cache of values that weigh limit at most, all together, and of at
-// most number values.
+// NewCache returns a cache of at most number values, whose weights add up to limit at
+// most.
 func NewCache[V any](number, limit int, weight func(V) int) *Cache[V] {
 	c := &Cache[V]{weight: weight, limit: limit}
 	values, err := simplelru.NewLRU(number, func(_ string, v V) { c.total -= weight(v) })
@@ -63,7 +62,7 @@ func (c *Cache[V]) Get(key string) (v V, cached bool, lease Lease) {
 	return v, cached, c.stripe(key).lease
 }
 
-// Keep takes a value that was read since the lease was given.
+// Keep stores a value that was read since the lease was given, unless the lease is void.
 func (c *Cache[V]) Keep(key string, v V, lease Lease) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,8 +81,9 @@ func (c *Cache[V]) add(key string, v V) {
 	}
 }
 
-// Begin notes that the entry is about to be written or deleted, and takes it out of
-// the cache; had says whether it was there. End follows, however the write ends.
+// Begin notes that the entry is about to be written or deleted, and drops its value;
+// had says whether there was one. The caller calls End whether or not the write
+// succeeds.
 func (c *Cache[V]) Begin(key string) (had bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -93,8 +93,8 @@ func (c *Cache[V]) Begin(key string) (had bool) {
 	return c.values.Remove(key)
 }
 
-// End notes that a write has ended. The value, if it is not nil, is what was written
-// with success and is to be kept.
+// End notes that a write has ended. v, if it is not nil, was written successfully and
+// is kept.
 func (c *Cache[V]) End(key string, v *V) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -106,8 +106,7 @@ func (c *Cache[V]) End(key string, v *V) {
 	}
 }
 
-// Drop forgets the value at key: the entry was written, or what was cached of it does
-// not hold.
+// Drop forgets the value at key: the entry was written, or the value is no longer valid.
 func (c *Cache[V]) Drop(key string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

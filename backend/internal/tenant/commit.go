@@ -12,16 +12,16 @@ import (
 // ErrUnchanged is returned by a change that leaves the record as it is.
 var ErrUnchanged = errors.New("nothing to change")
 
-// Held is a tenant whose lock is held exclusively. Only through it is the tenant's
-// record changed.
+// Held is a tenant whose lock is held exclusively. A tenant's record is changed only
+// through it.
 type Held struct {
 	store  *Store
 	id     string
 	record *Record // nil: there is none
 }
 
-// Hold calls f while it holds the tenant's lock exclusively, and has read its
-// record under it. That there is no tenant is no error.
+// Hold takes the tenant's lock exclusively, reads its record under it, and calls f. A
+// missing tenant is no error.
 func (s *Store) Hold(ctx context.Context, tenantID string, f func(*Held) error) error {
 	defer s.Exclusive(tenantID)()
 	t, err := s.Read(ctx, tenantID)
@@ -31,11 +31,11 @@ func (s *Store) Hold(ctx context.Context, tenantID string, f func(*Held) error) 
 	return f(&Held{store: s, id: tenantID, record: t})
 }
 
-// Update changes the record of a tenant: it holds the tenant's lock exclusively,
-// lets change have a copy of the record, and stores that. It returns the record as
-// it is then. An error of change refuses the change; [ErrUnchanged] leaves the
-// record as it is and is no error. It fails with [ErrNotFound]. Any other error
-// leaves open whether the change was made.
+// Update changes the record of a tenant: it holds the tenant's lock exclusively, passes
+// a copy of the record to change, and stores that. It returns the record as it is then.
+// An error of change refuses the change; [ErrUnchanged] leaves the record as it is and
+// is no error. It fails with [ErrNotFound]. After any other error it is unknown whether
+// the change was made.
 func (s *Store) Update(ctx context.Context, tenantID string, change func(*Record) error) (t *Record, err error) {
 	err = s.Hold(ctx, tenantID, func(h *Held) error {
 		t, err = h.Update(ctx, change)
@@ -73,8 +73,8 @@ func (h *Held) Update(ctx context.Context, change func(*Record) error) (*Record,
 	return next, h.Put(ctx, next)
 }
 
-// Put stores the record that follows: the one change of state that there is. An
-// error leaves open whether the change was made; to repeat it settles it.
+// Put stores the next record. After an error it is unknown whether the change was made;
+// repeating it settles that.
 func (h *Held) Put(ctx context.Context, next *Record) error {
 	if err := h.store.put(ctx, next); err != nil {
 		return err

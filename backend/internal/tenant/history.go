@@ -100,7 +100,7 @@ func (s *Store) DeleteHistory(ctx context.Context, incarnation string) error {
 	return s.mount.DeleteBelow(ctx, historyOf(incarnation))
 }
 
-// DeleteProgress forgets the note.
+// DeleteProgress deletes the stored progress.
 func (s *Store) DeleteProgress(ctx context.Context, incarnation string) error {
 	return s.mount.Delete(ctx, progressKey(incarnation))
 }

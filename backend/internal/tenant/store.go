@@ -95,8 +95,8 @@ func (s *Store) ReadStored(ctx context.Context, tenantID string) (*Record, error
 	return t, nil
 }
 
-// Refresh is Read, from storage: what is cached of the record is forgotten, in case
-// that storage has come to show another.
+// Refresh is Read, from storage: the cached record is dropped first, in case storage
+// has come to show another.
 func (s *Store) Refresh(ctx context.Context, tenantID string) (*Record, error) {
 	s.records.Drop(tenantID)
 	return s.ReadStored(ctx, tenantID)
