@@ -26,7 +26,7 @@ const (
 
 // Demand is a request for rotations of many tenants.
 type Demand struct {
-	// Request tells a repeated request, which asks for nothing more.
+	// Request identifies the request: a repeated one asks for nothing more.
 	Request string
 	Reason  string
 	By      actor.Actor
@@ -37,7 +37,7 @@ type Demand struct {
 // Demanded says how many tenants a request for rotations concerns.
 type Demanded struct {
 	Scheduled     int // are due now
-	SkippedPaused int // are rotated once they are not paused any more
+	SkippedPaused int // are rotated once they are no longer paused
 }
 
 // NamedError reports a tenant that a request names and that cannot be rotated.
