@@ -31,8 +31,8 @@ func clientAs(t *testing.T, s *devstack.Stack, token string) *client.Client {
 	return c
 }
 
-// clientTenant is a fresh tenant, and the Go client as its application.
-func clientTenant(t *testing.T, s *devstack.Stack) *client.Tenant {
+// applicationTenant is a fresh tenant, and the Go client as its application.
+func applicationTenant(t *testing.T, s *devstack.Stack) *client.Tenant {
 	t.Helper()
 	id := newTenant(t, s)
 	tenant, err := clientAs(t, s, login(t, s, id, "application")).Tenant(id)
@@ -63,7 +63,7 @@ func rotateAndWait(t *testing.T, tenant *client.Tenant) *client.Rotation {
 // open, nor does anything of a tenant that is gone.
 func TestClientEncrypts(t *testing.T) {
 	s := shared(t)
-	tenant := clientTenant(t, s)
+	tenant := applicationTenant(t, s)
 	root := asRoot(t, s, tenant)
 	aead := tenant.AEAD()
 	t.Cleanup(func() { assert.NoError(t, aead.Close()) })
@@ -133,7 +133,7 @@ func TestClientEncrypts(t *testing.T) {
 // The typed calls and their answers, as the engine has them.
 func TestClientCalls(t *testing.T) {
 	s := shared(t)
-	application := clientTenant(t, s)
+	application := applicationTenant(t, s)
 	tenant := asRoot(t, s, application)
 	root := clientAs(t, s, s.RootToken())
 	ctx := t.Context()
