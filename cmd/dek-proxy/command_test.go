@@ -39,10 +39,14 @@ func startCommand(t *testing.T, env []string, args ...string) (cmd *exec.Cmd, ad
 	file := filepath.Join(t.TempDir(), "address")
 	cmd = exec.Command(os.Args[0], append(args, "-listen", "127.0.0.1:0", "-listen-file", file)...)
 	cmd.Env = append(env, asCommand+"=yes")
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	require.NoError(t, err)
+	cmd.Stderr = log
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
+		_ = log.Close()
 	})
 	return cmd, waitForAddress(t, file)
 }
@@ -56,3 +60,6 @@ func waitForAddress(t *testing.T, file string) (address string) {
 	}, 10*time.Second, 5*time.Millisecond)
 	return address
 }
+
+// listenFile is the file that the command writes its address to.
+func listenFile(cmd *exec.Cmd) string { return cmd.Args[len(cmd.Args)-1] }

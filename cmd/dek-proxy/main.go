@@ -7,16 +7,19 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/version"
 	"github.com/vault-plugin-dek/vault-plugin-dek/proxy"
 )
 
@@ -25,6 +28,8 @@ func main() {
 	err := run(ctx, os.Args[1:], os.LookupEnv, os.Stderr)
 	stop()
 	switch {
+	case errors.Is(err, errVersion):
+		fmt.Println(version.Line("dek-proxy"))
 	case err == nil, errors.Is(err, flag.ErrHelp):
 	case errors.Is(err, errUsage):
 		fmt.Fprintln(os.Stderr, "dek-proxy:", err)
@@ -37,6 +42,10 @@ func main() {
 
 // run serves until ctx ends. Logs and the help text go to out.
 func run(ctx context.Context, args []string, env func(string) (string, bool), out io.Writer) error {
+	// From the start: a supervisor may send it early, and it must not kill.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	opts, err := parseOptions(args, env, out)
 	if err != nil {
 		return err
@@ -44,16 +53,56 @@ func run(ctx context.Context, args []string, env func(string) (string, bool), ou
 	log := hclog.New(&hclog.LoggerOptions{
 		Name: "dek-proxy", Level: hclog.LevelFromString(opts.logLevel), Output: out, JSONFormat: true,
 	})
-	vaults, err := opts.vaults()
+	log.Info("starting", "version", version.Version(), "commit", version.Commit())
+	r, err := prepare(opts, env, log)
 	if err != nil {
 		return err
 	}
-	handler, err := proxy.New(proxy.Config{
-		Realms: vaults, RequestTimeout: opts.requestTimeout(),
-		PublicURL: opts.publicURL, CacheSize: opts.cacheSize, Logger: log,
-	})
-	if err != nil {
-		return err
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var reloads sync.WaitGroup
+	reloads.Go(func() { r.run(ctx, hup) })
+	defer reloads.Wait()
+	defer stop()
+	return serve(ctx, opts, r.endpoints(), log)
+}
+
+// prepare makes the proxy of what the options say, and what reloads it.
+func prepare(opts *options, env func(string) (string, bool), log hclog.Logger) (*reloader, error) {
+	r := &reloader{opts: opts, env: env, log: log}
+	var err error
+	if r.certs, err = newCertificates(opts, log); err != nil {
+		return nil, err
 	}
-	return serve(ctx, opts, handler, log)
+	if r.configs, err = opts.realmConfigs(); err != nil {
+		return nil, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	r.stamp = stampOf(files(r.configs, env)...)
+	if r.realms, err = opts.connect(r.configs); err != nil {
+		return nil, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	cfg := proxy.Config{
+		Realms: r.realms, RequestTimeout: opts.requestTimeout(), PublicURL: opts.publicURL,
+		SeparateAdmin: opts.adminListen != "", CacheSize: opts.cacheSize, TrustedProxies: opts.trusted.all,
+		RefusedPerAddress: opts.perAddress, RefusedPerAccount: opts.perAccount, Logger: log,
+	}
+	if r.certs != nil {
+		cfg.OwnName = r.certs.isFor
+	}
+	r.proxy, err = proxy.New(cfg)
+	return r, err
+}
+
+// endpoints are where the proxy listens, and what for.
+func (r *reloader) endpoints() []endpoint {
+	all := []endpoint{{address: r.opts.listen, listenFile: r.opts.listenFile, handler: r.proxy}}
+	if r.opts.adminListen != "" {
+		all = append(all, endpoint{name: "admin", address: r.opts.adminListen, handler: r.proxy.Admin()})
+	}
+	if r.certs != nil {
+		for i, choose := range []func(*certificates) *tls.Config{forCallers, forAdmin}[:len(all)] {
+			all[i].tls = r.certs.config(choose)
+		}
+	}
+	return all
 }

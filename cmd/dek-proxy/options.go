@@ -8,6 +8,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -15,19 +17,29 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
+// errVersion means that the version is asked for, and nothing else.
+var errVersion = errors.New("the version is asked for")
+
 // errUsage means that the command line or the environment is at fault.
 var errUsage = errors.New("invalid usage")
 
 // options is the command line. Each flag may also be set in the environment, as
 // DEK_PROXY_ and its name in capitals; the command line wins.
 type options struct {
-	listen, listenFile   string
-	mount, userpassMount string
-	realms               realmFlag
-	vaultTimeout         time.Duration
-	cacheSize            int
-	publicURL, logLevel  string
-	tlsCert, tlsKey      string
+	listen, listenFile     string
+	adminListen            string
+	config                 string
+	mount, userpassMount   string
+	userClaim              string
+	realms                 realmFlag
+	vaultTimeout           time.Duration
+	cacheSize              int
+	perAddress, perAccount int
+	trusted                prefixFlag
+	publicURL, logLevel    string
+	tlsCert, tlsKey        string
+	clientCA               string
+	insecure, version      bool
 }
 
 func (o *options) flags(out io.Writer) *flag.FlagSet {
@@ -39,20 +51,32 @@ func (o *options) flags(out io.Writer) *flag.FlagSet {
 	}
 	fs.StringVar(&o.listen, "listen", "127.0.0.1:8080", "`address` to listen on; port 0 takes a free one")
 	fs.StringVar(&o.listenFile, "listen-file", "", "write the bound address to this `file`, renamed into place when ready")
+	fs.StringVar(&o.adminListen, "admin-listen", "", "`address` for /metrics and the admin health, which are then there only")
+	fs.StringVar(&o.config, "config", "", "`file` with the realms, in HCL or JSON, read again on SIGHUP")
 	fs.StringVar(&o.mount, "mount", "dek", "`path` of the secrets engine")
 	fs.StringVar(&o.userpassMount, "userpass-mount", "userpass", "`path` of the userpass auth method, for logins with a password")
+	fs.StringVar(&o.userClaim, "user-claim", "sub", "`claim` of a JWT that is the user_claim of the role at Vault")
 	fs.Var(&o.realms, "realm", "`name=mount:role` of a realm's JWT auth method; repeatable (default default=jwt:dek)")
 	fs.DurationVar(&o.vaultTimeout, "vault-timeout", 10*time.Second, "how long to wait for one call to Vault")
 	fs.IntVar(&o.cacheSize, "token-cache-size", 10_000, "how many Vault tokens to keep at most")
-	fs.StringVar(&o.publicURL, "public-url", "", "`URL` that callers reach the proxy at; empty: as each request did")
+	fs.IntVar(&o.perAddress, "refused-logins-per-address", 30, "how many logins of one client address may be refused in a minute")
+	fs.IntVar(&o.perAccount, "refused-logins-per-account", 10, "how many logins of one account may be refused in a minute")
+	fs.Var(&o.trusted, "trusted-proxies", "`addresses` or networks, separated by commas, whose X-Forwarded-For is believed")
+	fs.StringVar(&o.publicURL, "public-url", "", "`URL` that callers reach the proxy at; empty: as each request did, if that names this proxy")
 	fs.StringVar(&o.logLevel, "log-level", "info", "trace, debug, info, warn, error or off")
 	fs.StringVar(&o.tlsCert, "tls-cert", "", "`file` with the certificate chain in PEM; with -tls-key, serve HTTPS")
 	fs.StringVar(&o.tlsKey, "tls-key", "", "`file` with the private key in PEM")
+	fs.StringVar(&o.clientCA, "tls-client-ca", "", "`file` with the CAs in PEM whose certificates clients must present")
+	fs.BoolVar(&o.insecure, "insecure", false, "allow HTTP off loopback, to callers and to Vault, and VAULT_SKIP_VERIFY")
+	fs.BoolVar(&o.version, versionFlag, false, "print the version and end")
 	return fs
 }
 
+// versionFlag is no setting, so the environment does not set it.
+const versionFlag = "version"
+
 // parseOptions reads flags, then the environment for those not given. The
-// returned error wraps errUsage, or is flag.ErrHelp.
+// returned error wraps errUsage, or is flag.ErrHelp or errVersion.
 func parseOptions(args []string, env func(string) (string, bool), out io.Writer) (*options, error) {
 	o := &options{}
 	fs := o.flags(out)
@@ -64,6 +88,9 @@ func parseOptions(args []string, env func(string) (string, bool), out io.Writer)
 	}
 	if fs.NArg() > 0 {
 		return nil, fmt.Errorf("%w: unexpected argument %q", errUsage, fs.Arg(0))
+	}
+	if o.version {
+		return nil, errVersion
 	}
 	if err := fromEnvironment(fs, env); err != nil {
 		return nil, fmt.Errorf("%w: %w", errUsage, err)
@@ -82,7 +109,7 @@ func fromEnvironment(fs *flag.FlagSet, env func(string) (string, bool)) error {
 	fs.VisitAll(func(f *flag.Flag) {
 		name := "DEK_PROXY_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 		value, ok := env(name)
-		if !ok || value == "" || given[f.Name] {
+		if !ok || value == "" || given[f.Name] || f.Name == versionFlag {
 			return
 		}
 		if err := fs.Set(f.Name, value); err != nil {
@@ -98,11 +125,37 @@ func (o *options) check() error {
 		return errors.New("-vault-timeout must be more than 0")
 	case o.cacheSize <= 0:
 		return errors.New("-token-cache-size must be more than 0")
-	case (o.tlsCert == "") != (o.tlsKey == ""):
-		return errors.New("-tls-cert and -tls-key go together")
+	case o.perAddress <= 0:
+		return errors.New("-refused-logins-per-address must be more than 0")
+	case o.perAccount <= 0:
+		return errors.New("-refused-logins-per-account must be more than 0")
+	case o.config != "" && len(o.realms.byName) > 0:
+		return errors.New("-realm and -config exclude each other: put the realm into the file")
 	case hclog.LevelFromString(o.logLevel) == hclog.NoLevel:
 		return fmt.Errorf("-log-level %q is none of trace, debug, info, warn, error, off", o.logLevel)
 	}
+	return errors.Join(o.checkTLS(), o.checkPublicURL())
+}
+
+// checkTLS refuses to let tokens cross the network in clear.
+func (o *options) checkTLS() error {
+	switch {
+	case (o.tlsCert == "") != (o.tlsKey == ""):
+		return errors.New("-tls-cert and -tls-key go together")
+	case o.clientCA != "" && o.tlsCert == "":
+		return errors.New("-tls-client-ca needs -tls-cert and -tls-key")
+	case o.tlsCert != "" || o.insecure:
+		return nil
+	}
+	for name, address := range map[string]string{"-listen": o.listen, "-admin-listen": o.adminListen} {
+		if host, _, err := net.SplitHostPort(address); address != "" && (err != nil || !isLoopback(host)) {
+			return fmt.Errorf("%s %q is not on loopback: it needs -tls-cert and -tls-key, or -insecure", name, address)
+		}
+	}
+	return nil
+}
+
+func (o *options) checkPublicURL() error {
 	if o.publicURL == "" {
 		return nil
 	}
@@ -137,6 +190,29 @@ func (f *realmFlag) Set(value string) error {
 			f.byName = map[string]realmConfig{}
 		}
 		f.byName[name] = realm
+	}
+	return nil
+}
+
+// prefixFlag collects addresses and networks.
+type prefixFlag struct{ all []netip.Prefix }
+
+// String implements flag.Value.
+func (f *prefixFlag) String() string { return "" }
+
+// Set implements flag.Value.
+func (f *prefixFlag) Set(value string) error {
+	for one := range strings.SplitSeq(value, ",") {
+		one = strings.TrimSpace(one)
+		prefix, err := netip.ParsePrefix(one)
+		if err != nil {
+			addr, err := netip.ParseAddr(one)
+			if err != nil {
+				return fmt.Errorf("%q is neither an address nor a network such as 10.0.0.0/8", one)
+			}
+			prefix = netip.PrefixFrom(addr.Unmap().WithZone(""), addr.Unmap().BitLen())
+		}
+		f.all = append(f.all, prefix)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ package main
 
 import (
 	"flag"
+	"fmt"
 	"io"
 	"testing"
 	"time"
@@ -24,24 +25,25 @@ func TestDefaults(t *testing.T) {
 	o, err := parseOptions(nil, environment(nil), io.Discard)
 	require.NoError(t, err)
 	require.Equal(t, &options{
-		listen: "127.0.0.1:8080", mount: "dek", userpassMount: "userpass",
+		listen: "127.0.0.1:8080", mount: "dek", userpassMount: "userpass", userClaim: "sub",
+		perAddress: 30, perAccount: 10,
 		vaultTimeout: 10 * time.Second, cacheSize: 10_000, logLevel: "info",
 	}, o)
 }
 
 func TestFlagsAndEnvironment(t *testing.T) {
 	o, err := parseOptions(
-		[]string{"-listen", ":1", "-realm", "default=jwt:dek", "-realm", "partner=team/oidc:guest", "-vault-timeout", "3s"},
+		[]string{"-listen", "127.0.0.1:1", "-realm", "default=jwt:dek", "-realm", "partner=team/oidc:guest", "-vault-timeout", "3s"},
 		environment(map[string]string{
-			"DEK_PROXY_LISTEN": ":2", "DEK_PROXY_REALM": "x=y:z", "DEK_PROXY_MOUNT": "keys", "DEK_PROXY_TLS_CERT": "",
+			"DEK_PROXY_LISTEN": "127.0.0.1:2", "DEK_PROXY_REALM": "x=y:z", "DEK_PROXY_MOUNT": "keys", "DEK_PROXY_TLS_CERT": "",
 		}), io.Discard,
 	)
 	require.NoError(t, err)
-	require.Equal(t, ":1", o.listen, "the command line wins")
+	require.Equal(t, "127.0.0.1:1", o.listen, "the command line wins")
 	require.Equal(t, "keys", o.mount)
 	require.Equal(t, 9*time.Second, o.requestTimeout())
 	require.Equal(t, map[string]realmConfig{
-		"default": {authMount: "jwt", role: "dek"}, "partner": {authMount: "team/oidc", role: "guest"},
+		"default": {AuthMount: "jwt", Role: "dek"}, "partner": {AuthMount: "team/oidc", Role: "guest"},
 	}, o.realms.byName)
 
 	o, err = parseOptions(nil, environment(map[string]string{"DEK_PROXY_REALM": "a=b:c,d=e:f"}), io.Discard)
@@ -60,6 +62,19 @@ func TestUsageErrors(t *testing.T) {
 		{"-tls-key", "x"},
 		{"-log-level", "loud"},
 		{"-token-cache-size", "0"},
+		{"-refused-logins-per-address", "0"},
+		{"-refused-logins-per-account", "-1"},
+		{"-trusted-proxies", "10.0.0.0/33"},
+		{"-trusted-proxies", "localhost"},
+		{"-trusted-proxies", ""},
+		{"-config", "x", "-realm", "a=b:c"},
+		{"-tls-client-ca", "x"},
+		{"-listen", ":8080"},
+		{"-listen", "0.0.0.0:8080"},
+		{"-listen", "[::]:8080"},
+		{"-listen", "192.0.2.1:8080"},
+		{"-listen", "dek.example:8080"},
+		{"-admin-listen", ":9090"},
 		{"-public-url", "example.com"},
 		{"-public-url", "ftp://example.com"},
 	} {
@@ -77,7 +92,7 @@ func TestParseRealm(t *testing.T) {
 	name, realm, err := parseRealm("partner=/team/oidc/:guest")
 	require.NoError(t, err)
 	require.Equal(t, "partner", name)
-	require.Equal(t, realmConfig{authMount: "team/oidc", role: "guest"}, realm)
+	require.Equal(t, realmConfig{AuthMount: "team/oidc", Role: "guest"}, realm)
 	for _, bad := range []string{"", "a", "a=", "a=b", "a=b:", "a=:b", "=a:b", "a=/:d"} {
 		_, _, err := parseRealm(bad)
 		require.Error(t, err, bad)
@@ -85,4 +100,56 @@ func TestParseRealm(t *testing.T) {
 	for _, bad := range []string{"a=b c:d", "a=../sys:d"} {
 		require.Error(t, run(t.Context(), []string{"-realm", bad}, environment(nil), io.Discard), bad)
 	}
+}
+
+// TestInsecureMustBeAskedFor: tokens cross no network in clear, and no Vault is
+// believed without its certificate, unless somebody says so.
+func TestInsecureMustBeAskedFor(t *testing.T) {
+	for _, args := range [][]string{
+		{"-listen", ":8080", "-insecure"},
+		{"-listen", "127.0.0.1:0", "-admin-listen", "localhost:0"},
+		{"-listen", "[::1]:0"},
+		{"-listen", ":8080", "-admin-listen", ":9090", "-tls-cert", "x", "-tls-key", "y"},
+	} {
+		_, err := parseOptions(args, environment(nil), io.Discard)
+		require.NoError(t, err, args)
+	}
+	for _, tc := range []struct {
+		address, skipVerify string
+		ok                  bool
+	}{
+		{"http://127.0.0.1:8200", "", true},
+		{"http://[::1]:8200", "", true},
+		{"http://localhost:8200", "", true},
+		{"https://vault.example:8200", "", true},
+		{"unix:///run/vault.sock", "", true},
+		{"http://vault.example:8200", "", false},
+		{"http://192.0.2.1:8200", "", false},
+		{"https://vault.example:8200", "true", false},
+		{"https://127.0.0.1:8200", "1", false},
+	} {
+		t.Run(tc.address+tc.skipVerify, func(t *testing.T) {
+			t.Setenv("VAULT_ADDR", tc.address)
+			t.Setenv("VAULT_SKIP_VERIFY", tc.skipVerify)
+			o, err := parseOptions(nil, environment(nil), io.Discard)
+			require.NoError(t, err)
+			configs, err := o.realmConfigs()
+			require.NoError(t, err)
+			_, err = o.connect(configs)
+			require.Equal(t, tc.ok, err == nil, "%v", err)
+			if !tc.ok {
+				require.ErrorContains(t, err, "-insecure")
+				require.ErrorIs(t, run(t.Context(), nil, environment(nil), io.Discard), errUsage)
+			}
+			o.insecure = true
+			_, err = o.connect(configs)
+			require.NoError(t, err)
+		})
+	}
+}
+
+func TestTrustedProxies(t *testing.T) {
+	o, err := parseOptions([]string{"-trusted-proxies", "10.0.0.0/8, 192.0.2.1", "-trusted-proxies", "fd00::/8"}, environment(nil), io.Discard)
+	require.NoError(t, err)
+	require.Equal(t, "[10.0.0.0/8 192.0.2.1/32 fd00::/8]", fmt.Sprint(o.trusted.all))
 }
