@@ -87,7 +87,8 @@ func TestClientEncrypts(t *testing.T) {
 
 	rotateAndWait(t, root)
 	out, err := aead.Rewrap(t.Context(), []client.Ciphertext{
-		{Ciphertext: string(text), AssociatedData: ad}, {Ciphertext: sealed[0].Ciphertext, AssociatedData: ad},
+		{Ciphertext: string(text), AssociatedData: ad},
+		{Ciphertext: sealed[0].Ciphertext, AssociatedData: ad},
 		{Ciphertext: string(text)},
 	})
 	require.NoError(t, err)

@@ -67,6 +67,8 @@ type itemRecord struct {
 	RequestID requestID
 }
 
+// Encode returns the item as a page holds it: CBOR, an array whose first element is
+// the name.
 func (it *Item) Encode() ([]byte, error) {
 	r := itemRecord{
 		Name: it.Name, Data: it.Data, Metadata: it.Metadata, Revision: it.Revision,
@@ -105,6 +107,7 @@ func NameOf(b []byte) (name string, err error) {
 	return name, nil
 }
 
+// DecodeItem is the reverse of [Item.Encode].
 func DecodeItem(b []byte) (*Item, error) {
 	var r itemRecord
 	if err := cbor.Unmarshal(b, &r); err != nil {

@@ -34,6 +34,8 @@ func (h Hash) Bits() string {
 	return zeros[:width-len(b)] + b
 }
 
+// HashOf returns where an item belongs: HMAC-SHA-256 of its kind and name under the
+// tenant's placement key, its first eight bytes.
 func HashOf(placementKey []byte, k item.Kind, name string) Hash {
 	mac := hmac.New(sha256.New, placementKey)
 	mac.Write([]byte{byte(k)})
@@ -67,6 +69,7 @@ func (p Prefix) First() Hash {
 	return Hash(n << (MaxDepth - len(p)))
 }
 
+// Last is the greatest hash that p covers.
 func (p Prefix) Last() Hash {
 	if len(p) == MaxDepth {
 		return p.First()

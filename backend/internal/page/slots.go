@@ -18,6 +18,7 @@ type Slot struct {
 	Item []byte
 }
 
+// Size is how many bytes the slot takes on a page.
 func (s Slot) Size() int { return len(s.Item) + slotOverhead }
 
 // Slots are the items of a page, in the order of their hashes. Encoded they are
@@ -65,6 +66,7 @@ func DecodeSlots(b []byte) (Slots, error) {
 	return s, nil
 }
 
+// Encode is the reverse of [DecodeSlots].
 func (s Slots) Encode() []byte {
 	b := make([]byte, 0, slotCountSize+s.Size())
 	b = binary.BigEndian.AppendUint32(b, uint32(len(s))) // #nosec G115 -- a page has less than a million bytes
@@ -79,6 +81,7 @@ func (s Slots) Encode() []byte {
 	return b
 }
 
+// Size is how many bytes the slots take on a page.
 func (s Slots) Size() int {
 	n := 0
 	for i := range s {
@@ -87,6 +90,7 @@ func (s Slots) Size() int {
 	return n
 }
 
+// Counts returns how many items there are of each kind.
 func (s Slots) Counts() (c item.Counts) {
 	for i := range s {
 		c[s[i].Kind]++

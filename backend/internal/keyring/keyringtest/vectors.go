@@ -15,6 +15,7 @@ import (
 // HexBytes are bytes that a file of vectors has in hex.
 type HexBytes []byte
 
+// UnmarshalText decodes hex.
 func (h *HexBytes) UnmarshalText(text []byte) (err error) {
 	*h, err = hex.DecodeString(string(text))
 	return err
