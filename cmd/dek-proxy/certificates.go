@@ -76,7 +76,7 @@ func (c *certificates) read() error {
 }
 
 func readPool(file string) (*x509.CertPool, error) {
-	raw, err := os.ReadFile(file) // #nosec G304 -- the operator names the file // #nosec G703 -- the operator names the file
+	raw, err := os.ReadFile(file) // #nosec G304 G703 -- the operator names the file
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ import (
 //
 // An error names the realm and the field at fault.
 func readConfig(file string) (map[string]realmConfig, error) {
-	raw, err := os.ReadFile(file) // #nosec G304 -- the operator names the file // #nosec G703 -- the operator names the file
+	raw, err := os.ReadFile(file) // #nosec G304 G703 -- the operator names the file
 	if err != nil {
 		return nil, fmt.Errorf("-config: %w", err)
 	}

@@ -44,7 +44,7 @@ func vaultCLI(t *testing.T, s *devstack.Stack, args ...string) (string, error) {
 func TestContractPathHelp(t *testing.T) {
 	s := shared(t)
 	seen := map[string]bool{}
-	for _, p := range permissions {
+	for _, p := range served() {
 		path := examples(p.path, devTenant)[0]
 		if seen[path] {
 			continue
@@ -70,7 +70,7 @@ func TestContractOpenAPI(t *testing.T) {
 	require.Equal(t, http.StatusOK, a.Status)
 	paths, _ := a.Body["paths"].(map[string]any)
 	names := map[any]string{}
-	for _, p := range permissions {
+	for _, p := range served() {
 		op := describedOperation(paths, p)
 		if !assert.NotNil(t, op, "%s %s is not there", p.operation, p.path) {
 			continue

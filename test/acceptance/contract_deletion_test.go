@@ -46,7 +46,7 @@ func TestContractDeletion(t *testing.T) {
 	goes("", 24*time.Hour) // without a window, as it is
 	goes("?deletion_window=720h", 720*time.Hour)
 
-	for _, p := range permissions {
+	for _, p := range served() {
 		below, ofTenant := strings.CutPrefix(p.path, "tenants/{tenant_id}")
 		if !ofTenant || below == "" || below == "/restore" {
 			continue

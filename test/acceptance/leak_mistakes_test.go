@@ -29,7 +29,7 @@ var (
 func (l *leaks) mistakes(tenant string) {
 	secret := tenantPath(tenant, "secrets/here")
 	l.want(200, l.vault("PUT", secret, l.item()))
-	for _, p := range permissions {
+	for _, p := range served() {
 		path := strings.Replace(examples(p.path, tenant)[0], "credentials/a", "secrets/here", 1)
 		method := vaultOperations[p.operation]
 		switch p.operation {
