@@ -130,7 +130,7 @@ func (l *Log) commit(ctx context.Context, b *batch, keys []*key) (*tree, error) 
 	if err != nil {
 		return nil, err
 	}
-	g.next.note = note
+	g.next.note, g.next.signedAt = note, l.now()
 	return g.next, l.put(ctx, n.checkpoint(size), note)
 }
 

@@ -242,3 +242,40 @@ func TestOtherInstanceIsAdopted(t *testing.T) {
 		require.NotEmpty(t, a.reported())
 	})
 }
+
+// An instance that another one has overtaken between its writes and its signature does
+// not sign a second root of a size.
+func TestOvertakenInstanceDoesNotSign(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := storagetest.NewDisk()
+		s := storagetest.Open(disk, 0, storagetest.None)
+		a := start(t, s, nil)
+		_, err := a.Append(t.Context(), pending(event(1, 1), true))
+		require.NoError(t, err)
+		synctest.Wait()
+		stalled := make(chan struct{})
+		var once sync.Once
+		s.Done(func(op, key string) {
+			if op == "put" && strings.Contains(key, "/edge/") {
+				once.Do(func() { <-stalled })
+			}
+		})
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			_, err := a.Append(t.Context(), pending(event(2, 1), true))
+			require.NoError(t, err)
+		})
+		synctest.Wait()
+		b := start(t, storagetest.Open(disk, 0, storagetest.None), nil)
+		_, err = b.Append(t.Context(), pending(event(3, 1), true))
+		require.NoError(t, err)
+		shown, err := b.Checkpoint(t.Context(), 3)
+		require.NoError(t, err)
+		close(stalled)
+		wg.Wait()
+		kept, err := a.Checkpoint(t.Context(), 3)
+		require.NoError(t, err)
+		require.Equal(t, string(shown), string(kept))
+		require.Len(t, check(t, a), 4)
+	})
+}

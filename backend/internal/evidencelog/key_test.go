@@ -4,11 +4,13 @@
 package evidencelog_test
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"filippo.io/torchwood"
 	"github.com/stretchr/testify/require"
@@ -129,5 +131,40 @@ func TestCosignatures(t *testing.T) {
 		cosigned, err = p.Cosigned(t.Context())
 		require.NoError(t, err)
 		require.True(t, strings.HasPrefix(string(cosigned), string(second)))
+	})
+}
+
+// A key that was made before a crash is introduced after it.
+func TestNewKeyOutlastsACrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := storagetest.NewDisk()
+		s := storagetest.Open(disk, 0, storagetest.None)
+		p := start(t, s, nil)
+		_, err := p.Append(t.Context(), pending(event(1, 1), true))
+		require.NoError(t, err)
+		old, err := p.Key(t.Context())
+		require.NoError(t, err)
+		s.Done(func(op, key string) {
+			if op == "put" && strings.Contains(key, "evidence/keys/") {
+				s.Kill()
+			}
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err = p.RotateKey(ctx, rotationHead())
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		p.end()
+
+		p = start(t, storagetest.Open(disk, 0, storagetest.None), nil)
+		_, err = p.Append(t.Context(), pending(event(1, 2), false))
+		require.NoError(t, err)
+		key, err := p.Key(t.Context())
+		require.NoError(t, err)
+		require.NotEqual(t, old.VKey, key.VKey)
+		require.Equal(t, []string{old.VKey}, key.Previous)
+		events := check(t, p)
+		require.Len(t, events, 4)
+		require.Equal(t, &evidence.KeyRotated{Old: old.VKey, New: key.VKey}, events[2].Detail)
+		require.Equal(t, "person-9", events[2].Actor)
 	})
 }

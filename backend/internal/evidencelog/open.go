@@ -55,6 +55,18 @@ func (l *Log) adopt(ctx context.Context) error {
 		return err
 	}
 	l.install(t, set, signing, recent, built)
+	return l.findEdges(ctx, t)
+}
+
+// findEdges looks for edges that a process before left undeleted.
+func (l *Log) findEdges(ctx context.Context, t *tree) error {
+	names, err := l.storage.List(ctx, t.log.prefix("edge"))
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.edges = slices.DeleteFunc(sizes(names), func(size int64) bool { return size >= t.size })
 	return nil
 }
 

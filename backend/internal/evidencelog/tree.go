@@ -6,6 +6,7 @@ package evidencelog
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"filippo.io/torchwood"
 	"golang.org/x/mod/sumdb/tlog"
@@ -17,6 +18,8 @@ type tree struct {
 	size int64
 	root tlog.Hash
 	note []byte
+	// signedAt is when this process signed it, zero if another did.
+	signedAt time.Time
 	// edge has the incomplete tile of each level that has one: 32 bytes a hash.
 	edge map[int][]byte
 }
