@@ -91,8 +91,7 @@ func (p *Proxy) login(ctx context.Context, s *session) error {
 	if err != nil {
 		return loginProblem(err)
 	}
-	s.token = token
-	exchangeOf(ctx).subject = bounded(s.claim.user(s.realm.userClaim))
+	s.token, exchangeOf(ctx).entity = token.Value, token.EntityID
 	return nil
 }
 

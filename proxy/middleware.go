@@ -51,7 +51,7 @@ func (p *Proxy) serve(mux *http.ServeMux, w http.ResponseWriter, r *http.Request
 		p.metrics.request(route, method, rec.statusCode(), duration)
 		p.log.Info("request", "method", method, "route", route, "status", rec.statusCode(),
 			"duration_ms", duration.Milliseconds(), "request_id", ex.id, "tenant_id", ex.tenant,
-			"client", ex.client, "subject", ex.subject, "reason", ex.reason)
+			"client", ex.client, "entity_id", ex.entity, "reason", ex.reason)
 		if err, ok := panicked.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 			panic(panicked)
 		}

@@ -115,7 +115,7 @@ type exchange struct {
 	client     string // the client's address, empty if it is not known
 	addressKey string // what the client's refused logins are counted under
 	tenant     string // once it is known to be a UUID
-	subject    string // once Vault has let the caller in
+	entity     string // Vault's ID of the caller, once it has let it in
 	reason     string // why the answer is a refusal
 }
 

@@ -216,10 +216,10 @@ func TestLogSaysWhoAndWhy(t *testing.T) {
 	for _, line := range got {
 		require.Equal(t, "192.0.2.1", line["client"])
 	}
-	require.Equal(t, "u", got[0]["subject"])
+	require.Equal(t, "entity-75", got[0]["entity_id"], "Vault knows who that is")
 	require.Empty(t, got[0]["reason"])
 	require.Equal(t, "the token is not a JWT", got[1]["reason"])
-	require.Empty(t, got[1]["subject"], "who nobody has verified is not named")
+	require.Empty(t, got[1]["entity_id"], "who nobody has verified is not named")
 	require.Contains(t, got[2]["reason"], "invalid signature")
 	require.Empty(t, got[3]["reason"], "which may quote the request")
 }

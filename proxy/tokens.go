@@ -39,7 +39,7 @@ type tokenCache struct {
 type tokenKey [sha256.Size]byte
 
 type cachedToken struct {
-	value  string
+	token  vault.Token
 	until  time.Time
 	entity tokenKey
 	claims tokenKey
@@ -79,32 +79,32 @@ type loginOf struct {
 
 // get returns a token for the JWT. Requests that need the same login at once
 // share one, which one caller's leaving does not end.
-func (c *tokenCache) get(ctx context.Context, l loginOf) (string, error) {
+func (c *tokenCache) get(ctx context.Context, l loginOf) (vault.Token, error) {
 	key := keyOf(l.realm, l.jwt)
 	if c.ended.Contains(key) {
-		return "", errLoggedOut
+		return vault.Token{}, errLoggedOut
 	}
 	if entry, ok := c.entries.Get(key); ok {
 		if c.now().Before(entry.until) && c.isLast(entry.entity, entry.claims) {
 			c.observe(true)
-			return entry.value, nil
+			return entry.token, nil
 		}
-		c.drop(l.realm, l.jwt, entry.value)
+		c.drop(l.realm, l.jwt, entry.token.Value)
 	}
 	c.observe(false)
 	shared, err, _ := c.logins.Do(string(key[:]), func() (any, error) { return c.fill(context.WithoutCancel(ctx), key, l) })
 	if err != nil {
-		return "", err
+		return vault.Token{}, err
 	}
-	value, ok := shared.(string)
+	token, ok := shared.(vault.Token)
 	if !ok {
-		return "", errors.New("a shared login returned no token")
+		return vault.Token{}, errors.New("a shared login returned no token")
 	}
-	return value, nil
+	return token, nil
 }
 
 // fill makes a login and keeps its token, unless other claims have come between.
-func (c *tokenCache) fill(ctx context.Context, key tokenKey, l loginOf) (string, error) {
+func (c *tokenCache) fill(ctx context.Context, key tokenKey, l loginOf) (vault.Token, error) {
 	start := c.now()
 	var entity tokenKey
 	token, err := l.login(ctx, func(entityID string) {
@@ -112,12 +112,12 @@ func (c *tokenCache) fill(ctx context.Context, key tokenKey, l loginOf) (string,
 		c.last.Add(entity, l.claims)
 	})
 	if err != nil {
-		return "", err
+		return vault.Token{}, err
 	}
 	if until := keepUntil(start, token, l.expiry); c.now().Before(until) && c.isLast(entity, l.claims) {
-		c.entries.Add(key, cachedToken{value: token.Value, until: until, entity: entity, claims: l.claims})
+		c.entries.Add(key, cachedToken{token: token, until: until, entity: entity, claims: l.claims})
 	}
-	return token.Value, nil
+	return token, nil
 }
 
 func (c *tokenCache) isLast(entity, claims tokenKey) bool {
@@ -142,7 +142,7 @@ func keepUntil(start time.Time, token vault.Token, expiry time.Time) time.Time {
 // drop forgets a token, but not a newer one that another request has put there.
 func (c *tokenCache) drop(realm, jwt, value string) {
 	key := keyOf(realm, jwt)
-	if entry, ok := c.entries.Peek(key); ok && entry.value == value {
+	if entry, ok := c.entries.Peek(key); ok && entry.token.Value == value {
 		c.entries.Remove(key)
 	}
 }

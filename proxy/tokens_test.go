@@ -54,7 +54,7 @@ func (s *cacheStand) askAs(t *testing.T, l loginOf, entity string) string {
 	}
 	token, err := s.get(t.Context(), l)
 	require.NoError(t, err)
-	return token
+	return token.Value
 }
 
 // TestCacheForgetsWhomAnotherLoginContradicts: the tenant and the groups of an entity

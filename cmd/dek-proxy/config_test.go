@@ -54,7 +54,7 @@ func TestFaultyConfigNamesTheField(t *testing.T) {
 		`realm = "x"`:                    "realm: want at least one",
 		`realm "a" {`:                    "",
 		`realm "a" {} listen = ":8080"`:  "listen: no such field",
-		`realm "a" { addr = "x" }`:       `realm "a": addr: no such field`,
+		`realm "a" { url = "x" }`:        `realm "a": url: no such field`,
 		`realm "a" { mount = 5 }`:        `realm "a": mount: must be a string`,
 		`realm "a" { mount = ["x"] }`:    `realm "a": mount: must be a string`,
 		`realm "a" { mount = { a = 1 }}`: `realm "a": mount: must be a string`,

@@ -81,9 +81,9 @@ func TestHangupReloadsTheConfiguration(t *testing.T) {
 	logged("reloaded")
 	require.Contains(t, health(), "1.0.2")
 
-	writeFile(t, file, `realm "default" { addr = "`+one+`" }`)
+	writeFile(t, file, `realm "default" { url = "`+one+`" }`)
 	require.NoError(t, cmd.Process.Signal(syscall.SIGHUP))
-	logged(`realm \"default\": addr: no such field`)
+	logged(`realm \"default\": url: no such field`)
 	require.Contains(t, health(), "1.0.2", "a faulty file changes nothing")
 }
 

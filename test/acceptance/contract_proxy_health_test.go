@@ -28,6 +28,9 @@ func TestContractProxyHealth(t *testing.T) {
 	a := callProxy(t, s, http.MethodGet, "/api/v1/admin/health", nil)
 	assert.Contains(t, string(a.Raw), `"sealed":false`)
 	assert.Contains(t, string(a.Raw), `"1.`, "Vault's version")
+	about, _ := a.Body["proxy"].(map[string]any)
+	assert.NotEmpty(t, about["version"])
+	assert.NotEmpty(t, about["commit"])
 
 	a = callProxy(t, s, http.MethodGet, "/metrics", nil)
 	require.Equal(t, http.StatusOK, a.Status)
