@@ -72,7 +72,7 @@ func (p *Proxy) authenticate(r *http.Request) (*session, error) {
 	if cred.jwt == "" {
 		return &session{realm: realm, token: cred.token}, nil
 	}
-	claim, prob := parseJWT(cred.jwt, p.now())
+	claim, prob := parseJWT(cred.jwt, p.now(), realm.rolePrefix)
 	if prob != nil {
 		return nil, prob
 	}
@@ -83,7 +83,7 @@ func (p *Proxy) authenticate(r *http.Request) (*session, error) {
 // login fills in the session's token, from the cache where it has one.
 func (p *Proxy) login(ctx context.Context, s *session) error {
 	token, err := p.tokens.get(ctx, loginOf{
-		realm: s.realm.key(), jwt: s.jwt, claims: s.claim.print(s.realm.userClaim), expiry: s.claim.expiry,
+		realm: s.realm.key(), jwt: s.jwt, server: s.realm.vault.Server(), claims: s.claim.print(s.realm.userClaim), expiry: s.claim.expiry,
 		login: func(ctx context.Context, entered func(string)) (vault.Token, error) {
 			return p.exchange(ctx, s, entered)
 		},

@@ -32,7 +32,7 @@ func FuzzParseJWT(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, token string) {
-		claim, prob := parseJWT(token, now)
+		claim, prob := parseJWT(token, now, "")
 		if prob != nil {
 			require.Equal(t, 401, prob.status)
 			return

@@ -51,9 +51,10 @@ func verify(ctx context.Context, r *realm, token vault.Token, c *claims) error {
 
 // foldedRole reports whether a role is one of the contract's in another spelling:
 // Vault finds groups by a folded name too, so that "Auditor" counts as "auditor".
-func foldedRole(role string) bool {
+func foldedRole(role, prefix string) bool {
 	return slices.ContainsFunc(contractRoles, func(known string) bool {
-		return role != known && (strings.EqualFold(role, known) || strings.ToLower(role) == known)
+		known = prefix + known
+		return role != known && (strings.EqualFold(role, known) || strings.ToLower(role) == strings.ToLower(known))
 	})
 }
 

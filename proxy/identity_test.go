@@ -115,6 +115,24 @@ func TestRolesInAnotherSpelling(t *testing.T) {
 	}
 	require.Empty(t, s.vault.Calls())
 	require.Equal(t, 200, s.rotate(s.as("u", tenantID, "auditor", "super_admin", "Other")).Code)
+	require.NoError(t, s.SetRealms(map[string]Realm{DefaultRealm: {Vault: testClient(t, s.vault, vault.Config{}), RolePrefix: "Dek-"}}))
+	require.Equal(t, 200, s.rotate(s.as("v", tenantID, "Dek-auditor", "Auditor")).Code)
+	requireAdminError(t, s.rotate(s.as("v", tenantID, "dek-auditor")), 401, "UNAUTHORIZED")
+}
+
+// TestRealmsShareEntities: realms of one Vault with login roles of their own have the
+// same entities, so a login in one tells on a session in the other.
+func TestRealmsShareEntities(t *testing.T) {
+	s := newStand(t)
+	require.NoError(t, s.SetRealms(map[string]Realm{
+		"default": {Vault: testClient(t, s.vault, vault.Config{})},
+		"staff":   {Vault: testClient(t, s.vault, vault.Config{Role: "dek-security_admin"})},
+	}))
+	first, second := s.as("u", tenantID), s.as("u", otherTenant)
+	require.Equal(t, 200, s.rotate(first).Code)
+	require.Equal(t, 200, s.rotate(second, header("realmname", "staff")).Code)
+	require.Equal(t, 200, s.rotate(first).Code)
+	require.Len(t, s.vault.Seen(vaulttest.AtLogin), 3)
 }
 
 // TestOpenBaoDoesNotKnowTheToken: a forgotten token is dropped and replaced, and a

@@ -36,8 +36,8 @@ type claims struct {
 	payload map[string]json.RawMessage
 }
 
-// parseJWT reads a JWT without verifying it.
-func parseJWT(jwt string, now time.Time) (*claims, *problem) {
+// parseJWT reads a JWT without verifying it. The prefix is that of the product's roles.
+func parseJWT(jwt string, now time.Time, rolePrefix string) (*claims, *problem) {
 	if len(jwt) > maxJWT || !jwtForm.MatchString(jwt) {
 		return nil, unauthorized("the token is not a JWT")
 	}
@@ -56,7 +56,7 @@ func parseJWT(jwt string, now time.Time) (*claims, *problem) {
 		}
 	}
 	// What else the claim may be, Vault has a word on.
-	if json.Unmarshal(payload["roles"], &c.roles) == nil && slices.ContainsFunc(c.roles, foldedRole) {
+	if json.Unmarshal(payload["roles"], &c.roles) == nil && slices.ContainsFunc(c.roles, func(role string) bool { return foldedRole(role, rolePrefix) }) {
 		return nil, unauthorized("the roles claim has a role in another spelling")
 	}
 	expiry, ok := parseExpiry(payload["exp"])

@@ -143,12 +143,16 @@ func (p *Proxy) isOwnHost(r *http.Request, local string) bool {
 	}
 	host, port, err := net.SplitHostPort(r.Host)
 	if err != nil {
-		host, port = strings.Trim(r.Host, "[]"), map[bool]string{true: "443", false: "80"}[r.TLS != nil]
+		host = strings.Trim(r.Host, "[]")
 	}
-	if r.TLS != nil && p.ownName != nil && p.ownName(host) {
-		return true
+	// Without a port it is the scheme's. Over TLS something in front may have mapped it.
+	if port != "" && port != strconv.Itoa(int(at.Port())) {
+		return false
 	}
-	return at.Addr().Unmap().IsLoopback() && port == strconv.Itoa(int(at.Port())) && isLoopbackName(host)
+	if r.TLS != nil {
+		return p.ownName != nil && p.ownName(host)
+	}
+	return at.Addr().Unmap().IsLoopback() && isLoopbackName(host) && (port != "" || at.Port() == 80)
 }
 
 func isLoopbackName(host string) bool {

@@ -55,14 +55,18 @@ type Realm struct {
 	// UserClaim is the claim of a JWT that names the user, as the user_claim of the
 	// auth method's role says; "sub" by default.
 	UserClaim string
+	// RolePrefix is what the product's roles begin with in the roles claim, as
+	// JWT_ROLE_PREFIX of bootstrap.sh says.
+	RolePrefix string
 }
 
 // realm is a Realm with its name.
 type realm struct {
-	name      string
-	vault     Vault
-	userClaim string
-	health    *healthProbe
+	name       string
+	vault      Vault
+	userClaim  string
+	rolePrefix string
+	health     *healthProbe
 }
 
 // key tells realms from each other that share a name, before and after a reload.
@@ -94,7 +98,7 @@ func newRealms(byName map[string]Realm, now func() time.Time) (realms, error) {
 		if r.UserClaim == "" {
 			r.UserClaim = "sub"
 		}
-		table[name] = &realm{name: name, vault: r.Vault, userClaim: r.UserClaim, health: &healthProbe{vault: r.Vault, now: now}}
+		table[name] = &realm{name: name, vault: r.Vault, userClaim: r.UserClaim, rolePrefix: r.RolePrefix, health: &healthProbe{vault: r.Vault, now: now}}
 	}
 	return table, nil
 }

@@ -61,17 +61,19 @@ func newTokenCache(size int, now func() time.Time, observe func(hit bool)) (*tok
 	return &tokenCache{entries: entries, last: last, ended: ended, now: now, observe: observe}, nil
 }
 
-// keyOf hashes the realm with a JWT or an entity's ID: either may mean different
-// things in two realms. None can contain the separator at its end.
-func keyOf(realm, of string) tokenKey {
-	return sha256.Sum256([]byte(realm + "\x00" + of))
+// keyOf hashes a realm with a JWT, or a server with an entity's ID: either may mean
+// different things elsewhere. None of these can contain the separator at its end.
+func keyOf(at, of string) tokenKey {
+	return sha256.Sum256([]byte(at + "\x00" + of))
 }
 
 // loginOf is what get needs to know of a login.
 type loginOf struct {
 	realm, jwt string
-	claims     tokenKey
-	expiry     time.Time
+	// server is where the entity is: realms may share it.
+	server string
+	claims tokenKey
+	expiry time.Time
 	// login makes it. It calls entered as soon as Vault has let the caller in,
 	// whatever becomes of the login then.
 	login func(ctx context.Context, entered func(entityID string)) (vault.Token, error)
@@ -108,7 +110,7 @@ func (c *tokenCache) fill(ctx context.Context, key tokenKey, l loginOf) (vault.T
 	start := c.now()
 	var entity tokenKey
 	token, err := l.login(ctx, func(entityID string) {
-		entity = keyOf(l.realm, entityID)
+		entity = keyOf(l.server, entityID)
 		c.last.Add(entity, l.claims)
 	})
 	if err != nil {

@@ -76,7 +76,7 @@ func TestCacheForgetsWhomAnotherLoginContradicts(t *testing.T) {
 	require.Equal(t, 4, s.logins)
 	s.askAs(t, second, "e")
 	require.Equal(t, 5, s.logins, "and now the second is the older one")
-	first.realm = "other"
+	first.realm, first.server = "other", "other"
 	s.askAs(t, first, "e")
 	s.askAs(t, second, "e")
 	require.Equal(t, 6, s.logins, "an entity of another realm has nothing to do with it")

@@ -15,7 +15,7 @@ func TestConfigInHCLAndJSON(t *testing.T) {
 		"acme": {
 			Address: "https://vault.acme.example:8200", CACert: "acme.pem", ClientCert: "c.pem", ClientKey: "k.pem",
 			TLSServerName: "vault", Namespace: "team", Mount: "keys", AuthMount: "oidc", Role: "admin",
-			UserpassMount: "people", UserClaim: "email",
+			UserpassMount: "people", UserClaim: "email", RolePrefix: "dek-",
 		},
 	}
 	hcl := `
@@ -33,11 +33,12 @@ func TestConfigInHCLAndJSON(t *testing.T) {
 		  role = "admin"
 		  userpass_mount = "people"
 		  user_claim = "email"
+		  role_prefix = "dek-"
 		}`
 	json := `{"realm": {"default": {}, "acme": {
 		"address": "https://vault.acme.example:8200", "ca_cert": "acme.pem", "client_cert": "c.pem", "client_key": "k.pem",
 		"tls_server_name": "vault", "namespace": "team", "mount": "keys", "auth_mount": "oidc", "role": "admin",
-		"userpass_mount": "people", "user_claim": "email"}}}`
+		"userpass_mount": "people", "user_claim": "email", "role_prefix": "dek-"}}}`
 	for name, text := range map[string]string{"HCL": hcl, "JSON": json} {
 		t.Run(name, func(t *testing.T) {
 			got, err := parseConfig([]byte(text))

@@ -30,7 +30,7 @@ type options struct {
 	adminListen            string
 	config                 string
 	mount, userpassMount   string
-	userClaim              string
+	userClaim, rolePrefix  string
 	realms                 realmFlag
 	vaultTimeout           time.Duration
 	cacheSize              int
@@ -56,6 +56,7 @@ func (o *options) flags(out io.Writer) *flag.FlagSet {
 	fs.StringVar(&o.mount, "mount", "dek", "`path` of the secrets engine")
 	fs.StringVar(&o.userpassMount, "userpass-mount", "userpass", "`path` of the userpass auth method, for logins with a password")
 	fs.StringVar(&o.userClaim, "user-claim", "sub", "`claim` of a JWT that is the user_claim of the role at Vault")
+	fs.StringVar(&o.rolePrefix, "role-prefix", "", "what the roles begin with in the roles claim, as JWT_ROLE_PREFIX of bootstrap.sh")
 	fs.Var(&o.realms, "realm", "`name=mount:role` of a realm's JWT auth method; repeatable (default default=jwt:dek)")
 	fs.DurationVar(&o.vaultTimeout, "vault-timeout", 10*time.Second, "how long to wait for one call to Vault")
 	fs.IntVar(&o.cacheSize, "token-cache-size", 10_000, "how many Vault tokens to keep at most")

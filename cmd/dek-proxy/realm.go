@@ -36,6 +36,7 @@ type realmConfig struct {
 	Role          string `mapstructure:"role"`
 	UserpassMount string `mapstructure:"userpass_mount"`
 	UserClaim     string `mapstructure:"user_claim"`
+	RolePrefix    string `mapstructure:"role_prefix"`
 }
 
 // parseRealm reads "name=mount:role", as the command line takes it. The mount may
@@ -74,7 +75,10 @@ func (o *options) connect(configs map[string]realmConfig) (map[string]proxy.Real
 			errs = append(errs, fmt.Errorf("realm %q: %w", name, err))
 			continue
 		}
-		byName[name] = proxy.Realm{Vault: client, UserClaim: cmp.Or(configs[name].UserClaim, o.userClaim)}
+		byName[name] = proxy.Realm{
+			Vault: client, UserClaim: cmp.Or(configs[name].UserClaim, o.userClaim),
+			RolePrefix: cmp.Or(configs[name].RolePrefix, o.rolePrefix),
+		}
 	}
 	return byName, errors.Join(errs...)
 }

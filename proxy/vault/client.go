@@ -98,6 +98,7 @@ func New(cfg Config) (*Client, error) {
 	// a new write; and its own timeout ends before the body is read.
 	conf.MaxRetries = 0
 	conf.Timeout = 0
+	keepConnections(conf)
 	client, err := api.NewClient(conf)
 	if err != nil {
 		return nil, fmt.Errorf("vault client: %w", err)
@@ -113,6 +114,17 @@ func New(cfg Config) (*Client, error) {
 		client.AddHeader("User-Agent", cfg.UserAgent)
 	}
 	return &Client{api: client, http: conf.HttpClient, cfg: cfg}, nil
+}
+
+// connections is how many idle connections to Vault are kept: enough for all logins
+// at once and as many calls. The library keeps one more than there are processors, so
+// that a busy proxy would shake hands for most of its calls.
+const connections = 128
+
+func keepConnections(conf *api.Config) {
+	if transport, ok := conf.HttpClient.Transport.(*http.Transport); ok {
+		transport.MaxIdleConns, transport.MaxIdleConnsPerHost = connections, connections
+	}
 }
 
 // Server is the URL of Vault.

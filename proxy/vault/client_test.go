@@ -7,10 +7,12 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/vault/api"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault/vaulttest"
@@ -134,5 +136,48 @@ func TestCleanMessages(t *testing.T) {
 		"2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n": {"permission denied", "invalid token"},
 	} {
 		require.Equal(t, want, cleanMessages([]string{raw}))
+	}
+}
+
+// TestConnectionsAreKept: calls at once, and then calls at once again, open no further
+// connection.
+func TestConnectionsAreKept(t *testing.T) {
+	f := vaulttest.New(t)
+	const callers = 50
+	var together sync.WaitGroup
+	peers := map[string]bool{}
+	var mu sync.Mutex
+	f.On(vaulttest.AtSettings, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		peers[r.RemoteAddr] = true
+		mu.Unlock()
+		together.Done()
+		together.Wait()
+		vaulttest.Reply(200, vaulttest.SettingsData)(w, r)
+	})
+	c := testClient(t, f, 10*time.Second)
+	for range 3 {
+		together.Add(callers)
+		var all sync.WaitGroup
+		for range callers {
+			all.Go(func() {
+				_, err := c.Settings(t.Context(), "x")
+				assert.NoError(t, err)
+			})
+		}
+		all.Wait()
+	}
+	require.LessOrEqual(t, len(peers), callers+callers/5, "a connection may not be back in time")
+}
+
+func TestRedirectsAreNoAnswer(t *testing.T) {
+	f := vaulttest.New(t)
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		f.On(vaulttest.AtLogin, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "/v1/auth/jwt/login")
+			w.WriteHeader(status)
+		})
+		_, err := testClient(t, f, time.Second).Login(t.Context(), "x")
+		require.ErrorIs(t, err, ErrUnreachable, "%d", status)
 	}
 }
