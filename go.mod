@@ -133,3 +133,5 @@ require (
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260526163538-3dc84a4a5aaa // indirect
 	google.golang.org/grpc v1.83.1 // indirect
 )
+
+exclude sigsum.org/sigsum-go v0.6.1
