@@ -22,6 +22,9 @@ import (
 const (
 	// recordsInFlight bounds the records read at once to fill the index.
 	recordsInFlight = 16
+	// maxFailedShards is how many shards may fail to be read before the reading waits:
+	// then it is storage that fails, and not an entry of it.
+	maxFailedShards = 2
 	// readAgainAfter is the time after which each shard is read again.
 	readAgainAfter = 24 * time.Hour
 	// formerPrefix is the prefix in storage under which earlier versions kept the
@@ -38,6 +41,7 @@ type reading struct {
 	lastRead [tenant.Shards]time.Time     // zero: not since the start
 	again    [tenant.Shards]time.Duration // after which it is read again
 	complete chan struct{}                // closed once all shards have been read
+	first    int                          // the shard to begin with: of the reading job alone
 	cleaned  bool                         // nothing is left of the former schedule
 }
 
@@ -72,7 +76,9 @@ func (e *Engine) readShards(ctx context.Context) error {
 		return err
 	}
 	var errs []error
-	for n := range tenant.Shards {
+	first := e.reading.first
+	for i := range tenant.Shards {
+		n := (first + i) % tenant.Shards
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -80,7 +86,10 @@ func (e *Engine) readShards(ctx context.Context) error {
 			continue
 		}
 		if err := e.readShard(ctx, n); err != nil {
-			errs = append(errs, err)
+			if errs = append(errs, err); len(errs) == maxFailedShards {
+				e.reading.first = (n + 1) % tenant.Shards // the next try goes on behind it
+				break
+			}
 			continue
 		}
 		e.reading.done(n, e.now())
