@@ -38,7 +38,7 @@ func TestContractStatus(t *testing.T) {
 	delete(status, "scheduler_last_run") // a time, or null until Vault's first tick
 	fields{
 		"tenants": is(3.0), "rotations_active": is(0.0), "rotations_failed": is(0.0), "overdue": is(0.0),
-		"overdue_tenants": is([]any{}), "due_within_7d": is(0.0), "oldest_key_age": isNumber, "as_of": isTime,
+		"overdue_tenants": is([]any{}), "index_complete": is(true), "index_read": isNumber, "failed_tenants": is([]any{}), "paused": is(0.0), "paused_tenants": is([]any{}), "paused_overdue": is(0.0), "blocked": is(0.0), "blocked_tenants": is(map[string]any{}), "oldest_key_tenant": func(any) string { return "" }, "due_within_7d": is(0.0), "oldest_key_age": isNumber, "as_of": isTime,
 	}.check(t, status)
 	assert.WithinDuration(t, begun, parsedTime(t, status["as_of"]), time.Minute)
 	assert.Less(t, status["oldest_key_age"], time.Minute.Seconds())
@@ -82,8 +82,8 @@ func TestContractRotateMany(t *testing.T) {
 		return latest
 	}
 	first := rotated(ids[0], 1)
-	assert.Equal(t, []any{"scheduled", "suspicion"}, []any{first["trigger"], first["reason"]})
-	assert.Equal(t, "system", first["initiated_by"].(map[string]any)["id"])
+	assert.Equal(t, []any{"requested", "suspicion"}, []any{first["trigger"], first["reason"]})
+	assert.NotEqual(t, "system", first["initiated_by"].(map[string]any)["id"])
 	for _, id := range ids[1:] {
 		assert.Empty(t, history(id), "nobody asked for it")
 	}
@@ -91,6 +91,6 @@ func TestContractRotateMany(t *testing.T) {
 	assert.Equal(t, 3.0, succeeded(t, many(map[string]any{"all": true, "reason": "leak"}))["scheduled"])
 	for i, id := range ids {
 		latest := rotated(id, map[bool]int{true: 2, false: 1}[i == 0])
-		assert.Equal(t, []any{"scheduled", "leak"}, []any{latest["trigger"], latest["reason"]})
+		assert.Equal(t, []any{"requested", "leak"}, []any{latest["trigger"], latest["reason"]})
 	}
 }
