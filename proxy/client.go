@@ -25,13 +25,22 @@ func clientAddress(r *http.Request, trusted []netip.Prefix) netip.Addr {
 		if !contains(trusted, client) {
 			break
 		}
-		next, err := netip.ParseAddr(strings.TrimSpace(hop))
-		if err != nil {
+		next, ok := parseHop(strings.TrimSpace(hop))
+		if !ok {
 			break
 		}
 		client = plain(next)
 	}
 	return client
+}
+
+// parseHop reads an address. Some proxies write the port behind it.
+func parseHop(s string) (netip.Addr, bool) {
+	if addr, err := netip.ParseAddr(s); err == nil {
+		return addr, true
+	}
+	withPort, err := netip.ParseAddrPort(s)
+	return withPort.Addr(), err == nil
 }
 
 // plain is the one spelling of an address: no zone, and IPv4 as IPv4.

@@ -28,6 +28,8 @@ func TestClientAddress(t *testing.T) {
 		{"nothing but trusted ones", "10.0.0.1:1", []string{"10.0.0.3, 10.0.0.2"}, "10.0.0.3"},
 		{"nonsense", "10.0.0.1:1", []string{"198.51.100.1, unknown"}, "10.0.0.1"},
 		{"nonsense in front", "10.0.0.1:1", []string{"x\"y, 198.51.100.1"}, "198.51.100.1"},
+		{"a port behind it", "10.0.0.1:1", []string{"198.51.100.1:4711"}, "198.51.100.1"},
+		{"a port behind IPv6", "10.0.0.1:1", []string{"[2001:db8::1]:4711"}, "2001:db8::1"},
 		{"empty", "10.0.0.1:1", []string{""}, "10.0.0.1"},
 		{"IPv6", "[fd00::1]:1", []string{"2001:db8::1"}, "2001:db8::1"},
 		{"IPv4 in IPv6", "[::ffff:10.0.0.1]:1", []string{"::ffff:198.51.100.1"}, "198.51.100.1"},

@@ -54,7 +54,8 @@ func verify(ctx context.Context, r *realm, token vault.Token, c *claims) error {
 func foldedRole(role, prefix string) bool {
 	return slices.ContainsFunc(contractRoles, func(known string) bool {
 		known = prefix + known
-		return role != known && strings.EqualFold(role, known)
+		lower := strings.ToLower(known) // which EqualFold does not fold a dotted I to
+		return role != known && (strings.EqualFold(role, known) || strings.ToLower(role) == lower)
 	})
 }
 

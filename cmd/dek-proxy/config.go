@@ -48,7 +48,7 @@ func parseConfig(raw []byte) (map[string]realmConfig, error) {
 	// The language allows a block to be given several times, so each is a list.
 	blocks, ok := top["realm"].([]map[string]any)
 	if !ok || len(blocks) == 0 {
-		return nil, errors.New(`realm: want at least one, such as realm "default" { … }`)
+		return nil, errNoRealm
 	}
 	realms := map[string]realmConfig{}
 	for _, block := range blocks {
@@ -66,8 +66,13 @@ func parseConfig(raw []byte) (map[string]realmConfig, error) {
 			realms[name] = realm
 		}
 	}
+	if len(realms) == 0 {
+		return nil, errNoRealm
+	}
 	return realms, nil
 }
+
+var errNoRealm = errors.New(`realm: want at least one, such as realm "default" { … }`)
 
 func parseRealmBlock(block any) (realmConfig, error) {
 	var realm realmConfig

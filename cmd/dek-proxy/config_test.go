@@ -63,6 +63,8 @@ func TestFaultyConfigNamesTheField(t *testing.T) {
 		`{"realm": {"a": {"Mount": 5}}}`: `realm "a": Mount: must be a string`,
 		`{"realm": {"a": "x"}}`:          "realm",
 		`{"realm": []}`:                  "realm",
+		`realm = {}`:                     "realm: want at least one",
+		`realm {}`:                       "realm",
 		"\x00":                           "",
 	} {
 		_, err := parseConfig([]byte(text))
