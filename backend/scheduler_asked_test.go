@@ -72,7 +72,7 @@ func TestScheduledAreThoseThatRotate(t *testing.T) {
 		m.crash()
 		m = openMount(t, m.disk, 0, storagetest.None)
 		defer m.close()
-		synctest.Wait() // the records are read, and who is due is served
+		synctest.Wait() // the records are read, and the tenants that are due are rotated
 		require.Equal(t, 0, m.must(read, "status", nil)["overdue"])
 		for n := range all {
 			if n != paused && n != deleting {

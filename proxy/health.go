@@ -45,7 +45,7 @@ func (h *healthProbe) get(ctx context.Context) vaultHealth {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.isFresh(h.at, healthAge) {
-		// The one who asks may leave; the others still want to know.
+		// The caller that started the probe may leave; other callers still wait for it.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healthTimeout)
 		defer cancel()
 		h.health, h.err = h.vault.Health(ctx)

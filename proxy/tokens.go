@@ -75,7 +75,7 @@ type loginOf struct {
 	claims tokenKey
 	expiry time.Time
 	// login makes it. It calls entered as soon as Vault has let the caller in,
-	// whatever becomes of the login then.
+	// however the login ends.
 	login func(ctx context.Context, entered func(entityID string)) (vault.Token, error)
 }
 

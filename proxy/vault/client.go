@@ -103,7 +103,7 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("vault client: %w", err)
 	}
-	// Whatever VAULT_TOKEN says, a caller's request never runs with the
+	// Even if VAULT_TOKEN is set, a caller's request never runs with the
 	// proxy's rights, and VAULT_WRAP_TTL would hide every answer.
 	client.ClearToken()
 	client.SetWrappingLookupFunc(func(string, string) string { return "" })

@@ -111,7 +111,7 @@ func TestLargeLog(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, none)
 
-	// Who comes again is found, wherever in the log.
+	// An event that is appended again is recognized, wherever in the log it lies.
 	before := s.Ops()
 	again, err := p.Append(t.Context(), pending(event(77, 1), false))
 	require.NoError(t, err)
