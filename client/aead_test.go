@@ -192,6 +192,22 @@ func TestManyUseOneAEAD(t *testing.T) {
 	assert.GreaterOrEqual(t, e.Requests("datakey/plaintext"), 16, "a key seals 50 messages")
 }
 
+// A caller whose key was used up by others waits for the next one, however often.
+func TestKeysOfOneMessageServeAll(t *testing.T) {
+	e, tenant := inMemory(t)
+	a := closing(t, tenant.AEAD(WithMaxMessages(1)))
+	const callers = 32
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			_, err := a.Encrypt([]byte("x"), nil)
+			assert.NoError(t, err)
+		})
+	}
+	wg.Wait()
+	assert.GreaterOrEqual(t, e.Requests("datakey/plaintext"), callers)
+}
+
 // A version has one spelling, and so has what begins with it.
 func TestVersionOf(t *testing.T) {
 	for text, want := range map[string]int{"dek:v1:x": 1, "dek:v2147483647:x": 2147483647, "dek:v10:s1.x": 10} {

@@ -11,8 +11,7 @@ import (
 )
 
 const (
-	// attempts is how often a key may arrive after its end, or be used up by
-	// others, before a call gives up.
+	// attempts is how often a key may arrive after its end before a call gives up.
 	attempts = 8
 	// maxKeysOpened is how many data keys one request opens. OpenBao takes bodies
 	// of 1,000 strings by default.
@@ -21,12 +20,13 @@ const (
 
 var errMessageSize = errors.New("the message has more bytes than a data key may seal: encrypt it as a stream")
 
-// keyFor is a key that may seal n more bytes.
+// keyFor is a key that may seal n more bytes. Other callers may use a key up while
+// this one waits for it: that is no failure, so it waits for the next key.
 func (a *AEAD) keyFor(ctx context.Context, n int) (*dataKey, error) {
 	if int64(n) > a.limits.bytes {
 		return nil, errMessageSize
 	}
-	for range attempts {
+	for {
 		k := a.keys.sealingKey()
 		if k == nil {
 			var err error
@@ -39,7 +39,6 @@ func (a *AEAD) keyFor(ctx context.Context, n int) (*dataKey, error) {
 		}
 		a.keys.retire(k)
 	}
-	return nil, ErrLease
 }
 
 // nextKey fetches a key to seal with, one fetch for all who need it.

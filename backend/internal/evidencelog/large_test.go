@@ -152,6 +152,7 @@ func TestForeignClientReadsTheTiles(t *testing.T) {
 	for _, entries := range []int{1, 255, 256, 300, 1100} {
 		p := start(t, storagetest.Open(storagetest.NewDisk(), 0, storagetest.None), nil)
 		fill(t, p, entries-1)
+		require.Eventually(t, func() bool { return p.Size() > 0 }, time.Minute, time.Millisecond) // leaf 0
 		url, _ := serve(t, p)
 		fetcher, err := torchwood.NewTileFetcher(url)
 		require.NoError(t, err)
