@@ -10,9 +10,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/encryption"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
@@ -32,6 +34,7 @@ var Version = "v0.1.0"
 
 type backend struct {
 	*framework.Backend
+	*api.Operations
 
 	storage    logical.Storage // for the write-ahead log
 	mount      *storage.Mount
@@ -53,6 +56,13 @@ type backend struct {
 
 	newWrappingKey func() ([]byte, error) // keyring's
 }
+
+const backendHelp = `
+Keeps the secrets of a service's tenants, each tenant's under a data-encryption
+key (DEK) of its own, and rotates those keys: a rotation re-encrypts everything
+that the tenant has here, in the background and without downtime, and destroys
+the old key when nothing depends on it any more.
+`
 
 // Factory makes the engine for one mount. It writes nothing: Vault refuses
 // writes until the mount is set up.
@@ -77,6 +87,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 	}
 	b.items = itemstore.NewStore(mount, b.settings, b.keys, b.tenants)
 	b.encryption = encryption.NewEngine(b.settings, b.keys, b.tenants)
+	b.Operations = &api.Operations{Check: b.checkCaller, Log: b.logger}
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
 		RunningVersion: Version,
@@ -106,7 +117,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 		Invalidate:     b.invalidate,
 		Clean:          func(context.Context) { b.jobs.Stop() },
 	}
-	wrapHelp(b.Paths)
+	api.WrapHelp(b.Paths)
 	steady := *conf
 	if conf.System != nil {
 		steady.System = newSteadySystem(conf.System, b.now)
@@ -187,6 +198,9 @@ func (b *backend) invalidate(_ context.Context, key string) {
 	b.tenants.Invalidate(key)
 	b.items.Invalidate(key)
 }
+
+// logger is the framework's, which it gets with its setup.
+func (b *backend) logger() hclog.Logger { return b.Logger() }
 
 // parallelism returns the number of pages that may be in flight now.
 func (b *backend) parallelism() int {

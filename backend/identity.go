@@ -11,14 +11,15 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 )
 
 // tenantClaim is the alias metadata that templated policies put into their paths.
 const tenantClaim = "tenant_id"
 
 var (
-	errNoTenant  = &refusal{http.StatusForbidden, "this login's tenant_id is not a UUID in lower case: its policies could match other tenants"}
-	errOtherName = &refusal{http.StatusForbidden, "this login's name differs from its Vault identity's only in the case of letters: the identity may be another's"}
+	errNoTenant  = api.Refuse(http.StatusForbidden, "this login's tenant_id is not a UUID in lower case: its policies could match other tenants")
+	errOtherName = api.Refuse(http.StatusForbidden, "this login's name differs from its Vault identity's only in the case of letters: the identity may be another's")
 )
 
 // checkCaller refuses a caller whose Vault identity does not say reliably which
@@ -45,7 +46,7 @@ func (b *backend) checkCaller(req *logical.Request) error {
 	}
 	exact, folded := false, false
 	for _, a := range entity.Aliases {
-		if id, named := a.Metadata[tenantClaim]; named && !uuidPattern.MatchString(id) {
+		if id, named := a.Metadata[tenantClaim]; named && !api.UuidPattern.MatchString(id) {
 			return errNoTenant
 		}
 		exact = exact || strings.HasSuffix(req.DisplayName, "-"+a.Name)

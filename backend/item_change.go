@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
 )
@@ -16,9 +17,9 @@ func casField(raw map[string]any) (item.Cas, error) {
 	if !named || value == nil {
 		return item.Cas{}, nil
 	}
-	n, whole := wholeNumber(value)
+	n, whole := api.WholeNumber(value)
 	if !whole || n < 0 {
-		return item.Cas{}, invalid("cas must be a whole number, 0 or more")
+		return item.Cas{}, api.Invalid("cas must be a whole number, 0 or more")
 	}
 	return item.Cas{Named: true, Revision: uint64(n)}, nil
 }
@@ -30,7 +31,7 @@ func parseWrite(raw map[string]any, request item.Request, now func() time.Time) 
 	}
 	data, ok := raw["data"].(map[string]any)
 	if !ok {
-		return item.Write{}, invalid("data must be given, as an object")
+		return item.Write{}, api.Invalid("data must be given, as an object")
 	}
 	if w.Data, err = encodeData(data); err != nil {
 		return item.Write{}, err
@@ -54,7 +55,7 @@ func parsePatch(raw map[string]any, requestID string, now func() time.Time) (p p
 	if value, named := raw["data"]; named {
 		data, ok := value.(map[string]any)
 		if !ok {
-			return patch{}, invalid("data must be an object")
+			return patch{}, api.Invalid("data must be an object")
 		}
 		if _, err := encodeData(data); err != nil {
 			return patch{}, err
@@ -69,7 +70,7 @@ func parsePatch(raw map[string]any, requestID string, now func() time.Time) (p p
 		p.metadata, p.clearMetadata = metadata, value == nil
 	}
 	if p.data == nil && p.metadata == nil && !p.clearMetadata {
-		return patch{}, invalid("a patch must have data or metadata")
+		return patch{}, api.Invalid("a patch must have data or metadata")
 	}
 	return p, nil
 }

@@ -6,9 +6,11 @@ package backend
 import (
 	"encoding/json"
 	"math"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 )
 
-var errMetadata = invalid("metadata must be an object of strings")
+var errMetadata = api.Invalid("metadata must be an object of strings")
 
 func parseMetadata(value any) (map[string]string, error) {
 	if value == nil {
@@ -33,11 +35,11 @@ func parseMetadata(value any) (map[string]string, error) {
 // already have changed on their way here. No message names what is in it.
 func encodeData(data map[string]any) ([]byte, error) {
 	if !exactNumbers(data) {
-		return nil, invalid("data must not have a number of magnitude 2^53 or more, which would arrive changed: send it as a string")
+		return nil, api.Invalid("data must not have a number of magnitude 2^53 or more, which would arrive changed: send it as a string")
 	}
 	encoded, err := json.Marshal(data)
 	if err != nil {
-		return nil, invalid("data must be an object of JSON values")
+		return nil, api.Invalid("data must be an object of JSON values")
 	}
 	return encoded, nil
 }
@@ -57,14 +59,14 @@ func exactNumbers(value any) bool {
 			}
 		}
 	case float64:
-		return math.Abs(v) < maxExactNumber
+		return math.Abs(v) < api.MaxExactNumber
 	case json.Number:
 		f, err := v.Float64()
-		return err == nil && math.Abs(f) < maxExactNumber
+		return err == nil && math.Abs(f) < api.MaxExactNumber
 	case int:
-		return v > -maxExactNumber && v < maxExactNumber
+		return v > -api.MaxExactNumber && v < api.MaxExactNumber
 	case int64:
-		return v > -maxExactNumber && v < maxExactNumber
+		return v > -api.MaxExactNumber && v < api.MaxExactNumber
 	}
 	return true
 }

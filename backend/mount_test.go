@@ -140,7 +140,7 @@ var checked sync.Map
 // enough answers of a kind show what more of them would.
 const enough = 1000
 
-// described checks an answer against the schema that the path publishes.
+// Described checks an answer against the schema that the path publishes.
 func (m *mount) described(op logical.Operation, path string, resp *logical.Response) {
 	m.t.Helper()
 	if op == logical.RollbackOperation || op == logical.HelpOperation {

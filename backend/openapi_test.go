@@ -10,6 +10,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 )
 
 // Every operation has a name of its own in OpenAPI, a summary and a described
@@ -21,7 +23,7 @@ func TestEveryOperationIsDescribed(t *testing.T) {
 		require.NotEmpty(t, p.HelpSynopsis, p.Pattern)
 		require.NotEmpty(t, p.HelpDescription, p.Pattern)
 		for line := range strings.Lines(p.HelpDescription) {
-			require.LessOrEqual(t, len(strings.TrimSuffix(line, "\n")), helpColumns, p.Pattern)
+			require.LessOrEqual(t, len(strings.TrimSuffix(line, "\n")), api.HelpColumns, p.Pattern)
 		}
 		for name, f := range p.Fields {
 			require.NotEmpty(t, f.Description, "%s: %s", p.Pattern, name)

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/schedule"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -26,7 +27,7 @@ func (b *backend) allRotationsPath() *framework.Path {
 	return &framework.Path{
 		Pattern: "rotations/?$",
 		Fields: map[string]*framework.FieldSchema{
-			"after": afterField, "limit": limitField,
+			"after": api.AfterField, "limit": api.LimitField,
 			"all":     {Type: framework.TypeBool, Description: "Rotate every tenant."},
 			"tenants": {Type: framework.TypeSlice, Description: "Rotate these: up to 10,000 tenant IDs."},
 			"reason":  {Type: framework.TypeString, Description: "Why, for the history."},
@@ -36,9 +37,9 @@ func (b *backend) allRotationsPath() *framework.Path {
 			},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ListOperation: b.on(b.listUnfinished, "list unfinished-rotations", "List the unfinished rotations of all tenants.", listed),
-			logical.UpdateOperation: b.on(b.rotateMany, "rotate keys", "Make all tenants, or some, due now.",
-				ok("How many.", map[string]*framework.FieldSchema{"scheduled": described(framework.TypeInt, "How many tenants are due now."), "skipped_paused": described(framework.TypeInt, "How many are paused, and rotated once they no longer are.")})),
+			logical.ListOperation: b.On(b.listUnfinished, "list unfinished-rotations", "List the unfinished rotations of all tenants.", api.Listed),
+			logical.UpdateOperation: b.On(b.rotateMany, "rotate keys", "Make all tenants, or some, due now.",
+				api.OK("How many.", map[string]*framework.FieldSchema{"scheduled": api.Described(framework.TypeInt, "How many tenants are due now."), "skipped_paused": api.Described(framework.TypeInt, "How many are paused, and rotated once they no longer are.")})),
 		},
 		HelpSynopsis: "The unfinished rotations of all tenants; rotate many.",
 		HelpDescription: "Listed, the keys are <tenant_id>/<rotation_id>. Written to, with all or tenants, it makes those " +
@@ -48,7 +49,7 @@ func (b *backend) allRotationsPath() *framework.Path {
 }
 
 func (b *backend) listUnfinished(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	p, err := pageField(d)
+	p, err := api.PageField(d)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +57,7 @@ func (b *backend) listUnfinished(ctx context.Context, _ *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
-	return logical.ListResponse(p.ofSorted(keys)), nil
+	return logical.ListResponse(p.OfSorted(keys)), nil
 }
 
 // unfinished lists the unfinished rotations as <tenant_id>/<rotation_id>.
@@ -95,21 +96,21 @@ func (b *backend) isUnfinished(ctx context.Context, i rotation.Intent) (bool, er
 // rotateMany makes tenants due now. It starts no rotation itself: the schedule
 // does, within its budget, and goes on after a restart.
 func (b *backend) rotateMany(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	reason, _, err := textField(d, "reason")
+	reason, _, err := api.TextField(d, "reason")
 	if err != nil {
 		return nil, err
 	}
-	all, _, err := boolField(d, "all")
+	all, _, err := api.BoolField(d, "all")
 	if err != nil {
 		return nil, err
 	}
-	paused, _, err := boolField(d, "include_paused")
+	paused, _, err := api.BoolField(d, "include_paused")
 	if err != nil {
 		return nil, err
 	}
 	named := d.Raw["tenants"] != nil
 	if all == named {
-		return nil, invalid("one of all=true and tenants must be given")
+		return nil, api.Invalid("one of all=true and tenants must be given")
 	}
 	var ids []string
 	if !all {
@@ -136,7 +137,7 @@ func (b *backend) demand(ctx context.Context, ids []string, d schedule.Demand) (
 	did, err := b.schedule.DemandSome(ctx, ids, d)
 	var named *schedule.NamedError
 	if errors.As(err, &named) {
-		err = &refusal{http.StatusNotFound, named.Error()}
+		err = api.Refuse(http.StatusNotFound, "%s", named)
 	}
 	return did, err
 }
@@ -150,14 +151,14 @@ func tenantList(raw any) ([]string, error) {
 		}
 	}
 	if !ok || len(list) == 0 || len(list) > maxTenantsNamed {
-		return nil, invalid("tenants must be a list of 1 to %d tenant IDs", maxTenantsNamed)
+		return nil, api.Invalid("tenants must be a list of 1 to %d tenant IDs", maxTenantsNamed)
 	}
 	var ids []string
 	seen := map[string]bool{}
 	for i, e := range list {
 		id, _ := e.(string)
-		if !uuidPattern.MatchString(id) {
-			return nil, invalid("tenants must be a list of UUIDs in lower case: element %d is not", i)
+		if !api.UuidPattern.MatchString(id) {
+			return nil, api.Invalid("tenants must be a list of UUIDs in lower case: element %d is not", i)
 		}
 		if !seen[id] {
 			seen[id] = true

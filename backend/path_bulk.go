@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 )
@@ -17,20 +18,20 @@ import (
 const maxBulkItems = 10_000
 
 func (b *backend) bulkPath() *framework.Path {
-	answer := ok("One result for each item, in order.", map[string]*framework.FieldSchema{
-		"results": described(framework.TypeSlice, "Each the item's revision, or an error."),
+	answer := api.OK("One result for each item, in order.", map[string]*framework.FieldSchema{
+		"results": api.Described(framework.TypeSlice, "Each the item's revision, or an error."),
 	})
 	return &framework.Path{
-		Pattern: tenantPattern + "/items$",
+		Pattern: api.TenantPattern + "/items$",
 		Fields: map[string]*framework.FieldSchema{
-			"tenant_id": tenantIDField,
+			"tenant_id": api.TenantIDField,
 			"items": {
 				Type:        framework.TypeSlice,
 				Description: "Up to 10,000 objects with kind, name, data, metadata and cas.",
 			},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: b.on(b.writeItems, "write items", "Create or replace many items.", answer),
+			logical.UpdateOperation: b.On(b.writeItems, "write items", "Create or replace many items.", answer),
 		},
 		HelpSynopsis:    "Write many items of a tenant at once.",
 		HelpDescription: "Each item is written or refused by itself, and has its own result.",
@@ -38,7 +39,7 @@ func (b *backend) bulkPath() *framework.Path {
 }
 
 func (b *backend) writeItems(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	id, err := tenantID(d)
+	id, err := api.TenantID(d)
 	if err != nil {
 		return nil, err
 	}
@@ -74,16 +75,16 @@ func (b *backend) writeItems(ctx context.Context, req *logical.Request, d *frame
 func bulkEntries(raw any) ([]map[string]any, error) {
 	list, ok := raw.([]any)
 	if !ok || len(list) == 0 {
-		return nil, invalid("items must be a list of 1 to %d objects", maxBulkItems)
+		return nil, api.Invalid("items must be a list of 1 to %d objects", maxBulkItems)
 	}
 	if len(list) > maxBulkItems {
-		return nil, invalid("items must be a list of 1 to %d objects, not of %d", maxBulkItems, len(list))
+		return nil, api.Invalid("items must be a list of 1 to %d objects, not of %d", maxBulkItems, len(list))
 	}
 	entries := make([]map[string]any, len(list))
 	for i, e := range list {
 		entry, ok := e.(map[string]any)
 		if !ok {
-			return nil, invalid("items must be a list of objects; element %d is none", i)
+			return nil, api.Invalid("items must be a list of objects; element %d is none", i)
 		}
 		entries[i] = entry
 	}
@@ -98,7 +99,7 @@ func (b *backend) bulkOp(entry map[string]any, request item.Request) (*itemstore
 		return nil, err
 	}
 	name, _ := entry["name"].(string)
-	if err := checkName(name); err != nil {
+	if err := api.CheckName(name); err != nil {
 		return nil, err
 	}
 	w, err := parseWrite(entry, request, b.now)
@@ -112,7 +113,7 @@ func (b *backend) bulkResult(op *itemstore.Op) map[string]any {
 	if op.Err == nil {
 		return map[string]any{"revision": op.Item.Revision}
 	}
-	_, err := answer(op.Err)
+	_, err := api.Answer(op.Err)
 	if coded, told := err.(logical.HTTPCodedError); told { //nolint:errorlint // answer returns it bare
 		return map[string]any{"error": coded.Error()}
 	}

@@ -12,22 +12,23 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 )
 
 func (b *backend) configPaths() []*framework.Path {
-	answer := ok("The configuration.", map[string]*framework.FieldSchema{
-		"min_deletion_window":         described(framework.TypeDurationSecond, "Seconds that a deleted tenant can be restored at least: what is in force."),
-		"min_deletion_window_pending": described(framework.TypeMap, "The lower one that is to come: min_deletion_window in seconds, and takes_effect_at; null: none."),
-		"org_id":                      described(framework.TypeString, "The organization's ID."),
-		"rotation_parallelism":        described(framework.TypeInt, "Pages in flight over all tenants."),
-		"max_item_bytes":              described(framework.TypeInt, "Bytes that an encoded item may have."),
+	answer := api.OK("The configuration.", map[string]*framework.FieldSchema{
+		"min_deletion_window":         api.Described(framework.TypeDurationSecond, "Seconds that a deleted tenant can be restored at least: what is in force."),
+		"min_deletion_window_pending": api.Described(framework.TypeMap, "The lower one that is to come: min_deletion_window in seconds, and takes_effect_at; null: none."),
+		"org_id":                      api.Described(framework.TypeString, "The organization's ID."),
+		"rotation_parallelism":        api.Described(framework.TypeInt, "Pages in flight over all tenants."),
+		"max_item_bytes":              api.Described(framework.TypeInt, "Bytes that an encoded item may have."),
 
-		"retired_key_retention":    described(framework.TypeDurationSecond, "Seconds that a key is kept after nothing is on it."),
-		"max_concurrent_rotations": described(framework.TypeInt, "Rotations that the schedule has unfinished at a time."),
-		"scheduler_jitter":         described(framework.TypeDurationSecond, "Seconds over which rotations that are due at once are spread."),
-		"data_key_lease":           described(framework.TypeDurationSecond, "Seconds that a caller may go on using a data key."),
+		"retired_key_retention":    api.Described(framework.TypeDurationSecond, "Seconds that a key is kept after nothing is on it."),
+		"max_concurrent_rotations": api.Described(framework.TypeInt, "Rotations that the schedule has unfinished at a time."),
+		"scheduler_jitter":         api.Described(framework.TypeDurationSecond, "Seconds over which rotations that are due at once are spread."),
+		"data_key_lease":           api.Described(framework.TypeDurationSecond, "Seconds that a caller may go on using a data key."),
 	})
 	return []*framework.Path{{
 		Pattern: "config$",
@@ -68,8 +69,8 @@ func (b *backend) configPaths() []*framework.Path {
 			},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation:   b.on(b.readConfig, "read configuration", "Read the configuration.", answer),
-			logical.UpdateOperation: b.on(b.updateConfig, "configure", "Change the fields that are named.", answer),
+			logical.ReadOperation:   b.On(b.readConfig, "read configuration", "Read the configuration.", answer),
+			logical.UpdateOperation: b.On(b.updateConfig, "configure", "Change the fields that are named.", answer),
 		},
 		HelpSynopsis:    "Configure the engine.",
 		HelpDescription: "Only the fields that a write names change, and they change at once.",
@@ -93,13 +94,13 @@ func (b *backend) updateConfig(ctx context.Context, _ *logical.Request, d *frame
 		}
 	}
 	c, err := b.settings.UpdateConfig(ctx, func(c *settings.Config) error {
-		orgID, named, err := textField(d, "org_id")
+		orgID, named, err := api.TextField(d, "org_id")
 		if err != nil {
 			return err
 		}
 		if named {
 			if orgID == "" {
-				return invalid("org_id must not be empty")
+				return api.Invalid("org_id must not be empty")
 			}
 			c.OrgID = orgID
 		}
@@ -169,17 +170,17 @@ func durationField(d *framework.FieldData, field string, most time.Duration, to 
 // what only might mean 0 is refused: nothing, and a part of a second.
 func durationOf(field string, raw any, most time.Duration) (time.Duration, error) {
 	value, err := parseutil.ParseDurationSecond(raw)
-	if _, whole := wholeNumber(raw); err == nil && !whole {
+	if _, whole := api.WholeNumber(raw); err == nil && !whole {
 		text, isText := raw.(string)
 		if !isText || text == "" {
 			err = errNotDuration
 		}
 	}
 	if err != nil || value%time.Second != 0 {
-		return 0, invalid("%s must be a duration, such as 24h or a whole number of seconds", field)
+		return 0, api.Invalid("%s must be a duration, such as 24h or a whole number of seconds", field)
 	}
 	if value < 0 || value > most {
-		return 0, invalid("%s must be from 0 to %dh", field, most/time.Hour)
+		return 0, api.Invalid("%s must be from 0 to %dh", field, most/time.Hour)
 	}
 	return value, nil
 }
@@ -188,12 +189,12 @@ var errNotDuration = errors.New("not a duration")
 
 // boundedField sets n to a field, if the request names it.
 func boundedField(d *framework.FieldData, field string, most int, n *int) error {
-	value, named, err := intField(d, field)
+	value, named, err := api.IntField(d, field)
 	if err != nil || !named {
 		return err
 	}
 	if value < 1 || value > most {
-		return invalid("%s must be from 1 to %d", field, most)
+		return api.Invalid("%s must be from 1 to %d", field, most)
 	}
 	*n = value
 	return nil
@@ -204,7 +205,7 @@ func (b *backend) configResponse(c settings.Config) *logical.Response {
 	var pending any
 	if lower != nil {
 		pending = map[string]any{
-			"min_deletion_window": int64(lower.Window.Seconds()), "takes_effect_at": timeValue(lower.At),
+			"min_deletion_window": int64(lower.Window.Seconds()), "takes_effect_at": api.Time(lower.At),
 		}
 	}
 	return &logical.Response{Data: map[string]any{

@@ -10,6 +10,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 )
 
 // defaultKeyBits is the length of a data key unless the request says otherwise.
@@ -19,7 +21,7 @@ const defaultKeyBits = 256
 // plaintext only another role can ask for.
 func (b *backend) datakeyPaths() []*framework.Path {
 	fields := map[string]*framework.FieldSchema{
-		"tenant_id":       tenantIDField,
+		"tenant_id":       api.TenantIDField,
 		"associated_data": associatedDataField,
 		"bits": {
 			Type:        framework.TypeInt,
@@ -28,31 +30,31 @@ func (b *backend) datakeyPaths() []*framework.Path {
 		},
 	}
 	wrapped := map[string]*framework.FieldSchema{
-		"ciphertext":  described(framework.TypeString, "The key, sealed: decrypt opens it, with the same associated_data."),
-		"key_version": described(framework.TypeInt, "The version of the tenant's key that it is sealed by."),
-		"lease":       described(framework.TypeInt, "Seconds that the key may go on being used, by the earlier of the caller's monotonic and wall clocks."),
+		"ciphertext":  api.Described(framework.TypeString, "The key, sealed: decrypt opens it, with the same associated_data."),
+		"key_version": api.Described(framework.TypeInt, "The version of the tenant's key that it is sealed by."),
+		"lease":       api.Described(framework.TypeInt, "Seconds that the key may go on being used, by the earlier of the caller's monotonic and wall clocks."),
 	}
 	plain := maps.Clone(wrapped)
-	plain["plaintext"] = described(framework.TypeString, "Base64 of the key.")
+	plain["plaintext"] = api.Described(framework.TypeString, "Base64 of the key.")
 	const description = "The engine does not keep the key. It is sealed by the tenant's key, as what encrypt seals, and " +
 		"opened again by decrypt. A caller lets go of the key when its lease has passed, and asks again. With the " +
 		"associated_data vault-plugin-dek/data-key/v1 it is for envelopes, with vault-plugin-dek/file-key/v1 for a file: " +
 		"it then has 256 bits."
 	return []*framework.Path{
 		{
-			Pattern: tenantPattern + "/datakey/plaintext$",
+			Pattern: api.TenantPattern + "/datakey/plaintext$",
 			Fields:  fields,
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.on(b.datakey(true), "generate plaintext-data-key", "Make a data key, in clear and sealed.", ok("The key.", plain)),
+				logical.UpdateOperation: b.On(b.datakey(true), "generate plaintext-data-key", "Make a data key, in clear and sealed.", api.OK("The key.", plain)),
 			},
 			HelpSynopsis:    "Make a random data key, and answer it in clear and sealed by a tenant's key.",
 			HelpDescription: description,
 		},
 		{
-			Pattern: tenantPattern + "/datakey/wrapped$",
+			Pattern: api.TenantPattern + "/datakey/wrapped$",
 			Fields:  fields,
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.on(b.datakey(false), "generate wrapped-data-key", "Make a data key, sealed.", ok("The key.", wrapped)),
+				logical.UpdateOperation: b.On(b.datakey(false), "generate wrapped-data-key", "Make a data key, sealed.", api.OK("The key.", wrapped)),
 			},
 			HelpSynopsis:    "Make a random data key, and answer it sealed by a tenant's key only.",
 			HelpDescription: description,
@@ -60,9 +62,9 @@ func (b *backend) datakeyPaths() []*framework.Path {
 	}
 }
 
-func (b *backend) datakey(inClear bool) handler {
+func (b *backend) datakey(inClear bool) api.Handler {
 	return func(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-		id, err := tenantID(d)
+		id, err := api.TenantID(d)
 		if err != nil {
 			return nil, err
 		}
@@ -91,7 +93,7 @@ func (b *backend) datakey(inClear bool) handler {
 }
 
 func keyBytes(d *framework.FieldData) (int, error) {
-	bits, named, err := intField(d, "bits")
+	bits, named, err := api.IntField(d, "bits")
 	if err != nil {
 		return 0, err
 	}
@@ -99,7 +101,7 @@ func keyBytes(d *framework.FieldData) (int, error) {
 		bits = defaultKeyBits
 	}
 	if bits != 128 && bits != 256 && bits != 512 {
-		return 0, invalid("bits must be 128, 256 or 512")
+		return 0, api.Invalid("bits must be 128, 256 or 512")
 	}
 	return bits / 8, nil
 }

@@ -9,22 +9,23 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 func (b *backend) dekPaths() []*framework.Path {
-	answer := ok("The key's versions.", map[string]*framework.FieldSchema{
-		"current_version":        described(framework.TypeInt, "The active version."),
-		"current_key_id":         described(framework.TypeString, "Its key ID."),
-		"min_decryption_version": described(framework.TypeInt, "The least version whose ciphertexts are opened."),
-		"versions":               described(framework.TypeSlice, "The versions, oldest first, with their states, times, how many pages are on each, and for aes256-gcm how much each has sealed at most."),
+	answer := api.OK("The key's versions.", map[string]*framework.FieldSchema{
+		"current_version":        api.Described(framework.TypeInt, "The active version."),
+		"current_key_id":         api.Described(framework.TypeString, "Its key ID."),
+		"min_decryption_version": api.Described(framework.TypeInt, "The least version whose ciphertexts are opened."),
+		"versions":               api.Described(framework.TypeSlice, "The versions, oldest first, with their states, times, how many pages are on each, and for aes256-gcm how much each has sealed at most."),
 	})
 	return []*framework.Path{{
-		Pattern: tenantPattern + "/dek$",
-		Fields:  map[string]*framework.FieldSchema{"tenant_id": tenantIDField},
+		Pattern: api.TenantPattern + "/dek$",
+		Fields:  map[string]*framework.FieldSchema{"tenant_id": api.TenantIDField},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: b.on(b.readDEK, "read key", "Read the versions of a tenant's key.", answer),
+			logical.ReadOperation: b.On(b.readDEK, "read key", "Read the versions of a tenant's key.", answer),
 		},
 		HelpSynopsis: "A tenant's data-encryption key: its versions.",
 		HelpDescription: "Exactly one version is active. A deactivated one still opens what is on it; " +
@@ -35,7 +36,7 @@ func (b *backend) dekPaths() []*framework.Path {
 }
 
 func (b *backend) readDEK(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	id, err := tenantID(d)
+	id, err := api.TenantID(d)
 	if err != nil {
 		return nil, err
 	}

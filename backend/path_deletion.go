@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
@@ -30,10 +31,10 @@ var goesOrGone = map[int][]framework.Response{
 
 func (b *backend) restorePath() *framework.Path {
 	return &framework.Path{
-		Pattern: tenantPattern + "/restore$",
-		Fields:  map[string]*framework.FieldSchema{"tenant_id": tenantIDField},
+		Pattern: api.TenantPattern + "/restore$",
+		Fields:  map[string]*framework.FieldSchema{"tenant_id": api.TenantIDField},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: b.on(b.restoreTenant, "restore tenant", "Bring a tenant back that is being deleted.", ok("The tenant.", tenantAnswer)),
+			logical.UpdateOperation: b.On(b.restoreTenant, "restore tenant", "Bring a tenant back that is being deleted.", api.OK("The tenant.", tenantAnswer)),
 		},
 		HelpSynopsis:    "Bring a tenant back that is being deleted.",
 		HelpDescription: "Possible until delete_after. The tenant comes back whole: items, keys and history.",
@@ -54,7 +55,7 @@ func deletionWindow(d *framework.FieldData) (*time.Duration, error) {
 }
 
 func (b *backend) deleteTenant(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	id, err := tenantID(d)
+	id, err := api.TenantID(d)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +70,7 @@ func (b *backend) deleteTenant(ctx context.Context, req *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
-	b.Logger().Info("tenant is being deleted", "tenant_id", id, "delete_after", timeValue(t.DeleteAfter), "request_id", req.ID)
+	b.Logger().Info("tenant is being deleted", "tenant_id", id, "delete_after", api.Time(t.DeleteAfter), "request_id", req.ID)
 	if !deletion.Due(t, b.now()) {
 		return b.tenantResponse(ctx, t)
 	}
@@ -77,7 +78,7 @@ func (b *backend) deleteTenant(ctx context.Context, req *logical.Request, d *fra
 }
 
 func (b *backend) restoreTenant(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	id, err := tenantID(d)
+	id, err := api.TenantID(d)
 	if err != nil {
 		return nil, err
 	}

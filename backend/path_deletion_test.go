@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
@@ -42,7 +43,7 @@ func TestDeletedTenantCanBeRestored(t *testing.T) {
 		}
 		deleting := m.must(del, tenantPath(""), map[string]any{"deletion_window": "24h"})
 		require.Equal(t, "deleting", deleting["state"])
-		require.Equal(t, timeValue(time.Now().Add(24*time.Hour)), deleting["delete_after"])
+		require.Equal(t, api.Time(time.Now().Add(24*time.Hour)), deleting["delete_after"])
 		require.Equal(t, deleting, m.must(read, tenantPath(""), nil))
 		require.Equal(t, deleting, m.must(del, tenantPath(""), nil), "again, without a window")
 

@@ -8,6 +8,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 )
 
 // Fields of the paths that encrypt and open for callers.
@@ -34,14 +36,14 @@ var (
 )
 
 // encryptedAnswer describes what encrypt answers.
-var encryptedAnswer = ok("The ciphertext, or for a batch one result for each entry.", map[string]*framework.FieldSchema{
+var encryptedAnswer = api.OK("The ciphertext, or for a batch one result for each entry.", map[string]*framework.FieldSchema{
 	"ciphertext":    {Type: framework.TypeString, Description: "The ciphertext: dek:v<version>:<base64>."},
 	"key_version":   {Type: framework.TypeInt, Description: "The version of the tenant's key that it is sealed by."},
 	"batch_results": {Type: framework.TypeSlice, Description: "In order, each with ciphertext and key_version, or error; and reference."},
 })
 
 // rewrappedAnswer describes what rewrap answers.
-var rewrappedAnswer = ok("The ciphertext, or for a batch one result for each entry.", map[string]*framework.FieldSchema{
+var rewrappedAnswer = api.OK("The ciphertext, or for a batch one result for each entry.", map[string]*framework.FieldSchema{
 	"ciphertext":    {Type: framework.TypeString, Description: "The ciphertext, in the form that it came in."},
 	"key_version":   {Type: framework.TypeInt, Description: "The version of the tenant's key that it is sealed by."},
 	"changed":       {Type: framework.TypeBool, Description: "Whether it is another than before: false only with only_if_older."},
@@ -49,7 +51,7 @@ var rewrappedAnswer = ok("The ciphertext, or for a batch one result for each ent
 })
 
 // decryptedAnswer describes what decrypt answers.
-var decryptedAnswer = ok("The plaintext, or for a batch one result for each entry.", map[string]*framework.FieldSchema{
+var decryptedAnswer = api.OK("The plaintext, or for a batch one result for each entry.", map[string]*framework.FieldSchema{
 	"plaintext":     {Type: framework.TypeString, Description: "Base64 of the plaintext."},
 	"batch_results": {Type: framework.TypeSlice, Description: "In order, each with plaintext or error; and reference."},
 })
@@ -57,16 +59,16 @@ var decryptedAnswer = ok("The plaintext, or for a batch one result for each entr
 func (b *backend) encryptPaths() []*framework.Path {
 	return []*framework.Path{
 		{
-			Pattern: tenantPattern + "/encrypt$",
+			Pattern: api.TenantPattern + "/encrypt$",
 			Fields: map[string]*framework.FieldSchema{
-				"tenant_id":                     tenantIDField,
+				"tenant_id":                     api.TenantIDField,
 				"plaintext":                     {Type: framework.TypeString, Description: "Base64 of what is to be encrypted, of 767 KiB at most. Line breaks are ignored."},
 				"associated_data":               associatedDataField,
 				"batch_input":                   batchInputField,
 				"partial_failure_response_code": partialFailureField,
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.on(b.encrypt, "encrypt", "Encrypt under a tenant's key.", encryptedAnswer),
+				logical.UpdateOperation: b.On(b.encrypt, "encrypt", "Encrypt under a tenant's key.", encryptedAnswer),
 			},
 			HelpSynopsis: "Encrypt under a tenant's key.",
 			HelpDescription: "The ciphertext is kept by the caller. It opens for this tenant alone, with the same " +
@@ -74,25 +76,25 @@ func (b *backend) encryptPaths() []*framework.Path {
 				"of data keys, vault-plugin-dek/data-key/v1 and vault-plugin-dek/file-key/v1, are refused.",
 		},
 		{
-			Pattern: tenantPattern + "/decrypt$",
+			Pattern: api.TenantPattern + "/decrypt$",
 			Fields: map[string]*framework.FieldSchema{
-				"tenant_id":                     tenantIDField,
+				"tenant_id":                     api.TenantIDField,
 				"ciphertext":                    ciphertextField,
 				"associated_data":               associatedDataField,
 				"batch_input":                   batchInputField,
 				"partial_failure_response_code": partialFailureField,
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.on(b.decrypt, "decrypt", "Open a ciphertext of a tenant.", decryptedAnswer),
+				logical.UpdateOperation: b.On(b.decrypt, "decrypt", "Open a ciphertext of a tenant.", decryptedAnswer),
 			},
 			HelpSynopsis: "Open a ciphertext of a tenant.",
 			HelpDescription: "Of any version that is not destroyed, nor below the tenant's min_decryption_version. It takes " +
 				"envelopes too, which clients seal themselves under data keys.",
 		},
 		{
-			Pattern: tenantPattern + "/rewrap$",
+			Pattern: api.TenantPattern + "/rewrap$",
 			Fields: map[string]*framework.FieldSchema{
-				"tenant_id":                     tenantIDField,
+				"tenant_id":                     api.TenantIDField,
 				"ciphertext":                    ciphertextField,
 				"associated_data":               associatedDataField,
 				"batch_input":                   batchInputField,
@@ -104,7 +106,7 @@ func (b *backend) encryptPaths() []*framework.Path {
 				},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.on(b.rewrap, "rewrap", "Bring a ciphertext to the active version.", rewrappedAnswer),
+				logical.UpdateOperation: b.On(b.rewrap, "rewrap", "Bring a ciphertext to the active version.", rewrappedAnswer),
 			},
 			HelpSynopsis: "Bring a ciphertext to the active version of a tenant's key.",
 			HelpDescription: "The plaintext does not leave the engine. A ciphertext that is on the active version is " +
@@ -162,7 +164,7 @@ func (b *backend) rewrap(ctx context.Context, req *logical.Request, d *framework
 
 // parseTexts reads whose texts a request has, and the texts.
 func parseTexts(d *framework.FieldData, field string) (id string, texts *batch, err error) {
-	if id, err = tenantID(d); err != nil {
+	if id, err = api.TenantID(d); err != nil {
 		return "", nil, err
 	}
 	texts, err = parseBatch(d, field)

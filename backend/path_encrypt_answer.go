@@ -80,7 +80,7 @@ func (b *batch) failed() (n int) {
 	return n
 }
 
-// answer makes the answer of what came of the entries.
+// Answer makes the answer of what came of the entries.
 func (b *batch) answer(req *logical.Request) (*logical.Response, error) {
 	if b.single {
 		return b.answerSingle()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 )
 
@@ -70,13 +71,13 @@ func parseBatch(d *framework.FieldData, field string) (*batch, error) {
 	}
 	list, ok := raw.([]any)
 	if !ok || len(list) == 0 || len(list) > maxBatchEntries {
-		return nil, invalid("batch_input must be a list of 1 to %d objects", maxBatchEntries)
+		return nil, api.Invalid("batch_input must be a list of 1 to %d objects", maxBatchEntries)
 	}
 	b.entries = make([]entry, len(list))
 	for i, one := range list {
 		fields, ok := one.(map[string]any)
 		if !ok {
-			return nil, invalid("batch_input must be a list of objects; element %d is none", i)
+			return nil, api.Invalid("batch_input must be a list of objects; element %d is none", i)
 		}
 		b.entries[i] = parseBatchEntry(fields, field)
 	}
@@ -87,7 +88,7 @@ func parseBatch(d *framework.FieldData, field string) (*batch, error) {
 // passes over one that is no status, with a warning; and over those whose answers
 // have no body (RFC 9110), since the results would be lost.
 func (b *batch) parsePartialCode(d *framework.FieldData) error {
-	code, named, err := intField(d, "partial_failure_response_code")
+	code, named, err := api.IntField(d, "partial_failure_response_code")
 	switch {
 	case err != nil:
 		return err
@@ -111,12 +112,12 @@ func parseBatchEntry(fields map[string]any, field string) entry {
 	case nil:
 	case string:
 		if strings.ContainsRune(reference, utf8.RuneError) {
-			e.err = invalid("reference must not have bytes that are not UTF-8")
+			e.err = api.Invalid("reference must not have bytes that are not UTF-8")
 			return e
 		}
 		e.result.Reference = reference
 	default:
-		e.err = invalid("reference must be a string")
+		e.err = api.Invalid("reference must be a string")
 	}
 	return e
 }
@@ -126,9 +127,9 @@ func parseEntry(fields map[string]any, field string) entry {
 	text, ok := fields[field].(string)
 	switch {
 	case fields[field] == nil:
-		e.err = invalid("%s is missing", field)
+		e.err = api.Invalid("%s is missing", field)
 	case !ok:
-		e.err = invalid("%s must be a string", field)
+		e.err = api.Invalid("%s must be a string", field)
 	default:
 		e.text = text
 		e.ad, e.err = associatedData(fields)
@@ -140,14 +141,14 @@ func parseEntry(fields map[string]any, field string) entry {
 // for the entries of a batch that do not say.
 func (b *batch) parseOnlyIfOlder(d *framework.FieldData) error {
 	const field = "only_if_older"
-	all, _, err := boolField(d, field)
+	all, _, err := api.BoolField(d, field)
 	if err != nil {
 		return err
 	}
 	for _, e := range b.pending() {
 		e.onlyIfOlder = all
 		if raw := e.fields[field]; raw != nil {
-			e.onlyIfOlder, e.err = parseBool(field, raw)
+			e.onlyIfOlder, e.err = api.ParseBool(field, raw)
 		}
 	}
 	return nil
@@ -160,11 +161,11 @@ func associatedData(fields map[string]any) ([]byte, error) {
 	}
 	text, ok := raw.(string)
 	if !ok {
-		return nil, invalid("associated_data must be a string of base64")
+		return nil, api.Invalid("associated_data must be a string of base64")
 	}
 	ad, err := keyring.DecodeBase64Lines(text)
 	if err != nil {
-		return nil, invalid("associated_data is %s", err)
+		return nil, api.Invalid("associated_data is %s", err)
 	}
 	return ad, nil
 }
@@ -172,12 +173,12 @@ func associatedData(fields map[string]any) ([]byte, error) {
 func decodePlaintext(text string) ([]byte, error) {
 	plaintext, err := keyring.DecodeBase64Lines(text)
 	if err != nil {
-		return nil, invalid("plaintext is %s", err)
+		return nil, api.Invalid("plaintext is %s", err)
 	}
 	if len(plaintext) > maxPlaintextBytes {
-		return nil, &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf(
+		return nil, api.Refuse(http.StatusRequestEntityTooLarge,
 			"plaintext must have at most %d bytes, not %d: for more, encrypt with a key of datakey",
-			maxPlaintextBytes, len(plaintext))}
+			maxPlaintextBytes, len(plaintext))
 	}
 	return plaintext, nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 )
 
@@ -17,9 +18,9 @@ func (b *backend) importPaths() []*framework.Path {
 		{
 			Pattern: "wrapping_key$",
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: b.on(b.readWrappingKey, "read wrapping-key", "Read the public key under which keys are wrapped for import.",
-					ok("The public key.", map[string]*framework.FieldSchema{
-						"public_key": described(framework.TypeString, "An RSA key of 4096 bits, as PKIX in PEM."),
+				logical.ReadOperation: b.On(b.readWrappingKey, "read wrapping-key", "Read the public key under which keys are wrapped for import.",
+					api.OK("The public key.", map[string]*framework.FieldSchema{
+						"public_key": api.Described(framework.TypeString, "An RSA key of 4096 bits, as PKIX in PEM."),
 					})),
 			},
 			HelpSynopsis: "The public key under which keys are wrapped for import.",
@@ -27,9 +28,9 @@ func (b *backend) importPaths() []*framework.Path {
 				"then on. Write what it wraps to tenants/<tenant_id>/dek/import.",
 		},
 		{
-			Pattern: tenantPattern + "/dek/import$",
+			Pattern: api.TenantPattern + "/dek/import$",
 			Fields: map[string]*framework.FieldSchema{
-				"tenant_id": tenantIDField,
+				"tenant_id": api.TenantIDField,
 				"ciphertext": {
 					Type: framework.TypeString,
 					Description: "Base64 of an AES key of 256 bits, encrypted by RSA-OAEP under wrapping_key, followed by the " +
@@ -44,8 +45,8 @@ func (b *backend) importPaths() []*framework.Path {
 				"idempotency_key": rotateFields["idempotency_key"],
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.on(b.importKey, "import key", "Rotate a tenant's key to one that its owner has made.",
-					ok("The rotation.", rotationAnswer)),
+				logical.UpdateOperation: b.On(b.importKey, "import key", "Rotate a tenant's key to one that its owner has made.",
+					api.OK("The rotation.", rotationAnswer)),
 			},
 			HelpSynopsis: "Rotate a tenant's key to one that its owner has made.",
 			HelpDescription: "The imported key becomes the page key of a new version: all that holds for dek/rotate holds for " +
@@ -74,7 +75,7 @@ func (b *backend) readWrappingKey(ctx context.Context, _ *logical.Request, _ *fr
 // importKey is rotate to a given key. What can be refused is refused before the
 // work that RSA is, and no lock is held during that.
 func (b *backend) importKey(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	id, err := tenantID(d)
+	id, err := api.TenantID(d)
 	if err != nil {
 		return nil, err
 	}
@@ -97,16 +98,16 @@ func (b *backend) importKey(ctx context.Context, req *logical.Request, d *framew
 }
 
 func importField(d *framework.FieldData) (sent keyring.Import, err error) {
-	hashFunction, _, err := textField(d, "hash_function")
+	hashFunction, _, err := api.TextField(d, "hash_function")
 	if err != nil {
 		return sent, err
 	}
 	ciphertext, isText := d.Raw["ciphertext"].(string)
 	switch {
 	case d.Raw["ciphertext"] == nil:
-		return sent, invalid("ciphertext is missing")
+		return sent, api.Invalid("ciphertext is missing")
 	case !isText:
-		return sent, invalid("ciphertext must be a string")
+		return sent, api.Invalid("ciphertext must be a string")
 	}
 	return keyring.ParseImport(ciphertext, hashFunction)
 }

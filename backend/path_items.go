@@ -10,41 +10,42 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
 )
 
 func (b *backend) itemPaths() []*framework.Path {
-	written := ok("The item's new revision.", map[string]*framework.FieldSchema{
-		"revision": described(framework.TypeInt, "The item's revision, from 1."),
+	written := api.OK("The item's new revision.", map[string]*framework.FieldSchema{
+		"revision": api.Described(framework.TypeInt, "The item's revision, from 1."),
 	})
-	answer := ok("The item.", map[string]*framework.FieldSchema{
-		"data":        described(framework.TypeMap, "The secret."),
-		"metadata":    described(framework.TypeMap, "What is not secret."),
-		"revision":    described(framework.TypeInt, "The item's revision, from 1."),
-		"key_version": described(framework.TypeInt, "The version of the tenant's key that it is encrypted under."),
-		"created_at":  described(framework.TypeTime, "When it was created."),
-		"updated_at":  described(framework.TypeTime, "When it was written last."),
+	answer := api.OK("The item.", map[string]*framework.FieldSchema{
+		"data":        api.Described(framework.TypeMap, "The secret."),
+		"metadata":    api.Described(framework.TypeMap, "What is not secret."),
+		"revision":    api.Described(framework.TypeInt, "The item's revision, from 1."),
+		"key_version": api.Described(framework.TypeInt, "The version of the tenant's key that it is encrypted under."),
+		"created_at":  api.Described(framework.TypeTime, "When it was created."),
+		"updated_at":  api.Described(framework.TypeTime, "When it was written last."),
 	})
 	return []*framework.Path{
 		b.bulkPath(),
 		{
-			Pattern: tenantPattern + "/" + kindPattern + "/?$",
+			Pattern: api.TenantPattern + "/" + api.KindPattern + "/?$",
 			Fields: map[string]*framework.FieldSchema{
-				"tenant_id": tenantIDField, "kind": kindField, "after": afterField, "limit": limitField,
+				"tenant_id": api.TenantIDField, "kind": api.KindField, "after": api.AfterField, "limit": api.LimitField,
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: b.on(b.listItems, "list items", "List a tenant's items of one kind.", listed),
+				logical.ListOperation: b.On(b.listItems, "list items", "List a tenant's items of one kind.", api.Listed),
 			},
 			HelpSynopsis: "List a tenant's items of one kind.",
 			HelpDescription: "Names are flat: a name with slashes is listed whole. All of them come sorted; " +
 				"with limit they come in the order of storage, which stays the same while pages split.",
 		},
 		{
-			Pattern: tenantPattern + "/" + kindPattern + "/(?P<name>[\\s\\S]+)$",
+			Pattern: api.TenantPattern + "/" + api.KindPattern + "/(?P<name>[\\s\\S]+)$",
 			Fields: map[string]*framework.FieldSchema{
-				"tenant_id": tenantIDField, "kind": kindField,
+				"tenant_id": api.TenantIDField, "kind": api.KindField,
 				"name": {
 					Type:        framework.TypeString,
 					Description: "The item's name: 1 to 256 characters of A-Z a-z 0-9 . _ @ : - with / between parts.",
@@ -64,10 +65,10 @@ func (b *backend) itemPaths() []*framework.Path {
 				},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation:   b.on(b.readItem, "read item", "Read an item.", answer),
-				logical.UpdateOperation: b.on(b.writeItem, "write item", "Create or replace an item.", written),
-				logical.PatchOperation:  b.on(b.patchItem, "patch item", "Change parts of an item by a JSON merge patch.", written),
-				logical.DeleteOperation: b.on(b.deleteItem, "delete item", "Delete an item.", deleted),
+				logical.ReadOperation:   b.On(b.readItem, "read item", "Read an item.", answer),
+				logical.UpdateOperation: b.On(b.writeItem, "write item", "Create or replace an item.", written),
+				logical.PatchOperation:  b.On(b.patchItem, "patch item", "Change parts of an item by a JSON merge patch.", written),
+				logical.DeleteOperation: b.On(b.deleteItem, "delete item", "Delete an item.", deleted),
 			},
 			HelpSynopsis: "An item of a tenant.",
 			HelpDescription: "A write replaces data and metadata; a patch changes them as RFC 7396 has it. " +
@@ -84,11 +85,11 @@ func itemName(d *framework.FieldData) (tenant string, kind item.Kind, name strin
 		return "", 0, "", err
 	}
 	name, _ = d.Get("name").(string)
-	return tenant, kind, name, checkName(name)
+	return tenant, kind, name, api.CheckName(name)
 }
 
 func tenantAndKind(d *framework.FieldData) (tenant string, kind item.Kind, err error) {
-	if tenant, err = tenantID(d); err != nil {
+	if tenant, err = api.TenantID(d); err != nil {
 		return "", 0, err
 	}
 	text, _ := d.Get("kind").(string)
@@ -99,7 +100,7 @@ func tenantAndKind(d *framework.FieldData) (tenant string, kind item.Kind, err e
 func parseKind(text string) (item.Kind, error) {
 	kind, known := item.ParseKind(text)
 	if !known {
-		return 0, invalid("kind must be credentials, apiKeys or secrets")
+		return 0, api.Invalid("kind must be credentials, apiKeys or secrets")
 	}
 	return kind, nil
 }
@@ -109,13 +110,13 @@ func (b *backend) listItems(ctx context.Context, _ *logical.Request, d *framewor
 	if err != nil {
 		return nil, err
 	}
-	p, err := pageField(d)
+	p, err := api.PageField(d)
 	if err != nil {
 		return nil, err
 	}
-	if p.after != "" {
-		if err := checkName(p.after); err != nil {
-			return nil, invalid("after must be the name of an item")
+	if p.After != "" {
+		if err := api.CheckName(p.After); err != nil {
+			return nil, api.Invalid("after must be the name of an item")
 		}
 	}
 	t, err := b.tenants.Active(ctx, tenant)
@@ -123,10 +124,10 @@ func (b *backend) listItems(ctx context.Context, _ *logical.Request, d *framewor
 		return nil, err
 	}
 	var names []string
-	if p.limit == 0 && p.after == "" {
+	if p.Limit == 0 && p.After == "" {
 		names, err = b.items.Names(ctx, t, kind)
 	} else {
-		names, err = b.items.NamesAfter(ctx, t, kind, p.after, p.limit)
+		names, err = b.items.NamesAfter(ctx, t, kind, p.After, p.Limit)
 	}
 	if err != nil {
 		return nil, err
@@ -164,8 +165,8 @@ func (b *backend) readItem(ctx context.Context, _ *logical.Request, d *framework
 		"metadata":    metadata,
 		"revision":    it.Revision,
 		"key_version": version,
-		"created_at":  timeValue(it.CreatedAt),
-		"updated_at":  timeValue(it.UpdatedAt),
+		"created_at":  api.Time(it.CreatedAt),
+		"updated_at":  api.Time(it.UpdatedAt),
 	}}, nil
 }
 

@@ -9,37 +9,38 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kekrotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 )
 
 // kekAnswer describes the KEK and its latest rotation.
 var kekAnswer = map[string]*framework.FieldSchema{
-	"kek_id":          described(framework.TypeString, "The KEK that wraps keys."),
-	"created_at":      described(framework.TypeTime, "When it was made; null: not known."),
-	"age":             described(framework.TypeInt, "Seconds since then; null: not known."),
-	"older_kek_ids":   described(framework.TypeStringSlice, "Other KEKs that are still in storage."),
-	"status":          described(framework.TypeString, "Of the latest rotation: not_rotated (there was none), in_progress, completed or failed."),
-	"previous_kek_id": described(framework.TypeString, "The KEK that the latest rotation left; empty: there was none."),
-	"reason":          described(framework.TypeString, "Why, as the request had it."),
-	"started_at":      described(framework.TypeTime, "When the latest rotation started; null: there was none."),
-	"updated_at":      described(framework.TypeTime, "When the figures were taken; null: there are none."),
-	"completed_at":    described(framework.TypeTime, "When it ended; null: it has not."),
-	"percent":         described(framework.TypeFloat, "How much of the tenants has been gone through, 0 to 100."),
-	"tenants":         described(framework.TypeInt, "How many tenants were looked at."),
-	"keys":            described(framework.TypeInt, "How many of their keys are on the KEK, moved to it or made under it."),
-	"keys_failed":     described(framework.TypeInt, "How many keys could not be moved."),
-	"failures":        described(framework.TypeSlice, "The first 100 of them: tenant, key ID and reason."),
-	"initiated_by":    described(framework.TypeMap, "Who asked: id, name, email."),
+	"kek_id":          api.Described(framework.TypeString, "The KEK that wraps keys."),
+	"created_at":      api.Described(framework.TypeTime, "When it was made; null: not known."),
+	"age":             api.Described(framework.TypeInt, "Seconds since then; null: not known."),
+	"older_kek_ids":   api.Described(framework.TypeStringSlice, "Other KEKs that are still in storage."),
+	"status":          api.Described(framework.TypeString, "Of the latest rotation: not_rotated (there was none), in_progress, completed or failed."),
+	"previous_kek_id": api.Described(framework.TypeString, "The KEK that the latest rotation left; empty: there was none."),
+	"reason":          api.Described(framework.TypeString, "Why, as the request had it."),
+	"started_at":      api.Described(framework.TypeTime, "When the latest rotation started; null: there was none."),
+	"updated_at":      api.Described(framework.TypeTime, "When the figures were taken; null: there are none."),
+	"completed_at":    api.Described(framework.TypeTime, "When it ended; null: it has not."),
+	"percent":         api.Described(framework.TypeFloat, "How much of the tenants has been gone through, 0 to 100."),
+	"tenants":         api.Described(framework.TypeInt, "How many tenants were looked at."),
+	"keys":            api.Described(framework.TypeInt, "How many of their keys are on the KEK, moved to it or made under it."),
+	"keys_failed":     api.Described(framework.TypeInt, "How many keys could not be moved."),
+	"failures":        api.Described(framework.TypeSlice, "The first 100 of them: tenant, key ID and reason."),
+	"initiated_by":    api.Described(framework.TypeMap, "Who asked: id, name, email."),
 }
 
 func (b *backend) kekPaths() []*framework.Path {
-	answer := ok("The key-encryption key.", kekAnswer)
+	answer := api.OK("The key-encryption key.", kekAnswer)
 	return []*framework.Path{
 		{
 			Pattern: "kek$",
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: b.on(b.readKEK, "read key-encryption-key", "Read which key-encryption key is in use, and how its rotation goes.", answer),
+				logical.ReadOperation: b.On(b.readKEK, "read key-encryption-key", "Read which key-encryption key is in use, and how its rotation goes.", answer),
 			},
 			HelpSynopsis: "The key-encryption key (KEK) of this mount.",
 			HelpDescription: "It wraps the keys of all tenants. It is made with the first tenant: until then there is none (404). " +
@@ -58,7 +59,7 @@ func (b *backend) kekPaths() []*framework.Path {
 				},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.on(b.rotateKEK, "rotate key-encryption-key", "Start a rotation of the key-encryption key.", answer),
+				logical.UpdateOperation: b.On(b.rotateKEK, "rotate key-encryption-key", "Start a rotation of the key-encryption key.", answer),
 			},
 			HelpSynopsis: "Start a rotation of the key-encryption key.",
 			HelpDescription: "Answers at once; the keys of all tenants are then wrapped anew in the background, while everything " +
@@ -80,10 +81,10 @@ func (b *backend) readKEK(ctx context.Context, _ *logical.Request, _ *framework.
 func (b *backend) rotateKEK(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	var want kekrotation.Request
 	var err error
-	if want.Reason, _, err = textField(d, "reason"); err != nil {
+	if want.Reason, _, err = api.TextField(d, "reason"); err != nil {
 		return nil, err
 	}
-	if want.IdempotencyKey, _, err = textField(d, "idempotency_key"); err != nil {
+	if want.IdempotencyKey, _, err = api.TextField(d, "idempotency_key"); err != nil {
 		return nil, err
 	}
 	if want.IdempotencyKey == "" {
@@ -119,15 +120,15 @@ func (b *backend) kekResponse(v kekrotation.View) *logical.Response {
 	}
 	return &logical.Response{Data: map[string]any{
 		"kek_id":          v.KEKID,
-		"created_at":      timeValue(v.CreatedAt),
+		"created_at":      api.Time(v.CreatedAt),
 		"age":             age,
 		"older_kek_ids":   append([]string{}, v.Older...),
 		"status":          v.Status,
 		"previous_kek_id": r.From,
 		"reason":          r.Reason,
-		"started_at":      timeValue(r.StartedAt),
-		"updated_at":      timeValue(v.Progress.At),
-		"completed_at":    timeValue(r.EndedAt),
+		"started_at":      api.Time(r.StartedAt),
+		"updated_at":      api.Time(v.Progress.At),
+		"completed_at":    api.Time(r.EndedAt),
 		"percent":         v.Progress.Percent,
 		"tenants":         v.Progress.Tenants,
 		"keys":            v.Progress.Keys,

@@ -11,21 +11,22 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 )
 
 func checkInterval(s string) error {
 	if !slices.Contains(settings.RotationIntervals, s) {
-		return invalid("rotation_interval must be one of %s", strings.Join(settings.RotationIntervals, ", "))
+		return api.Invalid("rotation_interval must be one of %s", strings.Join(settings.RotationIntervals, ", "))
 	}
 	return nil
 }
 
 func (b *backend) rotationSettingsPaths() []*framework.Path {
-	answer := ok("The settings.", map[string]*framework.FieldSchema{
-		"org_id":                   described(framework.TypeString, "The organization's ID."),
-		"valid_rotation_intervals": described(framework.TypeStringSlice, "What rotation_interval may be."),
-		"rotation_interval":        described(framework.TypeString, "How old a tenant's key may get."),
+	answer := api.OK("The settings.", map[string]*framework.FieldSchema{
+		"org_id":                   api.Described(framework.TypeString, "The organization's ID."),
+		"valid_rotation_intervals": api.Described(framework.TypeStringSlice, "What rotation_interval may be."),
+		"rotation_interval":        api.Described(framework.TypeString, "How old a tenant's key may get."),
 	})
 	return []*framework.Path{{
 		Pattern: "key/rotationSettings$",
@@ -36,9 +37,9 @@ func (b *backend) rotationSettingsPaths() []*framework.Path {
 			},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation:   b.on(b.readRotationSettings, "read rotation-settings", "Read the rotation settings.", answer),
-			logical.UpdateOperation: b.on(b.updateRotationSettings, "write rotation-settings", "Change the rotation interval.", answer),
-			logical.PatchOperation:  b.on(b.updateRotationSettings, "patch rotation-settings", "Change the rotation interval.", answer),
+			logical.ReadOperation:   b.On(b.readRotationSettings, "read rotation-settings", "Read the rotation settings.", answer),
+			logical.UpdateOperation: b.On(b.updateRotationSettings, "write rotation-settings", "Change the rotation interval.", answer),
+			logical.PatchOperation:  b.On(b.updateRotationSettings, "patch rotation-settings", "Change the rotation interval.", answer),
 		},
 		HelpSynopsis:    "The organization's rotation settings.",
 		HelpDescription: "The interval holds for every tenant of this mount that has none of its own.",

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 )
@@ -18,7 +19,7 @@ const triggerManual = "manual"
 
 // rotateFields are the fields of a request that starts a rotation.
 var rotateFields = map[string]*framework.FieldSchema{
-	"tenant_id": tenantIDField,
+	"tenant_id": api.TenantIDField,
 	"reason": {
 		Type:        framework.TypeString,
 		Description: "Why, for the history.",
@@ -34,13 +35,13 @@ var rotateFields = map[string]*framework.FieldSchema{
 }
 
 func (b *backend) rotationPaths() []*framework.Path {
-	rotationFields := ok("The rotation.", rotationAnswer)
+	rotationFields := api.OK("The rotation.", rotationAnswer)
 	return []*framework.Path{
 		{
-			Pattern: tenantPattern + "/dek/rotate$",
+			Pattern: api.TenantPattern + "/dek/rotate$",
 			Fields:  rotateFields,
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.on(b.rotate, "rotate key", "Start a rotation of a tenant's key.", rotationFields),
+				logical.UpdateOperation: b.On(b.rotate, "rotate key", "Start a rotation of a tenant's key.", rotationFields),
 			},
 			HelpSynopsis: "Start a rotation of a tenant's key.",
 			HelpDescription: "Answers at once with the rotation; dek/rotations/<rotation_id> tells how far it is. Everything that " +
@@ -49,36 +50,36 @@ func (b *backend) rotationPaths() []*framework.Path {
 				"has one rotation at a time: while one is unfinished the answer is 409 and names it.",
 		},
 		{
-			Pattern: tenantPattern + "/dek/rotations/?$",
-			Fields:  map[string]*framework.FieldSchema{"tenant_id": tenantIDField, "after": afterField, "limit": limitField},
+			Pattern: api.TenantPattern + "/dek/rotations/?$",
+			Fields:  map[string]*framework.FieldSchema{"tenant_id": api.TenantIDField, "after": api.AfterField, "limit": api.LimitField},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: b.on(b.listRotations, "list rotations", "List a tenant's rotations.", listed),
+				logical.ListOperation: b.On(b.listRotations, "list rotations", "List a tenant's rotations.", api.Listed),
 			},
 			HelpSynopsis:    "List a tenant's rotations.",
 			HelpDescription: "Newest first. The last 100 are kept.",
 		},
 		{
-			Pattern: tenantPattern + "/dek/rotations/(?P<rotation_id>[^/]+)$",
+			Pattern: api.TenantPattern + "/dek/rotations/(?P<rotation_id>[^/]+)$",
 			Fields: map[string]*framework.FieldSchema{
-				"tenant_id":   tenantIDField,
+				"tenant_id":   api.TenantIDField,
 				"rotation_id": {Type: framework.TypeString, Description: "The rotation: rot- and a UUID."},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: b.on(b.readRotation, "read rotation", "Read how far a rotation is, or how it ended.", rotationFields),
+				logical.ReadOperation: b.On(b.readRotation, "read rotation", "Read how far a rotation is, or how it ended.", rotationFields),
 			},
 			HelpSynopsis: "A rotation.",
 			HelpDescription: "How far it is and when it may end; once it is over, how it ended and what it did. Its status is " +
 				"in_progress, paused or rolling_back, and once it is over completed, rolled_back or failed.",
 		},
 		{
-			Pattern: tenantPattern + "/dek/rotations/(?P<rotation_id>[^/]+)/(?P<action>pause|resume|cancel|retry)$",
+			Pattern: api.TenantPattern + "/dek/rotations/(?P<rotation_id>[^/]+)/(?P<action>pause|resume|cancel|retry)$",
 			Fields: map[string]*framework.FieldSchema{
-				"tenant_id":   tenantIDField,
+				"tenant_id":   api.TenantIDField,
 				"rotation_id": {Type: framework.TypeString, Description: "The rotation: rot- and a UUID."},
 				"action":      {Type: framework.TypeString, Description: "pause, resume, cancel or retry."},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.on(b.actOnRotation, "act-on rotation", "Pause, resume, cancel or retry a rotation.", rotationFields),
+				logical.UpdateOperation: b.On(b.actOnRotation, "act-on rotation", "Pause, resume, cancel or retry a rotation.", rotationFields),
 			},
 			HelpSynopsis: "Pause, resume, cancel or retry a rotation.",
 			HelpDescription: "cancel rolls everything back to the old key; it is refused once that is being retired. " +
@@ -89,7 +90,7 @@ func (b *backend) rotationPaths() []*framework.Path {
 }
 
 func (b *backend) rotate(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	id, err := tenantID(d)
+	id, err := api.TenantID(d)
 	if err != nil {
 		return nil, err
 	}
@@ -125,10 +126,10 @@ func (b *backend) startRotation(ctx context.Context, req *logical.Request, id st
 
 func (b *backend) rotationRequest(req *logical.Request, d *framework.FieldData) (want rotation.Request, err error) {
 	want.Trigger = triggerManual
-	if want.Reason, _, err = textField(d, "reason"); err != nil {
+	if want.Reason, _, err = api.TextField(d, "reason"); err != nil {
 		return want, err
 	}
-	keyType, named, err := textField(d, "key_type")
+	keyType, named, err := api.TextField(d, "key_type")
 	if err != nil {
 		return want, err
 	}
@@ -137,7 +138,7 @@ func (b *backend) rotationRequest(req *logical.Request, d *framework.FieldData) 
 			return want, err
 		}
 	}
-	if want.IdempotencyKey, _, err = textField(d, "idempotency_key"); err != nil {
+	if want.IdempotencyKey, _, err = api.TextField(d, "idempotency_key"); err != nil {
 		return want, err
 	}
 	if want.IdempotencyKey == "" {
@@ -147,11 +148,11 @@ func (b *backend) rotationRequest(req *logical.Request, d *framework.FieldData) 
 }
 
 func (b *backend) listRotations(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	id, err := tenantID(d)
+	id, err := api.TenantID(d)
 	if err != nil {
 		return nil, err
 	}
-	p, err := pageField(d)
+	p, err := api.PageField(d)
 	if err != nil {
 		return nil, err
 	}
@@ -167,18 +168,18 @@ func (b *backend) listRotations(ctx context.Context, _ *logical.Request, d *fram
 	for _, r := range all {
 		keys = append(keys, r.ID)
 	}
-	if p.after != "" {
-		i := slices.Index(keys, p.after)
+	if p.After != "" {
+		i := slices.Index(keys, p.After)
 		if i < 0 {
-			return nil, invalid("after must be a rotation of this tenant")
+			return nil, api.Invalid("after must be a rotation of this tenant")
 		}
 		keys = keys[i+1:]
 	}
-	return logical.ListResponse(p.first(keys)), nil
+	return logical.ListResponse(p.First(keys)), nil
 }
 
 func (b *backend) readRotation(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	id, err := tenantID(d)
+	id, err := api.TenantID(d)
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +192,7 @@ func (b *backend) readRotation(ctx context.Context, _ *logical.Request, d *frame
 }
 
 func (b *backend) actOnRotation(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	id, err := tenantID(d)
+	id, err := api.TenantID(d)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
@@ -101,7 +102,7 @@ func TestTenants(t *testing.T) {
 	require.Equal(t, made["current_key_id"], changed["current_key_id"])
 	created, err := time.Parse(time.RFC3339, made["created_at"].(string))
 	require.NoError(t, err)
-	require.Equal(t, timeValue(created.AddDate(0, 0, 90)), changed["next_rotation_at"])
+	require.Equal(t, api.Time(created.AddDate(0, 0, 90)), changed["next_rotation_at"])
 
 	for says, data := range map[string]map[string]any{
 		"key_type of an existing": {"key_type": "xaes256-gcm"},

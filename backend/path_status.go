@@ -8,33 +8,35 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 )
 
 func (b *backend) statusPaths() []*framework.Path {
-	answer := ok("The state of the mount.", map[string]*framework.FieldSchema{
-		"tenants":            described(framework.TypeInt, "How many tenants there are."),
-		"index_complete":     described(framework.TypeBool, "Whether every tenant's record has been read since the engine started. Until then, counts are lower bounds."),
-		"index_read":         described(framework.TypeInt, "How many records have been read since the engine started."),
-		"rotations_active":   described(framework.TypeInt, "Unfinished rotations."),
-		"rotations_failed":   described(framework.TypeInt, "Tenants whose latest rotation failed."),
-		"failed_tenants":     described(framework.TypeStringSlice, "The first 100 of them, by ID."),
-		"overdue":            described(framework.TypeInt, "Tenants whose key is older than it may be, the jitter included, or that are still to be rotated after all=true."),
-		"overdue_tenants":    described(framework.TypeStringSlice, "The first 100 of them, most overdue first."),
-		"paused":             described(framework.TypeInt, "Tenants that the schedule passes over: rotation_paused."),
-		"paused_tenants":     described(framework.TypeStringSlice, "The first 100 of them, by ID."),
-		"paused_overdue":     described(framework.TypeInt, "Tenants that would be overdue if they were not paused."),
-		"blocked":            described(framework.TypeInt, "Tenants that cannot be rotated as they are."),
-		"blocked_tenants":    described(framework.TypeMap, "The first 100 of them: the reason, by ID."),
-		"due_within_7d":      described(framework.TypeInt, "Tenants that become due in the next seven days."),
-		"oldest_key_age":     described(framework.TypeInt, "Seconds since the oldest active key took over."),
-		"oldest_key_tenant":  described(framework.TypeString, "Whose key that is; empty: there is none."),
-		"scheduler_last_run": described(framework.TypeTime, "When the schedule last looked; null: not since the engine started."),
-		"as_of":              described(framework.TypeTime, "When this was."),
+	answer := api.OK("The state of the mount.", map[string]*framework.FieldSchema{
+		"tenants":            api.Described(framework.TypeInt, "How many tenants there are."),
+		"index_complete":     api.Described(framework.TypeBool, "Whether every tenant's record has been read since the engine started. Until then, counts are lower bounds."),
+		"index_read":         api.Described(framework.TypeInt, "How many records have been read since the engine started."),
+		"rotations_active":   api.Described(framework.TypeInt, "Unfinished rotations."),
+		"rotations_failed":   api.Described(framework.TypeInt, "Tenants whose latest rotation failed."),
+		"failed_tenants":     api.Described(framework.TypeStringSlice, "The first 100 of them, by ID."),
+		"overdue":            api.Described(framework.TypeInt, "Tenants whose key is older than it may be, the jitter included, or that are still to be rotated after all=true."),
+		"overdue_tenants":    api.Described(framework.TypeStringSlice, "The first 100 of them, most overdue first."),
+		"paused":             api.Described(framework.TypeInt, "Tenants that the schedule passes over: rotation_paused."),
+		"paused_tenants":     api.Described(framework.TypeStringSlice, "The first 100 of them, by ID."),
+		"paused_overdue":     api.Described(framework.TypeInt, "Tenants that would be overdue if they were not paused."),
+		"blocked":            api.Described(framework.TypeInt, "Tenants that cannot be rotated as they are."),
+		"blocked_tenants":    api.Described(framework.TypeMap, "The first 100 of them: the reason, by ID."),
+		"due_within_7d":      api.Described(framework.TypeInt, "Tenants that become due in the next seven days."),
+		"oldest_key_age":     api.Described(framework.TypeInt, "Seconds since the oldest active key took over."),
+		"oldest_key_tenant":  api.Described(framework.TypeString, "Whose key that is; empty: there is none."),
+		"scheduler_last_run": api.Described(framework.TypeTime, "When the schedule last looked; null: not since the engine started."),
+		"as_of":              api.Described(framework.TypeTime, "When this was."),
 	})
 	return []*framework.Path{{
 		Pattern: "status$",
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: b.on(b.readStatus, "read status", "Read how the fleet is doing.", answer),
+			logical.ReadOperation: b.On(b.readStatus, "read status", "Read how the fleet is doing.", answer),
 		},
 		HelpSynopsis:    "How the fleet is doing.",
 		HelpDescription: "Counts over all tenants, from the schedule's index in memory: it reads nothing from storage.",
@@ -63,7 +65,7 @@ func (b *backend) readStatus(ctx context.Context, _ *logical.Request, _ *framewo
 		"due_within_7d":      s.DueWithin7Days,
 		"oldest_key_age":     int64(s.OldestKeyAge.Seconds()),
 		"oldest_key_tenant":  s.OldestKeyTenant,
-		"scheduler_last_run": timeValue(s.LastRun),
-		"as_of":              timeValue(s.AsOf),
+		"scheduler_last_run": api.Time(s.LastRun),
+		"as_of":              api.Time(s.AsOf),
 	}}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -17,36 +18,36 @@ import (
 
 // tenantAnswer describes a tenant.
 var tenantAnswer = map[string]*framework.FieldSchema{
-	"tenant_id":         described(framework.TypeString, "The tenant's ID."),
-	"display_name":      described(framework.TypeString, "A name for people."),
-	"key_type":          described(framework.TypeString, "The type of the active key."),
-	"rotation_interval": described(framework.TypeString, "The tenant's own interval; empty: the organization's."),
-	"rotation_paused":   described(framework.TypeBool, "Whether the schedule passes the tenant over."),
-	"created_at":        described(framework.TypeTime, "When the tenant was created."),
-	"state":             described(framework.TypeString, "active or deleting."),
-	"item_counts":       described(framework.TypeMap, "How many items the tenant has, by kind."),
-	"current_key_id":    described(framework.TypeString, "The ID of the active key."),
-	"last_rotated_at":   described(framework.TypeTime, "When the active key took over from another; null: never."),
-	"next_rotation_at":  described(framework.TypeTime, "When the next rotation is due; null: the schedule passes the tenant over, or it is being deleted."),
-	"delete_after":      described(framework.TypeTime, "Until when the tenant can be restored; null: it is not being deleted."),
+	"tenant_id":         api.Described(framework.TypeString, "The tenant's ID."),
+	"display_name":      api.Described(framework.TypeString, "A name for people."),
+	"key_type":          api.Described(framework.TypeString, "The type of the active key."),
+	"rotation_interval": api.Described(framework.TypeString, "The tenant's own interval; empty: the organization's."),
+	"rotation_paused":   api.Described(framework.TypeBool, "Whether the schedule passes the tenant over."),
+	"created_at":        api.Described(framework.TypeTime, "When the tenant was created."),
+	"state":             api.Described(framework.TypeString, "active or deleting."),
+	"item_counts":       api.Described(framework.TypeMap, "How many items the tenant has, by kind."),
+	"current_key_id":    api.Described(framework.TypeString, "The ID of the active key."),
+	"last_rotated_at":   api.Described(framework.TypeTime, "When the active key took over from another; null: never."),
+	"next_rotation_at":  api.Described(framework.TypeTime, "When the next rotation is due; null: the schedule passes the tenant over, or it is being deleted."),
+	"delete_after":      api.Described(framework.TypeTime, "Until when the tenant can be restored; null: it is not being deleted."),
 }
 
 func (b *backend) tenantPaths() []*framework.Path {
-	answer := ok("The tenant.", tenantAnswer)
+	answer := api.OK("The tenant.", tenantAnswer)
 	return []*framework.Path{
 		{
 			Pattern: "tenants/?$",
-			Fields:  map[string]*framework.FieldSchema{"after": afterField, "limit": limitField},
+			Fields:  map[string]*framework.FieldSchema{"after": api.AfterField, "limit": api.LimitField},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: b.on(b.listTenants, "list tenants", "List the tenants.", listed),
+				logical.ListOperation: b.On(b.listTenants, "list tenants", "List the tenants.", api.Listed),
 			},
 			HelpSynopsis:    "List the tenants.",
 			HelpDescription: "Sorted. With limit, in parts: after is the last key of the part before.",
 		},
 		{
-			Pattern: tenantPattern + "$",
+			Pattern: api.TenantPattern + "$",
 			Fields: map[string]*framework.FieldSchema{
-				"tenant_id": tenantIDField,
+				"tenant_id": api.TenantIDField,
 				"display_name": {
 					Type:        framework.TypeString,
 					Description: "A name for people.",
@@ -70,9 +71,9 @@ func (b *backend) tenantPaths() []*framework.Path {
 				"deletion_window": deletionWindowField,
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation:   b.on(b.readTenant, "read tenant", "Read a tenant.", answer),
-				logical.UpdateOperation: b.on(b.writeTenant, "write tenant", "Create a tenant, or change its settings.", answer),
-				logical.DeleteOperation: b.on(b.deleteTenant, "delete tenant", "Delete a tenant by destroying its keys.", goesOrGone),
+				logical.ReadOperation:   b.On(b.readTenant, "read tenant", "Read a tenant.", answer),
+				logical.UpdateOperation: b.On(b.writeTenant, "write tenant", "Create a tenant, or change its settings.", answer),
+				logical.DeleteOperation: b.On(b.deleteTenant, "delete tenant", "Delete a tenant by destroying its keys.", goesOrGone),
 			},
 			HelpSynopsis: "A tenant.",
 			HelpDescription: "Writing creates the tenant with version 1 of its key, or changes the settings that are named. " +
@@ -84,11 +85,11 @@ func (b *backend) tenantPaths() []*framework.Path {
 }
 
 func (b *backend) listTenants(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	p, err := pageField(d)
+	p, err := api.PageField(d)
 	if err != nil {
 		return nil, err
 	}
-	ids, err := b.tenants.IDs(ctx, p.after, p.limit)
+	ids, err := b.tenants.IDs(ctx, p.After, p.Limit)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +97,7 @@ func (b *backend) listTenants(ctx context.Context, _ *logical.Request, d *framew
 }
 
 func (b *backend) readTenant(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	id, err := tenantID(d)
+	id, err := api.TenantID(d)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +109,7 @@ func (b *backend) readTenant(ctx context.Context, _ *logical.Request, d *framewo
 }
 
 func (b *backend) writeTenant(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	id, err := tenantID(d)
+	id, err := api.TenantID(d)
 	if err != nil {
 		return nil, err
 	}
@@ -145,13 +146,13 @@ func (b *backend) tenantResponse(ctx context.Context, t *tenant.Record) (*logica
 		"key_type":          string(active.KeyType),
 		"rotation_interval": t.RotationInterval,
 		"rotation_paused":   t.RotationPaused,
-		"created_at":        timeValue(t.CreatedAt),
+		"created_at":        api.Time(t.CreatedAt),
 		"state":             string(t.State),
 		"item_counts":       usage.Items().Map(),
 		"current_key_id":    active.KeyID,
-		"last_rotated_at":   timeValue(rotated),
-		"next_rotation_at":  timeValue(nextRotation(t, settings)),
-		"delete_after":      timeValue(t.DeleteAfter),
+		"last_rotated_at":   api.Time(rotated),
+		"next_rotation_at":  api.Time(nextRotation(t, settings)),
+		"delete_after":      api.Time(t.DeleteAfter),
 	}}, nil
 }
 

@@ -11,41 +11,42 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 )
 
 // versionAnswer describes one version, as the list in dek has it.
 var versionAnswer = map[string]*framework.FieldSchema{
-	"version":        described(framework.TypeInt, "The version's number."),
-	"key_id":         described(framework.TypeString, "Its key ID."),
-	"key_type":       described(framework.TypeString, "xaes256-gcm or aes256-gcm."),
-	"state":          described(framework.TypeString, "pending, active, deactivated or destroyed."),
-	"created_at":     described(framework.TypeTime, "When it was made."),
-	"activated_at":   described(framework.TypeTime, "When it became the active one; null: never."),
-	"deactivated_at": described(framework.TypeTime, "When another took over; null: it is active."),
-	"destroyed_at":   described(framework.TypeTime, "When its keys were destroyed; null: they are there."),
-	"external_use":   described(framework.TypeBool, "Whether something has left the engine under it: ciphertexts or data keys."),
-	"pages":          described(framework.TypeInt, "How many pages of items are on it."),
-	"rotation_id":    described(framework.TypeString, "The rotation that made it; empty for the first."),
+	"version":        api.Described(framework.TypeInt, "The version's number."),
+	"key_id":         api.Described(framework.TypeString, "Its key ID."),
+	"key_type":       api.Described(framework.TypeString, "xaes256-gcm or aes256-gcm."),
+	"state":          api.Described(framework.TypeString, "pending, active, deactivated or destroyed."),
+	"created_at":     api.Described(framework.TypeTime, "When it was made."),
+	"activated_at":   api.Described(framework.TypeTime, "When it became the active one; null: never."),
+	"deactivated_at": api.Described(framework.TypeTime, "When another took over; null: it is active."),
+	"destroyed_at":   api.Described(framework.TypeTime, "When its keys were destroyed; null: they are there."),
+	"external_use":   api.Described(framework.TypeBool, "Whether something has left the engine under it: ciphertexts or data keys."),
+	"pages":          api.Described(framework.TypeInt, "How many pages of items are on it."),
+	"rotation_id":    api.Described(framework.TypeString, "The rotation that made it; empty for the first."),
 	"imported":       {Type: framework.TypeBool, Description: "True if its owner made its page key; else missing."},
 }
 
 func (b *backend) versionPaths() []*framework.Path {
 	return []*framework.Path{
 		{
-			Pattern: tenantPattern + "/dek/config$",
+			Pattern: api.TenantPattern + "/dek/config$",
 			Fields: map[string]*framework.FieldSchema{
-				"tenant_id": tenantIDField,
+				"tenant_id": api.TenantIDField,
 				"min_decryption_version": {
 					Type:        framework.TypeInt,
 					Description: "The least version whose ciphertexts decrypt and rewrap open: from 1 to the current version.",
 				},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.on(b.updateDEKConfig, "configure key", "Change the settings of a tenant's key.",
-					ok("The settings.", map[string]*framework.FieldSchema{
-						"min_decryption_version": described(framework.TypeInt, "The least version whose ciphertexts are opened."),
+				logical.UpdateOperation: b.On(b.updateDEKConfig, "configure key", "Change the settings of a tenant's key.",
+					api.OK("The settings.", map[string]*framework.FieldSchema{
+						"min_decryption_version": api.Described(framework.TypeInt, "The least version whose ciphertexts are opened."),
 					})),
 			},
 			HelpSynopsis: "Settings of a tenant's key.",
@@ -53,9 +54,9 @@ func (b *backend) versionPaths() []*framework.Path {
 				"It may be lowered again.",
 		},
 		{
-			Pattern: tenantPattern + "/dek/versions/(?P<version>[^/]+)/destroy$",
+			Pattern: api.TenantPattern + "/dek/versions/(?P<version>[^/]+)/destroy$",
 			Fields: map[string]*framework.FieldSchema{
-				"tenant_id": tenantIDField,
+				"tenant_id": api.TenantIDField,
 				"version":   {Type: framework.TypeString, Description: "The version's number."},
 				"force": {
 					Type:        framework.TypeBool,
@@ -63,7 +64,7 @@ func (b *backend) versionPaths() []*framework.Path {
 				},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.on(b.destroyVersion, "destroy key-version", "Destroy one version of a tenant's key.", ok("The version.", versionAnswer)),
+				logical.UpdateOperation: b.On(b.destroyVersion, "destroy key-version", "Destroy one version of a tenant's key.", api.OK("The version.", versionAnswer)),
 			},
 			HelpSynopsis: "Destroy one version of a tenant's key.",
 			HelpDescription: "Any deactivated version, not only the oldest. Refused while pages of items are on it, or " +
@@ -76,16 +77,16 @@ func (b *backend) versionPaths() []*framework.Path {
 // updateDEKConfig changes what the request names, and nothing if it names
 // nothing.
 func (b *backend) updateDEKConfig(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	id, err := tenantID(d)
+	id, err := api.TenantID(d)
 	if err != nil {
 		return nil, err
 	}
-	least, named, err := intField(d, "min_decryption_version")
+	least, named, err := api.IntField(d, "min_decryption_version")
 	if err != nil {
 		return nil, err
 	}
 	if named && least < 1 {
-		return nil, invalid("min_decryption_version must be at least 1")
+		return nil, api.Invalid("min_decryption_version must be at least 1")
 	}
 	t, err := b.tenants.Active(ctx, id)
 	if err == nil && named {
@@ -98,7 +99,7 @@ func (b *backend) updateDEKConfig(ctx context.Context, _ *logical.Request, d *fr
 }
 
 func (b *backend) destroyVersion(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	id, err := tenantID(d)
+	id, err := api.TenantID(d)
 	if err != nil {
 		return nil, err
 	}
@@ -107,13 +108,13 @@ func (b *backend) destroyVersion(ctx context.Context, req *logical.Request, d *f
 	if err != nil {
 		return nil, err
 	}
-	force, _, err := boolField(d, "force")
+	force, _, err := api.BoolField(d, "force")
 	if err != nil {
 		return nil, err
 	}
 	v, did, err := b.rotations.DestroyVersion(ctx, id, number, force)
 	if errors.Is(err, keyring.ErrNoVersion) {
-		return nil, &refusal{http.StatusNotFound, "key version not found"}
+		return nil, api.Refuse(http.StatusNotFound, "key version not found")
 	}
 	if err != nil {
 		return nil, err
@@ -141,10 +142,10 @@ func versionValue(v *keyring.Version, usage itemstore.Usage, external map[string
 		"key_id":         v.KeyID,
 		"key_type":       string(v.KeyType),
 		"state":          string(v.State),
-		"created_at":     timeValue(v.CreatedAt),
-		"activated_at":   timeValue(v.ActivatedAt),
-		"deactivated_at": timeValue(v.DeactivatedAt),
-		"destroyed_at":   timeValue(v.DestroyedAt),
+		"created_at":     api.Time(v.CreatedAt),
+		"activated_at":   api.Time(v.ActivatedAt),
+		"deactivated_at": api.Time(v.DeactivatedAt),
+		"destroyed_at":   api.Time(v.DestroyedAt),
 		"external_use":   external[v.KeyID],
 		"pages":          usage.Pages(v.Number),
 		"rotation_id":    v.RotationID,

@@ -6,6 +6,7 @@ package backend
 import (
 	"github.com/hashicorp/vault/sdk/framework"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
@@ -22,7 +23,7 @@ func parseTenantChange(d *framework.FieldData) (c tenantChange, err error) {
 	for field, to := range map[string]**string{
 		"display_name": &c.displayName, "rotation_interval": &c.interval,
 	} {
-		text, named, err := textField(d, field)
+		text, named, err := api.TextField(d, field)
 		if err != nil {
 			return tenantChange{}, err
 		}
@@ -35,7 +36,7 @@ func parseTenantChange(d *framework.FieldData) (c tenantChange, err error) {
 			return tenantChange{}, err
 		}
 	}
-	keyType, named, err := textField(d, "key_type")
+	keyType, named, err := api.TextField(d, "key_type")
 	if err != nil {
 		return tenantChange{}, err
 	}
@@ -44,14 +45,14 @@ func parseTenantChange(d *framework.FieldData) (c tenantChange, err error) {
 			return tenantChange{}, err
 		}
 	}
-	paused, named, err := boolField(d, "rotation_paused")
+	paused, named, err := api.BoolField(d, "rotation_paused")
 	if err != nil {
 		return tenantChange{}, err
 	}
 	if named {
 		c.paused = &paused
 	}
-	if c.mustExist, _, err = boolField(d, "must_exist"); err != nil {
+	if c.mustExist, _, err = api.BoolField(d, "must_exist"); err != nil {
 		return tenantChange{}, err
 	}
 	return c, nil

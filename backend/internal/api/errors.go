@@ -1,10 +1,9 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package backend
+package api
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -31,9 +30,14 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.message }
 
-// invalid refuses a request that names a field and breaks its rule.
-func invalid(format string, args ...any) error {
+// Invalid refuses a request that names a field and breaks its rule.
+func Invalid(format string, args ...any) error {
 	return &refusal{http.StatusBadRequest, fmt.Sprintf(format, args...)}
+}
+
+// Refuse answers a request with an HTTP status and a message for its caller.
+func Refuse(status int, format string, args ...any) error {
+	return &refusal{status, fmt.Sprintf(format, args...)}
 }
 
 // statuses is the one table from what the engine reports to what HTTP says. A
@@ -76,9 +80,9 @@ var statuses = []struct {
 	{keystore.ErrExhausted, http.StatusServiceUnavailable, "the tenant's key has sealed as many messages as aes256-gcm allows: rotate it, or wait until the schedule does within minutes"},
 }
 
-// answer turns an error into what Vault is to answer. Over gRPC an error keeps
+// Answer turns an error into what Vault is to answer. Over gRPC an error keeps
 // its status only as a bare coded error, so nothing is wrapped here.
-func answer(err error) (*logical.Response, error) {
+func Answer(err error) (*logical.Response, error) {
 	var refused *refusal
 	if errors.As(err, &refused) {
 		return nil, logical.CodedError(refused.status, refused.message)
@@ -89,7 +93,7 @@ func answer(err error) (*logical.Response, error) {
 	}
 	if errors.As(err, &detailed) {
 		field, value := detailed.Detail()
-		return conflictBody(map[string]any{field: value}), logical.CodedError(http.StatusConflict, detailed.Error())
+		return ConflictBody(map[string]any{field: value}), logical.CodedError(http.StatusConflict, detailed.Error())
 	}
 	for _, s := range statuses {
 		if errors.Is(err, s.err) {
@@ -103,22 +107,25 @@ func answer(err error) (*logical.Response, error) {
 // type. The rest of that answer repeats the value, which may be a secret.
 var mistyped = regexp.MustCompile(`^Field validation failed: error converting input for field "([^"]+)"`)
 
-// HandleRequest is the framework's, except that it answers a value of the wrong type
-// without repeating it.
-func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
-	resp, err := b.Backend.HandleRequest(ctx, req)
-	if err != nil || resp == nil || !resp.IsError() {
-		return resp, err
+// Mistyped returns the name of the field of whose type a framework's answer
+// complains, empty for any other answer.
+func Mistyped(resp *logical.Response) (field string) {
+	if resp == nil || !resp.IsError() {
+		return ""
 	}
-	field := mistyped.FindStringSubmatch(resp.Error().Error())
-	if field == nil {
-		return resp, nil
+	if match := mistyped.FindStringSubmatch(resp.Error().Error()); match != nil {
+		return match[1]
 	}
+	return ""
+}
+
+// MistypedError says what type a field of a path takes. The path may be nil.
+func MistypedError(p *framework.Path, field string) error {
 	expected := "of another type"
-	if p := b.Route(req.Path); p != nil && p.Fields[field[1]] != nil {
-		expected = typeName(p.Fields[field[1]].Type)
+	if p != nil && p.Fields[field] != nil {
+		expected = typeName(p.Fields[field].Type)
 	}
-	return nil, logical.CodedError(http.StatusBadRequest, fmt.Sprintf("%s must be %s", field[1], expected))
+	return logical.CodedError(http.StatusBadRequest, fmt.Sprintf("%s must be %s", field, expected))
 }
 
 // typeName says what a field takes.
@@ -147,7 +154,7 @@ func messageOr(message string, err error) string {
 	return err.Error()
 }
 
-// conflictBody is a body that Vault sends with a coded error.
-func conflictBody(data map[string]any) *logical.Response {
+// ConflictBody is a body that Vault sends with a coded error.
+func ConflictBody(data map[string]any) *logical.Response {
 	return &logical.Response{Data: map[string]any{"data": data}}
 }

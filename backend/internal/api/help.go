@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package backend
+package api
 
 import (
 	"strings"
@@ -9,19 +9,12 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 )
 
-const backendHelp = `
-Keeps the secrets of a service's tenants, each tenant's under a data-encryption
-key (DEK) of its own, and rotates those keys: a rotation re-encrypts everything
-that the tenant has here, in the background and without downtime, and destroys
-the old key when nothing depends on it any more.
-`
-
-// helpColumns bounds a line of help: vault path-help prints what
+// HelpColumns bounds a line of help: vault path-help prints what
 // it is given.
-const helpColumns = 80
+const HelpColumns = 80
 
-// wrapHelp breaks the descriptions of paths into lines.
-func wrapHelp(paths []*framework.Path) {
+// WrapHelp breaks the descriptions of paths into lines.
+func WrapHelp(paths []*framework.Path) {
 	for _, p := range paths {
 		p.HelpDescription = inLines(p.HelpDescription)
 	}
@@ -34,7 +27,7 @@ func inLines(text string) string {
 	for word := range strings.FieldsSeq(text) {
 		switch {
 		case column == 0:
-		case column+1+len(word) > helpColumns:
+		case column+1+len(word) > HelpColumns:
 			b.WriteByte('\n')
 			column = 0
 		default:
