@@ -138,11 +138,17 @@ func (s *Store) destroyOtherKEKs(ctx context.Context, kekID string) error {
 		if id == kekID {
 			continue
 		}
-		if err := s.mount.Delete(ctx, kekPrefix+id); err != nil {
+		if err := s.destroyKEK(ctx, kekPrefix+id); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (s *Store) destroyKEK(ctx context.Context, key string) error {
+	s.keks.Begin(key)
+	defer s.keks.End(key, nil)
+	return s.mount.Delete(ctx, key)
 }
 
 // KEKProgress says how far a rotation of the KEK was when that was last stored. It

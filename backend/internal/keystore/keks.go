@@ -104,9 +104,22 @@ func (s *Store) putKEKRecord(ctx context.Context, r *KEKRecord) error {
 	return s.mount.PutJSON(ctx, kekCurrent, r)
 }
 
-// OpenKEK reads a KEK. Opening a key is rare (opened keys are cached), so KEKs are
-// not kept in memory. It fails with [ErrGone] or [ErrDamaged].
+// OpenKEK returns a KEK, from memory once it was read: every key of a tenant that is
+// not in memory needs it. A KEK is written once and forgotten before it is destroyed, so
+// one in memory is as it is stored. It fails with [ErrGone] or [ErrDamaged].
 func (s *Store) OpenKEK(ctx context.Context, id string) (*keyring.KEK, error) {
+	kek, opened, lease := s.keks.Get(kekPrefix + id)
+	if opened {
+		return kek, nil
+	}
+	kek, err := s.readKEK(ctx, id)
+	if err == nil {
+		s.keks.Keep(kekPrefix+id, kek, lease)
+	}
+	return kek, err
+}
+
+func (s *Store) readKEK(ctx context.Context, id string) (*keyring.KEK, error) {
 	key, err := s.mount.Get(ctx, kekPrefix+id)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", id, err)

@@ -33,6 +33,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
@@ -43,12 +44,18 @@ type Store struct {
 	kekLock      sync.RWMutex
 	wrappingLock sync.Mutex // covers making the wrapping key
 	keys         *keyCache
+	keks         *storage.Cache[*keyring.KEK] // opened, by storage key
 	seals        *seals
 }
 
+// openKEKs bounds the opened KEKs held in memory: the current one, and those that
+// rotations have not finished with.
+const openKEKs = 64
+
 // NewStore returns the keys in m.
 func NewStore(m *storage.Mount) *Store {
-	return &Store{mount: m, keys: newKeyCache(), seals: newSeals()}
+	keks := storage.NewCache(openKEKs, openKEKs, func(*keyring.KEK) int { return 1 })
+	return &Store{mount: m, keys: newKeyCache(), keks: keks, seals: newSeals()}
 }
 
 // Invalidate forgets what is cached of the storage entry key, which another node
@@ -56,5 +63,8 @@ func NewStore(m *storage.Mount) *Store {
 func (s *Store) Invalidate(key string) {
 	if strings.HasPrefix(key, keyPrefix) {
 		s.keys.drop()
+	}
+	if strings.HasPrefix(key, kekPrefix) {
+		s.keks.Drop(key)
 	}
 }

@@ -1,0 +1,117 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"encoding/base64"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
+)
+
+// countedRequest is a row of docs/design/operations.md.
+type countedRequest struct {
+	what string
+	do   func(m *mount, tenantID string)
+	// limit is how many storage operations a tenant that is not in memory may cost,
+	// writes how many of these may be writes.
+	limit, writes int
+	// varies says that the order of events in the background decides how many it takes
+	// within the limit.
+	varies bool
+}
+
+func countedRequests() []countedRequest {
+	plaintext := map[string]any{"plaintext": base64.StdEncoding.EncodeToString([]byte("x"))}
+	request := func(op logical.Operation, path string, data map[string]any) func(*mount, string) {
+		return func(m *mount, id string) { m.must(op, "tenants/"+id+path, data) }
+	}
+	return []countedRequest{
+		{"read an item", request(read, "/secrets/item-1", nil), 5, 0, false},
+		{"write an item that is there", request(update, "/secrets/item-1", secret("new")), 6, 1, false},
+		{"write a new item", request(update, "/secrets/item-new", secret("new")), 6, 1, false},
+		{"delete an item", request(logical.DeleteOperation, "/secrets/item-2", nil), 6, 1, false},
+		{"list items", request(list, "/secrets", nil), 4, 0, false},
+		{"encrypt", request(update, "/encrypt", plaintext), 2, 0, false},
+		{"read a tenant", request(read, "", nil), 4, 0, false},
+		{"read a tenant's key", request(read, "/dek", nil), 4, 0, false},
+		{"rotate, to its end", func(m *mount, id string) {
+			m.must(update, "tenants/"+id+"/dek/rotate", nil)
+			m.calm()
+		}, 18, 7, true},
+	}
+}
+
+// operations counts what f costs in storage.
+func operations(m *mount, f func()) (all, writes int) {
+	before := len(m.storage.Log())
+	f()
+	for _, op := range m.storage.Log()[before:] {
+		all++
+		if strings.HasPrefix(op, "put ") || strings.HasPrefix(op, "delete ") {
+			writes++
+		}
+	}
+	return all, writes
+}
+
+// What a request costs in storage stands in the documents, and does not grow unseen.
+func TestStorageOperations(t *testing.T) {
+	const cold, known = testTenant, "3fa85f64-5717-4562-b3fc-2c963f66afa7"
+	prepared := newMount(t)
+	for _, id := range []string{cold, known} {
+		prepared.must(logical.UpdateOperation, "tenants/"+id, nil)
+		for i := range 5 {
+			prepared.must(logical.UpdateOperation, fmt.Sprintf("tenants/%s/secrets/item-%d", id, i), secret("x"))
+		}
+		prepared.must(logical.UpdateOperation, "tenants/"+id+"/encrypt", map[string]any{"plaintext": "eA=="})
+	}
+	prepared.calm()
+	prepared.close()
+
+	var rows strings.Builder
+	row := func(what string, all, writes, warm int) {
+		fmt.Fprintf(&rows, "| %s | %d | %d | %d |\n", what, all, writes, warm)
+	}
+	const warmRotation = 16
+	for _, r := range countedRequests() {
+		m := conditions{}.engine(t, prepared.disk.Clone(), 0, storagetest.None)
+		m.must(logical.UpdateOperation, "tenants/"+known+"/secrets/item-1", secret("y")) // the mount is in use
+		all, writes := operations(m, func() { r.do(m, cold) })
+		m.calm()
+		again, _ := operations(m, func() {
+			if r.what == "delete an item" {
+				m.must(logical.DeleteOperation, "tenants/"+cold+"/secrets/item-3", nil)
+				return
+			}
+			r.do(m, cold)
+		})
+		require.LessOrEqual(t, all, r.limit, "%s: %v", r.what, m.storage.Log())
+		require.LessOrEqual(t, writes, r.writes, "%s: %v", r.what, m.storage.Log())
+		if r.varies {
+			require.LessOrEqual(t, again, warmRotation, "%s: %v", r.what, m.storage.Log())
+			all, again = r.limit, warmRotation
+		}
+		row(r.what, all, writes, again)
+		m.close()
+	}
+	m := conditions{}.engine(t, prepared.disk.Clone(), 0, storagetest.None)
+	m.must(logical.UpdateOperation, "tenants/"+known+"/secrets/item-1", secret("y"))
+	all, writes := operations(m, func() {
+		m.must(logical.UpdateOperation, "tenants/3fa85f64-5717-4562-b3fc-2c963f66afa8", nil)
+		m.calm()
+	})
+	row("create a tenant", all, writes, all)
+	m.close()
+
+	page, err := os.ReadFile("../docs/design/operations.md")
+	require.NoError(t, err)
+	require.Contains(t, string(page), rows.String(), "docs/design/operations.md is to have these rows:\n%s", rows.String())
+}
