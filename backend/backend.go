@@ -87,6 +87,8 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 	}
 	b.items = itemstore.NewStore(mount, b.settings, b.keys, b.tenants)
 	b.encryption = encryption.NewEngine(b.settings, b.keys, b.tenants)
+	b.shareMemory(settings.Config{})
+	b.settings.Watch(b.shareMemory)
 	b.Operations = &api.Operations{Check: b.checkCaller, Log: b.logger}
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
@@ -201,6 +203,14 @@ func (b *backend) invalidate(_ context.Context, key string) {
 
 // logger is the framework's, which it gets with its setup.
 func (b *backend) logger() hclog.Logger { return b.Logger() }
+
+// shareMemory bounds what the caches may take.
+func (b *backend) shareMemory(c settings.Config) {
+	share := c.Caches()
+	b.tenants.LimitMemory(share.Records)
+	b.keys.LimitMemory(share.Keys)
+	b.items.LimitMemory(share.Pages, share.Directories)
+}
 
 // parallelism returns the number of pages that may be in flight now.
 func (b *backend) parallelism() int {

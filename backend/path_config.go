@@ -28,6 +28,7 @@ func (b *backend) configPaths() []*framework.Path {
 		"retired_key_retention":    api.Described(framework.TypeDurationSecond, "Seconds that a key is kept after nothing is on it."),
 		"max_concurrent_rotations": api.Described(framework.TypeInt, "Rotations that the schedule has unfinished at a time."),
 		"scheduler_jitter":         api.Described(framework.TypeDurationSecond, "Seconds over which rotations that are due at once are spread."),
+		"cache_bytes":              api.Described(framework.TypeInt64, "Bytes that the caches may take together; 0: the machine's memory decides."),
 		"data_key_lease":           api.Described(framework.TypeDurationSecond, "Seconds that a caller may go on using a data key."),
 	})
 	return []*framework.Path{{
@@ -61,6 +62,11 @@ func (b *backend) configPaths() []*framework.Path {
 			"scheduler_jitter": {
 				Type:        framework.TypeDurationSecond,
 				Description: "The schedule spreads rotations that are due at once over this time: 0 to 30 days. Default: 24h.",
+			},
+			"cache_bytes": {
+				Type: framework.TypeInt,
+				Description: "How many bytes of memory the caches may take together: 67108864 (64 MiB) to 68719476736; 0 is a 128th " +
+					"of the machine's memory, or a quarter of GOMEMLIMIT, and at least 64 MiB. Default: 0.",
 			},
 			"data_key_lease": {
 				Type: framework.TypeDurationSecond,
@@ -119,6 +125,9 @@ func (b *backend) updateConfig(ctx context.Context, _ *logical.Request, d *frame
 		if err := minDeletionField(d, c, b.now(), len(used) == 0); err != nil {
 			return err
 		}
+		if err := cacheBytesField(d, &c.CacheBytes); err != nil {
+			return err
+		}
 		if err := durationField(d, "data_key_lease", maxDataKeyLease, &c.DataKeyLease); err != nil {
 			return err
 		}
@@ -143,6 +152,19 @@ func minDeletionField(d *framework.FieldData, c *settings.Config, now time.Time,
 		c.SetMinDeletion(window, now, empty)
 	}
 	return err
+}
+
+// cacheBytesField sets n to the field cache_bytes, if the request names it.
+func cacheBytesField(d *framework.FieldData, n *int) error {
+	value, named, err := api.IntField(d, "cache_bytes")
+	if err != nil || !named {
+		return err
+	}
+	if value != 0 && (value < settings.MinCacheBytes || value > settings.MaxCacheBytes) {
+		return api.Invalid("cache_bytes must be 0 or from %d to %d", settings.MinCacheBytes, int64(settings.MaxCacheBytes))
+	}
+	*n = value
+	return nil
 }
 
 // The bounds of the configuration.
@@ -218,6 +240,7 @@ func (b *backend) configResponse(c settings.Config) *logical.Response {
 		"min_deletion_window":         int64(least.Seconds()),
 		"min_deletion_window_pending": pending,
 		"scheduler_jitter":            int64(c.SchedulerJitter.Seconds()),
+		"cache_bytes":                 c.CacheBytes,
 		"data_key_lease":              int64(c.DataKeyLease.Seconds()),
 	}}
 }

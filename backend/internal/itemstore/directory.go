@@ -40,6 +40,13 @@ type tally struct {
 	items item.Counts
 }
 
+// size returns how many pages it holds.
+func (d *directory) size() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.pages)
+}
+
 // started returns what to install a List under that begins now.
 func (d *directory) started() (list uint64) {
 	d.mu.Lock()

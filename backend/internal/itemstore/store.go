@@ -21,14 +21,11 @@ import (
 // Each turn means that another operation got on, so few are ever needed.
 const maxTries = 32
 
-// cachedPageBytes bounds the pages held in memory, sealed as they lie in storage: some
-// 1,800 pages, or 130,000 items of 200 bytes. To ask storage for a page costs a plugin
-// more than everything else that it does to read an item. A rotation does not read
-// through the cache: what decides whether a key may go is what storage says.
-const cachedPageBytes = 40 << 20
+// maxCachedPages bounds how many pages are held in memory, whatever their sizes.
+const maxCachedPages = 1 << 22
 
-// minCachedPage bounds how many pages are cached, should they be tiny.
-const minCachedPage = 512
+// cachedPage estimates the bytes that a sealed page takes in the cache.
+func cachedPage(sealed []byte) int { return len(sealed) + 250 }
 
 // Store keeps the items of all tenants of one mount. It is safe for concurrent use.
 type Store struct {
@@ -38,10 +35,14 @@ type Store struct {
 	tenants  *tenant.Store
 
 	pageLocks *pageLocks
-	pages     *storage.Cache[[]byte] // sealed pages that requests have read, and deltas
-	tables    *tables
-	batches   batches
-	headers   *semaphore.Weighted
+	// pages has sealed pages that requests have read, and deltas. To ask storage for a
+	// page costs a plugin more than everything else that it does to read an item. A
+	// rotation does not read through the cache: what decides whether a key may go is
+	// what storage says.
+	pages   *storage.Cache[[]byte]
+	tables  *tables
+	batches batches
+	headers *semaphore.Weighted
 }
 
 // NewStore returns the items in m.
@@ -49,10 +50,16 @@ func NewStore(m *storage.Mount, s *settings.Store, k *keystore.Store, t *tenant.
 	return &Store{
 		mount: m, settings: s, keys: k, tenants: t,
 		pageLocks: newPageLocks(),
-		pages:     storage.NewCache(cachedPageBytes/minCachedPage, cachedPageBytes, func(sealed []byte) int { return len(sealed) }),
+		pages:     storage.NewCache(maxCachedPages, settings.MinCacheBytes, cachedPage),
 		tables:    newTables(),
 		headers:   semaphore.NewWeighted(headersInFlight),
 	}
+}
+
+// LimitMemory bounds the bytes that pages and directories of pages in memory may take.
+func (s *Store) LimitMemory(pages, directories int) {
+	s.pages.Limit(pages)
+	s.tables.limitMemory(directories)
 }
 
 func (s *Store) lockPage(incarnation string, p page.Prefix) (release func()) {

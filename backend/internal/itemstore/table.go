@@ -29,6 +29,7 @@ type Table struct {
 
 	users int    // guarded by the lock of tables
 	used  uint64 // when it was last released, by the clock of tables
+	bytes int    // that it took then
 }
 
 // hash places an item of t.

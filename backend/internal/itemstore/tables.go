@@ -4,14 +4,19 @@
 package itemstore
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// openTenants bounds how many directories of tenants that are not in use are held in
-// memory. A directory takes some 150 bytes a page.
-const openTenants = 1024
+// What a table and each page in its directory take in memory, about.
+const (
+	tableBytes          = 400
+	directoryEntryBytes = 120
+)
 
 // tables holds what is in memory of the tenants in use and, bounded, of those
 // used lately. One in use is never dropped: two directories of one tenant would
@@ -20,9 +25,18 @@ type tables struct {
 	mu    sync.Mutex
 	open  map[string]*Table
 	clock uint64
+	bytes int // that the open ones took when they were last released
+	limit int
 }
 
-func newTables() *tables { return &tables{open: map[string]*Table{}} }
+func newTables() *tables { return &tables{open: map[string]*Table{}, limit: settings.MinCacheBytes} }
+
+func (r *tables) limitMemory(bytes int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.limit = bytes
+	r.evict()
+}
 
 // table returns the table of t, and what releases it.
 func (s *Store) table(t *tenant.Record) (tab *Table, release func()) {
@@ -39,26 +53,45 @@ func (s *Store) table(t *tenant.Record) (tab *Table, release func()) {
 }
 
 func (r *tables) release(tab *Table) {
+	bytes := tableBytes + directoryEntryBytes*tab.dir.size()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	tab.users--
 	r.clock++
 	tab.used = r.clock
-	if len(r.open) > openTenants {
+	if r.open[tab.incarnation] == tab {
+		r.bytes += bytes - tab.bytes
+		tab.bytes = bytes
 		r.evict()
 	}
 }
 
-// evict drops the tenth of the entries that were not used for longest. It scans
-// them all, but only once in so many releases.
+// evict drops those that were not used for longest until a tenth of the memory is
+// free, if they take more than they may. It looks at all of them, but only once in so
+// many releases.
 func (r *tables) evict() {
-	const tenth = openTenants / 10
-	for inc, tab := range r.open {
-		if tab.users == 0 && tab.used+openTenants-tenth < r.clock {
-			clear(tab.placement)
-			delete(r.open, inc)
+	if r.bytes <= r.limit {
+		return
+	}
+	idle := make([]*Table, 0, len(r.open))
+	for _, tab := range r.open {
+		if tab.users == 0 {
+			idle = append(idle, tab)
 		}
 	}
+	slices.SortFunc(idle, func(a, b *Table) int { return cmp.Compare(a.used, b.used) })
+	for _, tab := range idle {
+		if r.bytes <= r.limit/10*9 {
+			return
+		}
+		clear(tab.placement)
+		r.remove(tab)
+	}
+}
+
+func (r *tables) remove(tab *Table) {
+	r.bytes -= tab.bytes
+	delete(r.open, tab.incarnation)
 }
 
 // drop forgets the directory of an incarnation.
@@ -81,6 +114,6 @@ func (r *tables) forget(incarnation string) {
 		clear(tab.placement)
 		tab.placement = nil
 		tab.mu.Unlock()
-		delete(r.open, incarnation)
+		r.remove(tab)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 )
 
 // What callers tell apart.
@@ -26,9 +27,12 @@ var (
 // errNoEntry is [ErrGone] of the key that is asked for, and not of its KEK.
 var errNoEntry = fmt.Errorf("%w", ErrGone)
 
-// openKeys bounds the opened keys held in memory; vault#5746 tells what an
-// unbounded cache of keys does.
-const openKeys = 8192
+// openKeyBytes is about what an opened key takes in memory. Their number is bounded;
+// vault#5746 tells what an unbounded cache of keys does.
+const openKeyBytes = 1300
+
+// LimitMemory bounds the bytes that opened keys may take.
+func (s *Store) LimitMemory(bytes int) { s.keys.opened.Resize(max(bytes/openKeyBytes, 1)) }
 
 // WrappedKey is a key as it is stored. An entry is written once, under a random
 // ID of its own: transit keeps all versions in one entry and meets the limit of
@@ -52,7 +56,7 @@ type keyCache struct {
 }
 
 func newKeyCache() *keyCache {
-	opened, err := lru.New[string, keyring.AEAD](openKeys)
+	opened, err := lru.New[string, keyring.AEAD](settings.MinCacheBytes / openKeyBytes)
 	if err != nil {
 		panic(err) // only for a size that is not positive
 	}

@@ -58,6 +58,8 @@ type Config struct {
 	LowerDeletionWindow *PendingWindow `json:"min_deletion_window_pending,omitempty"`
 	// DataKeyLease is how long a caller may go on using a data key.
 	DataKeyLease time.Duration `json:"data_key_lease"`
+	// CacheBytes bounds the caches together; 0: the machine's memory decides.
+	CacheBytes int `json:"cache_bytes,omitempty"`
 }
 
 // Rotation has the organization's rotation settings.
@@ -97,6 +99,7 @@ func (s *Store) Config(ctx context.Context) (Config, error) {
 		return Config{}, err
 	}
 	s.config.Keep(&read, generation)
+	s.watch(read)
 	return read, nil
 }
 
@@ -116,6 +119,7 @@ func (s *Store) UpdateConfig(ctx context.Context, change func(*Config) error) (C
 	if err := s.mount.PutJSON(ctx, configKey, c); err != nil {
 		return Config{}, err
 	}
+	s.watch(c)
 	return c, nil
 }
 

@@ -25,13 +25,18 @@ type Store struct {
 	lock     sync.Mutex // covers read-modify-write of the two entries
 	config   storage.Value[Config]
 	rotation storage.Value[Rotation]
+	watch    func(Config)
 }
 
 // NewStore returns the settings in m. defaultOrgID is the organization's ID until
 // one is configured.
 func NewStore(m *storage.Mount, defaultOrgID string) *Store {
-	return &Store{mount: m, orgID: defaultOrgID}
+	return &Store{mount: m, orgID: defaultOrgID, watch: func(Config) {}}
 }
+
+// Watch has f called with the configuration when it is read from storage and when it
+// was changed. It must be called before the store is used.
+func (s *Store) Watch(f func(Config)) { s.watch = f }
 
 // Invalidate forgets what is cached of the storage entry key, which another node
 // has changed.

@@ -49,6 +49,14 @@ func NewCache[V any](number, limit int, weight func(V) int) *Cache[V] {
 	return c
 }
 
+// Limit changes what the weights may add up to.
+func (c *Cache[V]) Limit(limit int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.limit = limit
+	c.shrink()
+}
+
 func (c *Cache[V]) stripe(key string) *stripe {
 	return &c.stripes[locksutil.LockIndexForKey(key)]
 }
@@ -76,6 +84,10 @@ func (c *Cache[V]) add(key string, v V) {
 	c.values.Remove(key)
 	c.total += c.weight(v)
 	c.values.Add(key, v)
+	c.shrink()
+}
+
+func (c *Cache[V]) shrink() {
 	for c.total > c.limit {
 		c.values.RemoveOldest()
 	}

@@ -69,7 +69,12 @@ type Record struct {
 	// it the history entry is written, again if need be.
 	Rotation *Rotation `json:"rotation,omitempty"`
 	Last     *Rotation `json:"last_rotation,omitempty"`
+
+	encoded int // bytes that it had in storage when it was read
 }
+
+// memory estimates the bytes that a record takes in a cache.
+func (t *Record) memory() int { return 2*t.encoded + 300 }
 
 // maxRecordBytes is the size of a record from which on no version is added: half
 // of what an entry may have, so that there is room to end a rotation, to change

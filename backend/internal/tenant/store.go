@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/vault/sdk/helper/locksutil"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
@@ -23,8 +24,8 @@ var (
 	ErrDeleting = errors.New("tenant is being deleted")
 )
 
-// cachedRecords bounds the tenants' records held decoded in memory.
-const cachedRecords = 2048
+// maxCachedRecords bounds how many records are held in memory, whatever their sizes.
+const maxCachedRecords = 1 << 22
 
 // Store keeps the tenants' records of one mount, with their history and
 // tombstones. It is safe for concurrent use.
@@ -40,10 +41,13 @@ type Store struct {
 // NewStore returns the tenants in m.
 func NewStore(m *storage.Mount) *Store {
 	return &Store{
-		mount: m, locks: locksutil.CreateLocks(), records: storage.NewCache(cachedRecords, cachedRecords, func(*Record) int { return 1 }),
+		mount: m, locks: locksutil.CreateLocks(), records: storage.NewCache(maxCachedRecords, settings.MinCacheBytes, (*Record).memory),
 		watch: func(string, *Record, error) {},
 	}
 }
+
+// LimitMemory bounds the bytes that records in memory may take.
+func (s *Store) LimitMemory(bytes int) { s.records.Limit(bytes) }
 
 // Invalidate forgets what is cached of the storage entry key, which another node
 // has changed.
@@ -92,6 +96,7 @@ func (s *Store) ReadStored(ctx context.Context, tenantID string) (*Record, error
 	if t.State == Active && t.Keys.Match(func(v *keyring.Version) bool { return v.State == keyring.Active }) == nil {
 		return nil, fmt.Errorf("%w: that of tenant %s has no active version", ErrDamaged, tenantID)
 	}
+	t.encoded = len(value)
 	return t, nil
 }
 

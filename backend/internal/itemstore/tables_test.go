@@ -1,0 +1,36 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package itemstore
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+)
+
+// Directories in memory keep within their limit, and one in use is never dropped.
+func TestTablesKeepWithinTheirLimit(t *testing.T) {
+	s := &Store{tables: newTables()}
+	s.tables.limitMemory(100 * (tableBytes + directoryEntryBytes))
+	used, release := s.table(&tenant.Record{Incarnation: "used"})
+	for i := range 1000 {
+		tab, release := s.table(&tenant.Record{Incarnation: fmt.Sprint(i)})
+		tab.dir.pages = map[page.Prefix]entry{"": {}}
+		release()
+		require.LessOrEqual(t, s.tables.bytes, s.tables.limit)
+	}
+	require.Greater(t, len(s.tables.open), 85)
+	require.Same(t, used, s.tables.open["used"])
+	require.NotNil(t, s.tables.open["999"], "the last one used stays")
+
+	s.tables.limitMemory(0)
+	require.Len(t, s.tables.open, 1)
+	require.Zero(t, s.tables.bytes)
+	release()
+	require.Empty(t, s.tables.open)
+}
