@@ -76,3 +76,12 @@ func PredicateType(eventType string) string {
 
 // Type returns the type of the event, such as rotation-completed.
 func (e *Event) Type() string { return e.Detail.Type() }
+
+// A Position is where an event of a sequence is in a log.
+type Position struct {
+	// Log is the number of the log, Index the entry in it.
+	Log   int64 `json:"log"`
+	Index int64 `json:"index"`
+	// Seq is the event's number in its sequence.
+	Seq int64 `json:"seq"`
+}

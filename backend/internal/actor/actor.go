@@ -11,3 +11,6 @@ type Actor struct {
 	Name  string `json:"name"`
 	Email string `json:"email"`
 }
+
+// System is the engine itself, which acts by its schedule.
+var System = Actor{ID: "system", Name: "system"}

@@ -6,10 +6,11 @@ package evidencelog
 import (
 	"context"
 	"errors"
-	"slices"
+	"fmt"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/logkeys"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
@@ -61,7 +62,7 @@ func (b *batch) answer(i *item, at Position, err error) {
 // its batch, so that the checkpoint with both signatures ends with it.
 func (l *Log) form(ctx context.Context, t *tree) (*batch, error) {
 	b := &batch{tree: t, tails: map[scope]tail{}}
-	for _, i := range l.queue.peek(4 * epochSize) {
+	for _, i := range l.queue.peek(maxBatch) {
 		fits, err := l.add(ctx, b, i)
 		if err != nil {
 			return nil, err
@@ -79,54 +80,56 @@ func (l *Log) form(ctx context.Context, t *tree) (*batch, error) {
 // appendBatch logs what waits first, and answers it.
 func (l *Log) appendBatch(ctx context.Context) error {
 	l.mu.RLock()
-	t, set, signing := l.tree, l.keys, l.key
+	t, set, signing, epoch := l.tree, l.keys, l.key, l.epoch
 	l.mu.RUnlock()
 	b, err := l.form(ctx, t)
 	if err != nil || len(b.answers) == 0 {
 		return err
 	}
 	if len(b.leaves) > 0 {
-		keys := set.signers(signing, b.leaves)
-		next, err := l.commit(ctx, b, keys)
+		for _, a := range b.answers {
+			a.item.attempted() // if this breaks off, its chunk may be completed later
+		}
+		keys := set.Signers(signing, b.leaves[len(b.leaves)-1])
+		next, err := l.commit(ctx, t, b.leaves, keys, epoch)
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errBrokenOff, err)
 		}
 		l.committed(next, keys[len(keys)-1], b)
 	}
-	l.queue.drop(len(b.answers))
+	l.queue.drop(b.answers)
 	for _, a := range b.answers {
 		a.item.finish(a.position, a.err)
 	}
 	return nil
 }
 
-// commit writes a batch in the order of the package comment.
-func (l *Log) commit(ctx context.Context, b *batch, keys []*key) (*tree, error) {
-	g, err := l.grow(ctx, b.tree, b.leaves)
+// commit writes entries in the order of the package comment, and returns the log with
+// them. It looks at the context before each Put and before signing: an instance that has
+// been replaced signs nothing.
+func (l *Log) commit(ctx context.Context, t *tree, leaves [][]byte, keys []*logkeys.Key, epoch int64) (*tree, error) {
+	g, err := l.grow(ctx, t, leaves)
 	if err != nil {
 		return nil, err
 	}
-	chunk, err := encodeChunk(b.leaves)
+	chunk, err := encodeChunk(leaves)
 	if err != nil {
 		return nil, err
 	}
-	n, size := b.tree.log, g.next.size
-	if err := l.stillGreatest(ctx, b.tree); err != nil { // else a chunk that counts is overwritten
-		return nil, err
-	}
-	if err := l.put(ctx, n.chunk(size), chunk); err != nil {
+	n, size := t.log, g.next.size
+	if err := l.put(ctx, n.chunk(span{t.size, size, epoch}), chunk); err != nil {
 		return nil, err
 	}
 	if err := l.putTiles(ctx, g); err != nil {
 		return nil, err
 	}
-	if err := l.stillGreatest(ctx, b.tree); err != nil {
+	if err := l.stillOwn(ctx, epoch); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	note, err := sign(l.origin(n), g.next, keys)
+	note, err := logkeys.Sign(l.origin(n), treeOf(g.next), keys)
 	if err != nil {
 		return nil, err
 	}
@@ -150,24 +153,8 @@ func (l *Log) putTiles(ctx context.Context, g *growth) error {
 	return group.Wait()
 }
 
-// stillGreatest reports ErrSuperseded if List shows a checkpoint beyond the tree. The
-// next would be in the epoch of the next entry.
-func (l *Log) stillGreatest(ctx context.Context, t *tree) error {
-	names, err := l.storage.List(ctx, t.log.epoch("checkpoint", t.size/epochSize))
-	if err != nil {
-		return err
-	}
-	if all := sizes(names); len(all) > 0 && slices.Max(all) > t.size {
-		return ErrSuperseded
-	}
-	return nil
-}
-
 // committed installs what a batch made of the log.
-func (l *Log) committed(next *tree, signing *key, b *batch) {
-	for s, t := range b.tails {
-		l.tails.Add(s, t)
-	}
+func (l *Log) committed(next *tree, signing *logkeys.Key, b *batch) {
 	before := b.tree.size
 	records := make([]record, len(b.events))
 	for i, event := range b.events {
@@ -175,6 +162,9 @@ func (l *Log) committed(next *tree, signing *key, b *batch) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for s, t := range b.tails {
+		l.tails.Add(s, t)
+	}
 	l.tree, l.key = next, signing
 	l.recent = append(l.recent, records...)
 	if before > 0 {

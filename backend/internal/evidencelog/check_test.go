@@ -12,9 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/evidencelog"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/witness"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
@@ -48,7 +47,7 @@ func TestRestoredSnapshotIsNoticed(t *testing.T) {
 		_, err = p.Check(t.Context(), before)
 		require.NoError(t, err)
 		more, err := p.Check(t.Context(), after)
-		require.ErrorIs(t, err, evidencelog.ErrWentBack)
+		require.ErrorIs(t, err, witness.ErrWentBack)
 		require.EqualValues(t, 2, more)
 		for seq := 6; seq < 8; seq++ {
 			other := event(2, seq)
@@ -60,7 +59,7 @@ func TestRestoredSnapshotIsNoticed(t *testing.T) {
 		p.end()
 		p = start(t, storagetest.Open(disk, 0, storagetest.None), nil)
 		_, err = p.Check(t.Context(), fork)
-		require.ErrorIs(t, err, evidencelog.ErrForked)
+		require.ErrorIs(t, err, witness.ErrForked)
 		for _, text := range []string{"", "x", strings.Replace(string(before), "/1\n", "/2\n", 1)} {
 			_, err = p.Check(t.Context(), []byte(text))
 			require.ErrorIs(t, err, evidence.ErrCheckpoint)
@@ -88,53 +87,4 @@ func TestPresentCheckpoint(t *testing.T) {
 		require.Equal(t, present.Note, again.Note)
 		require.Equal(t, event(1, 1).Time, again.SignedAt)
 	})
-}
-
-func TestPeopleAreErasable(t *testing.T) {
-	disk := storagetest.NewDisk()
-	people := evidencelog.NewPeople(storage.NewMount(storagetest.Open(disk, 0, storagetest.None)))
-	who := evidencelog.Person{ID: "entity-1", Name: "N", Email: "n@example.com"}
-	actor, err := people.Actor(t.Context(), who)
-	require.NoError(t, err)
-	require.NotContains(t, actor, "entity-1")
-	again, err := people.Actor(t.Context(), who)
-	require.NoError(t, err)
-	require.Equal(t, actor, again)
-	who.Email = "other@example.com"
-	again, err = people.Actor(t.Context(), who)
-	require.NoError(t, err)
-	require.Equal(t, actor, again)
-	known, err := people.Person(t.Context(), actor)
-	require.NoError(t, err)
-	require.Equal(t, &who, known)
-	other, err := people.Actor(t.Context(), evidencelog.Person{ID: "entity-2"})
-	require.NoError(t, err)
-	require.NotEqual(t, actor, other)
-
-	require.NoError(t, people.Erase(t.Context(), actor))
-	known, err = people.Person(t.Context(), actor)
-	require.NoError(t, err)
-	require.Nil(t, known)
-	require.Len(t, disk.Keys("evidence/"), 2, "the other person's")
-	anew, err := people.Actor(t.Context(), who)
-	require.NoError(t, err)
-	require.NotEqual(t, actor, anew)
-	require.NoError(t, people.Erase(t.Context(), "person-unknown"))
-}
-
-func TestReasonHasOneHash(t *testing.T) {
-	people := evidencelog.NewPeople(storage.NewMount(storagetest.Open(storagetest.NewDisk(), 0, storagetest.None)))
-	first, err := people.KeepReason(t.Context(), "ev-1", "an incident")
-	require.NoError(t, err)
-	again, err := people.KeepReason(t.Context(), "ev-1", "an incident")
-	require.NoError(t, err)
-	require.Equal(t, first, again)
-	other, err := people.KeepReason(t.Context(), "ev-2", "an incident")
-	require.NoError(t, err)
-	require.NotEqual(t, first, other)
-	none, err := people.KeepReason(t.Context(), "ev-3", "")
-	require.NoError(t, err)
-	require.Empty(t, none)
-	_, err = people.KeepReason(t.Context(), "ev-4", strings.Repeat("x", evidence.MaxReason+1))
-	require.ErrorIs(t, err, evidence.ErrReasonTooLong)
 }

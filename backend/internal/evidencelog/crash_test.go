@@ -88,23 +88,24 @@ func scenario(ctx context.Context, p *process, acks acknowledged) {
 
 // afterwards starts another process on what is left, repeats every request, and checks
 // that each event is in the log once, and where it was acknowledged.
-func afterwards(t *testing.T, disk *storagetest.Disk, acks acknowledged) {
+func afterwards(t *testing.T, disk *storagetest.Disk, acks acknowledged, all *signed) {
 	t.Helper()
-	p := start(t, storagetest.Open(disk, 0, storagetest.None), nil)
+	s := storagetest.Open(disk, 0, storagetest.None)
+	p := start(t, s, all.record(s))
 	again := acknowledged{}
 	submit(t.Context(), p, again, requests(false))
 	for id, before := range acks {
 		require.Equal(t, before, again[id])
 	}
-	all := check(t, p)
 	mine := 0
-	for _, e := range all {
+	for _, e := range check(t, p) {
 		if _, ok := e.Detail.(*evidence.KeyRotated); !ok && e.Type() != evidence.TypeLogStarted {
 			mine++
 		}
 	}
 	require.Len(t, again, events)
 	require.Equal(t, events, mine)
+	all.arePrefixes(t, p)
 	p.end()
 }
 
@@ -151,7 +152,8 @@ func TestEveryCrashPointOfTheLog(t *testing.T) {
 					}
 					return storagetest.None
 				})
-				p := start(t, s, nil)
+				var all signed
+				p := start(t, s, all.record(s))
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				acks := acknowledged{}
@@ -160,7 +162,7 @@ func TestEveryCrashPointOfTheLog(t *testing.T) {
 				if crash.fault != storagetest.Gone && !crash.dies {
 					require.Len(t, acks, events, "operation %d: %s", n, crash.fault)
 				}
-				afterwards(t, disk, acks)
+				afterwards(t, disk, acks, &all)
 			})
 			if t.Failed() {
 				t.Fatalf("operation %d of %d: %s, dies: %v", n, operations, crash.fault, crash.dies)
@@ -181,6 +183,7 @@ func TestRandomFaultsOfTheLog(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, run))
 			disk := storagetest.NewDisk()
 			acks := acknowledged{}
+			var all signed
 			for range 4 {
 				s := storagetest.Open(disk, 0, storagetest.None)
 				deadline := random.IntN(80)
@@ -195,7 +198,7 @@ func TestRandomFaultsOfTheLog(t *testing.T) {
 					}
 					return storagetest.None
 				})
-				p := start(t, s, nil)
+				p := start(t, s, all.record(s))
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				before := acknowledged{}
 				submit(ctx, p, before, requests(false))
@@ -208,7 +211,7 @@ func TestRandomFaultsOfTheLog(t *testing.T) {
 				cancel()
 				p.end()
 			}
-			afterwards(t, disk, acks)
+			afterwards(t, disk, acks, &all)
 		})
 		if t.Failed() {
 			t.Fatalf("CRASH_SEED=%d, run %d", seed, run)

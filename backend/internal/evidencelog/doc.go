@@ -7,33 +7,40 @@
 //
 // # Entries in storage, of the nth log
 //
-//	evidence/keys/<n>-<k>                     signing key k of log n, seal-wrapped
-//	evidence/log/<n>/checkpoint/<epoch>/<size> the signed note
-//	evidence/log/<n>/chunk/<epoch>/<size>     the entries from the checkpoint before
-//	evidence/log/<n>/tile/<level>/<size>      a complete tile, 256 hashes
-//	evidence/log/<n>/edge/<size>              the incomplete tile of each level
-//	evidence/log/<n>/index/<level>/<n>/<part> which entries are about which tenant
-//	evidence/log/<n>/cosignatures/<size>      what witnesses signed
-//	evidence/started, evidence/witnesses
+//	evidence/epochs/<epoch>                          an appender has begun
+//	evidence/log/<n>/chunk/<block>/<from>-<to>-<epoch> entries, as their appender wrote them
+//	evidence/log/<n>/checkpoint/<block>/<size>       the signed note
+//	evidence/log/<n>/tile/<level>/<size>             a complete tile, 256 hashes
+//	evidence/log/<n>/edge/<size>                     the incomplete tile of each level
+//	evidence/log/<n>/index/<level>/<n>/<part>        which entries are about which tenant
+//	evidence/started                                 the latest start with another binary
 //
-// Everything below log/, but index and cosignatures, is written once and named by the
-// size of the log at which it ends. A batch is one chunk, so the sizes of the
-// checkpoints are where the chunks end. An epoch has 1,024 entries, and no batch goes
-// beyond its end: no epoch before the last is empty, and each List is short.
+// Everything below log/, but the index, is written once and named by the size of the log
+// at which it ends. A batch is one chunk and one checkpoint. A block has 1,024 entries,
+// and no batch goes beyond its end: no block before the last is empty, and each List is
+// short.
 //
 // # Rules
 //
-// The order of writes is chunk, tiles, checkpoint. The Put of the checkpoint commits
-// the batch. Nothing beyond the greatest checkpoint counts, and only that may be
-// overwritten, so a List is made before the first write of a batch and again before it
-// is signed. The greatest checkpoint that a List shows decides, whoever wrote it:
-// List is not cached, so it also shows a checkpoint whose Put failed after it took
-// effect. Such a checkpoint is rebuilt from its chunk and written again: signatures of
-// Ed25519 are deterministic, so the bytes are the same.
+// They are those of docs/model/README.md, which docs/model/evidence.py checks.
 //
-// A Put that failed is repeated with the same bytes until it succeeds or the engine
-// ends. The engine's context is looked at before signing and before the Put. A
-// checkpoint is shown to nobody before its Put has succeeded. So two roots of one size
-// are never shown, as long as Vault starts an instance of the engine only after the
-// one before has ended, which it does; a restored snapshot is what witnesses find.
+// An appender begins with an epoch, one more than the greatest that a List shows; the
+// Put of it comes before everything else. A batch is written in the order chunk, tiles,
+// checkpoint. A Put that failed is repeated with the same bytes until it succeeds or the
+// engine ends. The engine's context is looked at before each Put and again before
+// signing. A checkpoint is shown to nobody before its Put has succeeded.
+//
+// The greatest checkpoint that a List shows decides, whoever wrote it: List is not
+// cached, so it also shows a checkpoint whose Put failed after it took effect. Such a
+// checkpoint is made again from its chunk: signatures of Ed25519 are deterministic, so
+// the bytes are the same.
+//
+// A chunk that begins where the greatest checkpoint ends is completed and never replaced:
+// its appender may have signed it and died before the checkpoint was stored. So all
+// checkpoints that were ever signed, stored or not, are prefixes of each other, as long
+// as a write of an instance that succeeds only after the next one has begun finds its
+// context over, which Vault sees to. A restored snapshot is what witnesses find.
+//
+// A chunk that begins there, is listed and cannot be read may have been signed: if that
+// lasts while storage answers, the log ends and the next one begins.
 package evidencelog

@@ -18,6 +18,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/evidencelog"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/witness"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence/evidencetest"
 )
@@ -25,6 +26,7 @@ import (
 // process is one instance of the engine's log.
 type process struct {
 	*evidencelog.Log
+	*witness.Store
 	storage *storagetest.Storage
 	stop    context.CancelFunc
 	done    chan struct{}
@@ -55,10 +57,28 @@ func start(t *testing.T, s *storagetest.Storage, change func(*evidencelog.Config
 	if change != nil {
 		change(&config)
 	}
+	wake := make(chan struct{}, 1)
+	wake <- struct{}{}
+	config.Wake = func() {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	}
 	p.Log = evidencelog.New(config)
+	p.Store = witness.NewStore(p.Log, storage.NewMount(s))
 	go func() {
 		defer close(p.done)
-		_ = p.Run(ctx) // ends with the context
+		for {
+			select {
+			case <-wake:
+			case <-ctx.Done():
+				return
+			}
+			if p.Work(ctx) == nil && p.IndexDue() {
+				_ = p.BuildIndex(ctx) // ends with the context
+			}
+		}
 	}()
 	t.Cleanup(p.end)
 	return p

@@ -23,7 +23,7 @@ const (
 	maxLevels = 8
 )
 
-func segmentSize(level int) int64 { return epochSize << (4 * level) }
+func segmentSize(level int) int64 { return blockSize << (4 * level) }
 
 // A segment is one of the index.
 type segment struct {
@@ -77,7 +77,7 @@ func (l *Log) readIndex(ctx context.Context, t *tree) (recent []record, built []
 	}
 	var from int64
 	if len(built) > 0 {
-		from = built[0] * epochSize
+		from = built[0] * blockSize
 	}
 	recent, err = l.records(ctx, t, from, t.size)
 	return recent, built, err
@@ -106,7 +106,7 @@ func (l *Log) countBuilt(ctx context.Context, t *tree, level int) (int64, error)
 func (l *Log) records(ctx context.Context, t *tree, from, to int64) ([]record, error) {
 	var all []record
 	for from < to {
-		end := min(to, (from/epochSize+1)*epochSize)
+		end := min(to, (from/blockSize+1)*blockSize)
 		err := l.eachLeaf(ctx, t, from, end, func(index int64, leaf []byte) {
 			if event, err := evidence.Decode(leaf); err == nil {
 				all = append(all, newRecord(event, index))

@@ -11,7 +11,22 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// buildIndex builds the segments that the log has entries for, one after the other.
+// BuildIndex builds the segments of the index that the log has entries for, one after
+// the other, beside Work. It ends when nothing is left to build, with an error of a
+// context that has ended or that Config.GiveUp named.
+func (l *Log) BuildIndex(ctx context.Context) error { return l.insist(ctx, l.buildIndex) }
+
+// IndexDue reports whether BuildIndex has something to do.
+func (l *Log) IndexDue() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.tree == nil {
+		return false
+	}
+	_, due := nextSegment(l.built, l.tree.size)
+	return due
+}
+
 func (l *Log) buildIndex(ctx context.Context) error {
 	for {
 		l.mu.RLock()
@@ -77,7 +92,7 @@ func (l *Log) buildSegment(ctx context.Context, t *tree, s segment) error {
 		}
 		return l.putPart(ctx, t, s, "", records)
 	}
-	count := int(segmentSize(s.level) / epochSize)
+	count := int(segmentSize(s.level) / blockSize)
 	g, groupCtx := errgroup.WithContext(ctx)
 	g.SetLimit(4) // it is in no hurry
 	for i := 1; i < count; i++ {

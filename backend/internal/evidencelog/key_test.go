@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/mod/sumdb/note"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/evidencelog"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/witness"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
@@ -64,8 +64,8 @@ func TestNewKeyIsIntroducedByTheOld(t *testing.T) {
 	})
 }
 
-// witness is a cosigner with a key of its own.
-func witness(t *testing.T, name string) *torchwood.CosignatureSigner {
+// cosigner is a witness with a key of its own.
+func cosigner(t *testing.T, name string) *torchwood.CosignatureSigner {
 	t.Helper()
 	seed := sha256.Sum256([]byte(name))
 	signer, err := torchwood.NewCosignatureSigner(name, ed25519.NewKeyFromSeed(seed[:]))
@@ -90,10 +90,10 @@ func TestCosignatures(t *testing.T) {
 		require.NoError(t, err)
 		first, err := p.Checkpoint(t.Context(), 0)
 		require.NoError(t, err)
-		a, b, stranger := witness(t, "a.example"), witness(t, "b.example"), witness(t, "c.example")
+		a, b, stranger := cosigner(t, "a.example"), cosigner(t, "b.example"), cosigner(t, "c.example")
 		require.ErrorIs(t, p.SetWitnesses(t.Context(), []string{"x"}), evidence.ErrKey)
-		require.ErrorIs(t, p.SetWitnesses(t.Context(), make([]string, 17)), evidencelog.ErrTooManyWitnesses)
-		require.ErrorIs(t, p.Cosign(t.Context(), 0, cosign(t, first, a)), evidencelog.ErrCosignature)
+		require.ErrorIs(t, p.SetWitnesses(t.Context(), make([]string, 17)), witness.ErrTooManyWitnesses)
+		require.ErrorIs(t, p.Cosign(t.Context(), 0, cosign(t, first, a)), witness.ErrCosignature)
 		require.NoError(t, p.SetWitnesses(t.Context(), []string{a.Verifier().String(), b.Verifier().String()}))
 		vkeys, err := p.Witnesses(t.Context())
 		require.NoError(t, err)
@@ -122,9 +122,9 @@ func TestCosignatures(t *testing.T) {
 			"of another size":   cosign(t, []byte(strings.Replace(string(second), "\n3\n", "\n9\n", 1)), a),
 			"with a stranger's": cosign(t, second, a) + cosign(t, second, stranger),
 		} {
-			require.ErrorIs(t, p.Cosign(t.Context(), 0, lines), evidencelog.ErrCosignature, name)
+			require.ErrorIs(t, p.Cosign(t.Context(), 0, lines), witness.ErrCosignature, name)
 		}
-		require.ErrorIs(t, p.Cosign(t.Context(), 99, cosign(t, second, a)), evidencelog.ErrCosignature)
+		require.ErrorIs(t, p.Cosign(t.Context(), 99, cosign(t, second, a)), witness.ErrCosignature)
 		require.NoError(t, p.Cosign(t.Context(), 0, cosign(t, second, a)))
 		require.NoError(t, p.Cosign(t.Context(), 0, cosign(t, second, a)), "again")
 		require.NoError(t, p.Cosign(t.Context(), 0, cosign(t, second, b)))

@@ -12,7 +12,9 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/time/rate"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/logkeys"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
@@ -20,8 +22,16 @@ import (
 const (
 	cachedTiles  = 1024
 	cachedChunks = 64
-	cachedEpochs = 1024
+	cachedBlocks = 1024
 	cachedTails  = 16384
+)
+
+// Batches come one after the other until batchBurst of them came in a row, and then
+// batchEvery: what is logged meanwhile shares the next.
+const (
+	batchBurst = 20
+	batchEvery = 50 * time.Millisecond
+	maxBatch   = 4 * blockSize // events, those that are in the log already included
 )
 
 // Config is what a log needs to know.
@@ -40,11 +50,16 @@ type Config struct {
 	// DamagedAfter is for how long the right edge of the log must have failed to be
 	// read, while storage answers, until a new log begins: 30 s if 0.
 	DamagedAfter time.Duration
-	// Report is told of each failure that Run meets, and of each new log. It may be nil.
+	// Report is told of each failure that Work meets, and of each new log. It may be nil.
 	Report func(err error)
+	// Wake is called when something is submitted: then Work is to be called. It may be nil.
+	Wake func()
+	// GiveUp says of an error that Work is to end with it instead of trying again: that
+	// storage can only be read. It may be nil.
+	GiveUp func(err error) bool
 }
 
-// Log is the evidence log of a mount. One instance appends: [Log.Run], on the active
+// Log is the evidence log of a mount. One instance appends: [Log.Work], on the active
 // node. It is safe for concurrent use.
 type Log struct {
 	storage      Storage
@@ -55,31 +70,35 @@ type Log struct {
 	retry        time.Duration
 	damagedAfter time.Duration
 	report       func(error)
+	giveUp       func(error) bool
+	batches      *rate.Limiter
 
 	tiles  *lru.Cache[string, []byte]
 	chunks *lru.Cache[string, [][]byte]
-	epochs *lru.Cache[string, []int64]
+	blocks *lru.Cache[string, []span]
 	tails  *lru.Cache[scope, tail]
 
 	mu     sync.RWMutex
 	tree   *tree // nil until the log is open
-	keys   *keyset
-	key    *key
+	keys   *logkeys.Set
+	key    *logkeys.Key
+	epoch  int64         // the appender's, taken as it began
 	opened chan struct{} // closed once tree is there
 	recent []record      // of the entries that no segment of the index has yet
 	built  []int64       // complete segments of the index, by level
 
-	queue     queue
-	edges     []int64    // sizes whose edge is no longer needed
-	cosigning sync.Mutex // one change of cosignatures at a time
-	rotating  sync.Mutex // one new signing key at a time
+	adopted  bool // of Work alone: what is in memory is what storage has
+	queue    queue
+	edges    []int64    // sizes whose edge is no longer needed
+	rotating sync.Mutex // one new signing key at a time
 }
 
-// New returns a log that opens once Run does.
+// New returns a log that opens once Work does.
 func New(c Config) *Log {
 	l := &Log{
 		storage: c.Storage, mount: c.MountUUID, started: c.Started, now: c.Now, random: c.Random,
-		retry: c.Retry, damagedAfter: c.DamagedAfter, report: c.Report, opened: make(chan struct{}),
+		retry: c.Retry, damagedAfter: c.DamagedAfter, report: c.Report, giveUp: c.GiveUp, opened: make(chan struct{}),
+		batches: rate.NewLimiter(rate.Every(batchEvery), batchBurst),
 	}
 	if l.now == nil {
 		l.now = time.Now
@@ -98,9 +117,15 @@ func New(c Config) *Log {
 	}
 	l.tiles, _ = lru.New[string, []byte](cachedTiles) // fails only for a size of 0
 	l.chunks, _ = lru.New[string, [][]byte](cachedChunks)
-	l.epochs, _ = lru.New[string, []int64](cachedEpochs)
+	l.blocks, _ = lru.New[string, []span](cachedBlocks)
 	l.tails, _ = lru.New[scope, tail](cachedTails)
-	l.queue.wake = make(chan struct{}, 1)
+	if l.giveUp == nil {
+		l.giveUp = func(error) bool { return false }
+	}
+	l.queue.wake = c.Wake
+	if l.queue.wake == nil {
+		l.queue.wake = func() {}
+	}
 	return l
 }
 
@@ -145,6 +170,9 @@ func (l *Log) persist(ctx context.Context, write func(context.Context) error) er
 		if err == nil {
 			return nil
 		}
+		if l.giveUp(err) {
+			return err
+		}
 		l.report(err)
 		if err := sleep(ctx, pause); err != nil {
 			return err
@@ -161,4 +189,13 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// Number is which log of the mount this is, from 1.
+func (l *Log) Number(ctx context.Context) (int64, error) {
+	t, err := l.snapshot(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return int64(t.log), nil
 }

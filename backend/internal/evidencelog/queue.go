@@ -10,14 +10,8 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
-// A Position is where an event of a sequence is in a log.
-type Position struct {
-	// Log is the number of the log, Index the entry in it.
-	Log   int64 `json:"log"`
-	Index int64 `json:"index"`
-	// Seq is the event's number in its sequence.
-	Seq int64 `json:"seq"`
-}
+// Position is where an event of a sequence is in a log.
+type Position = evidence.Position
 
 // Pending is an event that is to be logged.
 type Pending struct {
@@ -32,48 +26,83 @@ type Pending struct {
 	Last *Position
 }
 
-// item is an event in the queue, with whoever waits for it.
-type item struct {
+// A Ticket is for an event in the queue. Whoever submits the same event again gets the
+// same ticket.
+type Ticket struct {
 	Pending
 	done     chan struct{}
 	position Position
 	err      error
 }
 
-func newItem(p Pending) *item { return &item{Pending: p, done: make(chan struct{})} }
+// item is what the appender calls it.
+type item = Ticket
 
 func (i *item) finish(p Position, err error) {
 	i.position, i.err = p, err
 	close(i.done)
 }
 
+// attempted notes that the event may be in storage: it is looked up from now on.
+func (i *item) attempted() { i.New = false }
+
+// Done is closed once the event is logged, or has failed.
+func (i *Ticket) Done() <-chan struct{} { return i.done }
+
+// Result returns, once Done is closed, where the event is. The error is
+// [evidence.ErrInvalid] for an event that has no encoding, or [ErrConflict].
+func (i *Ticket) Result() (Position, error) { return i.position, i.err }
+
+// eventKey tells events of the queue apart.
+type eventKey struct {
+	scope
+	id string
+}
+
+func (i *item) key() eventKey { return eventKey{scopeOf(&i.Event.Head), i.Event.EventID} }
+
 // queue keeps the order in which events came.
 type queue struct {
 	mu    sync.Mutex
 	items []*item
-	wake  chan struct{}
+	known map[eventKey]*item
+	wake  func()
 }
 
-func (q *queue) push(items []*item) {
-	q.mu.Lock()
-	q.items = append(q.items, items...)
-	q.mu.Unlock()
-	q.signal()
-}
-
-// pushFirst puts items before all others. No batch may be under way.
-func (q *queue) pushFirst(items []*item) {
-	q.mu.Lock()
-	q.items = append(items, q.items...)
-	q.mu.Unlock()
-	q.signal()
-}
-
-func (q *queue) signal() {
-	select {
-	case q.wake <- struct{}{}:
-	default:
+// enter returns the event's item, and whether it is new. q.mu is held.
+func (q *queue) enter(p Pending) (i *item, isNew bool) {
+	i = &item{Pending: p, done: make(chan struct{})}
+	if there := q.known[i.key()]; there != nil {
+		return there, false
 	}
+	if q.known == nil {
+		q.known = map[eventKey]*item{}
+	}
+	q.known[i.key()] = i
+	return i, true
+}
+
+func (q *queue) push(p Pending) *item {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	i, isNew := q.enter(p)
+	if isNew {
+		q.items = append(q.items, i)
+	}
+	return i
+}
+
+// pushFirst puts events before all others. No batch may be under way.
+func (q *queue) pushFirst(events []Pending) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var first []*item
+	for _, p := range events {
+		if i, isNew := q.enter(p); isNew {
+			first = append(first, i)
+		}
+	}
+	q.items = append(first, q.items...)
 }
 
 func (q *queue) len() int {
@@ -89,39 +118,46 @@ func (q *queue) peek(limit int) []*item {
 	return append([]*item(nil), q.items[:min(limit, len(q.items))]...)
 }
 
-func (q *queue) drop(n int) {
+// drop takes out the first items, which are those of the answers.
+func (q *queue) drop(answers []answer) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.items = append([]*item(nil), q.items[n:]...)
+	q.items = append([]*item(nil), q.items[len(answers):]...)
+	for _, a := range answers {
+		delete(q.known, a.item.key())
+	}
 }
 
-// Append logs events in their order and returns where each is, once all of them are
-// committed. An event that is in the log already is not logged again. If ctx ends
-// first, the events stay in the queue and Append returns the error of ctx; to wait for
-// them, submit them again with New false.
-//
-// The error of an event is [evidence.ErrInvalid] for one that has no encoding, and
-// [ErrConflict].
-func (l *Log) Append(ctx context.Context, events ...Pending) ([]Position, error) {
-	items := make([]*item, len(events))
+// Submit has events logged, in their order, and returns a ticket for each. An event
+// that is in the log already is not logged again.
+func (l *Log) Submit(events ...Pending) []*Ticket {
+	tickets := make([]*Ticket, len(events))
 	for i, event := range events {
 		if scopeOf(&event.Event.Head).ofMount() {
 			event.Event.Seq = 1
 		}
 		if _, err := evidence.Encode(&event.Event); err != nil {
-			return nil, err
+			tickets[i] = &Ticket{Pending: event, done: make(chan struct{})}
+			tickets[i].finish(Position{}, err)
+			continue
 		}
-		items[i] = newItem(event)
+		tickets[i] = l.queue.push(event)
 	}
-	l.queue.push(items)
-	positions := make([]Position, len(items))
-	for i, waiting := range items {
+	l.queue.wake()
+	return tickets
+}
+
+// Append submits events and returns where each is, once all of them are committed. If
+// ctx ends first, the events stay in the queue and Append returns the error of ctx.
+func (l *Log) Append(ctx context.Context, events ...Pending) ([]Position, error) {
+	positions := make([]Position, len(events))
+	for i, ticket := range l.Submit(events...) {
 		select {
-		case <-waiting.done:
-			if waiting.err != nil {
-				return nil, waiting.err
+		case <-ticket.done:
+			if ticket.err != nil {
+				return nil, ticket.err
 			}
-			positions[i] = waiting.position
+			positions[i] = ticket.position
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}

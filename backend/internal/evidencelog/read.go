@@ -4,6 +4,7 @@
 package evidencelog
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -18,38 +19,62 @@ import (
 // MaxPage is how many indexes a list has at most.
 const MaxPage = 1000
 
-// ends lists the sizes of the checkpoints of an epoch that count: where its chunks end.
-func (l *Log) ends(ctx context.Context, t *tree, epoch int64) ([]int64, error) {
-	prefix := t.log.epoch("checkpoint", epoch)
-	if all, cached := l.epochs.Get(prefix); cached {
+// spansOf lists the chunks of a block that count in a log of a size, in their order: for
+// each checkpoint the chunk that begins at the checkpoint before, ends at it, and has the
+// greatest epoch. Others are what appenders left that were replaced.
+func (l *Log) spansOf(ctx context.Context, n place, size, block int64) ([]span, error) {
+	key := fmt.Sprintf("%d/%d/%d", n, block, min(size, (block+1)*blockSize)) // what has come up to there does not change
+	if all, cached := l.blocks.Get(key); cached {
 		return all, nil
 	}
-	names, err := l.storage.List(ctx, prefix)
+	checkpoints, err := l.storage.List(ctx, n.block("checkpoint", block))
 	if err != nil {
 		return nil, err
 	}
-	all := slices.DeleteFunc(sizes(names), func(size int64) bool { return size > t.size })
-	slices.Sort(all)
-	if len(all) > 0 && all[len(all)-1] == (epoch+1)*epochSize {
-		l.epochs.Add(prefix, all) // it is complete
+	chunks, err := l.storage.List(ctx, n.block("chunk", block))
+	if err != nil {
+		return nil, err
 	}
+	type bounds struct{ begin, end int64 }
+	greatest := map[bounds]int64{}
+	for _, s := range spans(chunks) {
+		b := bounds{s.begin, s.end}
+		greatest[b] = max(greatest[b], s.epoch)
+	}
+	ends := slices.DeleteFunc(sizes(checkpoints), func(end int64) bool { return end > size })
+	slices.Sort(ends)
+	begin := block * blockSize
+	var all []span
+	for _, end := range ends {
+		epoch := greatest[bounds{begin, end}]
+		if epoch == 0 {
+			return nil, fmt.Errorf("%w: no chunk ends at size %d", ErrDamaged, end)
+		}
+		all = append(all, span{begin, end, epoch})
+		begin = end
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%w: no checkpoint ends in block %d", ErrDamaged, block)
+	}
+	l.blocks.Add(key, all)
 	return all, nil
 }
 
-// chunkEnd finds where the chunk ends that has an entry: in the epoch of the entry.
-func (l *Log) chunkEnd(ctx context.Context, t *tree, index int64) (int64, error) {
-	all, err := l.ends(ctx, t, index/epochSize)
+// spanOf finds the chunk that has an entry.
+func (l *Log) spanOf(ctx context.Context, t *tree, index int64) (span, error) {
+	all, err := l.spansOf(ctx, t.log, t.size, index/blockSize)
 	if err != nil {
-		return 0, err
+		return span{}, err
 	}
-	if at, _ := slices.BinarySearch(all, index+1); at < len(all) {
+	at, _ := slices.BinarySearchFunc(all, index+1, func(s span, end int64) int { return cmp.Compare(s.end, end) })
+	if at < len(all) {
 		return all[at], nil
 	}
-	return 0, fmt.Errorf("%w: no checkpoint has entry %d", ErrDamaged, index)
+	return span{}, fmt.Errorf("%w: no checkpoint has entry %d", ErrDamaged, index)
 }
 
-func (l *Log) readChunk(ctx context.Context, n place, end int64) ([][]byte, error) {
-	key := n.chunk(end)
+func (l *Log) readChunk(ctx context.Context, n place, s span) ([][]byte, error) {
+	key := n.chunk(s)
 	if leaves, cached := l.chunks.Get(key); cached {
 		return leaves, nil
 	}
@@ -61,7 +86,7 @@ func (l *Log) readChunk(ctx context.Context, n place, end int64) ([][]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	if len(leaves) == 0 || int64(len(leaves)) > end {
+	if int64(len(leaves)) != s.end-s.begin {
 		return nil, fmt.Errorf("%w: %s", ErrDamaged, key)
 	}
 	return leaves, nil
@@ -101,19 +126,19 @@ func (l *Log) eachLeaf(ctx context.Context, t *tree, from, to int64, f func(int6
 func (l *Log) eachLeafOf(ctx context.Context, t *tree, from, to int64,
 	f func(int64, []byte), skip func(error) bool,
 ) error {
-	ends, err := l.chunkEnds(ctx, t, from, to)
+	all, err := l.spansWith(ctx, t, from, to)
 	if err != nil {
 		return err
 	}
-	for len(ends) > 0 {
-		some := ends[:min(len(ends), readsInFlight)]
-		ends = ends[len(some):]
+	for len(all) > 0 {
+		some := all[:min(len(all), readsInFlight)]
+		all = all[len(some):]
 		chunks := make([][][]byte, len(some))
 		g, groupCtx := errgroup.WithContext(ctx)
-		for i, end := range some {
+		for i, s := range some {
 			g.Go(func() error {
 				var err error
-				chunks[i], err = l.readChunk(groupCtx, t.log, end)
+				chunks[i], err = l.readChunk(groupCtx, t.log, s)
 				if err != nil && skip != nil && skip(err) {
 					return nil
 				}
@@ -125,7 +150,7 @@ func (l *Log) eachLeafOf(ctx context.Context, t *tree, from, to int64,
 		}
 		for i, leaves := range chunks {
 			for k, leaf := range leaves {
-				if index := some[i] - int64(len(leaves)-k); index >= from && index < to {
+				if index := some[i].begin + int64(k); index >= from && index < to {
 					f(index, leaf)
 				}
 			}
@@ -134,20 +159,20 @@ func (l *Log) eachLeafOf(ctx context.Context, t *tree, from, to int64,
 	return nil
 }
 
-// chunkEnds lists where the chunks end that have some of the entries.
-func (l *Log) chunkEnds(ctx context.Context, t *tree, from, to int64) ([]int64, error) {
-	var found []int64
-	for epoch := from / epochSize; from < to; epoch++ {
-		all, err := l.ends(ctx, t, epoch)
+// spansWith lists the chunks that have some of the entries.
+func (l *Log) spansWith(ctx context.Context, t *tree, from, to int64) ([]span, error) {
+	var found []span
+	for block := from / blockSize; from < to; block++ {
+		all, err := l.spansOf(ctx, t.log, t.size, block)
 		if err != nil {
 			return nil, err
 		}
-		if len(all) == 0 || all[len(all)-1] <= from {
+		if all[len(all)-1].end <= from {
 			return nil, fmt.Errorf("%w: no checkpoint has entry %d", ErrDamaged, from)
 		}
-		for _, end := range all {
-			if end > from && from < to {
-				found, from = append(found, end), end
+		for _, s := range all {
+			if s.end > from && from < to {
+				found, from = append(found, s), s.end
 			}
 		}
 	}
@@ -163,20 +188,16 @@ func (l *Log) Entry(ctx context.Context, index int64) ([]byte, error) {
 	if index < 0 || index >= t.size {
 		return nil, ErrNotFound
 	}
-	end, err := l.chunkEnd(ctx, t, index)
+	s, err := l.spanOf(ctx, t, index)
 	if err != nil {
 		return nil, err
 	}
-	leaves, err := l.readChunk(ctx, t.log, end)
+	leaves, err := l.readChunk(ctx, t.log, s)
 	if err != nil {
 		return nil, err
 	}
-	l.chunks.Add(t.log.chunk(end), leaves)
-	at := index - (end - int64(len(leaves)))
-	if at < 0 {
-		return nil, fmt.Errorf("%w: entry %d", ErrDamaged, index)
-	}
-	return leaves[at], nil
+	l.chunks.Add(t.log.chunk(s), leaves)
+	return leaves[index-s.begin], nil
 }
 
 // Proof returns a c2sp.org/tlog-proof@v1 text for an entry: for the checkpoint of a

@@ -7,11 +7,12 @@ import (
 	"context"
 	"time"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/logkeys"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
 // rotation is the event of a switch from one signing key to another.
-func rotation(from, to *key) Pending {
+func rotation(from, to *logkeys.Key) Pending {
 	return Pending{Event: evidence.Event{
 		Head: *to.Event, Detail: &evidence.KeyRotated{Old: from.VKey, New: to.VKey},
 	}}
@@ -28,19 +29,16 @@ func (l *Log) RotateKey(ctx context.Context, head evidence.Head) (vkey string, e
 	l.rotating.Lock()
 	defer l.rotating.Unlock()
 	l.mu.RLock()
-	t, set, signing := l.tree, l.keys, l.key
+	t, set, signing, epoch := l.tree, l.keys, l.key, l.epoch
 	l.mu.RUnlock()
-	newest := set.newest()
-	if newest.number == signing.number {
+	newest := set.Newest()
+	if newest.Number == signing.Number {
 		head.EventID = evidence.EventID(l.origin(t.log), evidence.TypeEvidenceKeyRotated, signing.VKey)
-		if newest, err = l.newKey(ctx, t.log, set.greatest+1, &head); err != nil {
+		if newest, err = l.newKey(ctx, set, epoch, &head); err != nil {
 			return "", err
 		}
 		l.mu.Lock()
-		l.keys = &keyset{
-			log: set.log, keys: append(append([]*key(nil), set.keys...), newest), greatest: newest.number,
-			unreadable: set.unreadable,
-		}
+		l.keys = l.keys.With(newest)
 		l.mu.Unlock()
 	}
 	_, err = l.Append(ctx, rotation(signing, newest))
@@ -64,8 +62,8 @@ func (l *Log) Key(ctx context.Context) (*Key, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	k := &Key{VKey: l.key.VKey, Origin: l.origin(l.tree.log), CreatedAt: l.key.CreatedAt, Previous: []string{}}
-	for _, older := range l.keys.keys {
-		if older.number < l.key.number {
+	for _, older := range l.keys.Keys {
+		if older.Number < l.key.Number {
 			k.Previous = append(k.Previous, older.VKey)
 		}
 	}

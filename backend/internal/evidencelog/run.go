@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/logkeys"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
@@ -24,64 +25,57 @@ const edgesKept = 64
 // ErrNewLog reports that a log has begun, since the one before could not go on.
 var ErrNewLog = errors.New("a new evidence log has begun")
 
-// Run opens the log and appends what is submitted, until ctx ends. Only the active node
-// may run it, and only one instance.
-func (l *Log) Run(ctx context.Context) error {
-	if err := l.insist(ctx, l.open); err != nil {
-		return err
+// Work opens the log, if it is not open, and appends what was submitted until nothing
+// waits. Only the active node may call it, one call at a time. An error, of a context
+// that has ended or that Config.GiveUp named, leaves what waits in the queue.
+func (l *Log) Work(ctx context.Context) error {
+	if !l.adopted {
+		if err := l.insist(ctx, l.open); err != nil {
+			return err
+		}
+		l.adopted = true
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	index := make(chan struct{}, 1)
-	index <- struct{}{}
-	g.Go(func() error {
-		for {
-			select {
-			case <-index:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-			if err := l.insist(ctx, l.buildIndex); err != nil {
-				return err
-			}
+	for {
+		l.deleteEdges(ctx)
+		if l.queue.len() == 0 {
+			return nil
 		}
-	})
-	g.Go(func() error {
-		for {
-			if err := l.insist(ctx, l.appendOnce); err != nil {
-				return err
-			}
-			select {
-			case index <- struct{}{}:
-			default:
-			}
-			l.deleteEdges(ctx)
-			if l.queue.len() > 0 {
-				continue
-			}
-			select {
-			case <-l.queue.wake:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+		if err := l.pace(ctx); err != nil {
+			return err
 		}
-	})
-	return g.Wait()
-}
-
-// appendOnce appends a batch. Where another instance has written, it takes over what
-// that one wrote, and the batch is formed again.
-func (l *Log) appendOnce(ctx context.Context) error {
-	err := l.appendBatch(ctx)
-	if errors.Is(err, ErrSuperseded) {
+		err := l.insist(ctx, l.appendBatch)
+		if err == nil {
+			continue
+		}
+		// A batch that broke off may have a chunk. It is completed under another epoch,
+		// as after a crash: another batch under this one could take its place.
+		l.adopted = false
+		if ctx.Err() != nil || l.giveUp(err) {
+			return err
+		}
 		l.report(err)
-		return l.adopt(ctx)
+		if err := l.insist(ctx, l.open); err != nil {
+			return err
+		}
+		l.adopted = true
 	}
-	return err
 }
 
-// insist repeats a step until it succeeds or the engine ends. What fails for longer than
-// damagedAfter while storage answers is damaged: then what can be done without is
-// skipped.
+// pace lets a batch begin. After a burst, batches keep their distance, so that events of
+// many tenants share their writes. A queue that fills a batch by itself does not wait.
+func (l *Log) pace(ctx context.Context) error {
+	if l.queue.len() >= blockSize/2 {
+		return nil
+	}
+	return l.batches.Wait(ctx)
+}
+
+// errBrokenOff is what a batch fails with once it may have a chunk in storage.
+var errBrokenOff = errors.New("appending broke off")
+
+// insist repeats a step until it succeeds, breaks off, or is given up. What fails for
+// longer than damagedAfter while storage answers is damaged: then what can be done
+// without is skipped.
 func (l *Log) insist(ctx context.Context, step func(context.Context) error) error {
 	stepCtx := ctx
 	const longest = 2 * time.Second
@@ -93,6 +87,9 @@ func (l *Log) insist(ctx context.Context, step func(context.Context) error) erro
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if l.giveUp(err) || errors.Is(err, errBrokenOff) {
+			return err
 		}
 		l.report(err)
 		switch {
@@ -138,12 +135,16 @@ func (l *Log) open(ctx context.Context) error {
 
 // beginNext makes the first key of the next log.
 func (l *Log) beginNext(ctx context.Context) error {
-	set, err := l.readKeys(ctx)
+	epoch, err := l.beginEpoch(ctx)
+	if err != nil {
+		return err
+	}
+	set, err := logkeys.Read(ctx, l.storage)
 	if err != nil {
 		return err
 	}
 	l.report(ErrNewLog)
-	_, err = l.newKey(ctx, max(set.log, 1)+1, 1, nil)
+	_, err = l.newKey(ctx, &logkeys.Set{Log: max(set.Log, 1) + 1}, epoch, nil)
 	return err
 }
 
@@ -154,8 +155,8 @@ func (l *Log) lastReadable(ctx context.Context, n place) (*evidence.Tree, error)
 		return nil, err
 	}
 	origin := l.origin(n)
-	for epoch := (size - 1) / epochSize; size > 0 && epoch >= 0 && epoch >= (size-1)/epochSize-1; epoch-- {
-		names, err := l.storage.List(ctx, n.epoch("checkpoint", epoch))
+	for block := blockOf(size); size > 0 && block >= 0 && block >= blockOf(size)-1; block-- {
+		names, err := l.storage.List(ctx, n.block("checkpoint", block))
 		if err != nil {
 			return nil, err
 		}
@@ -182,8 +183,8 @@ type startedEntry struct {
 	Started evidence.LogStarted `json:"started"`
 }
 
-// announce submits, before all else, what the log itself has to say: which binary started it, and a new
-// signing key that it does not name yet. Both are looked up first.
+// announce submits, before all else, what the log itself has to say: which binary started
+// it, and a new signing key that it does not name yet. Both are looked up first.
 func (l *Log) announce(ctx context.Context) error {
 	l.mu.RLock()
 	t, set, signing := l.tree, l.keys, l.key
@@ -192,10 +193,9 @@ func (l *Log) announce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var first []*item
-	first = append(first, newItem(Pending{Event: evidence.Event{Head: entry.Head, Detail: &entry.Started}}))
-	if newest := set.newest(); newest != nil && newest.number > signing.number && newest.Event != nil {
-		first = append(first, newItem(rotation(signing, newest)))
+	first := []Pending{{Event: evidence.Event{Head: entry.Head, Detail: &entry.Started}}}
+	if newest := set.Newest(); newest.Number > signing.Number && newest.Event != nil {
+		first = append(first, rotation(signing, newest))
 	}
 	l.queue.pushFirst(first)
 	return nil

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -37,19 +36,15 @@ type Storage interface {
 // Limits of a batch, which is one chunk in storage.
 const (
 	maxChunk   = 256 << 10
-	epochSize  = 1024
+	blockSize  = 1024
 	tileHeight = 8
 	tileWidth  = 1 << tileHeight
 )
 
 const (
-	prefixKeys   = "evidence/keys/"
+	prefixEpochs = "evidence/epochs/"
 	keyStarted   = "evidence/started"
-	keyWitnesses = "evidence/witnesses"
 )
-
-// SealWrapped are the prefixes that Vault Enterprise is to seal-wrap.
-func SealWrapped() []string { return []string{prefixKeys} }
 
 // place is the storage of the nth log.
 type place int64
@@ -58,20 +53,42 @@ func (n place) prefix(what string) string {
 	return fmt.Sprintf("evidence/log/%06d/%s/", int64(n), what)
 }
 
-func (n place) epoch(what string, epoch int64) string {
-	return fmt.Sprintf("%s%012d/", n.prefix(what), epoch)
+// block is the prefix of entries that end within the same 1,024 entries of the log.
+func (n place) block(what string, block int64) string {
+	return fmt.Sprintf("%s%012d/", n.prefix(what), block)
 }
 
-func (n place) ended(what string, size int64) string {
-	return n.epoch(what, (size-1)/epochSize) + sizeName(size)
+// blockOf is the block in which a chunk or checkpoint of that size ends.
+func blockOf(size int64) int64 { return (size - 1) / blockSize }
+
+func (n place) checkpoint(size int64) string {
+	return n.block("checkpoint", blockOf(size)) + sizeName(size)
 }
 
-func (n place) checkpoint(size int64) string { return n.ended("checkpoint", size) }
-func (n place) chunk(size int64) string      { return n.ended("chunk", size) }
-func (n place) edge(size int64) string       { return n.prefix("edge") + sizeName(size) }
-func (n place) cosignatures(size int64) string {
-	return n.prefix("cosignatures") + sizeName(size)
+// A span names a chunk: it has the entries from begin up to end, and was written by the
+// appender of an epoch.
+type span struct{ begin, end, epoch int64 }
+
+func (s span) name() string {
+	return fmt.Sprintf("%s-%s-%s", sizeName(s.begin), sizeName(s.end), sizeName(s.epoch))
 }
+
+func (n place) chunk(s span) string { return n.block("chunk", blockOf(s.end)) + s.name() }
+
+// spans reads the names of a List; what is no span is left out.
+func spans(names []string) []span {
+	var all []span
+	for _, name := range names {
+		var s span
+		if _, err := fmt.Sscanf(name, "%d-%d-%d", &s.begin, &s.end, &s.epoch); err == nil &&
+			s.begin >= 0 && s.begin < s.end && s.epoch > 0 && s.name() == name {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+func (n place) edge(size int64) string { return n.prefix("edge") + sizeName(size) }
 
 // tile names a complete tile by the size of the log at which it was complete.
 func (n place) tile(t tlog.Tile) string {
@@ -90,18 +107,4 @@ func sizes(names []string) []int64 {
 		}
 	}
 	return all
-}
-
-func keyName(n place, k int64) string { return fmt.Sprintf("%s%06d-%06d", prefixKeys, int64(n), k) }
-
-// parseKeyName is the inverse of keyName, without its prefix.
-func parseKeyName(name string) (n place, k int64, ok bool) {
-	log, key, _ := strings.Cut(name, "-")
-	number, err := strconv.ParseInt(log, 10, 64)
-	if err != nil {
-		return 0, 0, false
-	}
-	k, err = strconv.ParseInt(key, 10, 64)
-	n = place(number)
-	return n, k, err == nil && number > 0 && k > 0 && prefixKeys+name == keyName(n, k)
 }

@@ -39,10 +39,10 @@ type answer struct {
 	err      error
 }
 
-// full reports whether an entry has no place in the batch, which ends with its epoch.
+// full reports whether an entry has no place in the batch, which ends with its block.
 func (b *batch) full(leaf int) bool {
 	end := b.tree.size + int64(len(b.leaves))
-	return len(b.leaves) > 0 && end%epochSize == 0 || b.bytes+2+leaf > maxChunk
+	return len(b.leaves) > 0 && end%blockSize == 0 || b.bytes+2+leaf > maxChunk
 }
 
 // tailOf finds the last event of an item's scope, in the batch or in the log.
@@ -99,4 +99,48 @@ func (l *Log) logged(ctx context.Context, b *batch, i *item, last tail) (*Positi
 		return nil, nil //nolint:nilnil // it is not logged
 	}
 	return nil, ErrConflict
+}
+
+// Logged returns where the last event of an incarnation is that a stored checkpoint has,
+// as far as that is in memory: it is of what was logged lately, or looked up.
+func (l *Log) Logged(tenantID, incarnation string) (Position, bool) {
+	last, found := l.tails.Get(scope{tenantID, incarnation})
+	if !found || last.seq == 0 {
+		return Position{}, false
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.tree == nil {
+		return Position{}, false
+	}
+	return Position{Log: int64(l.tree.log), Index: last.index, Seq: last.seq}, true
+}
+
+// Has reports whether a stored checkpoint has an event: one of a tenant by its number,
+// one of the mount by its ID. It waits until the log is open.
+func (l *Log) Has(ctx context.Context, h *evidence.Head) (bool, error) {
+	t, err := l.snapshot(ctx)
+	if err != nil {
+		return false, err
+	}
+	s := scopeOf(h)
+	if s.ofMount() {
+		tag := eventTag(h.EventID)
+		tenant, incarnation := s.tags()
+		found, err := l.find(ctx, t, tenant, -1, 1, func(r record) bool { return r.incarnation == incarnation && r.event == tag })
+		return len(found) > 0, err
+	}
+	if last, found := l.tails.Get(s); found {
+		return last.seq >= h.Seq, nil
+	}
+	last, err := l.lastRecord(ctx, t, s)
+	if err != nil || last == nil {
+		return false, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.tree == t { // else there may be a later one
+		l.tails.Add(s, tail{seq: last.seq, index: last.index, event: last.event})
+	}
+	return last.seq >= h.Seq, nil
 }

@@ -168,7 +168,7 @@ func (e *Engine) start(ctx context.Context, t *tenant.Record, req rotation.Reque
 		req.Trigger = triggerScheduled
 	}
 	if req.InitiatedBy == (actor.Actor{}) { // as of a request that an older version stored
-		req.InitiatedBy = actor.Actor{ID: "system", Name: "system"}
+		req.InitiatedBy = actor.System
 	}
 	// One for each due date: looked at twice, a tenant is rotated once.
 	switch {

@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package evidencelog
+package witness
 
 import (
 	"context"
@@ -9,43 +9,45 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	cosignature "github.com/transparency-dev/formats/note"
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/evidencelog"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
-// maxWitnesses bounds the witnesses of a log, and what one Put of cosignatures holds.
-const maxWitnesses = 16
+// MaxWitnesses bounds the witnesses of a log, and what one Put of cosignatures holds.
+const MaxWitnesses = 16
 
 // Errors of witnesses.
 var (
 	// ErrTooManyWitnesses reports more than 16.
-	ErrTooManyWitnesses = fmt.Errorf("a log has at most %d witnesses", maxWitnesses)
+	ErrTooManyWitnesses = fmt.Errorf("a log has at most %d witnesses", MaxWitnesses)
 	// ErrCosignature reports lines that are no cosignature of a kept checkpoint by a
 	// witness of this log.
 	ErrCosignature = errors.New("not a cosignature of a kept checkpoint by a witness of this log")
 )
 
 // Witnesses returns the verifier keys of the witnesses.
-func (l *Log) Witnesses(ctx context.Context) ([]string, error) {
-	raw, err := l.storage.Get(ctx, keyWitnesses)
+func (w *Store) Witnesses(ctx context.Context) ([]string, error) {
+	raw, err := w.storage.Get(ctx, witnessesKey)
 	if err != nil || raw == nil {
 		return []string{}, err
 	}
 	var vkeys []string
 	if err := json.Unmarshal(raw, &vkeys); err != nil {
-		return nil, fmt.Errorf("decoding %s: %w", keyWitnesses, err)
+		return nil, fmt.Errorf("decoding %s: %w", witnessesKey, err)
 	}
 	return vkeys, nil
 }
 
 // SetWitnesses replaces the witnesses. It reports [evidence.ErrKey] for a key that is
 // none, and [ErrTooManyWitnesses].
-func (l *Log) SetWitnesses(ctx context.Context, vkeys []string) error {
-	if len(vkeys) > maxWitnesses {
+func (w *Store) SetWitnesses(ctx context.Context, vkeys []string) error {
+	if len(vkeys) > MaxWitnesses {
 		return ErrTooManyWitnesses
 	}
 	for i, vkey := range vkeys {
@@ -55,57 +57,42 @@ func (l *Log) SetWitnesses(ctx context.Context, vkeys []string) error {
 	}
 	raw, err := json.Marshal(vkeys)
 	if err != nil {
-		return fmt.Errorf("encoding %s: %w", keyWitnesses, err)
+		return fmt.Errorf("encoding %s: %w", witnessesKey, err)
 	}
-	return l.storage.Put(ctx, keyWitnesses, raw)
+	return w.storage.Put(ctx, witnessesKey, raw)
 }
 
 // Cosign keeps cosignatures, signature lines of a witness, of the checkpoint of a size.
-// With size 0 it looks for the checkpoint among the last 1,024 entries' checkpoints.
-func (l *Log) Cosign(ctx context.Context, size int64, lines string) error {
-	t, err := l.snapshot(ctx)
+// With size 0 it looks for the checkpoint among those of the last entries, at least 1,024.
+func (w *Store) Cosign(ctx context.Context, size int64, lines string) error {
+	n, err := w.log.Number(ctx)
 	if err != nil {
 		return err
 	}
-	vkeys, err := l.Witnesses(ctx)
+	vkeys, err := w.Witnesses(ctx)
 	if err != nil {
 		return err
 	}
 	candidates := []int64{size}
 	if size == 0 {
-		if candidates, err = l.lastSizes(ctx, t); err != nil {
+		if candidates, err = w.log.Sizes(ctx); err != nil {
 			return err
 		}
 	}
-	l.cosigning.Lock()
-	defer l.cosigning.Unlock()
+	w.cosigning.Lock()
+	defer w.cosigning.Unlock()
 	for _, candidate := range candidates {
-		checkpoint, err := l.checkpointAt(ctx, t, candidate)
-		if errors.Is(err, ErrNotFound) {
+		checkpoint, err := w.log.Checkpoint(ctx, candidate)
+		if errors.Is(err, evidencelog.ErrNotFound) {
 			continue
 		} else if err != nil {
 			return err
 		}
 		if found, all, err := cosignatures(checkpoint, lines, vkeys); err == nil && all {
-			return l.keep(ctx, t, candidate, checkpoint, found, vkeys)
+			return w.keep(ctx, n, candidate, checkpoint, found, vkeys)
 		}
 	}
 	return ErrCosignature
-}
-
-// lastSizes lists the sizes of the checkpoints of the last two epochs, newest first.
-func (l *Log) lastSizes(ctx context.Context, t *tree) ([]int64, error) {
-	var all []int64
-	last := max(t.size-1, 0) / epochSize
-	for epoch := max(last-1, 0); epoch <= last; epoch++ {
-		ends, err := l.ends(ctx, t, epoch)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, ends...)
-	}
-	slices.Reverse(all)
-	return all, nil
 }
 
 // cosignatures returns the lines that verify, and whether those are all.
@@ -131,8 +118,8 @@ func cosignatures(checkpoint []byte, lines string, vkeys []string) (sigs []note.
 
 // keep adds cosignatures to those of a checkpoint. Once all witnesses signed it, those of
 // smaller ones are no longer needed.
-func (l *Log) keep(ctx context.Context, t *tree, size int64, checkpoint []byte, sigs []note.Signature, vkeys []string) error {
-	lines, err := l.storage.Get(ctx, t.log.cosignatures(size))
+func (w *Store) keep(ctx context.Context, n int64, size int64, checkpoint []byte, sigs []note.Signature, vkeys []string) error {
+	lines, err := w.storage.Get(ctx, entry(n, size))
 	if err != nil {
 		return err
 	}
@@ -148,16 +135,16 @@ func (l *Log) keep(ctx context.Context, t *tree, size int64, checkpoint []byte, 
 	for _, sig := range all {
 		fmt.Fprintf(&text, "— %s %s\n", sig.Name, sig.Base64)
 	}
-	if err := l.storage.Put(ctx, t.log.cosignatures(size), []byte(text.String())); err != nil || len(all) < len(vkeys) {
+	if err := w.storage.Put(ctx, entry(n, size), []byte(text.String())); err != nil || len(all) < len(vkeys) {
 		return err
 	}
-	kept, err := l.cosignedSizes(ctx, t)
+	kept, err := w.cosignedSizes(ctx, n)
 	if err != nil {
 		return err
 	}
 	for _, older := range kept {
 		if older < size {
-			if err := l.storage.Delete(ctx, t.log.cosignatures(older)); err != nil {
+			if err := w.storage.Delete(ctx, entry(n, older)); err != nil {
 				return err
 			}
 		}
@@ -165,37 +152,42 @@ func (l *Log) keep(ctx context.Context, t *tree, size int64, checkpoint []byte, 
 	return nil
 }
 
-func (l *Log) cosignedSizes(ctx context.Context, t *tree) ([]int64, error) {
-	names, err := l.storage.List(ctx, t.log.prefix("cosignatures"))
+func (w *Store) cosignedSizes(ctx context.Context, n int64) ([]int64, error) {
+	names, err := w.storage.List(ctx, prefix(n))
 	if err != nil {
 		return nil, err
 	}
-	all := sizes(names)
+	var all []int64
+	for _, name := range names {
+		if size, err := strconv.ParseInt(name, 10, 64); err == nil && prefix(n)+name == entry(n, size) {
+			all = append(all, size)
+		}
+	}
 	slices.Sort(all)
 	return all, nil
 }
 
 // Cosigned returns the greatest checkpoint that all witnesses cosigned, with their
 // cosignatures; nil if there is none, or no witness.
-func (l *Log) Cosigned(ctx context.Context) ([]byte, error) {
-	t, err := l.snapshot(ctx)
+func (w *Store) Cosigned(ctx context.Context) ([]byte, error) {
+	n, err := w.log.Number(ctx)
 	if err != nil {
 		return nil, err
 	}
-	vkeys, err := l.Witnesses(ctx)
+	vkeys, err := w.Witnesses(ctx)
 	if err != nil || len(vkeys) == 0 {
 		return nil, err
 	}
-	kept, err := l.cosignedSizes(ctx, t)
+	kept, err := w.cosignedSizes(ctx, n)
 	if err != nil {
 		return nil, err
 	}
 	for _, size := range slices.Backward(kept) {
-		checkpoint, err := l.checkpointAt(ctx, t, size)
+		checkpoint, err := w.log.Checkpoint(ctx, size)
 		if err != nil {
 			continue
 		}
-		lines, err := l.storage.Get(ctx, t.log.cosignatures(size))
+		lines, err := w.storage.Get(ctx, entry(n, size))
 		if err != nil {
 			return nil, err
 		}
