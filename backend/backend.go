@@ -86,7 +86,9 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 		newWrappingKey: keyring.NewWrappingKey,
 	}
 	b.items = itemstore.NewStore(mount, b.settings, b.keys, b.tenants)
-	b.encryption = encryption.NewEngine(b.settings, b.keys, b.tenants)
+	b.encryption = encryption.NewEngine(encryption.Config{
+		Settings: b.settings, Keys: b.keys, Tenants: b.tenants, Now: b.now, Log: b.logger,
+	})
 	b.shareMemory(settings.Config{})
 	b.settings.Watch(b.shareMemory)
 	b.Operations = &api.Operations{Check: b.checkCaller, Log: b.logger}
@@ -112,6 +114,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 			b.statusPaths(),
 			b.kekPaths(),
 			b.tenantPaths(),
+			b.fleetPaths(),
 		),
 		InitializeFunc: b.initialize,
 		PeriodicFunc:   b.periodic,
@@ -167,6 +170,7 @@ func (b *backend) initialize(context.Context, *logical.InitializationRequest) er
 func (b *backend) periodic(context.Context, *logical.Request) error {
 	if b.takeUp() {
 		b.schedule.Wake()
+		b.encryption.WriteUses(b.jobs)
 	}
 	return nil
 }

@@ -83,7 +83,7 @@ func (w *witness) atRest() {
 		if !own {
 			continue
 		}
-		for _, prefix := range []string{"keys/", "pages/", "history/", "progress/", "seals/"} {
+		for _, prefix := range []string{"keys/", "pages/", "history/", "progress/", "seals/", "uses/"} {
 			require.Empty(w.t, w.disk.Keys(prefix+inc), "of a tenant that was shredded")
 		}
 	}

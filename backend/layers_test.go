@@ -25,7 +25,7 @@ var layers = []string{
 	"actor", "storage", "jobs", "logkeys", "evidencelog", "witness", "people", "ledger",
 	"keyring", "item", "page", "settings", "keystore", "tenant", "itemstore",
 	"encryption", "deletion", "kekrotation", "rotation", "schedule",
-	"api",
+	"api", "api/fleet",
 }
 
 // isGlue tells rooms that speak to Vault's framework, as package backend does.

@@ -48,22 +48,33 @@ func (b *backend) readDEK(ctx context.Context, _ *logical.Request, d *framework.
 	if err != nil {
 		return nil, err
 	}
+	lastUse, useErr := b.encryption.LastUse(ctx, t)
 	versions := make([]map[string]any, 0, len(t.Keys.Versions))
 	for i := range t.Keys.Versions {
 		v := &t.Keys.Versions[i]
-		value := versionValue(v, usage, external)
+		value := versionValue(v, usage, external, lastUse)
 		if err := b.addSeals(ctx, t, v, external[v.KeyID], value); err != nil {
 			return nil, err
 		}
 		versions = append(versions, value)
 	}
 	active := t.Keys.Active()
-	return &logical.Response{Data: map[string]any{
+	resp := &logical.Response{Data: map[string]any{
 		"current_version":        active.Number,
 		"current_key_id":         active.KeyID,
 		"min_decryption_version": t.LeastDecryptable(),
 		"versions":               versions,
-	}}, nil
+	}}
+	warnOfLastUse(resp, useErr)
+	return resp, nil
+}
+
+// warnOfLastUse says that last_external_use may be missing: an entry that describes, and
+// decides nothing, must not keep the rest from being shown.
+func warnOfLastUse(resp *logical.Response, err error) {
+	if err != nil {
+		resp.AddWarning("last_external_use may be missing or too early: what is stored of it cannot be read")
+	}
 }
 
 // addSeals adds how much a version has sealed, if its type has a limit.

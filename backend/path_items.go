@@ -30,6 +30,7 @@ func (b *backend) itemPaths() []*framework.Path {
 	})
 	return []*framework.Path{
 		b.bulkPath(),
+		b.bulkReadPath(),
 		{
 			Pattern: api.TenantPattern + "/" + api.KindPattern + "/?$",
 			Fields: map[string]*framework.FieldSchema{
@@ -156,18 +157,7 @@ func (b *backend) readItem(ctx context.Context, _ *logical.Request, d *framework
 	if err := json.Unmarshal(it.Data, &data); err != nil {
 		return nil, page.ErrDamaged // the parser's text may quote the data
 	}
-	metadata := it.Metadata
-	if metadata == nil {
-		metadata = map[string]string{}
-	}
-	return &logical.Response{Data: map[string]any{
-		"data":        data,
-		"metadata":    metadata,
-		"revision":    it.Revision,
-		"key_version": version,
-		"created_at":  api.Time(it.CreatedAt),
-		"updated_at":  api.Time(it.UpdatedAt),
-	}}, nil
+	return &logical.Response{Data: itemValue(it, version, data)}, nil
 }
 
 func (b *backend) writeItem(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {

@@ -134,8 +134,6 @@ func (b *backend) kekResponse(v kekrotation.View) *logical.Response {
 		"keys":            v.Progress.Keys,
 		"keys_failed":     v.Progress.Failed,
 		"failures":        failures,
-		"initiated_by": map[string]any{
-			"id": r.InitiatedBy.ID, "name": r.InitiatedBy.Name, "email": r.InitiatedBy.Email,
-		},
+		"initiated_by":    api.Person(r.InitiatedBy),
 	}}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 const triggerManual = "manual"
@@ -53,10 +54,12 @@ func (b *backend) rotationPaths() []*framework.Path {
 			Pattern: api.TenantPattern + "/dek/rotations/?$",
 			Fields:  map[string]*framework.FieldSchema{"tenant_id": api.TenantIDField, "after": api.AfterField, "limit": api.LimitField},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: b.On(b.listRotations, "list rotations", "List a tenant's rotations.", api.Listed),
+				logical.ListOperation: b.On(b.listRotations, "list rotations", "List a tenant's rotations.",
+					api.ListedWith("Of each, by ID: started_at, status, trigger, and initiated_by (id, name, email).")),
 			},
-			HelpSynopsis:    "List a tenant's rotations.",
-			HelpDescription: "Newest first. The last 100 are kept.",
+			HelpSynopsis: "List a tenant's rotations.",
+			HelpDescription: "Newest first. The last 100 are kept. The vault command sorts keys by itself: with -detailed it " +
+				"shows when each started and how it stands.",
 		},
 		{
 			Pattern: api.TenantPattern + "/dek/rotations/(?P<rotation_id>[^/]+)$",
@@ -164,18 +167,25 @@ func (b *backend) listRotations(ctx context.Context, _ *logical.Request, d *fram
 	if err != nil {
 		return nil, err
 	}
-	keys := make([]string, 0, len(all))
-	for _, r := range all {
-		keys = append(keys, r.ID)
-	}
 	if p.After != "" {
-		i := slices.Index(keys, p.After)
+		i := slices.IndexFunc(all, func(r *tenant.Rotation) bool { return r.ID == p.After })
 		if i < 0 {
 			return nil, api.Invalid("after must be a rotation of this tenant")
 		}
-		keys = keys[i+1:]
+		all = all[i+1:]
 	}
-	return logical.ListResponse(p.First(keys)), nil
+	if p.Limit > 0 && len(all) > p.Limit {
+		all = all[:p.Limit]
+	}
+	keys, info := make([]string, 0, len(all)), make(map[string]any, len(all))
+	for _, r := range all {
+		keys = append(keys, r.ID)
+		info[r.ID] = map[string]any{
+			"started_at": api.Time(r.StartedAt), "status": rotation.Status(r),
+			"trigger": r.Trigger, "initiated_by": api.Person(r.InitiatedBy),
+		}
+	}
+	return logical.ListResponseWithInfo(keys, info), nil
 }
 
 func (b *backend) readRotation(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {

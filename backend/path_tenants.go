@@ -5,14 +5,14 @@ package backend
 
 import (
 	"context"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api/fleet"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/schedule"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -35,15 +35,6 @@ var tenantAnswer = map[string]*framework.FieldSchema{
 func (b *backend) tenantPaths() []*framework.Path {
 	answer := api.OK("The tenant.", tenantAnswer)
 	return []*framework.Path{
-		{
-			Pattern: "tenants/?$",
-			Fields:  map[string]*framework.FieldSchema{"after": api.AfterField, "limit": api.LimitField},
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: b.On(b.listTenants, "list tenants", "List the tenants.", api.Listed),
-			},
-			HelpSynopsis:    "List the tenants.",
-			HelpDescription: "Sorted. With limit, in parts: after is the last key of the part before.",
-		},
 		{
 			Pattern: api.TenantPattern + "$",
 			Fields: map[string]*framework.FieldSchema{
@@ -84,16 +75,11 @@ func (b *backend) tenantPaths() []*framework.Path {
 	}
 }
 
-func (b *backend) listTenants(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	p, err := api.PageField(d)
-	if err != nil {
-		return nil, err
-	}
-	ids, err := b.tenants.IDs(ctx, p.After, p.Limit)
-	if err != nil {
-		return nil, err
-	}
-	return logical.ListResponse(ids), nil
+// fleetPaths are those of many tenants at once.
+func (b *backend) fleetPaths() []*framework.Path {
+	return (&fleet.Rooms{
+		Operations: b.Operations, Tenants: b.tenants, Schedule: func() *schedule.Engine { return b.schedule },
+	}).Paths()
 }
 
 func (b *backend) readTenant(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -136,10 +122,6 @@ func (b *backend) tenantResponse(ctx context.Context, t *tenant.Record) (*logica
 		return nil, err
 	}
 	active := t.Keys.Active()
-	var rotated time.Time
-	if active.RotationID != "" {
-		rotated = active.ActivatedAt
-	}
 	return &logical.Response{Data: map[string]any{
 		"tenant_id":         t.ID,
 		"display_name":      t.DisplayName,
@@ -150,16 +132,8 @@ func (b *backend) tenantResponse(ctx context.Context, t *tenant.Record) (*logica
 		"state":             string(t.State),
 		"item_counts":       usage.Items().Map(),
 		"current_key_id":    active.KeyID,
-		"last_rotated_at":   api.Time(rotated),
-		"next_rotation_at":  api.Time(nextRotation(t, settings)),
+		"last_rotated_at":   api.Time(t.ChangedAt()),
+		"next_rotation_at":  api.Time(t.NextRotation(settings)),
 		"delete_after":      api.Time(t.DeleteAfter),
 	}}, nil
-}
-
-// nextRotation returns when t is due, zero if the schedule passes it over.
-func nextRotation(t *tenant.Record, s settings.Rotation) time.Time {
-	if t.RotationPaused || t.State != tenant.Active {
-		return time.Time{}
-	}
-	return t.DueDate(s)
 }

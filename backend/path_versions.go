@@ -14,22 +14,26 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // versionAnswer describes one version, as the list in dek has it.
 var versionAnswer = map[string]*framework.FieldSchema{
-	"version":        api.Described(framework.TypeInt, "The version's number."),
-	"key_id":         api.Described(framework.TypeString, "Its key ID."),
-	"key_type":       api.Described(framework.TypeString, "xaes256-gcm or aes256-gcm."),
-	"state":          api.Described(framework.TypeString, "pending, active, deactivated or destroyed."),
-	"created_at":     api.Described(framework.TypeTime, "When it was made."),
-	"activated_at":   api.Described(framework.TypeTime, "When it became the active one; null: never."),
-	"deactivated_at": api.Described(framework.TypeTime, "When another took over; null: it is active."),
-	"destroyed_at":   api.Described(framework.TypeTime, "When its keys were destroyed; null: they are there."),
-	"external_use":   api.Described(framework.TypeBool, "Whether something has left the engine under it: ciphertexts or data keys."),
-	"pages":          api.Described(framework.TypeInt, "How many pages of items are on it."),
-	"rotation_id":    api.Described(framework.TypeString, "The rotation that made it; empty for the first."),
-	"imported":       {Type: framework.TypeBool, Description: "True if its owner made its page key; else missing."},
+	"version":                   api.Described(framework.TypeInt, "The version's number."),
+	"key_id":                    api.Described(framework.TypeString, "Its key ID."),
+	"key_type":                  api.Described(framework.TypeString, "xaes256-gcm or aes256-gcm."),
+	"state":                     api.Described(framework.TypeString, "pending, active, deactivated or destroyed."),
+	"created_at":                api.Described(framework.TypeTime, "When it was made."),
+	"activated_at":              api.Described(framework.TypeTime, "When it became the active one; null: never."),
+	"deactivated_at":            api.Described(framework.TypeTime, "When another took over; null: it is active."),
+	"destroyed_at":              api.Described(framework.TypeTime, "When its keys were destroyed; null: they are there."),
+	"page_key_destroyed_at":     api.Described(framework.TypeTime, "When the key of its pages was destroyed; null: it is there."),
+	"external_key_destroyed_at": api.Described(framework.TypeTime, "When the key of what has left the engine under it was destroyed; null: it is there, or never was."),
+	"last_external_use":         api.Described(framework.TypeString, "The day, in UTC, on which something was last sealed or opened for callers under it; null: never."),
+	"external_use":              api.Described(framework.TypeBool, "Whether something has left the engine under it: ciphertexts or data keys."),
+	"pages":                     api.Described(framework.TypeInt, "How many pages of items are on it."),
+	"rotation_id":               api.Described(framework.TypeString, "The rotation that made it; empty for the first."),
+	"imported":                  {Type: framework.TypeBool, Description: "True if its owner made its page key; else missing."},
 }
 
 func (b *backend) versionPaths() []*framework.Path {
@@ -128,30 +132,44 @@ func (b *backend) destroyVersion(ctx context.Context, req *logical.Request, d *f
 // versionResponse describes a destroyed version, and what is still on it if it
 // was destroyed by force.
 func (b *backend) versionResponse(ctx context.Context, id string, v keyring.Version) (*logical.Response, error) {
-	_, usage, err := b.items.UsageOf(ctx, id)
+	t, usage, err := b.items.UsageOf(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	return &logical.Response{Data: versionValue(&v, usage, nil)}, nil
+	lastUse, err := b.encryption.LastUse(ctx, t)
+	resp := &logical.Response{Data: versionValue(&v, usage, nil, lastUse)}
+	warnOfLastUse(resp, err)
+	return resp, nil
 }
 
 // versionValue is a version as answers have it.
-func versionValue(v *keyring.Version, usage itemstore.Usage, external map[string]bool) map[string]any {
+func versionValue(v *keyring.Version, usage itemstore.Usage, external map[string]bool, lastUse map[string]tenant.Day) map[string]any {
 	value := map[string]any{
-		"version":        v.Number,
-		"key_id":         v.KeyID,
-		"key_type":       string(v.KeyType),
-		"state":          string(v.State),
-		"created_at":     api.Time(v.CreatedAt),
-		"activated_at":   api.Time(v.ActivatedAt),
-		"deactivated_at": api.Time(v.DeactivatedAt),
-		"destroyed_at":   api.Time(v.DestroyedAt),
-		"external_use":   external[v.KeyID],
-		"pages":          usage.Pages(v.Number),
-		"rotation_id":    v.RotationID,
+		"version":                   v.Number,
+		"key_id":                    v.KeyID,
+		"key_type":                  string(v.KeyType),
+		"state":                     string(v.State),
+		"created_at":                api.Time(v.CreatedAt),
+		"activated_at":              api.Time(v.ActivatedAt),
+		"deactivated_at":            api.Time(v.DeactivatedAt),
+		"destroyed_at":              api.Time(v.DestroyedAt),
+		"page_key_destroyed_at":     api.Time(v.PageKeyGone()),
+		"external_key_destroyed_at": api.Time(v.ExternalKeyDestroyedAt),
+		"last_external_use":         dayOrNull(lastUse[v.KeyID]),
+		"external_use":              external[v.KeyID],
+		"pages":                     usage.Pages(v.Number),
+		"rotation_id":               v.RotationID,
 	}
 	if v.Fingerprint != "" {
 		value["imported"] = true
 	}
 	return value
+}
+
+// dayOrNull is a day as answers have it, null for none.
+func dayOrNull(d tenant.Day) any {
+	if d == "" {
+		return nil
+	}
+	return string(d)
 }

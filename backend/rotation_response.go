@@ -59,9 +59,7 @@ func rotationResponse(v rotation.View) *logical.Response {
 		"failures":             failures,
 		"percent":              v.Percent,
 		"items_per_second":     v.ItemsPerSecond,
-		"initiated_by": map[string]any{
-			"id": v.InitiatedBy.ID, "name": v.InitiatedBy.Name, "email": v.InitiatedBy.Email,
-		},
-		"trigger": v.Trigger,
+		"initiated_by":         api.Person(v.InitiatedBy),
+		"trigger":              v.Trigger,
 	}}
 }

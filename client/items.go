@@ -7,6 +7,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -50,6 +51,18 @@ type BulkItem struct {
 type BulkResult struct {
 	Revision int    `json:"revision"`
 	Error    string `json:"error"`
+}
+
+// ItemName names an item of many.
+type ItemName struct {
+	Kind Kind   `json:"kind"`
+	Name string `json:"name"`
+}
+
+// ItemResult is an item that was read with others, or why it was not.
+type ItemResult struct {
+	Item
+	Error string `json:"error"` // empty: it was read
 }
 
 type revision struct {
@@ -130,4 +143,52 @@ func (t *Tenant) WriteItems(ctx context.Context, items []BulkItem) ([]BulkResult
 		body: map[string]any{"items": items},
 	}, &answer)
 	return answer.Results, err
+}
+
+// ReadItems reads up to [MaxBulkItems] items: the results come in the same order. The
+// engine bounds what one answer holds (16 MiB); items for which there was no room are
+// asked for in further requests, so the results of all are in memory together.
+func (t *Tenant) ReadItems(ctx context.Context, items []ItemName) ([]ItemResult, error) {
+	results := make([]ItemResult, len(items))
+	left := make([]int, len(items)) // the places of those that are to be read
+	for i := range items {
+		left[i] = i
+	}
+	for len(left) > 0 {
+		wanted := make([]ItemName, len(left))
+		for n, i := range left {
+			wanted[n] = items[i]
+		}
+		got, leftOut, err := t.readItems(ctx, wanted)
+		if err != nil {
+			return nil, err
+		}
+		for n, i := range left {
+			results[i] = got[n]
+		}
+		if len(leftOut) == len(left) {
+			break // no item has room: asking again does not help
+		}
+		for n, place := range leftOut {
+			leftOut[n] = left[place]
+		}
+		left = leftOut
+	}
+	return results, nil
+}
+
+func (t *Tenant) readItems(ctx context.Context, items []ItemName) (results []ItemResult, leftOut []int, err error) {
+	var answer struct {
+		Results []ItemResult `json:"results"`
+		LeftOut []int        `json:"left_out"`
+	}
+	const op = "read items"
+	err = t.c.do(ctx, call{
+		op: op, method: http.MethodPut, path: t.path("/items/read"), body: map[string]any{"items": items},
+	}, &answer)
+	isPlace := func(i int) bool { return i >= 0 && i < len(items) }
+	if err == nil && (len(answer.Results) != len(items) || slices.ContainsFunc(answer.LeftOut, func(i int) bool { return !isPlace(i) })) {
+		err = &Error{Op: op, Status: http.StatusBadGateway, Message: "the results are not those of the items that were asked for"}
+	}
+	return answer.Results, answer.LeftOut, err
 }

@@ -29,10 +29,17 @@ type KeyVersion struct {
 	ActivatedAt   *time.Time `json:"activated_at"`
 	DeactivatedAt *time.Time `json:"deactivated_at"`
 	DestroyedAt   *time.Time `json:"destroyed_at"`
-	ExternalUse   bool       `json:"external_use"` // whether something left the engine under it
-	Pages         int        `json:"pages"`        // how many pages of items are on it
-	RotationID    string     `json:"rotation_id"`
-	Imported      bool       `json:"imported"`
+	// PageKeyDestroyedAt and ExternalKeyDestroyedAt are nil while the key is there, and
+	// the latter also if there never was one.
+	PageKeyDestroyedAt     *time.Time `json:"page_key_destroyed_at"`
+	ExternalKeyDestroyedAt *time.Time `json:"external_key_destroyed_at"`
+	ExternalUse            bool       `json:"external_use"` // whether something left the engine under it
+	// LastExternalUse is the day, as 2006-01-02 in UTC, on which something was last sealed
+	// or opened under it; empty: never.
+	LastExternalUse string `json:"last_external_use"`
+	Pages           int    `json:"pages"` // how many pages of items are on it
+	RotationID      string `json:"rotation_id"`
+	Imported        bool   `json:"imported"`
 }
 
 // Key reads the versions of the tenant's key.

@@ -15,7 +15,17 @@ import (
 // list reads the keys of a list. Vault answers an empty one with 404, without a
 // message.
 func (c *Client) list(ctx context.Context, op, path string, p Page) ([]string, error) {
+	keys, _, err := listInfo[struct{}](ctx, c, op, path, p)
+	return keys, err
+}
+
+// listInfo reads the keys of a list, and what it says of each. more are names and values
+// of further parameters.
+func listInfo[T any](ctx context.Context, c *Client, op, path string, p Page, more ...string) ([]string, map[string]T, error) {
 	query := url.Values{"list": {"true"}}
+	for i := 0; i+1 < len(more); i += 2 {
+		query.Set(more[i], more[i+1])
+	}
 	if p.After != "" {
 		query.Set("after", p.After)
 	}
@@ -23,14 +33,15 @@ func (c *Client) list(ctx context.Context, op, path string, p Page) ([]string, e
 		query.Set("limit", strconv.Itoa(p.Limit))
 	}
 	var answer struct {
-		Keys []string `json:"keys"`
+		Keys []string     `json:"keys"`
+		Info map[string]T `json:"key_info"`
 	}
 	err := c.do(ctx, call{op: op, method: http.MethodGet, path: path, query: query}, &answer)
 	var answered *Error
 	if errors.As(err, &answered) && answered.Status == http.StatusNotFound && answered.silent {
-		return nil, nil
+		return nil, nil, nil
 	}
-	return answer.Keys, err
+	return answer.Keys, answer.Info, err
 }
 
 // All walks a list in parts of the given size, as in

@@ -162,3 +162,26 @@ func (t *Tenant) WaitRotation(ctx context.Context, id string, interval time.Dura
 		}
 	}
 }
+
+// RotationSummary is how a rotation stands, as the history tells it.
+type RotationSummary struct {
+	ID          string         `json:"rotation_id"`
+	StartedAt   time.Time      `json:"started_at"`
+	Status      RotationStatus `json:"status"`
+	Trigger     string         `json:"trigger"` // manual, requested or scheduled
+	InitiatedBy Person         `json:"initiated_by"`
+}
+
+// History lists how the tenant's rotations stand, newest first.
+func (t *Tenant) History(ctx context.Context, p Page) ([]RotationSummary, error) {
+	keys, info, err := listInfo[RotationSummary](ctx, t.c, "list rotations", t.path("/dek/rotations"), p)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]RotationSummary, len(keys))
+	for i, id := range keys {
+		all[i] = info[id]
+		all[i].ID = id
+	}
+	return all, nil
+}

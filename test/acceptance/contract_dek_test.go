@@ -20,7 +20,8 @@ func versionFields() fields {
 	return fields{
 		"version": is(1.0), "key_id": isKeyID, "key_type": is("xaes256-gcm"), "state": is("active"),
 		"created_at": isTime, "activated_at": isTime, "deactivated_at": isNull, "destroyed_at": isNull,
-		"external_use": is(false), "pages": is(0.0), "rotation_id": is(""),
+		"page_key_destroyed_at": isNull, "external_key_destroyed_at": isNull,
+		"external_use": is(false), "last_external_use": isNull, "pages": is(0.0), "rotation_id": is(""),
 	}
 }
 

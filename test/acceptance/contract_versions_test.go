@@ -86,7 +86,7 @@ func TestContractVersions(t *testing.T) {
 	assert.Equal(t, 3.0, rewrapped["key_version"])
 	fields{
 		"version": is(1.0), "key_id": isKeyID, "key_type": is("xaes256-gcm"), "state": is("destroyed"), "created_at": isTime, "activated_at": isTime,
-		"deactivated_at": isTime, "destroyed_at": isTime, "external_use": is(false), "pages": is(0.0), "rotation_id": is(""),
+		"deactivated_at": isTime, "destroyed_at": isTime, "page_key_destroyed_at": isTime, "external_key_destroyed_at": isTime, "last_external_use": isText, "external_use": is(false), "pages": is(0.0), "rotation_id": is(""),
 	}.check(t, succeeded(t, destroy("1", true)))
 	refused(t, decrypt(old), http.StatusBadRequest, "destroyed")
 	ciphertext, _ := rewrapped["ciphertext"].(string)

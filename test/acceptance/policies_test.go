@@ -37,10 +37,10 @@ func mayUse(path, operation string) []string {
 // servedByContract are paths of the contract that an engine may not serve yet. A
 // rule for a path that is not there opens nothing.
 var servedByContract = []string{
-	"fleet", "metrics", "tombstones", "tombstones/", "providers", "providers/", "wrapping_key/rotate", "evidence/",
+	"fleet", "metrics", "providers", "providers/", "wrapping_key/rotate", "evidence/",
 	"tenants/{tenant_id}/kek", "tenants/{tenant_id}/kek/",
 	"tenants/{tenant_id}/holders", "tenants/{tenant_id}/holders/", "tenants/{tenant_id}/evidence", "tenants/{tenant_id}/evidence/",
-	"tenants/{tenant_id}/items/read", "data/", "metadata/", "subkeys/", "delete/", "undelete/", "destroy/",
+	"data/", "metadata/", "subkeys/", "delete/", "undelete/", "destroy/",
 }
 
 // isToCome reports whether a path is the contract's and the engine may not serve it

@@ -15,6 +15,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/encryption"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
@@ -59,6 +60,7 @@ var statuses = []struct {
 	{rotation.ErrBeingDeleted, http.StatusConflict, ""},
 	{rotation.ErrKeyTypeFixed, http.StatusBadRequest, ""},
 	{item.ErrTooLarge, http.StatusRequestEntityTooLarge, ""},
+	{itemstore.ErrLeftOut, http.StatusRequestEntityTooLarge, ""},
 	{item.ErrRevision, http.StatusConflict, ""},
 	{encryption.ErrMalformed, http.StatusBadRequest, ""},
 	{encryption.ErrDoesNotOpen, http.StatusBadRequest, ""},

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
 )
 
 const (
@@ -175,6 +177,11 @@ func Time(t time.Time) any {
 	return t.UTC().Format(time.RFC3339Nano)
 }
 
+// Person is who asked for something, as answers have it.
+func Person(a actor.Actor) map[string]any {
+	return map[string]any{"id": a.ID, "name": a.Name, "email": a.Email}
+}
+
 // Fields that several paths have.
 var (
 	TenantIDField = &framework.FieldSchema{
@@ -211,6 +218,14 @@ func OK(description string, fields map[string]*framework.FieldSchema) map[int][]
 var Listed = OK("The keys.", map[string]*framework.FieldSchema{
 	"keys": {Type: framework.TypeStringSlice, Description: "The keys.", Required: true},
 })
+
+// ListedWith describes the answer to a list that says more of each key.
+func ListedWith(info string) map[int][]framework.Response {
+	return OK("The keys.", map[string]*framework.FieldSchema{
+		"keys":     {Type: framework.TypeStringSlice, Description: "The keys.", Required: true},
+		"key_info": {Type: framework.TypeMap, Description: info},
+	})
+}
 
 // Described is a field of an answer.
 func Described(t framework.FieldType, description string) *framework.FieldSchema {

@@ -33,8 +33,8 @@ func (e *Engine) Shred(ctx context.Context, tenantID string) error {
 			return nil // done by another try
 		}
 		return h.Finalize(ctx, tenant.Tombstone{
-			TenantID: now.ID, CreatedAt: now.CreatedAt, DeletedAt: now.DeletedAt, DeletedBy: now.DeletedBy,
-			Shredded: e.now(), Versions: now.Keys.Next - 1, Items: now.ItemsAtEnd,
+			TenantID: now.ID, Incarnation: now.Incarnation, DisplayName: now.DisplayName, CreatedAt: now.CreatedAt,
+			DeletedAt: now.DeletedAt, DeletedBy: tenant.DeletedBy{ID: now.DeletedBy.ID}, Shredded: e.now(), Versions: now.Keys.Next - 1, Items: now.ItemsAtEnd,
 		})
 	})
 }
@@ -95,6 +95,9 @@ func (e *Engine) deleteContent(ctx context.Context, incarnation string) error {
 		return err
 	}
 	if err := e.keys.ForgetAllSeals(ctx, incarnation); err != nil {
+		return err
+	}
+	if err := e.tenants.DeleteExternalUse(ctx, incarnation); err != nil {
 		return err
 	}
 	return e.tenants.DeleteProgress(ctx, incarnation)

@@ -4,6 +4,10 @@
 package encryption
 
 import (
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -15,11 +19,24 @@ type Engine struct {
 	settings *settings.Store
 	keys     *keystore.Store
 	tenants  *tenant.Store
+	now      func() time.Time
+	log      func() hclog.Logger
+
+	uses *uses
 }
 
-// NewEngine returns an Engine over the stores of one mount.
-func NewEngine(s *settings.Store, k *keystore.Store, t *tenant.Store) *Engine {
-	return &Engine{s, k, t}
+// Config has the packages, the clock and the logger that an Engine uses.
+type Config struct {
+	Settings *settings.Store
+	Keys     *keystore.Store
+	Tenants  *tenant.Store
+	Now      func() time.Time
+	Log      func() hclog.Logger // asked for when there is something to log
+}
+
+// NewEngine returns an Engine.
+func NewEngine(c Config) *Engine {
+	return &Engine{settings: c.Settings, keys: c.Keys, tenants: c.Tenants, now: c.Now, log: c.Log, uses: newUses()}
 }
 
 // Plaintext is a text to seal.

@@ -44,7 +44,7 @@ func start(t *testing.T, disk *storagetest.Disk) *process {
 		t: t, disk: disk, storage: s,
 		settings: settings.NewStore(mount, "org"), keys: keystore.NewStore(mount), tenants: tenant.NewStore(mount),
 	}
-	p.Engine = encryption.NewEngine(p.settings, p.keys, p.tenants)
+	p.Engine = encryption.NewEngine(encryption.Config{Settings: p.settings, Keys: p.keys, Tenants: p.tenants, Now: time.Now})
 	return p
 }
 

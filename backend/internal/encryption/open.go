@@ -40,6 +40,7 @@ func (e *Engine) Open(ctx context.Context, tenantID string, texts []Ciphertext) 
 type opener struct {
 	keys   *keystore.Store
 	tenant *tenant.Record
+	used   *used
 	// dataKeys caches the data keys of envelopes, by their text: envelopes that a
 	// client has sealed one after the other share one.
 	dataKeys map[string]keyring.AEAD
@@ -50,7 +51,7 @@ func (e *Engine) newOpener(ctx context.Context, tenantID string) (*opener, error
 	if err != nil {
 		return nil, err
 	}
-	return &opener{e.keys, t, map[string]keyring.AEAD{}}, nil
+	return &opener{keys: e.keys, tenant: t, used: &used{engine: e, tenant: t}, dataKeys: map[string]keyring.AEAD{}}, nil
 }
 
 // open opens one text. Of the first line of a file it returns the data key.
@@ -121,6 +122,7 @@ func (o *opener) openCiphertext(ctx context.Context, c keyring.Ciphertext, ad []
 	if err != nil {
 		return nil, ErrDoesNotOpen
 	}
+	o.used.note(v)
 	return plaintext, nil
 }
 

@@ -65,7 +65,7 @@ func (e *Engine) trySeal(ctx context.Context, tenantID string, tasks []task) ([]
 	if err != nil {
 		return nil, err
 	}
-	s := sealer{keys: e.keys, tenant: t, version: t.Keys.Active()}
+	s := sealer{keys: e.keys, tenant: t, version: t.Keys.Active(), used: &used{engine: e, tenant: t}}
 	results := make([]Sealed, len(tasks))
 	for i, k := range tasks {
 		if results[i].Err = k.refusal; k.refusal != nil {

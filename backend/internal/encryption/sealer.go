@@ -21,6 +21,7 @@ type sealer struct {
 	keys    *keystore.Store
 	tenant  *tenant.Record
 	version *keyring.Version
+	used    *used
 
 	external keyring.AEAD // nil until something is sealed
 
@@ -74,6 +75,7 @@ func (s *sealer) sealCiphertext(ctx context.Context, plaintext, ad []byte) (keyr
 	if err != nil {
 		return c, fmt.Errorf("encrypting under version %d: %w", s.version.Number, err)
 	}
+	s.used.note(s.version)
 	return c, nil
 }
 

@@ -51,6 +51,14 @@ type Version struct {
 	// is left, which opens ciphertexts outside.
 	PageKeyDestroyed bool `json:"page_key_destroyed,omitempty"`
 
+	// PageKeyDestroyedAt and ExternalKeyDestroyedAt are when each key of the version was
+	// destroyed; zero while it is there, and of an external key that never was.
+	PageKeyDestroyedAt     time.Time `json:"page_key_destroyed_at,omitzero"`
+	ExternalKeyDestroyedAt time.Time `json:"external_key_destroyed_at,omitzero"`
+	// ExternalKeyEnds says that the version has an external key and that it is about to
+	// be destroyed. Once it is, nothing else tells that there was one.
+	ExternalKeyEnds bool `json:"external_key_ends,omitempty"`
+
 	// RotationID and IdempotencyKey are those of the rotation that made this version,
 	// empty for the first. A repeated request is recognized by them.
 	RotationID     string `json:"rotation_id,omitempty"`
@@ -59,6 +67,25 @@ type Version struct {
 	// Fingerprint is of a page key that its owner imported, empty for one that was
 	// made here: see [Fingerprint].
 	Fingerprint string `json:"fingerprint,omitempty"`
+}
+
+// PageKeyGone returns when the version's page key was destroyed, zero while it is there.
+func (v *Version) PageKeyGone() time.Time {
+	if v.PageKeyDestroyedAt.IsZero() && v.State == Destroyed && !v.PageKeyDestroyed {
+		return v.DestroyedAt // by a version of the engine that did not note it apart
+	}
+	return v.PageKeyDestroyedAt
+}
+
+// MarkDestroyed notes that the version's keys are gone.
+func (v *Version) MarkDestroyed(now time.Time) {
+	v.State, v.DestroyedAt, v.DestroyAfter = Destroyed, now, time.Time{}
+	if !v.PageKeyDestroyed {
+		v.PageKeyDestroyedAt = now
+	}
+	if v.ExternalKeyEnds {
+		v.ExternalKeyEnds, v.ExternalKeyDestroyedAt = false, now
+	}
 }
 
 // Ring lists the versions of a tenant's DEK, oldest first. A ring changes in memory
@@ -166,7 +193,7 @@ func (r *Ring) Destroy(number int, now time.Time) {
 	if v == nil || v.State == Active {
 		panic(fmt.Sprintf("keyring: destroy version %d", number))
 	}
-	v.State, v.DestroyedAt, v.DestroyAfter = Destroyed, now, time.Time{}
+	v.MarkDestroyed(now)
 	r.forget()
 }
 
@@ -181,6 +208,9 @@ func (r *Ring) DestroyPageKey(number int, external bool, now time.Time) {
 	v := r.Find(number)
 	if v == nil || v.State != Deactivated {
 		panic(fmt.Sprintf("keyring: destroy the page key of version %d", number))
+	}
+	if !v.PageKeyDestroyed {
+		v.PageKeyDestroyedAt = now
 	}
 	v.PageKeyDestroyed, v.DestroyAfter = true, time.Time{}
 }

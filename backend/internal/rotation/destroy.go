@@ -105,9 +105,24 @@ func (e *Engine) mustBeUnused(ctx context.Context, t *tenant.Record, v keyring.V
 
 // destroyVersion deletes the key entries and then says so in the record. If it
 // fails between, some keys are gone and the record does not yet say it: to
-// repeat it finishes it, and so does the end of the next rotation.
+// repeat it finishes it, and so does the end of the next rotation. That there is an
+// external key is noted first, so that whoever finishes it knows.
 func (e *Engine) destroyVersion(ctx context.Context, h *tenant.Held, v keyring.Version) (keyring.Version, error) {
 	t := h.Record()
+	external, err := e.keys.ExternalUse(ctx, t.Owner())
+	if err != nil {
+		return v, err
+	}
+	if external[v.KeyID] && !v.ExternalKeyEnds {
+		_, err := h.Update(ctx, func(next *tenant.Record) error {
+			next.Keys.Find(v.Number).ExternalKeyEnds = true
+			return nil
+		})
+		if err != nil {
+			return v, err
+		}
+		v.ExternalKeyEnds = true
+	}
 	if err := e.keys.DestroyExternalKey(ctx, t.Incarnation, v.KeyID); err != nil {
 		return v, err
 	}
@@ -118,8 +133,8 @@ func (e *Engine) destroyVersion(ctx context.Context, h *tenant.Held, v keyring.V
 		return v, err
 	}
 	now := e.now()
-	v.State, v.DestroyedAt = keyring.Destroyed, now // the ring may have forgotten it by now
-	_, err := h.Update(ctx, func(next *tenant.Record) error {
+	v.MarkDestroyed(now) // the ring may have forgotten it by now
+	_, err = h.Update(ctx, func(next *tenant.Record) error {
 		next.Keys.Destroy(v.Number, now)
 		return nil
 	})

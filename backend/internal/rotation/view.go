@@ -47,6 +47,14 @@ var statusOf = map[tenant.Phase]string{
 	tenant.Failed:      statusFailed,
 }
 
+// Status returns the status of r as callers see it.
+func Status(r *tenant.Rotation) string {
+	if r.Paused && r.EndedAt.IsZero() {
+		return statusPaused
+	}
+	return statusOf[r.Phase]
+}
+
 // Describe describes a rotation of a tenant by its ID. A rotation ends under the
 // tenant's exclusive lock, and this holds it shared: when the view says that the
 // rotation has ended, nothing of it is unfinished. It fails with [ErrNotFound],
@@ -66,14 +74,11 @@ func (e *Engine) Describe(ctx context.Context, tenantID, rotationID string) (Vie
 
 // View describes a rotation of t as it stands.
 func (e *Engine) View(ctx context.Context, t *tenant.Record, r *tenant.Rotation) (View, error) {
-	v := View{Rotation: r, Status: statusOf[r.Phase], Rotated: r.Rotated, UpdatedAt: r.UpdatedAt}
+	v := View{Rotation: r, Status: Status(r), Rotated: r.Rotated, UpdatedAt: r.UpdatedAt}
 	if !r.EndedAt.IsZero() {
 		v.ItemsPerSecond = perSecond(r.Rotated.Total(), r.EndedAt.Sub(r.StartedAt))
 		v.Percent = percent(r.Rotated, r.ToRotate, r.Phase == tenant.Completed)
 		return v, nil
-	}
-	if r.Paused {
-		v.Status = statusPaused
 	}
 	if err := e.viewUnfinished(ctx, t, &v); err != nil {
 		return View{}, err

@@ -113,11 +113,7 @@ func (c *census) countDue(e *entry) {
 	if e.is(unfinished) {
 		return
 	}
-	due := e.ownDate
-	if due == 0 {
-		due = c.plan.expires(e)
-	}
-	late := c.plan.mayAsk(e) || add(due, seconds(c.plan.jitter)) < c.now
+	due, late := c.plan.late(e, c.now)
 	switch {
 	case late && e.is(paused):
 		c.PausedOverdue++
@@ -128,6 +124,17 @@ func (c *census) countDue(e *entry) {
 	case due < c.soon:
 		c.DueWithin7Days++
 	}
+}
+
+// late returns when an active tenant without an unfinished rotation is due, and
+// whether it is overdue: so long that the jitter does not explain it, or asked for.
+// A paused one would be, were it not paused.
+func (p plan) late(e *entry, now uint32) (due uint32, late bool) {
+	due = e.ownDate
+	if due == 0 {
+		due = p.expires(e)
+	}
+	return due, p.mayAsk(e) || add(due, seconds(p.jitter)) < now
 }
 
 // topList keeps the first entries of an order, as many as status names.

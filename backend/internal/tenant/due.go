@@ -28,3 +28,20 @@ func (t *Record) DueDate(s settings.Rotation) time.Time {
 	}
 	return t.Expires(s)
 }
+
+// NextRotation returns when the schedule is to rotate t's key next, its jitter apart;
+// zero if it passes t over, because t is paused or being deleted.
+func (t *Record) NextRotation(s settings.Rotation) time.Time {
+	if t.RotationPaused || t.State != Active {
+		return time.Time{}
+	}
+	return t.DueDate(s)
+}
+
+// ChangedAt returns when the active key took over from another; zero: it is the first.
+func (t *Record) ChangedAt() time.Time {
+	if v := t.Keys.Active(); v.RotationID != "" {
+		return v.ActivatedAt
+	}
+	return time.Time{}
+}

@@ -13,6 +13,7 @@ const (
 	prefix          = "tenants/"
 	historyPrefix   = "history/"
 	progressPrefix  = "progress/"
+	usePrefix       = "uses/"
 	tombstonePrefix = "tombstones/"
 )
 
@@ -43,3 +44,5 @@ func historyKey(incarnation string, version int) string {
 }
 
 func progressKey(incarnation string) string { return progressPrefix + incarnation }
+
+func externalUseKey(incarnation string) string { return usePrefix + incarnation }

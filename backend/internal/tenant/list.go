@@ -20,10 +20,11 @@ import (
 // listsInFlight bounds the List calls made at once for one list of tenants.
 const listsInFlight = 16
 
-// list is the list of all tenants, kept in memory by the parts in which they lie
-// in storage: 16 bytes a tenant. A part is listed when it is first needed, and
-// again after a write of which it is not known whether it took effect. So a page
-// of the list costs what it holds, and a count nothing.
+// list is a list of tenants, those that are there or those that were shredded, kept in
+// memory by the parts in which they lie in storage: 16 bytes a tenant. A part is
+// listed when it is first needed, and again after a write of which it is not known
+// whether it took effect. So a page of the list costs what it holds, and a count
+// nothing.
 type list struct {
 	mu    sync.Mutex
 	parts [Shards]listPart
@@ -37,8 +38,8 @@ type listPart struct {
 	changes uint64 // tells a List that something changed meanwhile
 }
 
-// note takes a write or a deletion of a tenant's record: there says whether the record
-// exists now. After an error that is unknown.
+// note takes a write or a deletion of a tenant's entry: there says whether it exists
+// now. After an error that is unknown.
 func (r *list) note(tenantID string, there bool, err error) {
 	id, parseErr := uuid.Parse(tenantID)
 	if parseErr != nil {
@@ -93,37 +94,44 @@ func (s *Store) UsedShards(ctx context.Context) (map[int]bool, error) {
 
 // InShard lists the tenants of one part, from storage.
 func (s *Store) InShard(ctx context.Context, i int) ([]string, error) {
-	ids, err := s.mount.List(ctx, fmt.Sprintf("%s%02x/", prefix, i))
+	return s.listPart(ctx, prefix, i)
+}
+
+func (s *Store) listPart(ctx context.Context, prefix string, i int) ([]string, error) {
+	names, err := s.mount.List(ctx, fmt.Sprintf("%s%02x/", prefix, i))
 	if err != nil {
 		return nil, err
 	}
-	return ids, nil
+	return names, nil
 }
 
-// allParts returns the IDs of all parts, and lists those that are not known.
-func (s *Store) allParts(ctx context.Context) ([][]uuid.UUID, error) {
+// allParts returns the IDs of all parts of a list, and lists those that are not known.
+// The name of an entry begins with its tenant's ID; one ID may have several.
+func (s *Store) allParts(ctx context.Context, l *list, prefix string) ([][]uuid.UUID, error) {
 	all := make([][]uuid.UUID, Shards)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(listsInFlight)
 	for n := range Shards {
-		p := s.list.part(n)
+		p := l.part(n)
 		if p.known {
 			all[n] = p.ids
 			continue
 		}
 		g.Go(func() error {
-			names, err := s.InShard(ctx, n)
+			names, err := s.listPart(ctx, prefix, n)
 			if err != nil {
 				return err
 			}
 			ids := make([]uuid.UUID, 0, len(names))
 			for _, name := range names {
+				name, _, _ = strings.Cut(name, ".")
 				if id, err := uuid.Parse(name); err == nil {
 					ids = append(ids, id)
 				}
 			}
 			slices.SortFunc(ids, compareUUIDs)
-			s.list.keep(n, ids, p.changes)
+			ids = slices.Compact(ids)
+			l.keep(n, ids, p.changes)
 			all[n] = ids
 			return nil
 		})
@@ -133,7 +141,7 @@ func (s *Store) allParts(ctx context.Context) ([][]uuid.UUID, error) {
 
 // Count returns how many tenants there are.
 func (s *Store) Count(ctx context.Context) (int, error) {
-	all, err := s.allParts(ctx)
+	all, err := s.allParts(ctx, &s.list, prefix)
 	n := 0
 	for _, ids := range all {
 		n += len(ids)
@@ -144,30 +152,35 @@ func (s *Store) Count(ctx context.Context) (int, error) {
 // IDs lists tenants, sorted: at most limit that follow after, or, without
 // a limit, all that do.
 func (s *Store) IDs(ctx context.Context, after string, limit int) ([]string, error) {
-	all, err := s.allParts(ctx)
+	all, err := s.allParts(ctx, &s.list, prefix)
 	if err != nil {
 		return nil, err
 	}
+	return sorted(all, after, limit), nil
+}
+
+// sorted merges sorted lists: at most limit IDs that follow after, or, without a limit,
+// all that do.
+func sorted(all [][]uuid.UUID, after string, limit int) (ids []string) {
 	var next cursors
-	for _, ids := range all {
+	for _, part := range all {
 		if after != "" {
-			ids = ids[sort.Search(len(ids), func(i int) bool { return ids[i].String() > after }):]
+			part = part[sort.Search(len(part), func(i int) bool { return part[i].String() > after }):]
 		}
-		if len(ids) > 0 {
-			next = append(next, ids)
+		if len(part) > 0 {
+			next = append(next, part)
 		}
 	}
 	heap.Init(&next)
-	var sorted []string
-	for len(next) > 0 && (limit == 0 || len(sorted) < limit) {
-		sorted = append(sorted, next[0][0].String())
+	for len(next) > 0 && (limit == 0 || len(ids) < limit) {
+		ids = append(ids, next[0][0].String())
 		if next[0] = next[0][1:]; len(next[0]) == 0 {
 			heap.Pop(&next)
 		} else {
 			heap.Fix(&next, 0)
 		}
 	}
-	return sorted, nil
+	return ids
 }
 
 // cursors has the rest of each sorted list, as a heap by its first ID.

@@ -35,7 +35,9 @@ type Store struct {
 	locks   []*locksutil.LockEntry
 	records *storage.Cache[*Record] // decoded; a caller that changes one changes a clone
 	list    list
-	watch   func(tenantID string, t *Record, err error)
+	// tombstones lists the IDs of tenants that were shredded.
+	tombstones list
+	watch      func(tenantID string, t *Record, err error)
 }
 
 // NewStore returns the tenants in m.
@@ -52,8 +54,12 @@ func (s *Store) LimitMemory(bytes int) { s.records.Limit(bytes) }
 // Invalidate forgets what is cached of the storage entry key, which another node
 // has changed.
 func (s *Store) Invalidate(key string) {
-	if strings.HasPrefix(key, prefix) {
+	switch {
+	case strings.HasPrefix(key, prefix):
 		s.wrote(path.Base(key), nil, errElsewhere)
+	case strings.HasPrefix(key, tombstonePrefix):
+		id, _, _ := strings.Cut(path.Base(key), ".")
+		s.tombstones.note(id, false, errElsewhere)
 	}
 }
 
@@ -70,6 +76,15 @@ func (s *Store) Read(ctx context.Context, tenantID string) (*Record, error) {
 	}
 	s.records.Keep(tenantID, t, lease)
 	return t, nil
+}
+
+// Peek is Read for a caller that looks at many tenants: what it reads from storage takes
+// no place of a record in use.
+func (s *Store) Peek(ctx context.Context, tenantID string) (*Record, error) {
+	if t, cached, _ := s.records.Get(tenantID); cached {
+		return t, nil
+	}
+	return s.ReadStored(ctx, tenantID)
 }
 
 // ErrDamaged reports a record that is there and cannot be used.

@@ -1,0 +1,118 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package schedule
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+)
+
+// Overview describes a tenant in a list of many: what its record says, and what the
+// schedule makes of it.
+type Overview struct {
+	TenantID    string
+	DisplayName string
+	State       tenant.State
+
+	CurrentVersion int       // 0: its keys are being destroyed
+	LastRotatedAt  time.Time // zero: never
+	NextRotationAt time.Time // zero: the schedule passes it over
+	Overdue        bool      // as [Status] counts it
+	RotationPaused bool
+
+	// RotationID and RotationStatus are of the latest rotation; empty: there was none.
+	RotationID, RotationStatus string
+
+	// Err says that the record cannot be read. Then only TenantID is set.
+	Err error
+}
+
+// Overviews describes tenants, in the order of their IDs given; nil stands for one that
+// is not there. A record that cannot be read keeps no other from being described, but if
+// none can be read, that is an error.
+func (e *Engine) Overviews(ctx context.Context, tenantIDs []string) ([]*Overview, error) {
+	p, err := e.plan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]*Overview, len(tenantIDs))
+	var next atomic.Int64
+	var g errgroup.Group
+	for range min(recordsInFlight, len(all)) {
+		g.Go(func() error {
+			for n := next.Add(1) - 1; int(n) < len(all) && ctx.Err() == nil; n = next.Add(1) - 1 {
+				all[n] = e.overview(ctx, p, tenantIDs[n])
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // an error is its tenant's
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return all, noneReadable(all)
+}
+
+// noneReadable returns the error of the first, if every one has an error.
+func noneReadable(all []*Overview) error {
+	for _, o := range all {
+		if o == nil || o.Err == nil {
+			return nil
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return all[0].Err
+}
+
+func (e *Engine) overview(ctx context.Context, p plan, tenantID string) *Overview {
+	t, err := e.tenants.Peek(ctx, tenantID)
+	if errors.Is(err, tenant.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return &Overview{TenantID: tenantID, Err: err}
+	}
+	return p.overview(t)
+}
+
+func (p plan) overview(t *tenant.Record) *Overview {
+	o := &Overview{
+		TenantID: t.ID, DisplayName: t.DisplayName, State: t.State, RotationPaused: t.RotationPaused,
+		NextRotationAt: t.NextRotation(p.settings), Overdue: p.overdue(t),
+	}
+	if t.State == tenant.Shredding {
+		o.State = tenant.Deleting // to callers there is one way to go
+	}
+	if v := t.Keys.Match(func(v *keyring.Version) bool { return v.State == keyring.Active }); v != nil {
+		o.CurrentVersion, o.LastRotatedAt = v.Number, t.ChangedAt()
+	}
+	latest := t.Rotation
+	if latest == nil {
+		latest = t.Last
+	}
+	if latest != nil {
+		o.RotationID, o.RotationStatus = latest.ID, rotation.Status(latest)
+	}
+	return o
+}
+
+// overdue reports whether status counts t as overdue.
+func (p plan) overdue(t *tenant.Record) bool {
+	e := p.entryOf(t)
+	if !e.is(active) || e.is(unfinished|paused) {
+		return false
+	}
+	_, late := p.late(&e, clamp(p.now.Unix()))
+	return late
+}

@@ -1,0 +1,77 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package client
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestTenantsInDetail(t *testing.T) {
+	c, s := scripted(t, reply{status: 200, body: `{"data":{"keys":["a","b"],"key_info":{"b":{
+		"display_name":"B","state":"active","current_version":3,"next_rotation_at":null,"overdue":true,"rotation_status":"failed"}}}}`})
+	all, err := c.TenantsInDetail(t.Context(), Page{Limit: 2})
+	require.NoError(t, err)
+	assert.Equal(t, []TenantSummary{
+		{ID: "a"},
+		{ID: "b", DisplayName: "B", State: "active", CurrentVersion: 3, Overdue: true, RotationStatus: Failed},
+	}, all)
+	assert.Equal(t, "detailed=true&limit=2&list=true", s.seen[0].query)
+}
+
+func TestHistoryIsInOrder(t *testing.T) {
+	c, _ := scripted(t, reply{status: 200, body: `{"data":{"keys":["rot-b","rot-a"],"key_info":{
+		"rot-a":{"started_at":"2026-01-02T03:04:05Z","status":"completed","trigger":"manual","initiated_by":{"id":"x"}},
+		"rot-b":{"started_at":"2026-02-02T03:04:05Z","status":"in_progress","trigger":"scheduled","initiated_by":{"id":"system"}}}}}`})
+	all, err := tenantOf(t, c).History(t.Context(), Page{})
+	require.NoError(t, err)
+	require.Len(t, all, 2)
+	assert.Equal(t, "rot-b", all[0].ID)
+	assert.Equal(t, InProgress, all[0].Status)
+	assert.Equal(t, "x", all[1].InitiatedBy.ID)
+}
+
+func TestTombstones(t *testing.T) {
+	c, s := scripted(t, reply{status: 200, body: `{"data":{"tombstones":[{"incarnation":"i","versions":2,"items":{"secrets":3},"deleted_by":{"id":"x"}}]}}`})
+	all, err := tenantOf(t, c).Tombstones(t.Context())
+	require.NoError(t, err)
+	require.Len(t, all, 1)
+	assert.Equal(t, 3, all[0].Items["secrets"])
+	assert.Equal(t, "/v1/dek/tombstones/"+tenantID, s.seen[0].path)
+}
+
+// Items for which an answer had no room are asked for again, and only those.
+func TestReadItemsAsksAgainForWhatHadNoRoom(t *testing.T) {
+	c, s := scripted(t,
+		reply{status: 200, body: `{"data":{"results":[{"data":{"v":1},"revision":1},{"error":"no room"},{"error":"item not found"}],"left_out":[1]}}`},
+		reply{status: 200, body: `{"data":{"results":[{"data":{"v":2},"revision":7}]}}`},
+	)
+	results, err := tenantOf(t, c).ReadItems(t.Context(), []ItemName{{Secrets, "a"}, {Secrets, "b"}, {Secrets, "c"}})
+	require.NoError(t, err)
+	require.Len(t, results, 3)
+	assert.Equal(t, 1, results[0].Revision)
+	assert.Equal(t, 7, results[1].Revision)
+	assert.Equal(t, "item not found", results[2].Error)
+	require.Len(t, s.seen, 2)
+	assert.Equal(t, map[string]any{"items": []any{map[string]any{"kind": "secrets", "name": "b"}}}, s.seen[1].body)
+}
+
+// An engine that never has room is not asked for ever.
+func TestReadItemsEnds(t *testing.T) {
+	c, s := scripted(t, reply{status: 200, body: `{"data":{"results":[{"error":"no room"}],"left_out":[0]}}`})
+	results, err := tenantOf(t, c).ReadItems(t.Context(), []ItemName{{Secrets, "a"}})
+	require.NoError(t, err)
+	assert.Equal(t, "no room", results[0].Error)
+	assert.Len(t, s.seen, 1)
+	_, err = tenantOf(t, c).ReadItems(t.Context(), []ItemName{{Secrets, "a"}, {Secrets, "b"}})
+	require.Error(t, err, "two were asked for")
+	c, _ = scripted(t, reply{status: 200, body: `{"data":{"results":[{"revision":1}],"left_out":[7]}}`})
+	_, err = tenantOf(t, c).ReadItems(t.Context(), []ItemName{{Secrets, "a"}})
+	require.Error(t, err, "there is no such place")
+	results, err = tenantOf(t, c).ReadItems(t.Context(), nil)
+	require.NoError(t, err)
+	assert.Empty(t, results)
+}
