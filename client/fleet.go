@@ -6,6 +6,8 @@ package client
 import (
 	"context"
 	"net/http"
+	"net/url"
+	"strconv"
 	"time"
 )
 
@@ -68,4 +70,43 @@ func (t *Tenant) Tombstones(ctx context.Context) ([]Tombstone, error) {
 	}
 	err := t.c.do(ctx, call{op: "read tombstones", method: http.MethodGet, path: "tombstones/" + t.id}, &answer)
 	return answer.Tombstones, err
+}
+
+// FleetQuery asks for a part of the fleet. The zero value asks for the first 100 tenants,
+// the most overdue first.
+type FleetQuery struct {
+	Search string // what the ID or the display name begins with
+	State  string // overdue, failed, paused, blocked or deleting; empty: any
+	Sort   string // overdue, name or age; empty: overdue
+	Page          // a limit of [MaxDetailed] at most; After is the ID of the last tenant of the part before
+}
+
+// Fleet is a part of the fleet, and figures of the whole.
+type Fleet struct {
+	Tenants []TenantSummary `json:"tenants"` // fewer than the limit: this is the last part
+	KeyAges []struct {
+		FromDays int  `json:"from_days"`
+		ToDays   *int `json:"to_days"` // nil: no end
+		Tenants  int  `json:"tenants"`
+	} `json:"key_ages"`
+	DueByWeek []struct {
+		From    *time.Time `json:"from"` // nil: due already
+		To      *time.Time `json:"to"`   // nil: later than a year
+		Tenants int        `json:"tenants"`
+	} `json:"due_by_week"`
+}
+
+// Fleet reads a part of the fleet.
+func (c *Client) Fleet(ctx context.Context, q FleetQuery) (*Fleet, error) {
+	query := url.Values{}
+	for name, value := range map[string]string{"search": q.Search, "state": q.State, "sort": q.Sort, "after": q.After} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	if q.Limit > 0 {
+		query.Set("limit", strconv.Itoa(q.Limit))
+	}
+	out := new(Fleet)
+	return orNil(out, c.do(ctx, call{op: "read fleet", method: http.MethodGet, path: "fleet", query: query}, out))
 }

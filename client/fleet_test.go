@@ -75,3 +75,15 @@ func TestReadItemsEnds(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, results)
 }
+
+func TestFleet(t *testing.T) {
+	c, s := scripted(t, reply{status: 200, body: `{"data":{"tenants":[{"tenant_id":"a","overdue":true}],"key_ages":[{"from_days":365,"to_days":null,"tenants":3}],
+		"due_by_week":[{"from":null,"to":"2026-01-02T03:04:05Z","tenants":1}]}}`})
+	f, err := c.Fleet(t.Context(), FleetQuery{Search: "a&b", State: "overdue", Page: Page{After: tenantID, Limit: 5}})
+	require.NoError(t, err)
+	assert.Equal(t, "after="+tenantID+"&limit=5&search=a%26b&state=overdue", s.seen[0].query)
+	assert.Equal(t, []TenantSummary{{ID: "a", Overdue: true}}, f.Tenants)
+	assert.Nil(t, f.KeyAges[0].ToDays)
+	assert.Nil(t, f.DueByWeek[0].From)
+	assert.Equal(t, 1, f.DueByWeek[0].Tenants)
+}

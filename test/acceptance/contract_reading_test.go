@@ -134,3 +134,40 @@ func TestContractDatesOfKeys(t *testing.T) {
 		assert.Empty(t, isTime(destroyed[field]), field)
 	}
 }
+
+func TestContractFleet(t *testing.T) {
+	s := shared(t)
+	id, name := newTenant(t, s), "Fleet "+uuid.NewString()
+	newTenant(t, s) // so that there are more
+	succeeded(t, callRoot(t, s, http.MethodPut, tenantPath(id), map[string]any{"display_name": name}))
+	fleet := func(query string) (map[string]any, []any) {
+		a := succeeded(t, callRoot(t, s, http.MethodGet, "dek/fleet?"+query, nil))
+		fields{"tenants": isList, "key_ages": isList, "due_by_week": isList}.check(t, a)
+		return a, a["tenants"].([]any)
+	}
+	want := tenantInfo()
+	want["tenant_id"], want["display_name"] = is(id), is(name)
+	for _, query := range []string{"search=" + id, "search=" + id[:23], "search=fleet%20" + name[len("Fleet "):]} {
+		_, found := fleet(query)
+		require.Len(t, found, 1, query)
+		want.check(t, found[0].(map[string]any))
+	}
+	for _, sort := range []string{"", "overdue", "name", "age"} {
+		seen := map[any]bool{}
+		for after := ""; ; {
+			_, part := fleet("sort=" + sort + "&limit=50&after=" + after)
+			for _, one := range part {
+				after, _ = one.(map[string]any)["tenant_id"].(string)
+				assert.False(t, seen[after], "twice")
+				seen[after] = true
+			}
+			if len(part) < 50 {
+				break
+			}
+		}
+		assert.True(t, seen[id], sort)
+	}
+	for _, query := range []string{"limit=1001", "limit=0", "sort=size", "state=active", "after=x", "limit=x"} {
+		assert.Equal(t, http.StatusBadRequest, callRoot(t, s, http.MethodGet, "dek/fleet?"+query, nil).Status, query)
+	}
+}

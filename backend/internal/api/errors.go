@@ -19,6 +19,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/schedule"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
@@ -72,6 +73,7 @@ var statuses = []struct {
 	{encryption.ErrReserved, http.StatusBadRequest, ""},
 	{encryption.ErrDataKeySize, http.StatusBadRequest, ""},
 	{encryption.ErrTooLong, http.StatusRequestEntityTooLarge, ""},
+	{schedule.ErrAfter, http.StatusBadRequest, ""},
 	{keyring.ErrKeyType, http.StatusBadRequest, ""},
 	{keyring.ErrVersion, http.StatusBadRequest, ""},
 	{keyring.ErrImport, http.StatusBadRequest, ""},

@@ -3,7 +3,7 @@
 
 // Package schedule starts what is due: it rotates keys that are old enough or that a
 // caller has asked for, destroys retired keys, and shreds tenants. It also answers how
-// the fleet is doing ([Engine.Status]).
+// the fleet is doing ([Engine.Status], [Engine.Fleet]).
 //
 // # The index
 //
@@ -15,6 +15,9 @@
 //     failed may have taken effect, so that tenant is looked at again.
 //   - It reads each shard again once a day. So an unreported change (a write that failed
 //     with hidden effect, the late write of an old instance) is found within a day.
+//
+// The index also has the tenants' display names, so that [Engine.Fleet] searches and sorts a
+// million tenants without reading a record.
 //
 // A reading's result for a tenant is dropped if a change of that tenant was reported
 // since the reading of its shard began. docs/model/schedule.py is a model of this

@@ -49,6 +49,7 @@ type Engine struct {
 
 	budget  *jobs.Semaphore // unfinished rotations that the schedule has started
 	index   *index
+	places  *places
 	reading reading
 
 	mu       sync.Mutex
@@ -62,7 +63,7 @@ func NewEngine(c Config) *Engine {
 	e := &Engine{
 		mount: c.Mount, settings: c.Settings, keys: c.Keys, tenants: c.Tenants,
 		rotations: c.Rotations, deletion: c.Deletion, now: c.Now, jobs: c.Jobs, log: c.Log,
-		index: &index{}, overtake: func() {},
+		index: &index{}, places: newPlaces(), overtake: func() {},
 	}
 	e.budget = jobs.NewSemaphore(e.maxRotations)
 	c.Tenants.Watch(e.index.changed)

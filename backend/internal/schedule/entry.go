@@ -15,7 +15,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// entry describes a tenant in the index, in 52 bytes. Times are Unix seconds, rounded
+// entry describes a tenant in the index, in 56 bytes and its name. Times are Unix seconds, rounded
 // up, so no tenant is looked at before it is due.
 type entry struct {
 	id        uuid.UUID
@@ -27,6 +27,8 @@ type entry struct {
 	campaign  uint32 // the request for all tenants that the active key meets: see campaignOf
 	lookAt    uint32 // when to look at it for a rotation
 	seq       uint32 // of its latest change
+	nameAt    uint32 // where its display name is: see names
+	nameLen   uint16
 	flags     flags
 }
 

@@ -113,6 +113,7 @@ func (p plan) overdue(t *tenant.Record) bool {
 	if !e.is(active) || e.is(unfinished|paused) {
 		return false
 	}
-	_, late := p.late(&e, clamp(p.now.Unix()))
+	l := p.lateness()
+	_, late := l.late(&e, clamp(p.now.Unix()))
 	return late
 }

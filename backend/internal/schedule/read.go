@@ -177,7 +177,7 @@ func (e *Engine) readShard(ctx context.Context, n int) error {
 		}
 	}
 	all := slices.SortedFunc(maps.Keys(ids), compareIDs) // in one order, so that a run can be repeated
-	found := make([]*entry, len(all))
+	found := make([]*named, len(all))
 	var next atomic.Int64
 	var g errgroup.Group
 	for range min(recordsInFlight, len(all)) {
@@ -196,17 +196,23 @@ func (e *Engine) readShard(ctx context.Context, n int) error {
 	return nil
 }
 
+// named is an entry that a reading found, and its tenant's name.
+type named struct {
+	entry
+	name string
+}
+
 // readRecord reads one record, from storage; nil if there is none. That a record is listed and does not
 // show is a write whose error hid its effect: the next reading finds it.
-func (e *Engine) readRecord(ctx context.Context, id uuid.UUID) *entry {
+func (e *Engine) readRecord(ctx context.Context, id uuid.UUID) *named {
 	t, err := e.tenants.Refresh(ctx, id.String())
 	e.reading.records.Add(1)
-	one := entry{flags: suspected | unreadable, upkeepAt: never}
+	one := named{entry: entry{flags: suspected | unreadable, upkeepAt: never}}
 	switch {
 	case errors.Is(err, tenant.ErrNotFound):
 		return nil
 	case err == nil:
-		one = e.index.current().entryOf(t)
+		one = named{e.index.current().entryOf(t), fold(t.DisplayName)}
 	}
 	one.id = id
 	return &one
@@ -233,13 +239,15 @@ func (s *shard) end() {
 
 // install takes the entries that a reading found. Entries of tenants that were reported
 // to the shard since the reading began stay as they were reported.
-func (s *shard) install(found []*entry) {
+func (s *shard) install(found []*named) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	known := s.entries
 	merged := make([]entry, 0, len(found))
+	var names names
 	for _, e := range known {
 		if s.told[e.id] {
+			names.add(&e, string(s.names.of(&e)))
 			merged = append(merged, e)
 		}
 	}
@@ -247,18 +255,19 @@ func (s *shard) install(found []*entry) {
 		if e == nil || s.told[e.id] {
 			continue
 		}
-		one := *e
+		one, name := e.entry, e.name
 		if i, before := s.find(e.id); before && e.is(unreadable) { // what was known of it may still hold
-			one = known[i]
+			one, name = known[i], string(s.names.of(&known[i]))
 			one.flags |= e.flags
 			one.lookAt = 0
 		}
+		names.add(&one, name)
 		s.changes++
 		one.seq = s.changes // a visit under way has seen another record
 		merged = append(merged, one)
 	}
 	slices.SortFunc(merged, func(a, b entry) int { return compareIDs(a.id, b.id) })
-	s.entries, s.loaded, s.next = merged, true, 0
+	s.entries, s.names, s.loaded, s.next = merged, names, true, 0
 }
 
 // cleanUp deletes what storage held for the schedule before it was in memory.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 )
 
 // maxListed bounds the tenants of a kind that status names.
@@ -51,7 +53,7 @@ func (e *Engine) Status(ctx context.Context) (Status, error) {
 		return Status{}, err
 	}
 	c := census{
-		plan: p, now: clamp(p.now.Unix()), soon: clamp(p.now.AddDate(0, 0, 7).Unix()), oldest: never,
+		lateness: p.lateness(), now: clamp(p.now.Unix()), soon: clamp(p.now.AddDate(0, 0, 7).Unix()), oldest: never,
 		overdue: topList{less: earlier}, failed: topList{less: lowerID}, paused: topList{less: lowerID}, blocked: topList{less: lowerID},
 	}
 	e.index.each(c.count)
@@ -74,7 +76,7 @@ func (e *Engine) status(c *census) Status {
 // census counts entries.
 type census struct {
 	Status
-	plan      plan
+	lateness
 	now, soon uint32
 
 	oldest   uint32
@@ -113,7 +115,7 @@ func (c *census) countDue(e *entry) {
 	if e.is(unfinished) {
 		return
 	}
-	due, late := c.plan.late(e, c.now)
+	due, late := c.late(e, c.now)
 	switch {
 	case late && e.is(paused):
 		c.PausedOverdue++
@@ -126,15 +128,35 @@ func (c *census) countDue(e *entry) {
 	}
 }
 
+// lateness tells which tenants are overdue by a plan. It holds what is the same for all
+// of them.
+type lateness struct {
+	plan     plan
+	interval uint32 // the organization's, in seconds
+	jitter   uint32
+	asked    bool // all tenants are to be rotated
+}
+
+func (p plan) lateness() lateness {
+	return lateness{
+		plan: p, interval: seconds(settings.IntervalLength(p.settings.RotationInterval)), jitter: seconds(p.jitter),
+		asked: !p.settings.RotateBefore.IsZero(),
+	}
+}
+
 // late returns when an active tenant without an unfinished rotation is due, and
 // whether it is overdue: so long that the jitter does not explain it, or asked for.
 // A paused one would be, were it not paused.
-func (p plan) late(e *entry, now uint32) (due uint32, late bool) {
+func (l *lateness) late(e *entry, now uint32) (due uint32, late bool) {
 	due = e.ownDate
-	if due == 0 {
-		due = p.expires(e)
+	switch {
+	case due != 0:
+	case e.interval != 0:
+		due = add(e.rotatedAt, e.interval)
+	default:
+		due = add(e.rotatedAt, l.interval)
 	}
-	return due, p.mayAsk(e) || add(due, seconds(p.jitter)) < now
+	return due, add(due, l.jitter) < now || l.asked && l.plan.mayAsk(e)
 }
 
 // topList keeps the first entries of an order, as many as status names.

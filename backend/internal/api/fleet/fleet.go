@@ -29,7 +29,7 @@ type Rooms struct {
 
 // Paths returns the paths.
 func (r *Rooms) Paths() []*framework.Path {
-	return append(r.tombstonePaths(), r.tenantsPath())
+	return append(r.tombstonePaths(), r.tenantsPath(), r.fleetPath())
 }
 
 // infoHelp describes what key_info has of a tenant.
