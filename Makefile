@@ -6,6 +6,7 @@
 GO ?= go
 FUZZTIME ?= 10s
 CHAOS_ROUNDS ?= 20
+VERSION = github.com/vault-plugin-dek/vault-plugin-dek/internal/version
 
 export GO VAULT_BIN DEV_VAULT_VERSION DEV_STORAGE DEV_PORT DEV_PROXY_PORT FUZZTIME
 
@@ -14,7 +15,7 @@ help: ## list what there is (the default)
 
 build: ## build bin/vault-plugin-dek, bin/dek-proxy and bin/dek
 	@mkdir -p bin
-	@CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -o bin/ ./cmd/...
+	@CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-X $(VERSION).commit=$$(scripts/commit.sh)" -o bin/ ./cmd/...
 
 vault: ## leave a Vault server at bin/vault: VAULT_BIN, the PATH, or built from source
 	@scripts/build-vault.sh

@@ -27,10 +27,11 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/version"
 )
 
 // Version is the version that the plugin reports to Vault and that the commands print.
-var Version = "v0.1.0"
+var Version = version.Version()
 
 type backend struct {
 	*framework.Backend
@@ -75,13 +76,14 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 		return nil, errors.New("the backend needs a configuration with a storage")
 	}
 	mount := storage.NewMount(conf.StorageView)
+	now := func() time.Time { return clock().UTC() }
 	b := &backend{
 		storage:  conf.StorageView,
 		mount:    mount,
 		settings: settings.NewStore(mount, conf.BackendUUID),
-		keys:     keystore.NewStore(mount),
+		keys:     keystore.NewStore(mount, now),
 		tenants:  tenant.NewStore(mount),
-		now:      func() time.Time { return clock().UTC() },
+		now:      now,
 
 		newWrappingKey: keyring.NewWrappingKey,
 	}
@@ -91,7 +93,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 	})
 	b.shareMemory(settings.Config{})
 	b.settings.Watch(b.shareMemory)
-	b.Operations = &api.Operations{Check: b.checkCaller, Log: b.logger}
+	b.Operations = &api.Operations{Check: b.checkCaller, Leads: b.leads, Log: b.logger}
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
 		RunningVersion: Version,
@@ -147,7 +149,7 @@ func (b *backend) build() {
 		Settings: b.settings, Keys: b.keys, Tenants: b.tenants, Items: b.items, Now: b.now, Jobs: b.jobs, Log: b.Logger(),
 	})
 	b.kek = kekrotation.NewEngine(kekrotation.Config{
-		Keys: b.keys, Tenants: b.tenants, Now: b.now, Jobs: b.jobs, Pages: b.pages, Log: b.Logger(),
+		Settings: b.settings, Keys: b.keys, Tenants: b.tenants, Now: b.now, Jobs: b.jobs, Pages: b.pages, Log: b.Logger(),
 	})
 	b.schedule = schedule.NewEngine(schedule.Config{
 		Mount: b.mount, Settings: b.settings, Keys: b.keys, Tenants: b.tenants,
@@ -203,6 +205,14 @@ func (b *backend) invalidate(_ context.Context, key string) {
 	b.keys.Invalidate(key)
 	b.tenants.Invalidate(key)
 	b.items.Invalidate(key)
+}
+
+// leads reports whether this node may write, by what Vault says now.
+func (b *backend) leads() bool {
+	if steady, ok := b.System().(*steadySystem); ok {
+		steady.forget()
+	}
+	return b.WriteSafeReplicationState()
 }
 
 // logger is the framework's, which it gets with its setup.

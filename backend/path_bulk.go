@@ -102,6 +102,9 @@ func (b *backend) bulkOp(entry map[string]any, request item.Request) (*itemstore
 	if err := api.CheckName(name); err != nil {
 		return nil, err
 	}
+	if err := api.CheckText(entry); err != nil {
+		return nil, err
+	}
 	w, err := parseWrite(entry, request, b.now)
 	if err != nil {
 		return nil, err

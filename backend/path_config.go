@@ -30,6 +30,7 @@ func (b *backend) configPaths() []*framework.Path {
 		"scheduler_jitter":         api.Described(framework.TypeDurationSecond, "Seconds over which rotations that are due at once are spread."),
 		"cache_bytes":              api.Described(framework.TypeInt64, "Bytes that the caches may take together; 0: the machine's memory decides."),
 		"data_key_lease":           api.Described(framework.TypeDurationSecond, "Seconds that a caller may go on using a data key."),
+		"kek_rotation_interval":    api.Described(framework.TypeDurationSecond, "Seconds that the key-encryption key may get old; 0: it is rotated by hand alone."),
 	})
 	return []*framework.Path{{
 		Pattern: "config$",
@@ -72,6 +73,11 @@ func (b *backend) configPaths() []*framework.Path {
 				Type: framework.TypeDurationSecond,
 				Description: "How long a caller may go on using a data key, which datakey tells with each: 0 (for one text only) " +
 					"to 24h. Default: 1h.",
+			},
+			"kek_rotation_interval": {
+				Type: framework.TypeDurationSecond,
+				Description: "How old the key-encryption key may get before it is rotated by itself: to 3650d; 0: by hand alone. " +
+					"Default: 365d.",
 			},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
@@ -119,25 +125,40 @@ func (b *backend) updateConfig(ctx context.Context, _ *logical.Request, d *frame
 		if err := boundedField(d, "max_concurrent_rotations", maxConcurrentRotations, &c.MaxConcurrentRotations); err != nil {
 			return err
 		}
-		if err := durationField(d, "retired_key_retention", maxRetention, &c.RetiredKeyRetention); err != nil {
-			return err
-		}
 		if err := minDeletionField(d, c, b.now(), len(used) == 0); err != nil {
 			return err
 		}
 		if err := cacheBytesField(d, &c.CacheBytes); err != nil {
 			return err
 		}
-		if err := durationField(d, "data_key_lease", maxDataKeyLease, &c.DataKeyLease); err != nil {
-			return err
-		}
-		return durationField(d, "scheduler_jitter", maxJitter, &c.SchedulerJitter)
+		return durationFields(d, c)
 	})
 	if err != nil {
 		return nil, err
 	}
 	b.schedule.BudgetChanged()
+	b.kek.Drive() // it may be due now
 	return b.configResponse(c), nil
+}
+
+// durationFields sets the durations that the request names, but for the least deletion
+// window.
+func durationFields(d *framework.FieldData, c *settings.Config) error {
+	for _, f := range []struct {
+		name string
+		most time.Duration
+		to   *time.Duration
+	}{
+		{"retired_key_retention", maxRetention, &c.RetiredKeyRetention},
+		{"scheduler_jitter", maxJitter, &c.SchedulerJitter},
+		{"data_key_lease", maxDataKeyLease, &c.DataKeyLease},
+		{"kek_rotation_interval", settings.MaxInterval, &c.KEKRotationInterval},
+	} {
+		if err := durationField(d, f.name, f.most, f.to); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // minDeletionField sets the least deletion window, if the request names it. empty says
@@ -242,5 +263,6 @@ func (b *backend) configResponse(c settings.Config) *logical.Response {
 		"scheduler_jitter":            int64(c.SchedulerJitter.Seconds()),
 		"cache_bytes":                 c.CacheBytes,
 		"data_key_lease":              int64(c.DataKeyLease.Seconds()),
+		"kek_rotation_interval":       int64(c.KEKRotationInterval.Seconds()),
 	}}
 }

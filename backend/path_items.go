@@ -181,7 +181,7 @@ func (b *backend) patchItem(ctx context.Context, req *logical.Request, d *framew
 	if err != nil {
 		return nil, err
 	}
-	return b.applyOne(ctx, tenant, &itemstore.Op{Kind: kind, Name: name, Change: p.merge})
+	return b.applyOne(ctx, tenant, &itemstore.Op{Kind: kind, Name: name, Change: p.merge, IsPatch: true})
 }
 
 func (b *backend) deleteItem(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {

@@ -31,7 +31,9 @@ var kekAnswer = map[string]*framework.FieldSchema{
 	"keys":            api.Described(framework.TypeInt, "How many of their keys are on the KEK, moved to it or made under it."),
 	"keys_failed":     api.Described(framework.TypeInt, "How many keys could not be moved."),
 	"failures":        api.Described(framework.TypeSlice, "The first 100 of them: tenant, key ID and reason."),
-	"initiated_by":    api.Described(framework.TypeMap, "Who asked: id, name, email."),
+	"initiated_by":    api.Described(framework.TypeMap, "Who asked: id, name, email; system: kek_rotation_interval had passed."),
+
+	"next_rotation_at": api.Described(framework.TypeTime, "When it is rotated by itself; null: by hand alone."),
 }
 
 func (b *backend) kekPaths() []*framework.Path {
@@ -130,10 +132,13 @@ func (b *backend) kekResponse(v kekrotation.View) *logical.Response {
 		"updated_at":      api.Time(v.Progress.At),
 		"completed_at":    api.Time(r.EndedAt),
 		"percent":         v.Progress.Percent,
-		"tenants":         v.Progress.Tenants,
-		"keys":            v.Progress.Keys,
-		"keys_failed":     v.Progress.Failed,
-		"failures":        failures,
-		"initiated_by":    api.Person(r.InitiatedBy),
+
+		"next_rotation_at": api.Time(v.DueAt),
+
+		"tenants":      v.Progress.Tenants,
+		"keys":         v.Progress.Keys,
+		"keys_failed":  v.Progress.Failed,
+		"failures":     failures,
+		"initiated_by": api.Person(r.InitiatedBy),
 	}}
 }

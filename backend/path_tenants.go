@@ -21,7 +21,7 @@ var tenantAnswer = map[string]*framework.FieldSchema{
 	"tenant_id":         api.Described(framework.TypeString, "The tenant's ID."),
 	"display_name":      api.Described(framework.TypeString, "A name for people."),
 	"key_type":          api.Described(framework.TypeString, "The type of the active key."),
-	"rotation_interval": api.Described(framework.TypeString, "The tenant's own interval; empty: the organization's."),
+	"rotation_interval": api.Described(framework.TypeString, "The tenant's own interval: 90_DAYS and its like as they were given, else a duration in its largest unit, such as 30d or 36h; empty: the organization's."),
 	"rotation_paused":   api.Described(framework.TypeBool, "Whether the schedule passes the tenant over."),
 	"created_at":        api.Described(framework.TypeTime, "When the tenant was created."),
 	"state":             api.Described(framework.TypeString, "active or deleting."),
@@ -49,7 +49,7 @@ func (b *backend) tenantPaths() []*framework.Path {
 				},
 				"rotation_interval": {
 					Type:        framework.TypeString,
-					Description: "How old the tenant's key may get: 90_DAYS, 120_DAYS, 180_DAYS or 365_DAYS; empty: as the organization's.",
+					Description: "How old the tenant's key may get: 90_DAYS, 120_DAYS, 180_DAYS or 365_DAYS, or any duration from 1h to 3650d, such as 30d; empty: as the organization's.",
 				},
 				"rotation_paused": {
 					Type:        framework.TypeBool,

@@ -60,7 +60,7 @@ func (w *witness) countedVersion(rec *tenant.Record, v keyring.Version) {
 		if !cached {
 			disk.RestartVault()
 		}
-		fresh := keystore.NewStore(storage.NewMount(storagetest.Open(disk, 0, storagetest.None)))
+		fresh := keystore.NewStore(storage.NewMount(storagetest.Open(disk, 0, storagetest.None)), time.Now)
 		fresh.LimitSeals(fewSeals)
 		shown, err := fresh.Seals(context.Background(), rec.Owner(), &v, true)
 		require.NoError(w.t, err)

@@ -44,3 +44,10 @@ func (s *steadySystem) ReplicationState() consts.ReplicationState {
 	}
 	return s.state
 }
+
+// forget has the state asked for anew.
+func (s *steadySystem) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at = time.Time{}
+}

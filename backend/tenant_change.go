@@ -4,10 +4,14 @@
 package backend
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/hashicorp/vault/sdk/framework"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -20,21 +24,15 @@ type tenantChange struct {
 }
 
 func parseTenantChange(d *framework.FieldData) (c tenantChange, err error) {
-	for field, to := range map[string]**string{
-		"display_name": &c.displayName, "rotation_interval": &c.interval,
-	} {
-		text, named, err := api.TextField(d, field)
-		if err != nil {
-			return tenantChange{}, err
-		}
-		if named {
-			*to = &text
-		}
+	name, named, err := api.TextField(d, "display_name")
+	if err != nil {
+		return tenantChange{}, err
 	}
-	if c.interval != nil && *c.interval != "" {
-		if err := checkInterval(*c.interval); err != nil {
-			return tenantChange{}, err
-		}
+	if named {
+		c.displayName = &name
+	}
+	if c.interval, err = intervalField(d); err != nil {
+		return tenantChange{}, err
 	}
 	keyType, named, err := api.TextField(d, "key_type")
 	if err != nil {
@@ -56,6 +54,25 @@ func parseTenantChange(d *framework.FieldData) (c tenantChange, err error) {
 		return tenantChange{}, err
 	}
 	return c, nil
+}
+
+// intervalField returns the tenant's interval in the spelling in which it is kept, nil
+// if the request does not name it. Empty is the organization's.
+func intervalField(d *framework.FieldData) (*string, error) {
+	raw, named := d.Raw["rotation_interval"]
+	if !named || raw == nil {
+		return nil, nil
+	}
+	if text, isText := raw.(string); isText && (text == "" || slices.Contains(settings.RotationIntervals, text)) {
+		return &text, nil
+	}
+	length, err := durationOf("rotation_interval", raw, settings.MaxInterval)
+	if err != nil || length < settings.MinInterval {
+		return nil, api.Invalid("rotation_interval must be empty, one of %s, or a duration of whole seconds from 1h to 3650d, such as 30d",
+			strings.Join(settings.RotationIntervals, ", "))
+	}
+	text := settings.FormatInterval(length)
+	return &text, nil
 }
 
 func (c tenantChange) apply(t *tenant.Record) {

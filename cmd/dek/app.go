@@ -18,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/client"
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/version"
 )
 
 // What the command ends with.
@@ -81,7 +82,7 @@ The server and the token are those of the vault command: VAULT_ADDR, VAULT_TOKEN
 or ~/.vault-token, VAULT_NAMESPACE, VAULT_CACERT and the rest.
 
 Exit codes: 0 done, 1 failed, 2 faulty usage, 3 done but something was refused.`,
-		Version:       version(),
+		Version:       version.Version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
@@ -90,7 +91,7 @@ Exit codes: 0 done, 1 failed, 2 faulty usage, 3 done but something was refused.`
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	root.SetVersionTemplate(version.Line("dek") + "\n")
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.mount, "mount", client.DefaultMount, "where the engine is mounted")
 	flags.BoolVar(&a.json, "json", false, "write lines of JSON, for programs")

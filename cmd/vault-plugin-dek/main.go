@@ -2,10 +2,14 @@
 // SPDX-License-Identifier: MPL-2.0
 
 // Command vault-plugin-dek is the secrets engine as a Vault plugin. Vault starts
-// it; run by hand it has nothing to talk to.
+// it; run by hand it has nothing to talk to, but for -version.
 package main
 
 import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
 	"os"
 
 	"github.com/hashicorp/go-hclog"
@@ -13,24 +17,49 @@ import (
 	"github.com/hashicorp/vault/sdk/plugin"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend"
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/parent"
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/version"
 )
 
 func main() {
 	logger := hclog.New(&hclog.LoggerOptions{Name: "vault-plugin-dek", Level: hclog.Trace, JSONFormat: true})
-	if err := serve(os.Args[1:]); err != nil {
+	err := run(os.Args[1:], logger)
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+	case errors.Is(err, errVersion):
+		fmt.Println(version.Line("vault-plugin-dek"))
+	default:
 		logger.Error("plugin ended", "error", err)
 		os.Exit(1)
 	}
 }
 
-// serve runs until Vault ends the process. One process serves all mounts.
-func serve(args []string) error {
+// errVersion ends the command that was asked for its version.
+var errVersion = errors.New("asked for the version")
+
+// run serves until Vault ends the process. One process serves all mounts.
+func run(args []string, logger hclog.Logger) error {
 	meta := &api.PluginAPIClientMeta{}
-	if err := meta.FlagSet().Parse(args); err != nil {
+	flags := meta.FlagSet()
+	show := flags.Bool("version", false, "print version and commit, and exit")
+	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	if *show {
+		return errVersion
+	}
+	logger.Info("plugin starts", "version", version.Version(), "commit", version.Commit())
+	go endWithServer()
 	return plugin.ServeMultiplex(&plugin.ServeOpts{
 		BackendFactoryFunc: backend.Factory,
 		TLSProviderFunc:    api.VaultPluginTLSProvider(meta.GetTLSConfig()),
 	})
+}
+
+// endWithServer ends the process, with the keys that it has opened, once its server is
+// gone. Nothing can be stored any more, and nobody reads a log.
+func endWithServer() {
+	if parent.Gone(context.Background()) {
+		os.Exit(1)
+	}
 }

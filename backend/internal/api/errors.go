@@ -84,9 +84,17 @@ var statuses = []struct {
 	{keystore.ErrExhausted, http.StatusServiceUnavailable, "the tenant's key has sealed as many messages as aes256-gcm allows: rotate it, or wait until the schedule does within minutes"},
 }
 
+// errHeldReadOnly is for the operator: no request can do anything about it.
+var errHeldReadOnly = Refuse(http.StatusServiceUnavailable,
+	"storage cannot be written: Vault took this mount up while its plugin could not be started, or with another binary. "+
+		"The active node must step down or restart; reloading the plugin does not help")
+
 // Answer turns an error into what Vault is to answer. Over gRPC an error keeps
 // its status only as a bare coded error, so nothing is wrapped here.
 func Answer(err error) (*logical.Response, error) {
+	if storage.HeldReadOnly(err) {
+		err = errHeldReadOnly
+	}
 	var refused *refusal
 	if errors.As(err, &refused) {
 		return nil, logical.CodedError(refused.status, refused.message)

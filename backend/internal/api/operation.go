@@ -5,6 +5,7 @@ package api
 
 import (
 	"context"
+	"net/http"
 	"os"
 	"strings"
 
@@ -20,9 +21,14 @@ type Handler func(context.Context, *logical.Request, *framework.FieldData) (*log
 type Operations struct {
 	// Check refuses a request before its handler sees it.
 	Check func(*logical.Request) error
+	// Leads reports whether this node may write, asked of Vault at this moment.
+	Leads func() bool
 	// Log returns the logger for faults.
 	Log func() hclog.Logger
 }
+
+// errNoLeader is for a write that came without its fields.
+var errNoLeader = Refuse(http.StatusServiceUnavailable, "no node of Vault leads at this moment, so the write was not made: try again")
 
 // On makes an operation of a path, with its errors turned into answers. The name,
 // a verb and mostly what it is done to, is the operation's in OpenAPI.
@@ -35,10 +41,18 @@ func (o *Operations) On(h Handler, name, summary string, responses map[int][]fra
 			var resp *logical.Response
 			err := o.Check(req)
 			if err == nil {
+				err = CheckText(d.Raw)
+			}
+			if err == nil {
 				resp, err = h(ctx, req, d)
 			}
 			if err == nil {
 				return resp, nil
+			}
+			if len(req.Data) == 0 && isWrite(req.Operation) && !o.Leads() {
+				// While there is no leader, a write that was to be forwarded may come here
+				// without its body: that says nothing about its fields.
+				err = errNoLeader
 			}
 			resp, err = Answer(err)
 			if ctx.Err() != nil {
@@ -53,6 +67,10 @@ func (o *Operations) On(h Handler, name, summary string, responses map[int][]fra
 		ForwardPerformanceStandby:   true,
 		ForwardPerformanceSecondary: true,
 	}
+}
+
+func isWrite(op logical.Operation) bool {
+	return op == logical.UpdateOperation || op == logical.CreateOperation || op == logical.PatchOperation
 }
 
 // growStack makes the goroutine's stack as large as most requests need it: in

@@ -84,14 +84,20 @@ func (it *Item) Encode() ([]byte, error) {
 // engine notes beside them grows with the item's changes, by some 50 bytes at most,
 // and must not keep from being written again what was accepted before.
 func (it *Item) MustBeWithin(most int) error {
+	given, err := it.GivenBytes()
+	if err == nil && given > most {
+		err = fmt.Errorf("%w: it has %d bytes encoded, of at most %d (max_item_bytes)", ErrTooLarge, given, most)
+	}
+	return err
+}
+
+// GivenBytes returns the size of what callers give of an item, encoded.
+func (it *Item) GivenBytes() (int, error) {
 	given, err := cbor.Marshal(itemRecord{Name: it.Name, Data: it.Data, Metadata: it.Metadata})
 	if err != nil {
-		return fmt.Errorf("encoding an item: %w", err)
+		return 0, fmt.Errorf("encoding an item: %w", err)
 	}
-	if len(given) > most {
-		return fmt.Errorf("%w: it has %d bytes encoded, of at most %d (max_item_bytes)", ErrTooLarge, len(given), most)
-	}
-	return nil
+	return len(given), nil
 }
 
 // NameOf returns the name of an encoded item without decoding the rest: it comes

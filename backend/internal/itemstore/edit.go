@@ -72,7 +72,7 @@ func (e *edit) apply(op *Op) bool {
 		e.remove(i)
 		op.Item = nil
 	default:
-		if fits, err := e.put(i, cur != nil, op, next); err != nil {
+		if fits, err := e.put(i, cur, op, next); err != nil {
 			op.settle(err)
 			return true
 		} else if !fits {
@@ -92,14 +92,15 @@ func (e *edit) remove(i int) {
 	e.slots = slices.Delete(e.slots, i, i+1)
 }
 
-// put places an item at index i.
-func (e *edit) put(i int, replace bool, op *Op, it *item.Item) (fits bool, err error) {
+// put places an item at index i, where cur is, if it is not nil.
+func (e *edit) put(i int, cur *item.Item, op *Op, it *item.Item) (fits bool, err error) {
+	replace := cur != nil
 	encoded, err := it.Encode()
 	if err != nil {
 		return false, fmt.Errorf("encoding an item: %w", err)
 	}
 	if len(encoded) > e.maxItem {
-		if err := it.MustBeWithin(e.maxItem); err != nil {
+		if err := e.mustFit(cur, op, it); err != nil {
 			return false, err
 		}
 	}
@@ -125,4 +126,21 @@ func (e *edit) put(i int, replace bool, op *Op, it *item.Item) (fits bool, err e
 	}
 	e.bytes = bytes
 	return true, nil
+}
+
+// mustFit bounds an item. A patch of one that is larger than may be written now, since
+// the bound was lowered, may leave it as large as it is.
+func (e *edit) mustFit(cur *item.Item, op *Op, it *item.Item) error {
+	err := it.MustBeWithin(e.maxItem)
+	if err == nil || cur == nil || !op.IsPatch {
+		return err
+	}
+	was, sizeErr := cur.GivenBytes()
+	if sizeErr != nil {
+		return sizeErr
+	}
+	if it.MustBeWithin(was) == nil {
+		return nil
+	}
+	return err
 }

@@ -32,6 +32,9 @@ type Op struct {
 	// or nil to delete it. To change nothing it returns what it was given. It
 	// may be called more than once; an error refuses this change alone.
 	Change func(*item.Item) (*item.Item, error)
+	// IsPatch says that the change is of part of the item, which may then stay larger
+	// than what is written whole.
+	IsPatch bool
 
 	// Item is the item after the change, Err why it failed.
 	Item *item.Item

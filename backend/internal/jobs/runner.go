@@ -22,6 +22,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
 const (
@@ -120,7 +122,7 @@ func (r *Runner) retry(j Job, err error, pause time.Duration) bool {
 		r.NoteReadOnly(err)
 		return false
 	}
-	j.Log.Warn(j.Trouble+", trying again", "error", err, "pause", pause)
+	j.Log.Warn(j.Trouble+", trying again", "error", err, "pause", pause.String())
 	return r.wait(pause)
 }
 
@@ -185,7 +187,7 @@ func (r *Runner) Idle() bool {
 // ReadOnly reports whether storage can only be read. Over gRPC the error comes as
 // text.
 func ReadOnly(err error) bool {
-	return err != nil && strings.Contains(err.Error(), logical.ErrReadOnly.Error())
+	return err != nil && strings.Contains(err.Error(), logical.ErrReadOnly.Error()) || storage.HeldReadOnly(err)
 }
 
 // NoteReadOnly logs, once, that storage can only be read.

@@ -15,6 +15,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -30,9 +31,10 @@ func (e *RunningError) Error() string {
 
 // Engine rotates the mount's KEK.
 type Engine struct {
-	keys    *keystore.Store
-	tenants *tenant.Store
-	now     func() time.Time
+	settings *settings.Store
+	keys     *keystore.Store
+	tenants  *tenant.Store
+	now      func() time.Time
 
 	jobs  *jobs.Runner
 	pages *jobs.Semaphore
@@ -44,9 +46,10 @@ type Engine struct {
 
 // Config has the packages, the clock and the logger that an Engine uses.
 type Config struct {
-	Keys    *keystore.Store
-	Tenants *tenant.Store
-	Now     func() time.Time
+	Settings *settings.Store
+	Keys     *keystore.Store
+	Tenants  *tenant.Store
+	Now      func() time.Time
 
 	Jobs  *jobs.Runner
 	Pages *jobs.Semaphore // shared with what rotations have in flight
@@ -55,7 +58,9 @@ type Config struct {
 
 // NewEngine returns an Engine.
 func NewEngine(c Config) *Engine {
-	return &Engine{keys: c.Keys, tenants: c.Tenants, now: c.Now, jobs: c.Jobs, pages: c.Pages, log: c.Log}
+	return &Engine{
+		settings: c.Settings, keys: c.Keys, tenants: c.Tenants, now: c.Now, jobs: c.Jobs, pages: c.Pages, log: c.Log,
+	}
 }
 
 // Request asks for a rotation of the KEK.
@@ -85,20 +90,28 @@ func (e *Engine) start(ctx context.Context, req Request) (r *keystore.KEKRecord,
 			return nil, &RunningError{KEKID: now.KEKID}
 		}
 		started = true
-		return &keystore.KEKRotation{
-			From: now.KEKID, Phase: keystore.KEKRewrapping, IdempotencyKey: req.IdempotencyKey,
-			Reason: req.Reason, InitiatedBy: req.InitiatedBy, StartedAt: e.now(),
-		}, nil
+		return e.from(now, req), nil
 	})
 	return r, started && err == nil, err
 }
 
+// from is a rotation from the current KEK that begins now.
+func (e *Engine) from(now *keystore.KEKRecord, req Request) *keystore.KEKRotation {
+	return &keystore.KEKRotation{
+		From: now.KEKID, Phase: keystore.KEKRewrapping, IdempotencyKey: req.IdempotencyKey,
+		Reason: req.Reason, InitiatedBy: req.InitiatedBy, StartedAt: e.now(),
+	}
+}
+
 // Recover returns the run of the unfinished rotation to go on with, nil if there is
-// none. It waits for the callers that hold a tenant's lock.
+// none and none is due. It waits for the callers that hold a tenant's lock.
 func (e *Engine) Recover(ctx context.Context) (*Run, error) {
 	r, err := e.keys.KEK(ctx)
 	if errors.Is(err, keystore.ErrNoKEK) {
 		return nil, nil
+	}
+	if err == nil && !r.Rotation.Unfinished() {
+		r, err = e.startIfDue(ctx, r)
 	}
 	if err != nil {
 		return nil, err
@@ -160,6 +173,8 @@ type View struct {
 	Older    []string
 	Progress keystore.KEKProgress
 	Failures []keystore.KeyFailure
+	// DueAt is when the next rotation is due by itself, zero: by hand alone.
+	DueAt time.Time
 }
 
 // View describes the KEK as it stands. It fails with [keystore.ErrNoKEK].
@@ -168,7 +183,11 @@ func (e *Engine) View(ctx context.Context) (View, error) {
 	if err != nil {
 		return View{}, err
 	}
-	v := View{KEKRecord: *r, Status: statusNone}
+	age, err := e.age(ctx, r)
+	if err != nil {
+		return View{}, err
+	}
+	v := View{KEKRecord: *r, Status: statusNone, DueAt: age.DueAt}
 	stored, err := e.keys.StoredKEKs(ctx)
 	if err != nil {
 		return View{}, err

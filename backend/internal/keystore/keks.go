@@ -70,7 +70,7 @@ func (s *Store) makeFirstKEK(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.putKEKRecord(ctx, &KEKRecord{KEKID: id, CreatedAt: time.Now().UTC()})
+	return s.putKEKRecord(ctx, &KEKRecord{KEKID: id, CreatedAt: s.now()})
 }
 
 // newKEK makes a KEK that no record names yet.

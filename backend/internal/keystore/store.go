@@ -7,6 +7,7 @@
 //
 //	kek/current                         the current KEK, and its latest rotation
 //	kek/progress                        how far that rotation is
+//	kek/counted_from                    from when a KEK's age is counted that has no date
 //	kek/keys/<kek_id>                   the KEKs                         (seal-wrapped)
 //	import/wrapping_key                 the RSA key that owners wrap for (seal-wrapped)
 //	keys/<incarnation>/<key_id>         page and placement keys          (seal-wrapped)
@@ -32,6 +33,7 @@ package keystore
 import (
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
@@ -40,6 +42,7 @@ import (
 // Store keeps the keys of one mount. It is safe for concurrent use.
 type Store struct {
 	mount *storage.Mount
+	now   func() time.Time
 
 	kekLock      sync.RWMutex
 	wrappingLock sync.Mutex // covers making the wrapping key
@@ -52,10 +55,10 @@ type Store struct {
 // rotations have not finished with.
 const openKEKs = 64
 
-// NewStore returns the keys in m.
-func NewStore(m *storage.Mount) *Store {
+// NewStore returns the keys in m. now is the clock by which they are dated.
+func NewStore(m *storage.Mount, now func() time.Time) *Store {
 	keks := storage.NewCache(openKEKs, openKEKs, func(*keyring.KEK) int { return 1 })
-	return &Store{mount: m, keys: newKeyCache(), keks: keks, seals: newSeals()}
+	return &Store{mount: m, now: now, keys: newKeyCache(), keks: keks, seals: newSeals()}
 }
 
 // Invalidate forgets what is cached of the storage entry key, which another node

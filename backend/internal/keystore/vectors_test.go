@@ -6,6 +6,7 @@ package keystore
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
@@ -67,7 +68,7 @@ func TestKeyEntryVectors(t *testing.T) {
 		put("keys/"+v.Incarnation+"/"+v.KeyID, v.Entry)
 		require.Equal(t, []byte(v.Key), v.opened(t, v.Entry))
 
-		s := NewStore(storage.NewMount(entries))
+		s := NewStore(storage.NewMount(entries), time.Now)
 		key, err := s.OpenKey(ctx, v.binding())
 		require.NoError(t, err)
 		require.Equal(t, []byte(v.Key), key)

@@ -60,6 +60,9 @@ func Status(r *tenant.Rotation) string {
 // rotation has ended, nothing of it is unfinished. It fails with [ErrNotFound],
 // [tenant.ErrNotFound] or [tenant.ErrDeleting].
 func (e *Engine) Describe(ctx context.Context, tenantID, rotationID string) (View, error) {
+	if err := e.countUnfinished(ctx, tenantID, rotationID); err != nil {
+		return View{}, err
+	}
 	defer e.tenants.Shared(tenantID)()
 	t, err := e.tenants.Active(ctx, tenantID)
 	if err != nil {
@@ -70,6 +73,20 @@ func (e *Engine) Describe(ctx context.Context, tenantID, rotationID string) (Vie
 		return View{}, err
 	}
 	return e.View(ctx, t, r)
+}
+
+// countUnfinished counts the pages for a view of an unfinished rotation. The first count
+// reads every page: before the tenant's lock, not under it. The view itself deals with an
+// error of it.
+func (e *Engine) countUnfinished(ctx context.Context, tenantID, rotationID string) error {
+	t, err := e.tenants.Active(ctx, tenantID)
+	if err != nil {
+		return err
+	}
+	if t.Rotation != nil && t.Rotation.ID == rotationID {
+		_, _ = e.items.Usage(ctx, t)
+	}
+	return nil
 }
 
 // View describes a rotation of t as it stands.
@@ -87,14 +104,15 @@ func (e *Engine) View(ctx context.Context, t *tenant.Record, r *tenant.Rotation)
 	return v, nil
 }
 
-// viewUnfinished fills in what changes while a rotation runs: from memory where
-// it runs, else from what was last noted.
+// viewUnfinished fills in what changes while a rotation runs. It counts the pages, which
+// only the first time reads them: what was last noted of the progress is up to a second
+// behind what callers have seen, and stands in only where they cannot be counted.
 func (e *Engine) viewUnfinished(ctx context.Context, t *tenant.Record, v *View) error {
 	e.mu.Lock()
 	run, rate := e.live[v.ID], e.rate
 	e.mu.Unlock()
-	if _, known := e.items.KnownUsage(t); known {
-		v.Rotated = e.rotated(t, v.Rotation)
+	if usage, err := e.items.Usage(ctx, t); err == nil {
+		v.Rotated = rotatedBy(usage, v.Rotation, v.Phase == tenant.RollingBack)
 	} else {
 		p, err := e.tenants.Progress(ctx, t, v.ID)
 		if err != nil {

@@ -135,7 +135,7 @@ func (p plan) expires(e *entry) uint32 {
 
 // dueWithin returns when a tenant is due by its key's age, with its share of the jitter.
 func (p plan) dueWithin(e *entry) uint32 {
-	return add(p.expires(e), seconds(share(p.jitter, e.spread)))
+	return add(p.expires(e), seconds(share(p.jitterOf(time.Duration(e.interval)*time.Second), e.spread)))
 }
 
 // mayAsk reports whether a tenant may be among all that are to be rotated.

@@ -63,7 +63,17 @@ func (p plan) dueAt(t *tenant.Record) time.Time {
 	if !t.RotateAfter.IsZero() {
 		return t.RotateAfter
 	}
-	return t.Expires(p.settings).Add(share(p.jitter, hash32(t.Keys.Active().KeyID)))
+	jitter := p.jitterOf(settings.IntervalLength(t.RotationInterval))
+	return t.Expires(p.settings).Add(share(jitter, hash32(t.Keys.Active().KeyID)))
+}
+
+// jitterOf returns the time over which rotations of tenants with an interval of their
+// own are spread: at most a tenth of it. 0 is the organization's.
+func (p plan) jitterOf(interval time.Duration) time.Duration {
+	if interval == 0 {
+		return p.jitter
+	}
+	return min(p.jitter, interval/10)
 }
 
 // asked reports whether t is among all tenants that are to be rotated.

@@ -156,7 +156,11 @@ func (l *lateness) late(e *entry, now uint32) (due uint32, late bool) {
 	default:
 		due = add(e.rotatedAt, l.interval)
 	}
-	return due, add(due, l.jitter) < now || l.asked && l.plan.mayAsk(e)
+	jitter := l.jitter
+	if e.interval != 0 {
+		jitter = min(jitter, e.interval/10) // as jitterOf
+	}
+	return due, add(due, jitter) < now || l.asked && l.plan.mayAsk(e)
 }
 
 // topList keeps the first entries of an order, as many as status names.

@@ -5,8 +5,6 @@ package settings
 
 import (
 	"context"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
@@ -25,18 +23,6 @@ const (
 
 	DefaultRotationInterval = "365_DAYS"
 )
-
-// RotationIntervals are the intervals that an organization or a tenant may have.
-var RotationIntervals = []string{"90_DAYS", "120_DAYS", "180_DAYS", "365_DAYS"}
-
-// IntervalLength returns the length of an interval.
-func IntervalLength(interval string) time.Duration {
-	days, err := strconv.Atoi(strings.TrimSuffix(interval, "_DAYS"))
-	if err != nil {
-		return 0
-	}
-	return time.Duration(days) * 24 * time.Hour
-}
 
 // Config is the mount's configuration.
 type Config struct {
@@ -60,6 +46,9 @@ type Config struct {
 	DataKeyLease time.Duration `json:"data_key_lease"`
 	// CacheBytes bounds the caches together; 0: the machine's memory decides.
 	CacheBytes int `json:"cache_bytes,omitempty"`
+	// KEKRotationInterval is how old the mount's key-encryption key may get; 0: it is
+	// rotated by hand alone.
+	KEKRotationInterval time.Duration `json:"kek_rotation_interval"`
 }
 
 // Rotation has the organization's rotation settings.
@@ -94,6 +83,7 @@ func (s *Store) Config(ctx context.Context) (Config, error) {
 		SchedulerJitter:        24 * time.Hour,
 		MinDeletionWindow:      24 * time.Hour,
 		DataKeyLease:           time.Hour,
+		KEKRotationInterval:    365 * day,
 	}
 	if _, err := s.mount.GetJSON(ctx, configKey, &read); err != nil {
 		return Config{}, err

@@ -29,6 +29,13 @@ import (
 // ErrContended reports an operation that met a concurrent change at every try.
 var ErrContended = errors.New("too many concurrent changes, try again")
 
+// HeldReadOnly reports whether err says that Vault refuses every write of the mount
+// until the active node steps down or restarts: it took the mount up while the plugin
+// could not be started. Over gRPC the error comes as text.
+func HeldReadOnly(err error) bool {
+	return err != nil && strings.Contains(err.Error(), logical.ErrSetupReadOnly.Error())
+}
+
 // deletesInFlight bounds the entries that DeleteBelow deletes at once.
 const deletesInFlight = 32
 

@@ -14,7 +14,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/parent"
 )
 
 // tenantID is the tenant of the documents' examples.
@@ -64,26 +65,12 @@ func interruptible(withParent bool) (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	context.AfterFunc(ctx, stop)
 	if withParent {
-		go stopWithParent(ctx, stop)
+		go func() {
+			// make can be killed in ways that it cannot pass on.
+			if parent.Gone(ctx) {
+				stop()
+			}
+		}()
 	}
 	return ctx, stop
-}
-
-// stopWithParent notices that the parent is gone by getting another one: make
-// can be killed in ways that it cannot pass on.
-func stopWithParent(ctx context.Context, stop context.CancelFunc) {
-	parent := os.Getppid()
-	ticker := time.NewTicker(500 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			if os.Getppid() != parent {
-				stop()
-				return
-			}
-		}
-	}
 }

@@ -1,0 +1,33 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// After max_item_bytes was lowered, an item that is larger can be patched as long as it
+// does not grow.
+func TestPatchOfALargeItem(t *testing.T) {
+	m := withTenant(t)
+	of := func(n int) map[string]any {
+		return map[string]any{"a": strings.Repeat("a", n), "b": "12345678"}
+	}
+	m.must(update, itemPath("x"), map[string]any{"data": of(2000), "metadata": map[string]any{"m": "1"}})
+	m.must(update, "config", map[string]any{"max_item_bytes": 1000})
+	patch := func(data, metadata map[string]any) map[string]any {
+		return map[string]any{"data": data, "metadata": metadata}
+	}
+	m.must(logical.PatchOperation, itemPath("x"), patch(map[string]any{"b": "87654321"}, map[string]any{"m": "2"}))
+	m.must(logical.PatchOperation, itemPath("x"), patch(map[string]any{"b": "short"}, map[string]any{}))
+	m.refused(413, "max_item_bytes", logical.PatchOperation, itemPath("x"), patch(map[string]any{"b": "longer than it was"}, map[string]any{}))
+	m.refused(413, "max_item_bytes", logical.PatchOperation, itemPath("x"), patch(map[string]any{"c": 1}, map[string]any{}))
+	m.refused(413, "max_item_bytes", update, itemPath("x"), map[string]any{"data": of(1990)})
+	m.must(logical.PatchOperation, itemPath("x"), patch(map[string]any{"a": "a"}, map[string]any{}))
+	m.refused(413, "max_item_bytes", logical.PatchOperation, itemPath("x"), patch(map[string]any{"a": strings.Repeat("a", 1500)}, map[string]any{}))
+	m.must(update, itemPath("x"), map[string]any{"data": of(500)})
+}
