@@ -87,6 +87,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 
 		newWrappingKey: keyring.NewWrappingKey,
 	}
+	mount.OnDamage(b.damaged)
 	b.items = itemstore.NewStore(mount, b.settings, b.keys, b.tenants)
 	b.encryption = encryption.NewEngine(encryption.Config{
 		Settings: b.settings, Keys: b.keys, Tenants: b.tenants, Now: b.now, Log: b.logger,
@@ -171,6 +172,7 @@ func (b *backend) initialize(context.Context, *logical.InitializationRequest) er
 // the scheduler look.
 func (b *backend) periodic(context.Context, *logical.Request) error {
 	if b.takeUp() {
+		b.jobs.Once("storage/recheck", b.mount.Recheck, nil)
 		b.schedule.Wake()
 		b.encryption.WriteUses(b.jobs)
 	}
@@ -188,7 +190,7 @@ func (b *backend) takeUp() bool {
 	b.jobs.Run(jobs.Job{
 		ID: "", Trouble: "trouble with storage",
 		Step: func(ctx context.Context) (done, progressed bool, err error) {
-			intents, err := b.readLog(ctx)
+			intents, err := b.unfinishedWork(ctx)
 			for _, i := range intents {
 				b.rotations.Drive(i)
 			}
@@ -213,6 +215,12 @@ func (b *backend) leads() bool {
 		steady.forget()
 	}
 	return b.WriteSafeReplicationState()
+}
+
+// damaged notes that an entry of storage cannot be read, or a prefix not be listed.
+func (b *backend) damaged(key string, err error) {
+	b.Logger().Error("an entry of storage is damaged", "entry", key, "error", err)
+	b.tenants.Damaged(key, err)
 }
 
 // logger is the framework's, which it gets with its setup.

@@ -113,7 +113,8 @@ func TestShreddedKeysDoNotComeBackWithTheKEK(t *testing.T) {
 			}
 			return storagetest.None
 		})
-		w.must(del, tenantPath(""), map[string]any{"deletion_window": 0})
+		resp, err := w.call(del, tenantPath(""), map[string]any{"deletion_window": 0})
+		require.Equal(t, 500, code(resp, err), "keys are left")
 		w.storage.Fail(nil)
 		left := w.disk.Keys("keys/")
 		require.NotEmpty(t, left)

@@ -87,6 +87,9 @@ func (b *backend) isUnfinished(ctx context.Context, i rotation.Intent) (bool, er
 	if errors.Is(err, tenant.ErrNotFound) {
 		return false, nil
 	}
+	if errors.Is(err, tenant.ErrDamaged) {
+		return true, nil // for all that is known
+	}
 	if err != nil {
 		return false, err
 	}

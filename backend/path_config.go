@@ -90,7 +90,7 @@ func (b *backend) configPaths() []*framework.Path {
 }
 
 func (b *backend) readConfig(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	c, err := b.settings.Config(ctx)
+	c, err := b.settings.StoredConfig(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +138,12 @@ func (b *backend) updateConfig(ctx context.Context, _ *logical.Request, d *frame
 	}
 	b.schedule.BudgetChanged()
 	b.kek.Drive() // it may be due now
-	return b.configResponse(c), nil
+	resp := b.configResponse(c)
+	if c.Repaired {
+		resp.AddWarning("the configuration could not be read and is written anew: what this request does not name has its default, " +
+			"and min_deletion_window is 720h")
+	}
+	return resp, nil
 }
 
 // durationFields sets the durations that the request names, but for the least deletion

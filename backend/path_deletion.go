@@ -63,7 +63,7 @@ func (b *backend) deleteTenant(ctx context.Context, req *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
-	if _, err := b.tenants.Read(ctx, id); err != nil {
+	if _, err := b.tenants.Read(ctx, id); err != nil && !errors.Is(err, tenant.ErrDamaged) {
 		return nil, err // before asking Vault for the caller's identity
 	}
 	t, err := b.deletion.Delete(ctx, id, window, b.initiator(req))

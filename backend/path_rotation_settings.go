@@ -47,7 +47,7 @@ func (b *backend) rotationSettingsPaths() []*framework.Path {
 }
 
 func (b *backend) readRotationSettings(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	s, err := b.settings.Rotation(ctx)
+	s, err := b.settings.StoredRotation(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +63,11 @@ func (b *backend) updateRotationSettings(ctx context.Context, _ *logical.Request
 	if err != nil {
 		return nil, err
 	}
-	return b.settingsResponse(ctx, s)
+	resp, err := b.settingsResponse(ctx, s)
+	if s.Repaired && err == nil {
+		resp.AddWarning("the settings could not be read and are written anew: requests for rotations that they held are forgotten")
+	}
+	return resp, err
 }
 
 func (b *backend) settingsResponse(ctx context.Context, s settings.Rotation) (*logical.Response, error) {

@@ -150,7 +150,7 @@ func TestDestroyVersionWithPages(t *testing.T) {
 				require.Equal(t, 410, c, "%v", err)
 				require.Contains(t, err.Error(), "destroyed")
 				require.NotContains(t, err.Error(), item)
-				w.refused(410, "destroyed", update, itemPath(item), secret("new"))
+				w.refused(410, "destroyed", "patch", itemPath(item), secret("new"))
 				lost++
 			}
 		}
@@ -160,8 +160,9 @@ func TestDestroyVersionWithPages(t *testing.T) {
 		w.rotate()
 		advance(time.Second)
 		st := w.status(w.rotations[1])
-		require.Equal(t, []any{"failed", lost}, []any{st["status"], st["items_failed"]})
-		require.Contains(t, fmt.Sprint(st["failures"]), "destroyed")
+		require.Equal(t, []any{"completed", lost}, []any{st["status"], st["items_failed"]})
+		require.Equal(t, len(w.allowed)-lost, st["items_rotated"].(map[string]int)["secrets"])
+		require.Contains(t, fmt.Sprint(st["failures"]), "destroyed by force")
 	})
 }
 

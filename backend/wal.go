@@ -14,6 +14,7 @@ import (
 	"github.com/mitchellh/mapstructure"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
 // The kinds of entries in the log.
@@ -49,32 +50,64 @@ func (l intentLog) Delete(ctx context.Context, id string) error {
 	return nil
 }
 
-// readLog reads the whole log. An entry that cannot be decoded stays where it is,
-// and keeps no other from being worked on.
-func (b *backend) readLog(ctx context.Context) (all []rotation.Intent, err error) {
-	ids, err := framework.ListWAL(ctx, b.storage)
-	if err != nil {
-		return all, fmt.Errorf("listing the write-ahead log: %w", err)
+// readLog reads the whole log. An entry that cannot be decoded, or read, stays where it
+// is, and keeps no other from being worked on; whole is false if there is one. With an
+// error it returns what it has read.
+func (b *backend) readLog(ctx context.Context) (all []rotation.Intent, whole bool, err error) {
+	ids, err := b.mount.List(ctx, framework.WALPrefix)
+	if storage.IsDamaged(err) {
+		return nil, false, nil
 	}
+	if err != nil {
+		return nil, false, fmt.Errorf("listing the write-ahead log: %w", err)
+	}
+	whole = true
 	for _, id := range ids {
 		// Not by GetWAL: its error does not tell storage that fails, where all is to be
 		// tried again, from an entry that is damaged.
-		stored, err := b.storage.Get(ctx, framework.WALPrefix+id)
-		if err != nil {
-			return all, fmt.Errorf("reading the write-ahead log: %w", err)
-		}
-		if stored == nil {
+		stored, failed := b.mount.Get(ctx, framework.WALPrefix+id)
+		if failed != nil && !storage.IsDamaged(failed) {
+			err = fmt.Errorf("reading the write-ahead log: %w", failed)
 			continue
 		}
-		i, err := decodeIntent(stored)
-		if err != nil {
-			b.unreadable(id, err)
+		if failed == nil && stored == nil {
+			whole = false // it was just deleted, or is hidden
+			continue
+		}
+		var i rotation.Intent
+		if failed == nil {
+			i, failed = decodeIntent(&logical.StorageEntry{Value: stored})
+		}
+		if failed != nil {
+			whole = false
+			b.unreadable(id, failed)
 			continue
 		}
 		i.ID = id
 		all = append(all, i)
 	}
-	return all, nil
+	return all, whole, err
+}
+
+// unfinishedWork returns what the log lists and, if an entry of it is damaged, the
+// rotations that the tenants' records tell of. A record names its rotation's entry,
+// which is deleted when that has ended.
+func (b *backend) unfinishedWork(ctx context.Context) ([]rotation.Intent, error) {
+	all, whole, err := b.readLog(ctx)
+	if whole {
+		return all, err
+	}
+	known := map[string]bool{}
+	for _, i := range all {
+		known[i.RotationID] = true
+	}
+	told, toldErr := b.schedule.Unfinished(ctx)
+	for _, i := range told {
+		if !known[i.RotationID] {
+			all = append(all, i)
+		}
+	}
+	return all, errors.Join(err, toldErr)
 }
 
 // unreadable logs, once, that an entry of the log cannot be decoded.
@@ -84,9 +117,9 @@ func (b *backend) unreadable(id string, err error) {
 	}
 }
 
-// intents lists the rotations in the log.
+// intents lists the rotations that may be unfinished.
 func (b *backend) intents(ctx context.Context) ([]rotation.Intent, error) {
-	all, err := b.readLog(ctx)
+	all, err := b.unfinishedWork(ctx)
 	return slices.DeleteFunc(all, rotation.Intent.IsCreation), err
 }
 

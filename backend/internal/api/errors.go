@@ -58,6 +58,8 @@ var statuses = []struct {
 	{rotation.ErrState, http.StatusConflict, ""},
 	{rotation.ErrMinDecryption, http.StatusBadRequest, ""},
 	{deletion.ErrWindow, http.StatusBadRequest, ""},
+	{deletion.ErrRecordDamaged, http.StatusConflict, ""},
+	{deletion.ErrKeysLeft, http.StatusServiceUnavailable, ""},
 	{rotation.ErrBeingDeleted, http.StatusConflict, ""},
 	{rotation.ErrKeyTypeFixed, http.StatusBadRequest, ""},
 	{item.ErrTooLarge, http.StatusRequestEntityTooLarge, ""},

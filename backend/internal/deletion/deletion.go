@@ -20,6 +20,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -35,7 +36,7 @@ import (
 // Bounds of the time in which a tenant can be restored.
 const (
 	DefaultWindow = 7 * 24 * time.Hour
-	MaxWindow     = 30 * 24 * time.Hour
+	MaxWindow     = settings.MaxDeletionWindow
 )
 
 // shredWithin bounds how long a delete without a window waits for the end. Shredding a
@@ -101,15 +102,34 @@ func (e *Engine) Delete(ctx context.Context, tenantID string, window *time.Durat
 	t, err := e.tenants.Update(ctx, tenantID, func(next *tenant.Record) error {
 		return e.schedule(next, window, max(DefaultWindow, least), by)
 	})
+	if errors.Is(err, errShredding) {
+		if err := e.shredNow(ctx, tenantID); err != nil {
+			return nil, err
+		}
+		return nil, tenant.ErrNotFound
+	}
+	if errors.Is(err, tenant.ErrDamaged) {
+		return nil, fmt.Errorf("%w: %w", ErrRecordDamaged, err)
+	}
 	if err == nil && Due(t, e.now()) {
-		e.shredNow(ctx, tenantID)
+		err = e.shredNow(ctx, tenantID)
 	}
 	return t, err
 }
 
+// errShredding reports a tenant whose keys are being destroyed.
+var errShredding = errors.New("the tenant is being shredded")
+
+// ErrRecordDamaged reports a tenant whose record cannot be read, and with it what its
+// keys are called.
+var ErrRecordDamaged = errors.New("the tenant cannot be deleted, because only its record tells which keys are its own")
+
+// ErrKeysLeft reports a tenant whose keys are being destroyed, and are not all gone yet.
+var ErrKeysLeft = errors.New("the tenant's keys are being destroyed, and some are left: ask again")
+
 func (e *Engine) schedule(next *tenant.Record, window *time.Duration, after time.Duration, by actor.Actor) error {
 	if next.State == tenant.Shredding {
-		return tenant.ErrNotFound
+		return errShredding
 	}
 	if next.State == tenant.Deleting && window == nil {
 		return tenant.ErrUnchanged
@@ -127,24 +147,33 @@ func (e *Engine) schedule(next *tenant.Record, window *time.Duration, after time
 }
 
 // shredNow shreds a tenant in the background and waits up to shredWithin for the end.
-// If it fails, the schedule repeats it.
-func (e *Engine) shredNow(ctx context.Context, tenantID string) {
+// Without an error the keys are gone. If it fails, the schedule repeats it.
+func (e *Engine) shredNow(ctx context.Context, tenantID string) error {
 	done := make(chan struct{})
+	var keysGone atomic.Bool
+	var failed error
 	begun := e.jobs.Once("shred/"+tenantID, func(ctx context.Context) {
-		if err := e.Shred(ctx, tenantID); err != nil {
-			e.log.Warn("shredding met trouble, the schedule goes on with it", "tenant_id", tenantID, "error", err)
+		if failed = e.shred(ctx, tenantID, func() { keysGone.Store(true) }); failed != nil {
+			e.log.Warn("shredding met trouble, the schedule goes on with it", "tenant_id", tenantID, "error", failed)
 		}
 	}, func() { close(done) })
 	if !begun {
-		return
+		return ErrKeysLeft // another request is at it
 	}
 	timer := time.NewTimer(shredWithin)
 	defer timer.Stop()
 	select {
 	case <-done:
+		if !keysGone.Load() {
+			return failed
+		}
 	case <-timer.C:
 	case <-ctx.Done():
 	}
+	if !keysGone.Load() {
+		return ErrKeysLeft
+	}
+	return nil
 }
 
 // Restore brings a tenant back as it was. An active one stays as it is. It fails

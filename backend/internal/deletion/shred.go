@@ -8,22 +8,34 @@ import (
 	"errors"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // Shred destroys a tenant whose window has passed. It goes on where an earlier attempt
 // stopped, and does nothing if there is nothing to do.
 func (e *Engine) Shred(ctx context.Context, tenantID string) error {
+	return e.shred(ctx, tenantID, func() {})
+}
+
+// shred is Shred, and calls keysGone once no key of the tenant is left.
+func (e *Engine) shred(ctx context.Context, tenantID string, keysGone func()) error {
 	t, err := e.begin(ctx, tenantID)
-	if err != nil || t == nil {
+	if err != nil {
 		return err
+	}
+	if t == nil {
+		keysGone()
+		return nil
 	}
 	// Nobody uses the tenant any more: its record says so since it was put under
 	// the exclusive lock, which waited for everyone.
-	if err := e.keys.DestroyAllKeys(ctx, t.Incarnation); err != nil {
+	if err := e.destroyKeys(ctx, t); err != nil {
 		return err
 	}
+	keysGone()
 	if err := e.deleteContent(ctx, t.Incarnation); err != nil {
 		return err
 	}
@@ -37,6 +49,26 @@ func (e *Engine) Shred(ctx context.Context, tenantID string) error {
 			DeletedAt: now.DeletedAt, DeletedBy: tenant.DeletedBy{ID: now.DeletedBy.ID}, Shredded: e.now(), Versions: now.Keys.Next - 1, Items: now.ItemsAtEnd,
 		})
 	})
+}
+
+// destroyKeys deletes all keys of t. If they cannot be listed, those that the record
+// names go, and it fails with [storage.ErrDamaged]: there may be others.
+func (e *Engine) destroyKeys(ctx context.Context, t *tenant.Record) error {
+	err := e.keys.DestroyAllKeys(ctx, t.Incarnation)
+	if !storage.IsDamaged(err) {
+		return err
+	}
+	ids := []string{t.PlacementKeyID}
+	for i := range t.Keys.Versions {
+		id := t.Keys.Versions[i].KeyID
+		ids = append(ids, id, id+keystore.ExternalSuffix)
+	}
+	for _, id := range ids {
+		if err := e.keys.DestroyKey(ctx, t.Incarnation, id); err != nil {
+			return err
+		}
+	}
+	return err
 }
 
 // begin puts the record in the state shredding, and returns it; nil if the tenant
@@ -80,7 +112,7 @@ func (e *Engine) count(ctx context.Context, tenantID string) (item.Counts, error
 		return item.Counts{}, nil
 	}
 	usage, err := e.items.Usage(ctx, t)
-	if errors.Is(err, page.ErrDamaged) {
+	if errors.Is(err, page.ErrDamaged) || storage.IsDamaged(err) {
 		return item.Counts{}, nil // what cannot be counted must not keep the keys
 	}
 	return usage.Items(), err

@@ -21,6 +21,7 @@ import (
 type directory struct {
 	mu          sync.Mutex
 	generation  uint64
+	drops       uint64                // how often what was known of pages was forgotten
 	firstDeltas uint64                // how often a page got a delta that had none
 	pages       map[page.Prefix]entry // nil while not loaded
 	sums        map[int]tally         // of the pages whose header is known, by version
@@ -80,6 +81,7 @@ func (d *directory) drop() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.generation++
+	d.drops++
 	d.pages, d.sums, d.unknown = nil, nil, 0
 }
 
@@ -164,11 +166,12 @@ func (d *directory) writtenHere(p page.Prefix) bool {
 }
 
 // learn notes the header of a page that was read without its lock, which may
-// have been written since: then what is known already stands.
-func (d *directory) learn(generation uint64, p page.Prefix, h page.Header) {
+// have been written since: then what is known already stands. A drop in between may
+// have forgotten such a write; splits of other pages change nothing.
+func (d *directory) learn(drops uint64, p page.Prefix, h page.Header) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if e, ok := d.pages[p]; ok && !e.known && d.generation == generation {
+	if e, ok := d.pages[p]; ok && !e.known && d.drops == drops {
 		d.set(p, h)
 	}
 }
@@ -227,8 +230,9 @@ func (d *directory) remove(p page.Prefix) {
 	d.sums[e.Version] = tally{t.pages - 1, t.items.Minus(e.Counts)}
 }
 
-// headersToRead returns the pages whose header is not known.
-func (d *directory) headersToRead() (generation uint64, places []page.Prefix, loaded bool) {
+// headersToRead returns the pages whose header is not known, and what to learn one
+// under that is read from now on.
+func (d *directory) headersToRead() (drops uint64, places []page.Prefix, loaded bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.unknown > 0 {
@@ -240,7 +244,7 @@ func (d *directory) headersToRead() (generation uint64, places []page.Prefix, lo
 		}
 		slices.Sort(places) // a run that is repeated reads them in the same order
 	}
-	return d.generation, places, d.pages != nil
+	return d.drops, places, d.pages != nil
 }
 
 // tallies returns the sums by version, once every header is known.

@@ -4,6 +4,7 @@
 package itemstore
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -25,7 +26,8 @@ type edit struct {
 	// sincePut has the items that have changed since the page was put, and exist.
 	sincePut page.Slots
 
-	full bool // a change did not fit: the page must split first
+	full bool  // a change did not fit: the page must split first
+	lost error // the page was given up: items that are not there may have been
 }
 
 // newEdit makes changes to what is in a page, as many as fit. A tenant's first page
@@ -33,7 +35,7 @@ type edit struct {
 func newEdit(cur writable, maxItem int, ops []*Op) *edit {
 	e := &edit{
 		slots: slices.Clone(cur.Slots), bytes: cur.Slots.Size(), room: page.MaxBytes, maxItem: maxItem,
-		sincePut: slices.Clone(cur.Changed),
+		sincePut: slices.Clone(cur.Changed), lost: cur.lost,
 	}
 	if cur.isNew {
 		e.room = math.MaxInt
@@ -61,6 +63,11 @@ func (e *edit) apply(op *Op) bool {
 	}
 	next, err := op.Change(cur)
 	switch {
+	case e.lost != nil && errors.Is(err, item.ErrNotFound) && op.Removes:
+		e.changed = true // the page is replaced, and with it what was there
+	case e.lost != nil && errors.Is(err, item.ErrNotFound):
+		op.settle(e.lost)
+		return true
 	case err != nil:
 		op.settle(err)
 		return true

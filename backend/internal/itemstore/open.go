@@ -79,11 +79,11 @@ func (s *Store) open(ctx context.Context, t *tenant.Record, p page.Prefix, r raw
 func (tab *Table) getBoth(ctx context.Context, p page.Prefix, get getter) (r raw, err error) {
 	if tab.dir.mayHaveDelta(p) {
 		if r.delta, err = get(ctx, deltaKey(tab.incarnation, p)); err != nil {
-			return raw{}, fmt.Errorf("reading the delta of page %s: %w", p, err)
+			return raw{}, fmt.Errorf("delta: %w", readingPage(p, err))
 		}
 	}
 	if r.page, err = get(ctx, pageKey(tab.incarnation, p)); err != nil {
-		return raw{}, fmt.Errorf("reading page %s: %w", p, err)
+		return raw{}, readingPage(p, err)
 	}
 	if r.delta == nil || r.page == nil {
 		return raw{page: r.page}, nil
@@ -123,29 +123,34 @@ type content struct {
 	place   page.Prefix
 	version int
 	slots   page.Slots
+	lost    error // why nothing of it can be read any more: it was given up
 }
 
 // read returns the page that covers h, opened; nil if the tenant has no page
-// yet. It takes no lock but for a page that does not show: the page may split,
+// yet. With an error of a page it returns where that lies. It takes no lock but for a page that does not show: the page may split,
 // and a rotation may rewrite it and destroy its key, between any two steps, and
 // then it is read again.
 func (tab *Table) read(ctx context.Context, t *tenant.Record, h page.Hash) (*content, error) {
 	var last error
+	var at page.Prefix
 	for range maxTries {
 		p, empty, err := tab.locate(ctx, h)
 		if err != nil || empty {
 			return nil, err
 		}
 		found, err := tab.openPageAt(ctx, t, p)
+		if lost := lostError(t, p, err); lost != nil {
+			return &content{place: p, lost: lost}, nil
+		}
 		if keystore.IsGone(err) {
-			last = err
+			last, at = err, p
 			if t, err = tab.store.sameTenant(ctx, t); err != nil {
 				return nil, err
 			}
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return &content{place: p}, err
 		}
 		if found == nil {
 			isEmpty, err := tab.readStaleMiss(ctx, p, h)
@@ -160,7 +165,7 @@ func (tab *Table) read(ctx context.Context, t *tenant.Record, h page.Hash) (*con
 		return &content{place: p, version: found.Version, slots: found.Slots}, nil
 	}
 	if last != nil {
-		return nil, fmt.Errorf("%w: %w", page.ErrDamaged, last)
+		return &content{place: at}, fmt.Errorf("%w: %w", page.ErrDamaged, last)
 	}
 	return nil, storage.ErrContended
 }

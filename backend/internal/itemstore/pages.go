@@ -87,9 +87,17 @@ func (tab *Table) locate(ctx context.Context, h page.Hash) (p page.Prefix, empty
 func (s *Store) getPage(ctx context.Context, incarnation string, p page.Prefix) ([]byte, error) {
 	raw, err := s.mount.Get(ctx, pageKey(incarnation, p))
 	if err != nil {
-		return nil, fmt.Errorf("reading page %s: %w", p, err)
+		return nil, readingPage(p, err)
 	}
 	return raw, nil
+}
+
+// readingPage is the error of a page, or of its delta, that could not be read.
+func readingPage(p page.Prefix, err error) error {
+	if storage.IsDamaged(err) {
+		return fmt.Errorf("page %s: %w: %w", p, page.ErrDamaged, err)
+	}
+	return fmt.Errorf("reading page %s: %w", p, err)
 }
 
 // putPage stores a page, and keeps in memory what was read from there: nothing else,

@@ -33,6 +33,9 @@ func (s *Store) Read(ctx context.Context, t *tenant.Record, k item.Kind, name st
 	if c == nil {
 		return nil, 0, item.ErrNotFound
 	}
+	if c.lost != nil {
+		return nil, 0, c.lost
+	}
 	_, it, err := c.slots.Find(h, k, name)
 	if err != nil {
 		return nil, 0, err
@@ -122,7 +125,10 @@ type listing struct {
 	after     string // skip items up to this one, at afterHash
 	afterHash page.Hash
 
-	names []string
+	partial bool // go past what cannot be read, and say where
+
+	names      []string
+	unreadable []Unreadable
 }
 
 func (tab *Table) list(ctx context.Context, t *tenant.Record, l *listing) error {
@@ -131,8 +137,14 @@ func (tab *Table) list(ctx context.Context, t *tenant.Record, l *listing) error 
 			return err
 		}
 		c, err := tab.read(ctx, t, l.from)
+		if err != nil && l.partial {
+			c, err = tab.passOver(l, c, err)
+		}
 		if err != nil || c == nil {
 			return err
+		}
+		if c.lost != nil && l.partial {
+			l.miss(c.place.String(), c.lost)
 		}
 		done, err := l.take(c)
 		if err != nil || done {

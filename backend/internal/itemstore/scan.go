@@ -5,6 +5,9 @@ package itemstore
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -25,30 +28,39 @@ type Scan struct {
 	t     *tenant.Record
 	mu    sync.Mutex
 	on    map[page.Prefix]int
+	// unreadable are pages of which not even the header can be read.
+	unreadable map[page.Prefix]error
 }
 
 // NewScan returns a scan of t's pages that has read none.
 func NewScan(s *Store, t *tenant.Record) *Scan {
-	return &Scan{store: s, t: t, on: map[page.Prefix]int{}}
+	return &Scan{store: s, t: t, on: map[page.Prefix]int{}, unreadable: map[page.Prefix]error{}}
 }
 
 // Incarnation returns the incarnation of the tenant that is scanned.
 func (sc *Scan) Incarnation() string { return sc.t.Incarnation }
 
 // Pages returns how many of the pages read are on a version.
-func (sc *Scan) Pages(version int) int {
-	n := 0
-	for _, v := range sc.on {
+func (sc *Scan) Pages(version int) int { return len(sc.On(version)) }
+
+// On returns the pages read that are on a version, sorted.
+func (sc *Scan) On(version int) (pages []page.Prefix) {
+	for p, v := range sc.on {
 		if v == version {
-			n++
+			pages = append(pages, p)
 		}
 	}
-	return n
+	slices.Sort(pages)
+	return pages
 }
+
+// Unreadable returns the pages that may be on any version, sorted.
+func (sc *Scan) Unreadable() []page.Prefix { return slices.Sorted(maps.Keys(sc.unreadable)) }
 
 // Run lists the pages and reads those that have not been read, or were on a version
 // that they may have left since. Pages that are no longer listed are forgotten. It
-// fails if a listed page does not show, because that page may be on any version.
+// fails if a listed page does not show, because that page may be on any version. If
+// pages are damaged it reads the others, and then fails with [page.ErrDamaged].
 func (sc *Scan) Run(ctx context.Context) error {
 	listed, err := sc.store.listPages(ctx, sc.t.Incarnation)
 	if err != nil {
@@ -68,16 +80,27 @@ func (sc *Scan) Run(ctx context.Context) error {
 		}
 	}
 	slices.Sort(unread)
+	clear(sc.unreadable)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(headersInFlight)
 	for _, p := range unread {
 		g.Go(func() error { return sc.read(ctx, p) })
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for _, p := range sc.Unreadable() {
+		return sc.unreadable[p]
+	}
+	return nil
 }
 
 func (sc *Scan) read(ctx context.Context, p page.Prefix) error {
 	raw, err := sc.store.getPage(ctx, sc.t.Incarnation, p)
+	if errors.Is(err, page.ErrDamaged) {
+		sc.damaged(p, err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -86,10 +109,18 @@ func (sc *Scan) read(ctx context.Context, p page.Prefix) error {
 	}
 	h, _, err := page.ParseHeader(raw)
 	if err != nil {
-		return page.ErrDamaged
+		sc.damaged(p, fmt.Errorf("page %s: %w", p, page.ErrDamaged))
+		return nil
 	}
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
 	sc.on[p] = h.Version
 	return nil
+}
+
+func (sc *Scan) damaged(p page.Prefix, err error) {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	delete(sc.on, p) // it may have been written since
+	sc.unreadable[p] = err
 }

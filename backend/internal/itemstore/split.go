@@ -15,7 +15,8 @@ import (
 // writable is a page as a writer finds it under the page's lock.
 type writable struct {
 	page.Page
-	isNew bool // there is no such page yet: it is a tenant's first
+	isNew bool  // there is no such page yet: it is a tenant's first
+	lost  error // the page was given up, and is replaced by what is left of it
 }
 
 // readForWrite reads page p under its lock, once it is sure that p is the page to
@@ -29,6 +30,10 @@ func (tab *Table) readForWrite(ctx context.Context, t *tenant.Record, p page.Pre
 		return tab.firstPage(ctx)
 	}
 	found, err := tab.openPageAt(ctx, t, p)
+	if lost := lostError(t, p, err); lost != nil {
+		left, err := tab.leftOf(ctx, t, p)
+		return writable{Page: left, lost: lost}, err == nil, err
+	}
 	if err != nil {
 		return writable{}, false, err
 	}

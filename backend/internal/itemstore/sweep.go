@@ -76,7 +76,8 @@ func (s *Store) PageItems(ctx context.Context, t *tenant.Record, p page.Prefix) 
 // Move brings a page to a key version: it is opened and sealed again, with the items
 // of its delta; the items stay encoded. A page that is on the version already is
 // written only if rewrite is true. A leftover is deleted, and so is an obsolete delta.
-// It fails with [page.ErrDamaged] if the page does not open. The caller holds the
+// It fails with [page.ErrDamaged] if the page does not open, or cannot be sealed under the
+// version; one that was given up is replaced: see [tenant.Record.GaveUp]. The caller holds the
 // tenant's lock shared and has made sure, under it, that the version is the one to
 // move to.
 //
@@ -96,10 +97,13 @@ func (s *Store) Move(ctx context.Context, t *tenant.Record, ref PageRef, version
 	}
 	mayHaveDelta := tab.dir.mayHaveDelta(p)
 	r, err := tab.getBoth(ctx, p, s.mount.Get)
-	if err != nil {
-		return Superseded, err
+	moved := Superseded
+	if err == nil {
+		moved, err = tab.moveRaw(ctx, t, p, r, version, rewrite)
 	}
-	moved, err := tab.moveRaw(ctx, t, p, r, version, rewrite)
+	if lostError(t, p, err) != nil {
+		moved, err = tab.replaceLost(ctx, t, p, version)
+	}
 	if err != nil || moved == Superseded || moved == Current && r.delta != nil || !mayHaveDelta {
 		return moved, err
 	}
@@ -146,6 +150,9 @@ func (tab *Table) reseal(ctx context.Context, t *tenant.Record, p page.Prefix, h
 		return err
 	}
 	a, err := tab.store.keys.PageAEAD(ctx, t.Owner(), v)
+	if keystore.IsGone(err) {
+		return fmt.Errorf("page %s: %w: the key that it is to be sealed under: %w", p, page.ErrDamaged, err)
+	}
 	if err != nil {
 		return err
 	}

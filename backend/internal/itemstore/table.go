@@ -22,7 +22,8 @@ type Table struct {
 	incarnation string
 	dir         directory
 
-	loading sync.Mutex // one List at a time loads the directory
+	loading  sync.Mutex    // one List at a time loads the directory
+	counting chan struct{} // holds one: one caller at a time reads what is not known
 
 	mu        sync.Mutex
 	placement []byte // the placement key, once read

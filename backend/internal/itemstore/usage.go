@@ -48,11 +48,20 @@ func (u Usage) On(version int) item.Counts { return u[version].items }
 // Pages is the number of pages on a version.
 func (u Usage) Pages(version int) int { return u[version].pages }
 
-// Usage counts the pages and items of t by key version. The first call reads every page;
-// later ones answer from memory.
+// Usage counts the pages and items of t by key version. The first call reads every page,
+// once for all callers that wait for it; later ones answer from memory.
 func (s *Store) Usage(ctx context.Context, t *tenant.Record) (Usage, error) {
 	tab, release := s.table(t)
 	defer release()
+	if sums, complete := tab.dir.tallies(); complete {
+		return sums, nil
+	}
+	select {
+	case tab.counting <- struct{}{}:
+		defer func() { <-tab.counting }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	for range maxTries {
 		if sums, complete := tab.dir.tallies(); complete {
 			return sums, nil
@@ -97,7 +106,7 @@ func (s *Store) KnownUsage(t *tenant.Record) (Usage, bool) {
 
 // readHeaders learns the headers that are not known yet.
 func (tab *Table) readHeaders(ctx context.Context) error {
-	generation, places, _ := tab.dir.headersToRead()
+	drops, places, _ := tab.dir.headersToRead()
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(headersInFlight)
 	for _, p := range places {
@@ -106,13 +115,13 @@ func (tab *Table) readHeaders(ctx context.Context) error {
 				return err
 			}
 			defer tab.store.headers.Release(1)
-			return tab.readHeader(ctx, generation, p)
+			return tab.readHeader(ctx, drops, p)
 		})
 	}
 	return g.Wait()
 }
 
-func (tab *Table) readHeader(ctx context.Context, generation uint64, p page.Prefix) error {
+func (tab *Table) readHeader(ctx context.Context, drops uint64, p page.Prefix) error {
 	r, err := tab.getBoth(ctx, p, tab.store.mount.Get)
 	if err != nil && !errors.Is(err, page.ErrDamaged) {
 		return err
@@ -123,7 +132,7 @@ func (tab *Table) readHeader(ctx context.Context, generation uint64, p page.Pref
 	// A damaged page must not keep the rest from being counted. The sweep of a
 	// rotation reports it.
 	h, _ := r.header()
-	tab.dir.learn(generation, p, h)
+	tab.dir.learn(drops, p, h)
 	return nil
 }
 
@@ -145,8 +154,8 @@ func (tab *Table) headerOfStaleMiss(ctx context.Context, p page.Prefix) error {
 	}
 	if isEmpty {
 		// Unless it has been written since: then what it has is known.
-		generation, _, _ := tab.dir.headersToRead()
-		tab.dir.learn(generation, p, page.Header{})
+		drops, _, _ := tab.dir.headersToRead()
+		tab.dir.learn(drops, p, page.Header{})
 	}
 	return nil
 }

@@ -35,6 +35,9 @@ type Op struct {
 	// IsPatch says that the change is of part of the item, which may then stay larger
 	// than what is written whole.
 	IsPatch bool
+	// Removes says that Change deletes the item. Then one that was lost with its page
+	// is no error.
+	Removes bool
 
 	// Item is the item after the change, Err why it failed.
 	Item *item.Item
@@ -253,7 +256,11 @@ func (tab *Table) writeEdit(ctx context.Context, t *tenant.Record, p page.Prefix
 	if tab.fitsDelta(t, p, cur, e) {
 		return tab.writeDelta(ctx, t, p, cur, e)
 	}
-	return tab.writePage(ctx, t, p, e.slots, cur.isNew)
+	err := tab.writePage(ctx, t, p, e.slots, cur.isNew)
+	if err == nil && cur.lost != nil {
+		err = tab.deleteDelta(ctx, p) // reading it may fail
+	}
+	return err
 }
 
 // roomyBytes is the size that a page may reach before it is split without the

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -45,6 +46,9 @@ func (e *Engine) RewrapKeys(ctx context.Context, tenantID, kekID string) (Rewrap
 		return Rewrapped{}, nil
 	}
 	ids, err := e.keys.List(ctx, t.Incarnation)
+	if storage.IsDamaged(err) {
+		return Rewrapped{Failures: []keystore.KeyFailure{{TenantID: tenantID, Reason: "the tenant's keys cannot be listed"}}}, nil
+	}
 	if err != nil {
 		return Rewrapped{}, err
 	}
@@ -72,6 +76,9 @@ func (e *Engine) RewrapKeys(ctx context.Context, tenantID, kekID string) (Rewrap
 // holds the tenant's lock exclusively.
 func (e *Engine) withoutRecord(ctx context.Context, tenantID string) (r Rewrapped, err error) {
 	ids, err := e.tenants.InShard(ctx, int(tenant.ShardOf(tenantID)))
+	if storage.IsDamaged(err) {
+		return r, nil // the part has a failure of its own
+	}
 	if err == nil && slices.Contains(ids, tenantID) {
 		r.Unsettled = true
 		r.Failures = []keystore.KeyFailure{{TenantID: tenantID, Reason: "the tenant is listed, but its record does not show"}}
@@ -95,7 +102,7 @@ func (m *mover) fail(keyID string, reason string) {
 func (m *mover) move(ctx context.Context, keyID string) error {
 	w, err := m.e.keys.ReadKey(ctx, m.t.Incarnation, keyID)
 	if errors.Is(err, keystore.ErrDamaged) {
-		m.fail(keyID, "the entry is malformed")
+		m.fail(keyID, "the entry is damaged")
 		return nil
 	}
 	if err != nil {

@@ -6,12 +6,14 @@ package kekrotation
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -71,6 +73,14 @@ func (r *Run) Tenants(ctx context.Context) (ids []string, more bool, err error) 
 		return nil, false, nil
 	}
 	ids, err = r.e.tenants.InShard(ctx, shard)
+	if storage.IsDamaged(err) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.part = tally{failed: 1, failures: []keystore.KeyFailure{{
+			Reason: fmt.Sprintf("part %02x of %d of the tenants cannot be listed", shard, tenant.Shards),
+		}}}
+		return nil, true, nil
+	}
 	return ids, true, err
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
 // KEKPhase is the phase of a rotation of the KEK.
@@ -170,10 +171,14 @@ func (s *Store) PutKEKProgress(ctx context.Context, p KEKProgress) error {
 }
 
 // KEKProgress reads what was last noted of the rotation to a KEK, zero if nothing
-// was.
+// was, or if it cannot be read any more.
 func (s *Store) KEKProgress(ctx context.Context, kekID string) (KEKProgress, error) {
 	var p KEKProgress
-	if _, err := s.mount.GetJSON(ctx, kekProgress, &p); err != nil || p.KEKID != kekID {
+	_, err := s.mount.GetJSON(ctx, kekProgress, &p)
+	if storage.IsDamaged(err) {
+		return KEKProgress{}, nil
+	}
+	if err != nil || p.KEKID != kekID {
 		return KEKProgress{}, err
 	}
 	return p, nil

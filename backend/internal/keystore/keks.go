@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
 // ErrNoKEK reports that the mount has no key-encryption key yet.
@@ -121,6 +122,9 @@ func (s *Store) OpenKEK(ctx context.Context, id string) (*keyring.KEK, error) {
 
 func (s *Store) readKEK(ctx context.Context, id string) (*keyring.KEK, error) {
 	key, err := s.mount.Get(ctx, kekPrefix+id)
+	if storage.IsDamaged(err) {
+		return nil, fmt.Errorf("%s: %w: %w", id, ErrDamaged, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", id, err)
 	}

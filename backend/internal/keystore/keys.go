@@ -14,6 +14,7 @@ import (
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
 // What callers tell apart.
@@ -193,6 +194,9 @@ func (s *Store) OpenKey(ctx context.Context, b keyring.Binding) ([]byte, error) 
 // [ErrDamaged].
 func (s *Store) ReadKey(ctx context.Context, incarnation, keyID string) (*WrappedKey, error) {
 	value, err := s.mount.Get(ctx, wrappedKeyKey(incarnation, keyID))
+	if storage.IsDamaged(err) {
+		return nil, fmt.Errorf("%s: %w: %w", keyID, ErrDamaged, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading key %s: %w", keyID, err)
 	}

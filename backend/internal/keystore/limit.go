@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
 // overLimit has the keys that a reservation of this process has found over their usage
@@ -47,11 +48,14 @@ func (s *Store) ForgetOverLimit(tenantID, keyID string) {
 }
 
 // IsOverLimit reports whether a key of v has reserved so many seals that it is to be
-// rotated away.
+// rotated away, or whether it cannot be told how many.
 func (s *Store) IsOverLimit(ctx context.Context, o keyring.Owner, v *keyring.Version) (bool, error) {
 	if v.KeyType != keyring.AES256GCM {
 		return false, nil
 	}
 	r, err := s.readSeals(ctx, o.Incarnation, v.KeyID)
+	if storage.IsDamaged(err) {
+		return true, nil
+	}
 	return max(r.Page, r.External) >= s.seals.limits.Soft, err
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/vault/sdk/helper/locksutil"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
 // ErrExhausted reports a key that may not seal any more. A rotation gives the tenant
@@ -174,6 +175,11 @@ func (s *Store) takeSeal(c *sealCounter) error {
 func (s *Store) reserveSeals(c *sealCounter) (int64, error) {
 	ctx, l := context.Background(), &s.seals.limits
 	r, err := s.readSeals(ctx, c.binding.Incarnation, c.binding.KeyID)
+	if storage.IsDamaged(err) {
+		// Nobody can say how many there were: the key seals no more, and is replaced.
+		s.seals.overLimit.add(c.binding.Tenant, versionKeyID(c.binding.KeyID))
+		return 0, fmt.Errorf("%s: %w: %w", c.binding.KeyID, ErrExhausted, err)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -212,7 +218,9 @@ func (s *Store) Seals(ctx context.Context, o keyring.Owner, v *keyring.Version, 
 	}
 	defer s.seals.lock(v.KeyID)()
 	r, err := s.readSeals(ctx, o.Incarnation, v.KeyID)
-	if err != nil {
+	if storage.IsDamaged(err) {
+		r = reservedSeals{s.seals.limits.Hard, s.seals.limits.Hard} // no more can have been made
+	} else if err != nil {
 		return sealed, err
 	}
 	if !v.PageKeyDestroyed {

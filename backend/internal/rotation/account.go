@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -54,24 +55,30 @@ func (r *Run) backOff(ctx context.Context, next *tenant.Record) error {
 }
 
 // account settles the figures: an item that is no longer on another version has been
-// rotated, whether a worker moved it or a request replaced or deleted it.
+// rotated, whether a worker moved it or a request replaced or deleted it. t is the record
+// that is about to be stored.
 func (r *Run) account(ctx context.Context, t *tenant.Record, ended *tenant.Rotation) error {
 	switch ended.Phase {
 	case tenant.Completed:
-		ended.Rotated = ended.ToRotate
+		ended.Rotated = ended.ToRotate.Minus(ended.Lost)
 	case tenant.RolledBack:
 		ended.Rotated = item.Counts{}
 	default:
 		usage, err := r.e.items.Usage(ctx, t)
-		if err != nil {
+		switch {
+		case storage.IsDamaged(err):
+			ended.Rotated = item.Counts{} // nobody can say
+		case err != nil:
 			return err
+		default:
+			ended.Rotated = rotatedBy(usage, ended, r.phase == tenant.RollingBack)
 		}
-		ended.Rotated = rotatedBy(usage, ended, r.phase == tenant.RollingBack)
 	}
 	ended.Failed = r.failed
 	ended.Failures = slices.SortedFunc(maps.Values(r.failures), func(a, b tenant.Failure) int {
 		return cmp.Compare(a.Page, b.Page)
 	})
+	r.addLost(t, ended)
 	ended.Failures = ended.Failures[:min(len(ended.Failures), maxFailures)]
 	return nil
 }

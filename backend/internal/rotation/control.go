@@ -43,7 +43,7 @@ func (e *Engine) Do(ctx context.Context, tenantID, rotationID string, a Action) 
 	var intent Intent
 	err = e.tenants.Hold(ctx, tenantID, func(h *tenant.Held) error {
 		if r, err = e.do(ctx, h, rotationID, a); err == nil {
-			intent = intentOf(h.Record())
+			intent = IntentOf(h.Record())
 		}
 		return err
 	})
@@ -156,7 +156,17 @@ func (e *Engine) retry(ctx context.Context, h *tenant.Held, r *tenant.Rotation, 
 	if err := e.mustNotBeOverLimit(ctx, t, r, t.Keys.Active()); err != nil {
 		return nil, err
 	}
+	if err := e.mustOpen(ctx, t); err != nil {
+		return nil, err
+	}
 	again := *r
+	if t.GivenUp != nil { // since it failed
+		usage, err := e.items.Usage(ctx, t)
+		if err != nil {
+			return nil, err
+		}
+		again.Lost = lostItems(t, usage)
+	}
 	again.Phase = tenant.Sweeping
 	if t.Keys.Active().Number == r.From {
 		again.Phase = tenant.RollingBack
@@ -181,10 +191,24 @@ func (e *Engine) retry(ctx context.Context, h *tenant.Held, r *tenant.Rotation, 
 	return &again, err
 }
 
+// ErrTargetUnusable reports a failed rotation that would fail again, because the key that
+// it moves pages to does not open. A new rotation makes another.
+var ErrTargetUnusable = errors.New("the key that it moves pages to does not open")
+
+// mustOpen makes sure that pages can be sealed under the active version of t.
+func (e *Engine) mustOpen(ctx context.Context, t *tenant.Record) error {
+	err := e.keys.CheckPageKey(ctx, t.Owner(), t.Keys.Active())
+	if keystore.IsGone(err) {
+		return fmt.Errorf("%w: %w", ErrTargetUnusable,
+			&StateError{fmt.Sprintf("the key of version %d does not open: start a new rotation", t.Keys.Active().Number)})
+	}
+	return err
+}
+
 // RetryFailed lets the latest rotation of a tenant go on, if it failed. It is for the
 // schedule: a page that does not open must not cost a version at each try. wanted is
 // called under the tenant's lock; if it returns false, RetryFailed fails with
-// [ErrUnwanted]. then is as in [Request].
+// [ErrUnwanted]. It fails with [ErrTargetUnusable]. then is as in [Request].
 func (e *Engine) RetryFailed(ctx context.Context, tenantID string, wanted func(*tenant.Record) bool, then func(bool)) (r *tenant.Rotation, err error) {
 	var intent Intent
 	err = e.tenants.Hold(ctx, tenantID, func(h *tenant.Held) error {
@@ -196,7 +220,7 @@ func (e *Engine) RetryFailed(ctx context.Context, tenantID string, wanted func(*
 			return ErrUnwanted
 		}
 		if r, err = e.retry(ctx, h, t.Last, false); err == nil {
-			intent = intentOf(h.Record())
+			intent = IntentOf(h.Record())
 		}
 		return err
 	})

@@ -33,7 +33,7 @@ func (e *Engine) DestroyVersion(ctx context.Context, tenantID string, version in
 	// that came since are read.
 	scan := itemstore.NewScan(e.items, t)
 	v, err = e.mayDestroy(ctx, t, version, scan, force)
-	if err != nil || v.State == keyring.Destroyed {
+	if err != nil || v.State == keyring.Destroyed && !force {
 		return v, false, err
 	}
 	err = e.tenants.Hold(ctx, tenantID, func(h *tenant.Held) error {
@@ -45,10 +45,17 @@ func (e *Engine) DestroyVersion(ctx context.Context, tenantID string, version in
 			return storage.ErrContended
 		}
 		v, err = e.mayDestroy(ctx, t, version, scan, force)
-		if err != nil || v.State == keyring.Destroyed {
+		if err != nil {
 			return err
 		}
-		v, err = e.destroyVersion(ctx, h, v)
+		var lost *tenant.GivenUp
+		if force {
+			lost = e.lostWith(ctx, t, version, scan)
+		}
+		if v.State == keyring.Destroyed {
+			return giveUp(ctx, h, lost)
+		}
+		v, err = e.destroyVersion(ctx, h, v, lost)
 		did = err == nil
 		return err
 	})
@@ -63,6 +70,9 @@ func (e *Engine) mayDestroy(ctx context.Context, t *tenant.Record, version int, 
 	}
 	v := *found
 	if v.State == keyring.Destroyed {
+		if force {
+			return v, e.scanAll(ctx, scan)
+		}
 		return v, nil
 	}
 	if r := t.Rotation; r != nil && (version == r.From || version == r.To) {
@@ -73,7 +83,7 @@ func (e *Engine) mayDestroy(ctx context.Context, t *tenant.Record, version int, 
 		return v, &StateError{fmt.Sprintf("version %d is %s: only a deactivated version can be destroyed", version, v.State)}
 	}
 	if force {
-		return v, nil
+		return v, e.scanAll(ctx, scan)
 	}
 	return v, e.mustBeUnused(ctx, t, v, scan)
 }
@@ -107,7 +117,7 @@ func (e *Engine) mustBeUnused(ctx context.Context, t *tenant.Record, v keyring.V
 // fails between, some keys are gone and the record does not yet say it: to
 // repeat it finishes it, and so does the end of the next rotation. That there is an
 // external key is noted first, so that whoever finishes it knows.
-func (e *Engine) destroyVersion(ctx context.Context, h *tenant.Held, v keyring.Version) (keyring.Version, error) {
+func (e *Engine) destroyVersion(ctx context.Context, h *tenant.Held, v keyring.Version, lost *tenant.GivenUp) (keyring.Version, error) {
 	t := h.Record()
 	external, err := e.keys.ExternalUse(ctx, t.Owner())
 	if err != nil {
@@ -136,6 +146,9 @@ func (e *Engine) destroyVersion(ctx context.Context, h *tenant.Held, v keyring.V
 	v.MarkDestroyed(now) // the ring may have forgotten it by now
 	_, err = h.Update(ctx, func(next *tenant.Record) error {
 		next.Keys.Destroy(v.Number, now)
+		if lost != nil {
+			next.GivenUp = lost
+		}
 		return nil
 	})
 	return v, err

@@ -32,6 +32,11 @@ func (e *Engine) drive(i Intent, then func()) {
 				return true, false, nil // resuming drives it again
 			case errors.Is(err, errOvertaken):
 				return false, true, nil // not a fault: it was cancelled, say
+			case isDamaged(err):
+				e.leave(i, err, log)
+				return true, false, nil // the tick drives it again
+			case err == nil:
+				e.goesOn(i)
 			}
 			return done, progressed, err
 		},

@@ -39,8 +39,8 @@ func (i Intent) jobID() string {
 	return i.RotationID
 }
 
-// intentOf is the intent of t's unfinished rotation.
-func intentOf(t *tenant.Record) Intent {
+// IntentOf is the intent of t's unfinished rotation.
+func IntentOf(t *tenant.Record) Intent {
 	r := t.Rotation
 	return Intent{ID: r.IntentID, TenantID: t.ID, Incarnation: t.Incarnation, RotationID: r.ID, KeyID: r.ToKeyID}
 }
@@ -65,6 +65,8 @@ type Engine struct {
 	jobs  *jobs.Runner
 	pages *jobs.Semaphore // pages in flight, of all rotations together
 	log   hclog.Logger
+
+	held held
 
 	mu   sync.Mutex
 	live map[string]*Run // unfinished rotations worked on here, by ID

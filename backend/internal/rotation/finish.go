@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -144,6 +145,9 @@ func (r *Run) filePrevious(ctx context.Context, t *tenant.Record) error {
 		return nil
 	}
 	filed, err := r.e.tenants.History(ctx, t, t.Last.To)
+	if storage.IsDamaged(err) {
+		filed, err = nil, nil // it is written anew
+	}
 	if err != nil || filed != nil && filed.EndedAt.Equal(t.Last.EndedAt) {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 // DestroyRetired destroys the page keys of t whose retention has ended, once a scan
 // shows that no page is on them, and returns their number. A key that a page is on
 // after all is kept, and looked at again a day later.
-func (e *Engine) DestroyRetired(ctx context.Context, tenantID string) (int, error) {
+func (e *Engine) DestroyRetired(ctx context.Context, tenantID string) (destroyed int, err error) {
 	t, err := e.tenants.Read(ctx, tenantID)
 	if err != nil {
 		return 0, err
@@ -31,7 +31,11 @@ func (e *Engine) DestroyRetired(ctx context.Context, tenantID string) (int, erro
 	if err != nil {
 		return 0, err
 	}
-	destroyed := 0
+	defer func() {
+		if errors.Is(err, page.ErrDamaged) { // once the lock is let go
+			err = errors.Join(err, e.postpone(ctx, tenantID))
+		}
+	}()
 	err = e.tenants.Hold(ctx, tenantID, func(h *tenant.Held) error {
 		t := h.Record()
 		if t == nil || t.Incarnation != scan.Incarnation() || t.State != tenant.Active || t.Rotation != nil {

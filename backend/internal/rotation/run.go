@@ -34,7 +34,7 @@ type Run struct {
 	// began uses that version.
 	seen     map[page.Prefix]itemstore.Moved
 	failures map[page.Prefix]tenant.Failure
-	failed   int // items on those pages
+	failed   int // items on those pages, at least one each
 	// strayed are pages that were listed and then did not count: a page does that
 	// once, when it splits.
 	strayed map[page.Prefix]bool
@@ -123,6 +123,10 @@ func (r *Run) Pending(ctx context.Context) ([]itemstore.PageRef, error) {
 // keyStays says that the key that is left stays for some days.
 func (r *Run) unseen(ctx context.Context, t *tenant.Record, keyStays bool) ([]itemstore.PageRef, error) {
 	refs, err := r.e.items.ListPages(ctx, t)
+	if storage.IsDamaged(err) {
+		r.failUnlisted(err)
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +162,7 @@ func (r *Run) Move(ctx context.Context, ref itemstore.PageRef) error {
 	back := r.phase == tenant.RollingBack
 	moved, err := r.e.items.Move(ctx, t, ref, r.target, back)
 	if errors.Is(err, page.ErrDamaged) {
-		r.fail(ref.Prefix, err, r.e.items.PageItems(ctx, t, ref.Prefix))
+		r.fail(ref.Prefix, err, max(1, r.e.items.PageItems(ctx, t, ref.Prefix)))
 		return nil
 	}
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -125,7 +124,7 @@ func (e *Engine) start(ctx context.Context, tenantID string, req *Request) (r *t
 		if r, usage, err = e.mayStart(ctx, t, req); r != nil || err != nil {
 			return err
 		}
-		r, intent, err = e.commit(ctx, h, req, usage.Items())
+		r, intent, err = e.commit(ctx, h, req, usage)
 		return err
 	})
 	return r, intent, err
@@ -168,8 +167,8 @@ func mustHaveRoom(t *tenant.Record) error {
 }
 
 // commit makes the three writes of a start.
-func (e *Engine) commit(ctx context.Context, h *tenant.Held, req *Request, items item.Counts) (*tenant.Rotation, *Intent, error) {
-	next, intent, err := e.plan(h.Record(), req, items)
+func (e *Engine) commit(ctx context.Context, h *tenant.Held, req *Request, usage itemstore.Usage) (*tenant.Rotation, *Intent, error) {
+	next, intent, err := e.plan(h.Record(), req, usage)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -189,7 +188,7 @@ func (e *Engine) commit(ctx context.Context, h *tenant.Held, req *Request, items
 }
 
 // plan returns the record that t becomes, and the intent.
-func (e *Engine) plan(t *tenant.Record, req *Request, items item.Counts) (*tenant.Record, *Intent, error) {
+func (e *Engine) plan(t *tenant.Record, req *Request, usage itemstore.Usage) (*tenant.Record, *Intent, error) {
 	rotationID, err := keyring.NewID("rot-")
 	if err != nil {
 		return nil, nil, err
@@ -221,7 +220,8 @@ func (e *Engine) plan(t *tenant.Record, req *Request, items item.Counts) (*tenan
 		ID: rotationID, TenantID: t.ID, IdempotencyKey: req.IdempotencyKey,
 		From: from.Number, To: to, FromKeyID: from.KeyID, ToKeyID: keyID,
 		Phase: tenant.Sweeping, Reason: req.Reason, Trigger: req.Trigger,
-		InitiatedBy: req.InitiatedBy, StartedAt: now, UpdatedAt: now, ToRotate: items,
+		InitiatedBy: req.InitiatedBy, StartedAt: now, UpdatedAt: now,
+		ToRotate: usage.Items(), Lost: lostItems(t, usage),
 	}
 	return next, &Intent{TenantID: t.ID, Incarnation: t.Incarnation, RotationID: rotationID, KeyID: keyID}, nil
 }

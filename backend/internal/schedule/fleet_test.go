@@ -155,13 +155,6 @@ func TestFleetIsFiltered(t *testing.T) {
 	}
 }
 
-// seqOf is the latest change of a tenant.
-func (x *index) seqOf(tenantID string) uint32 {
-	s := &x.shards[tenant.ShardOf(tenantID)]
-	i, _ := s.find(uuid.MustParse(tenantID))
-	return s.entries[i].seq
-}
-
 func TestFleetIsCounted(t *testing.T) {
 	e, _ := fleetOf(t, small()...)
 	f, err := e.Fleet(t.Context(), Query{Sort: ByName, State: Failed, Limit: 1})

@@ -95,8 +95,10 @@ func (x *index) changed(tenantID string, t *tenant.Record, err error) {
 		s.told[id] = true
 	}
 	switch {
+	case isDamaged(err):
+		x.suspect(s, id, unreadable)
 	case err != nil:
-		x.suspect(s, id)
+		x.suspect(s, id, 0)
 	case t == nil:
 		s.set(id, nil)
 		x.unblock(tenantID)
@@ -109,12 +111,12 @@ func (x *index) changed(tenantID string, t *tenant.Record, err error) {
 }
 
 // suspect makes a tenant due for a look at once. s.mu is held.
-func (x *index) suspect(s *shard, id uuid.UUID) {
-	e := entry{flags: suspected}
+func (x *index) suspect(s *shard, id uuid.UUID, more flags) {
+	e := entry{}
 	if i, found := s.find(id); found {
 		e = s.entries[i]
-		e.flags |= suspected
 	}
+	e.flags |= suspected | more
 	e.lookAt = 0
 	s.set(id, &e)
 }
@@ -137,9 +139,13 @@ func (x *index) settle(v visit, t *tenant.Record, again uint32) {
 	x.unblock(v.tenantID)
 }
 
-// block notes why a visited tenant that is due cannot be rotated.
-func (x *index) block(v visit, reason string) {
-	x.ifUnchanged(v, func(s *shard, i int) { s.entries[i].flags |= blocked })
+// block notes why a visited tenant that is due cannot be served; first is false if
+// that is known already, or if the tenant has changed since the visit began.
+func (x *index) block(v visit, reason string) (first bool) {
+	x.ifUnchanged(v, func(s *shard, i int) {
+		first = !s.entries[i].is(blocked)
+		s.entries[i].flags |= blocked
+	})
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.reasons == nil {
@@ -148,6 +154,7 @@ func (x *index) block(v visit, reason string) {
 	if len(x.reasons) < maxReasons {
 		x.reasons[v.tenantID] = reason
 	}
+	return first
 }
 
 func (x *index) unblock(tenantID string) {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -85,7 +86,9 @@ func (e *Engine) readShards(ctx context.Context) error {
 		if !e.reading.due(n, e.now()) {
 			continue
 		}
-		if err := e.readShard(ctx, n); err != nil {
+		if err := e.readShard(ctx, n); storage.IsDamaged(err) {
+			continue // the next tick tries again
+		} else if err != nil {
 			if errs = append(errs, err); len(errs) == maxFailedShards {
 				e.reading.first = (n + 1) % tenant.Shards // the next try goes on behind it
 				break
@@ -104,6 +107,9 @@ func (e *Engine) passEmptyShards(ctx context.Context) error {
 		return nil
 	}
 	used, err := e.tenants.UsedShards(ctx)
+	if storage.IsDamaged(err) {
+		return nil // each is listed
+	}
 	if err != nil {
 		return err
 	}
@@ -278,7 +284,7 @@ func (e *Engine) cleanUp(ctx context.Context) error {
 	if cleaned {
 		return nil
 	}
-	if err := e.mount.DeleteTree(ctx, formerPrefix); err != nil {
+	if err := e.mount.DeleteTree(ctx, formerPrefix); err != nil && !storage.IsDamaged(err) {
 		return err
 	}
 	e.reading.mu.Lock()

@@ -105,6 +105,10 @@ func (e *Engine) rotateIfDue(ctx, waiting context.Context, p plan, v visit, did 
 		e.index.settle(v, nil, never)
 		return nil
 	}
+	if isDamaged(err) {
+		e.blockDamaged(v, err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -138,12 +142,26 @@ func (e *Engine) rotateNow(ctx context.Context, v visit, release func(), did *ta
 		release()
 		return nil
 	case byRetry:
-		return e.ignoreConflict(v, e.retry(ctx, t, stillDue, release, did))
+		err := e.retry(ctx, t, stillDue, release, did)
+		if errors.Is(err, rotation.ErrTargetUnusable) { // release was called
+			return e.rotateAnew(ctx, v, p, t, stillDue, did)
+		}
+		return e.ignoreConflict(v, err)
 	default:
 		req := p.request(t, what)
 		req.Unless = func(t *tenant.Record) bool { return !stillDue(t) }
 		return e.ignoreConflict(v, e.start(ctx, t, req, release, did))
 	}
+}
+
+// rotateAnew starts a rotation in place of a failed one that would fail again.
+func (e *Engine) rotateAnew(ctx context.Context, v visit, p plan, t *tenant.Record, stillDue func(*tenant.Record) bool, did *tally) error {
+	if err := e.budget.Acquire(ctx); err != nil {
+		return nil //nolint:nilerr // the engine stops
+	}
+	req := p.request(t, byAge)
+	req.Unless = func(t *tenant.Record) bool { return !stillDue(t) }
+	return e.ignoreConflict(v, e.start(ctx, t, req, e.budget.Release, did))
 }
 
 // request is what the schedule asks for of t, on behalf of whoever asked for it.
@@ -240,6 +258,9 @@ func (e *Engine) ignoreConflict(v visit, err error) error {
 		return nil
 	case errors.Is(err, rotation.ErrNoRoom):
 		e.index.block(v, err.Error())
+	case isDamaged(err):
+		e.blockDamaged(v, err)
+		return nil
 	}
 	return err
 }

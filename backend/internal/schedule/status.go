@@ -42,6 +42,8 @@ type Status struct {
 	OldestKeyAge    time.Duration
 	OldestKeyTenant string // empty: there is none
 
+	Damaged map[string]int // entries of storage that cannot be read, by kind
+
 	LastRun time.Time // zero: not since the start
 	AsOf    time.Time
 }
@@ -57,7 +59,9 @@ func (e *Engine) Status(ctx context.Context) (Status, error) {
 		overdue: topList{less: earlier}, failed: topList{less: lowerID}, paused: topList{less: lowerID}, blocked: topList{less: lowerID},
 	}
 	e.index.each(c.count)
-	return e.status(&c), nil
+	s := e.status(&c)
+	e.addDamaged(&s)
+	return s, nil
 }
 
 func (e *Engine) status(c *census) Status {

@@ -28,23 +28,38 @@ func (e *Engine) maintain(ctx context.Context, v visit, did *tally) error {
 		e.index.settle(v, nil, never)
 		return nil
 	}
+	if isDamaged(err) {
+		e.blockDamaged(v, err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	now := e.now()
 	if deletion.Due(t, now) {
-		if err := e.deletion.Shred(ctx, t.ID); err != nil {
-			return err
+		err := e.deletion.Shred(ctx, t.ID)
+		if isDamaged(err) {
+			e.blockDamaged(v, err)
+			return nil
 		}
-		did.shredded.Add(1)
-		return nil
+		if err == nil {
+			did.shredded.Add(1)
+		}
+		return err
 	}
 	if t.State != tenant.Active || upkeepAt(t) > clamp(now.Unix()) {
 		e.index.settle(v, t, e.index.current().entryOf(t).lookAt)
 		return nil
 	}
+	if c, err := e.settings.Config(ctx); err != nil || c.Unreadable {
+		return err // how long keys are to be kept is not known
+	}
 	n, err := e.rotations.DestroyRetired(ctx, t.ID)
 	did.destroyed.Add(int64(n))
+	if isDamaged(err) {
+		e.blockPostponed(v, err)
+		return nil
+	}
 	return err
 }
 
@@ -67,6 +82,8 @@ func (e *Engine) replaceKey(ctx context.Context, tenantID, keyID string, did *ta
 		return nil
 	}
 	switch {
+	case isDamaged(err):
+		return nil // the rounds name it
 	case err != nil:
 		return err
 	case t.State != tenant.Active:

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
 const (
@@ -49,6 +50,11 @@ type Config struct {
 	// KEKRotationInterval is how old the mount's key-encryption key may get; 0: it is
 	// rotated by hand alone.
 	KEKRotationInterval time.Duration `json:"kek_rotation_interval"`
+
+	// Unreadable says that this is not what was configured, which cannot be read.
+	Unreadable bool `json:"-"`
+	// Repaired says that a write has replaced what could not be read.
+	Repaired bool `json:"-"`
 }
 
 // Rotation has the organization's rotation settings.
@@ -65,15 +71,38 @@ type Rotation struct {
 	// RotateBy is who asked, and RotatePaused whether paused tenants are among all.
 	RotateBy     actor.Actor `json:"rotate_by,omitzero"`
 	RotatePaused bool        `json:"rotate_paused,omitempty"`
+
+	// Repaired says that a write has replaced what could not be read.
+	Repaired bool `json:"-"`
 }
 
-// Config returns the configuration in force.
+// Config returns the configuration in force: that of [Store.SafeConfig] if what was
+// configured cannot be read any more.
 func (s *Store) Config(ctx context.Context) (Config, error) {
+	c, err := s.StoredConfig(ctx)
+	if storage.IsDamaged(err) {
+		return s.SafeConfig(), nil
+	}
+	return c, err
+}
+
+// StoredConfig is Config, and fails with [storage.ErrDamaged].
+func (s *Store) StoredConfig(ctx context.Context) (Config, error) {
 	c, generation := s.config.Get()
 	if c != nil {
 		return *c, nil
 	}
-	read := Config{
+	read := s.defaultConfig()
+	if _, err := s.mount.GetJSON(ctx, configKey, &read); err != nil {
+		return Config{}, err
+	}
+	s.config.Keep(&read, generation)
+	s.watch(read)
+	return read, nil
+}
+
+func (s *Store) defaultConfig() Config {
+	return Config{
 		OrgID:               s.orgID,
 		RotationParallelism: MaxParallelism,
 		MaxItemBytes:        defaultMaxBytes,
@@ -85,20 +114,18 @@ func (s *Store) Config(ctx context.Context) (Config, error) {
 		DataKeyLease:           time.Hour,
 		KEKRotationInterval:    365 * day,
 	}
-	if _, err := s.mount.GetJSON(ctx, configKey, &read); err != nil {
-		return Config{}, err
-	}
-	s.config.Keep(&read, generation)
-	s.watch(read)
-	return read, nil
 }
 
 // UpdateConfig changes the configuration by change, which may refuse with an
-// error of its own, and returns what is in force then.
+// error of its own, and returns what is in force then. One that cannot be read is
+// written anew: see [Store.repairedConfig].
 func (s *Store) UpdateConfig(ctx context.Context, change func(*Config) error) (Config, error) {
 	s.lock.Lock()
 	defer s.lock.Unlock()
-	c, err := s.Config(ctx)
+	c, err := s.StoredConfig(ctx)
+	if storage.IsDamaged(err) {
+		c, err = s.repairedConfig(), nil
+	}
 	if err != nil {
 		return Config{}, err
 	}
@@ -113,8 +140,18 @@ func (s *Store) UpdateConfig(ctx context.Context, change func(*Config) error) (C
 	return c, nil
 }
 
-// Rotation returns the organization's rotation settings.
+// Rotation returns the organization's rotation settings: those of [SafeRotation] if
+// they cannot be read any more.
 func (s *Store) Rotation(ctx context.Context) (Rotation, error) {
+	r, err := s.StoredRotation(ctx)
+	if storage.IsDamaged(err) {
+		return SafeRotation(), nil
+	}
+	return r, err
+}
+
+// StoredRotation is Rotation, and fails with [storage.ErrDamaged].
+func (s *Store) StoredRotation(ctx context.Context) (Rotation, error) {
 	r, generation := s.rotation.Get()
 	if r != nil {
 		return *r, nil
@@ -128,11 +165,15 @@ func (s *Store) Rotation(ctx context.Context) (Rotation, error) {
 }
 
 // UpdateRotation changes the organization's rotation settings and
-// returns what is in force then.
+// returns what is in force then. Those that cannot be read are written anew, from
+// their defaults.
 func (s *Store) UpdateRotation(ctx context.Context, change func(*Rotation)) (Rotation, error) {
 	s.lock.Lock()
 	defer s.lock.Unlock()
-	r, err := s.Rotation(ctx)
+	r, err := s.StoredRotation(ctx)
+	if storage.IsDamaged(err) {
+		r, err = Rotation{RotationInterval: DefaultRotationInterval, Repaired: true}, nil
+	}
 	if err != nil {
 		return r, err
 	}

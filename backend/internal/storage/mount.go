@@ -14,6 +14,11 @@
 //
 // A write goes on when its request is given up: to cancel a Put does not undo
 // it, and would only leave open whether it took effect.
+//
+// # Reads that fail
+//
+// A read that fails with [ErrDamaged] fails each time: that one entry is damaged, and
+// storage is not. Any other error may pass.
 package storage
 
 import (
@@ -40,36 +45,56 @@ func HeldReadOnly(err error) bool {
 const deletesInFlight = 32
 
 // Mount is the storage of one mount. It is safe for concurrent use.
-type Mount struct{ storage logical.Storage }
+type Mount struct {
+	storage logical.Storage
+	damage  damage
+}
 
 // NewMount returns the entries that s holds.
-func NewMount(s logical.Storage) *Mount { return &Mount{s} }
+func NewMount(s logical.Storage) *Mount { return &Mount{storage: s} }
+
+// get reads an entry, nil if none shows.
+func (m *Mount) get(ctx context.Context, key string) (*logical.StorageEntry, error) {
+	entry, err := m.storage.Get(ctx, key)
+	if err != nil {
+		return nil, m.damage.judge(key, err)
+	}
+	m.damage.reads.Add(1)
+	return entry, nil
+}
 
 // Get returns the value of the entry at key, nil if none shows. The value of an
-// entry that is empty is not nil.
+// entry that is empty is not nil. It fails with [ErrDamaged].
 func (m *Mount) Get(ctx context.Context, key string) ([]byte, error) {
-	entry, err := m.storage.Get(ctx, key)
-	switch {
-	case err != nil || entry == nil:
+	entry, err := m.get(ctx, key)
+	if err != nil {
 		return nil, err
+	}
+	m.damage.readable(key)
+	switch {
+	case entry == nil:
+		return nil, nil
 	case entry.Value == nil: // so an empty value arrives over gRPC
 		return []byte{}, nil
 	}
 	return entry.Value, nil
 }
 
-// GetJSON decodes the entry at key into v, and reports whether there is one.
+// GetJSON decodes the entry at key into v, and reports whether there is one. It fails
+// with [ErrDamaged], also if the entry is not JSON.
 func (m *Mount) GetJSON(ctx context.Context, key string, v any) (found bool, err error) {
-	entry, err := m.storage.Get(ctx, key)
+	entry, err := m.get(ctx, key)
 	if err != nil {
 		return false, fmt.Errorf("reading %s: %w", key, err)
 	}
 	if entry == nil {
+		m.damage.readable(key)
 		return false, nil
 	}
 	if err := entry.DecodeJSON(v); err != nil {
-		return false, fmt.Errorf("decoding %s: %w", key, err)
+		return false, fmt.Errorf("decoding %s: %w", key, m.damage.malformed(key))
 	}
+	m.damage.readable(key)
 	return true, nil
 }
 
@@ -97,6 +122,7 @@ func (m *Mount) put(ctx context.Context, entry *logical.StorageEntry) error {
 	if err := m.storage.Put(context.WithoutCancel(ctx), entry); err != nil {
 		return fmt.Errorf("writing %s: %w", entry.Key, err)
 	}
+	m.damage.readable(entry.Key)
 	return nil
 }
 
@@ -105,15 +131,18 @@ func (m *Mount) Delete(ctx context.Context, key string) error {
 	if err := m.storage.Delete(context.WithoutCancel(ctx), key); err != nil {
 		return fmt.Errorf("deleting %s: %w", key, err)
 	}
+	m.damage.readable(key)
 	return nil
 }
 
-// List lists the names directly below prefix, which ends in a slash.
+// List lists the names directly below prefix, which ends in a slash. It fails with
+// [ErrDamaged].
 func (m *Mount) List(ctx context.Context, prefix string) ([]string, error) {
 	names, err := m.storage.List(ctx, prefix)
 	if err != nil {
-		return nil, fmt.Errorf("listing %s: %w", prefix, err)
+		return nil, fmt.Errorf("listing %s: %w", prefix, m.damage.judge(prefix, err))
 	}
+	m.damage.readable(prefix)
 	return names, nil
 }
 

@@ -18,6 +18,8 @@ type Disk struct {
 	entries map[string]logical.StorageEntry
 	stale   map[string]*logical.StorageEntry // what Vault's cache wrongly shows
 	notes   map[string]int                   // what a test counts, over crashes too
+
+	damage // what cannot be read
 }
 
 // NewDisk returns an empty disk.
@@ -31,7 +33,9 @@ func NewDisk() *Disk {
 func (d *Disk) Clone() *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return &Disk{entries: maps.Clone(d.entries), stale: maps.Clone(d.stale), notes: maps.Clone(d.notes)}
+	return &Disk{
+		entries: maps.Clone(d.entries), stale: maps.Clone(d.stale), notes: maps.Clone(d.notes), damage: d.damage.clone(),
+	}
 }
 
 // Note counts something that has happened, for the test.
@@ -81,6 +85,7 @@ func (d *Disk) Set(key string, value []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.stale, key)
+	d.mend(key)
 	if value == nil {
 		delete(d.entries, key)
 		return

@@ -59,6 +59,9 @@ type Storage struct {
 
 	outage error // what every write fails with, and every read if reads is true
 	reads  bool
+
+	damageAt int // the operation before which damage strikes
+	strike   func(*Disk)
 }
 
 var _ logical.Storage = (*Storage)(nil)
@@ -163,6 +166,10 @@ func (s *Storage) next(op, key string) Fault {
 	}
 	s.ops++
 	s.log = append(s.log, op+" "+key)
+	if s.strike != nil && s.ops >= s.damageAt {
+		s.strike(s.disk)
+		s.strike = nil
+	}
 	if s.outage != nil && (s.reads || op == "put" || op == "delete") {
 		return Before
 	}
@@ -185,6 +192,9 @@ func (s *Storage) List(ctx context.Context, prefix string) ([]string, error) {
 	defer s.done("list", prefix)
 	if s.next("list", prefix) != None {
 		return nil, s.failure()
+	}
+	if err := s.disk.unlisted(prefix); err != nil {
+		return nil, err
 	}
 	var children []string
 	for _, k := range s.disk.Keys(prefix) {
@@ -210,6 +220,12 @@ func (s *Storage) Get(ctx context.Context, key string) (*logical.StorageEntry, e
 	}
 	s.disk.mu.Lock()
 	defer s.disk.mu.Unlock()
+	if err := s.disk.unreadable[key]; err != nil {
+		return nil, err
+	}
+	if s.disk.hidden[key] {
+		return nil, nil
+	}
 	if old, stale := s.disk.stale[key]; stale {
 		return clone(old), nil
 	}
@@ -246,6 +262,7 @@ func (s *Storage) write(ctx context.Context, op, key string, effect func()) erro
 		delete(s.disk.stale, key) // a write that succeeds sets the cache right
 	}
 	effect()
+	s.disk.mend(key)
 	if fault != None {
 		return ErrInjected
 	}

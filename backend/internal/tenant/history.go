@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
 // keepHistory bounds the ended rotations of a tenant that are kept.
@@ -24,6 +25,9 @@ func (s *Store) PutHistory(ctx context.Context, t *Record, r *Rotation) error {
 		return nil // there are no more than versions
 	}
 	names, err := s.mount.List(ctx, historyOf(t.Incarnation))
+	if storage.IsDamaged(err) {
+		return nil // what is too old stays
+	}
 	if err != nil {
 		return fmt.Errorf("listing history: %w", err)
 	}
@@ -51,7 +55,8 @@ func (s *Store) readHistory(ctx context.Context, key string) (*Rotation, error) 
 	return r, nil
 }
 
-// AllHistory reads the ended rotations of t, newest first.
+// AllHistory reads the ended rotations of t, newest first. Those that cannot be read
+// any more are left out.
 func (s *Store) AllHistory(ctx context.Context, t *Record) ([]*Rotation, error) {
 	names, err := s.mount.List(ctx, historyOf(t.Incarnation))
 	if err != nil {
@@ -62,6 +67,9 @@ func (s *Store) AllHistory(ctx context.Context, t *Record) ([]*Rotation, error) 
 	var all []*Rotation
 	for _, n := range names {
 		r, err := s.readHistory(ctx, historyOf(t.Incarnation)+n)
+		if storage.IsDamaged(err) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -85,10 +93,14 @@ func (s *Store) PutProgress(ctx context.Context, t *Record, p Progress) error {
 	return s.mount.PutJSON(ctx, progressKey(t.Incarnation), p)
 }
 
-// Progress reads what was last noted for a rotation, nil if nothing was.
+// Progress reads what was last noted for a rotation, nil if nothing was, or if it
+// cannot be read any more.
 func (s *Store) Progress(ctx context.Context, t *Record, rotationID string) (*Progress, error) {
 	p := new(Progress)
 	found, err := s.mount.GetJSON(ctx, progressKey(t.Incarnation), p)
+	if storage.IsDamaged(err) {
+		return nil, nil
+	}
 	if err != nil || !found || p.RotationID != rotationID {
 		return nil, err
 	}

@@ -65,6 +65,10 @@ type Record struct {
 	// those outside the engine only; 0 is as good as 1.
 	MinDecryptionVersion int `json:"min_decryption_version,omitempty"`
 
+	// GivenUp describes what was lost with versions that were destroyed by force, until
+	// a rotation has replaced it and said so; nil: nothing. It is never changed in place.
+	GivenUp *GivenUp `json:"given_up,omitempty"`
+
 	// Rotation is the unfinished rotation, Last the latest that has ended: from
 	// it the history entry is written, again if need be.
 	Rotation *Rotation `json:"rotation,omitempty"`
@@ -182,6 +186,8 @@ type Rotation struct {
 
 	ToRotate item.Counts `json:"to_rotate"`
 	Rotated  item.Counts `json:"rotated"`
+	// Lost is the part of ToRotate that had been given up before.
+	Lost     item.Counts `json:"lost,omitzero"`
 	Failed   int         `json:"failed,omitempty"` // items on pages that did not open
 	Failures []Failure   `json:"failures,omitempty"`
 }

@@ -63,6 +63,13 @@ func (s *Store) Invalidate(key string) {
 	}
 }
 
+// Damaged notes that the storage entry key cannot be read any more.
+func (s *Store) Damaged(key string, err error) {
+	if strings.HasPrefix(key, prefix) && !strings.HasSuffix(key, "/") {
+		s.watch(path.Base(key), nil, err)
+	}
+}
+
 // Read reads the record of a tenant, which is shared: to change it, clone it.
 // It fails with [ErrNotFound].
 func (s *Store) Read(ctx context.Context, tenantID string) (*Record, error) {
@@ -94,6 +101,9 @@ var ErrDamaged = errors.New("the tenant's record is damaged")
 func (s *Store) ReadStored(ctx context.Context, tenantID string) (*Record, error) {
 	t := new(Record)
 	value, err := s.mount.Get(ctx, recordKey(tenantID))
+	if storage.IsDamaged(err) {
+		return nil, fmt.Errorf("%w: that of tenant %s: %w", ErrDamaged, tenantID, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", recordKey(tenantID), err)
 	}

@@ -1,0 +1,161 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+)
+
+// allPages stands in a failure for pages that cannot be listed.
+const allPages = "all"
+
+// held has the tenants of whom something cannot go on because of a damaged entry.
+type held struct {
+	mu      sync.Mutex
+	reasons map[string]string // by tenant
+}
+
+// isDamaged reports whether err says that trying again soon will not help.
+func isDamaged(err error) bool { return storage.IsDamaged(err) || errors.Is(err, tenant.ErrDamaged) }
+
+// Damaged returns the tenants whose rotation, or creation, cannot go on because of a
+// damaged entry, with the reason. Vault's tick tries again.
+func (e *Engine) Damaged() map[string]string {
+	e.held.mu.Lock()
+	defer e.held.mu.Unlock()
+	return maps.Clone(e.held.reasons)
+}
+
+// leave notes that work on an intent cannot go on for now. It gives its place in the
+// budget back.
+func (e *Engine) leave(i Intent, err error, log hclog.Logger) {
+	e.held.mu.Lock()
+	defer e.held.mu.Unlock()
+	if e.held.reasons == nil {
+		e.held.reasons = map[string]string{}
+	}
+	if e.held.reasons[i.TenantID] == "" {
+		log.Error("what is unfinished cannot go on, and is looked at again every minute", "error", err)
+	}
+	e.held.reasons[i.TenantID] = err.Error()
+}
+
+// goesOn notes that nothing damaged is in the way of an intent.
+func (e *Engine) goesOn(i Intent) {
+	e.held.mu.Lock()
+	defer e.held.mu.Unlock()
+	delete(e.held.reasons, i.TenantID)
+}
+
+// failUnlisted notes that the pages cannot be listed, so that none can be moved.
+func (r *Run) failUnlisted(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, noted := r.failures[allPages]; !noted {
+		r.failures[allPages] = tenant.Failure{Page: allPages, Reason: err.Error()}
+		r.failed++
+	}
+}
+
+// addLost adds to an ended rotation what had been given up before, and takes it out of
+// next: every page has been looked at, and replaced if nothing of it could be read. If
+// one of these could not be replaced, another rotation says so.
+func (r *Run) addLost(next *tenant.Record, ended *tenant.Rotation) {
+	lost := next.GivenUp
+	if lost == nil {
+		return
+	}
+	for p := range r.failures {
+		if p == allPages || next.GaveUp(p.String()) {
+			return
+		}
+	}
+	ended.Failed += lost.Items
+	ended.Failures = append(ended.Failures, lost.Failures...)
+	next.GivenUp = nil
+}
+
+// scanAll reads the header of every page that can be read.
+func (e *Engine) scanAll(ctx context.Context, scan *itemstore.Scan) error {
+	err := scan.Run(ctx)
+	if errors.Is(err, page.ErrDamaged) || storage.IsDamaged(err) {
+		return nil
+	}
+	return err
+}
+
+// giveUp notes what was lost with a version that is destroyed already.
+func giveUp(ctx context.Context, h *tenant.Held, lost *tenant.GivenUp) error {
+	if lost == nil {
+		return nil
+	}
+	_, err := h.Update(ctx, func(next *tenant.Record) error {
+		next.GivenUp = lost
+		return nil
+	})
+	return err
+}
+
+// lostWith returns what is lost with a version that is destroyed by force, and was
+// before; nil if no more is lost than that.
+func (e *Engine) lostWith(ctx context.Context, t *tenant.Record, version int, scan *itemstore.Scan) *tenant.GivenUp {
+	more := e.givenUp(ctx, t, version, scan)
+	if more.Items == 0 {
+		return nil
+	}
+	return t.GivenUp.With(more)
+}
+
+// givenUp returns what is lost with a version that is destroyed by force: the pages on
+// it, and those that cannot be read and so may be on it.
+func (e *Engine) givenUp(ctx context.Context, t *tenant.Record, version int, scan *itemstore.Scan) tenant.GivenUp {
+	var lost tenant.GivenUp
+	note := func(p page.Prefix, reason string) {
+		lost.Items += max(1, e.items.PageItems(ctx, t, p))
+		lost.Failures = append(lost.Failures, tenant.Failure{Page: p.String(), Reason: reason})
+	}
+	if !t.GivenUp.Has(version) {
+		lost.Versions = []int{version}
+		for _, p := range scan.On(version) {
+			note(p, fmt.Sprintf("lost: version %d was destroyed by force", version))
+		}
+	}
+	for _, p := range scan.Unreadable() {
+		if len(lost.Pages) == tenant.MaxGivenUpPages {
+			break
+		}
+		if t.GaveUp(p.String()) {
+			continue
+		}
+		lost.Pages = append(lost.Pages, p.String())
+		note(p, fmt.Sprintf("lost: it could not be read when version %d was destroyed by force", version))
+	}
+	return lost
+}
+
+// lostItems returns the items on pages of destroyed versions, which were given up.
+func lostItems(t *tenant.Record, usage itemstore.Usage) (lost item.Counts) {
+	if t.GivenUp == nil {
+		return lost
+	}
+	for v := range usage {
+		if _, err := t.Keys.Usable(v); errors.Is(err, keyring.ErrVersionDestroyed) {
+			lost = lost.Plus(usage.On(v))
+		}
+	}
+	return lost
+}

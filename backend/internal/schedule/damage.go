@@ -1,0 +1,99 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package schedule
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+)
+
+// isDamaged reports whether err says that an entry of a tenant's is damaged. That is
+// told by status, and is no trouble of the round.
+func isDamaged(err error) bool {
+	return storage.IsDamaged(err) || errors.Is(err, tenant.ErrDamaged) || errors.Is(err, page.ErrDamaged)
+}
+
+// blockDamaged notes that a visited tenant cannot be served because of a damaged entry.
+// It is visited again at each tick.
+func (e *Engine) blockDamaged(v visit, err error) {
+	if e.index.block(v, err.Error()) {
+		e.log.Error("the schedule cannot serve a tenant", "tenant_id", v.tenantID, "error", err)
+	}
+}
+
+// blockPostponed is blockDamaged of a tenant whose keys are looked at again a day later:
+// its record was changed to say so, and that ends what was noted of the visit.
+func (e *Engine) blockPostponed(v visit, err error) {
+	v.seq = e.index.seqOf(v.tenantID)
+	e.blockDamaged(v, err)
+}
+
+// addDamaged adds the tenants whose rotation cannot go on to those that are blocked.
+func (e *Engine) addDamaged(s *Status) {
+	s.Damaged = e.mount.Damaged()
+	reasons := e.rotations.Damaged()
+	for _, id := range slices.Sorted(maps.Keys(reasons)) {
+		if e.index.isBlocked(id) {
+			continue
+		}
+		s.Blocked++
+		if len(s.BlockedTenants) < maxListed {
+			s.BlockedTenants[id] = reasons[id]
+		}
+	}
+}
+
+func (x *index) isBlocked(tenantID string) bool {
+	e := x.entryAt(tenantID)
+	return e.is(unreadable | blocked)
+}
+
+func (x *index) seqOf(tenantID string) uint32 { return x.entryAt(tenantID).seq }
+
+// entryAt returns what is known of a tenant, zero if nothing is.
+func (x *index) entryAt(tenantID string) (e entry) {
+	id, err := uuid.Parse(tenantID)
+	if err != nil {
+		return e
+	}
+	s := &x.shards[tenant.ShardOf(tenantID)]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i, found := s.find(id); found {
+		e = s.entries[i]
+	}
+	return e
+}
+
+// Unfinished returns the unfinished rotations that the records tell of, as far as the
+// index knows them. The write-ahead log lists them as well, unless an entry of it is
+// damaged.
+func (e *Engine) Unfinished(ctx context.Context) (all []rotation.Intent, err error) {
+	var ids []string
+	e.index.each(func(x *entry) {
+		if x.is(unfinished) {
+			ids = append(ids, x.id.String())
+		}
+	})
+	for _, id := range ids {
+		t, err := e.tenants.Read(ctx, id)
+		switch {
+		case errors.Is(err, tenant.ErrNotFound), isDamaged(err):
+		case err != nil:
+			return all, err
+		case t.Rotation != nil:
+			all = append(all, rotation.IntentOf(t))
+		}
+	}
+	return all, nil
+}
