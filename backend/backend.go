@@ -27,6 +27,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/wrappingkey"
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/version"
 )
 
@@ -45,6 +46,7 @@ type backend struct {
 	items      *itemstore.Store
 	rotations  *rotation.Engine
 	kek        *kekrotation.Engine
+	wrapping   *wrappingkey.Engine
 	deletion   *deletion.Engine
 	encryption *encryption.Engine
 	jobs       *jobs.Runner
@@ -152,6 +154,10 @@ func (b *backend) build() {
 	b.kek = kekrotation.NewEngine(kekrotation.Config{
 		Settings: b.settings, Keys: b.keys, Tenants: b.tenants, Now: b.now, Jobs: b.jobs, Pages: b.pages, Log: b.Logger(),
 	})
+	b.wrapping = wrappingkey.NewEngine(wrappingkey.Config{
+		Keys: b.keys, Now: b.now, Jobs: b.jobs, Log: b.Logger(),
+		Generate: func() ([]byte, error) { return b.newWrappingKey() },
+	})
 	b.schedule = schedule.NewEngine(schedule.Config{
 		Mount: b.mount, Settings: b.settings, Keys: b.keys, Tenants: b.tenants,
 		Rotations: b.rotations, Deletion: b.deletion, Now: b.now, Jobs: b.jobs, Log: b.Logger(),
@@ -175,6 +181,7 @@ func (b *backend) periodic(context.Context, *logical.Request) error {
 		b.jobs.Once("storage/recheck", b.mount.Recheck, nil)
 		b.schedule.Wake()
 		b.encryption.WriteUses(b.jobs)
+		b.wrapping.Drive()
 	}
 	return nil
 }

@@ -85,6 +85,11 @@ func (w *written) everything(t *testing.T) {
 	m.must(update, "kek/rotate", map[string]any{"reason": "leak"})
 	advance(time.Minute)
 	require.Equal(t, "completed", m.must(read, "kek", nil)["status"])
+	m.storage.Hook(nil)
+	w.watch(m)
+	withoutDate(t, m.disk)
+	m.must(update, "wrapping_key/rotate", nil)
+	m.tick()
 	m.close()
 }
 
@@ -94,7 +99,7 @@ var tableRow = regexp.MustCompile("(?m)^\\| `([a-z]+[a-z/_<>.]*)` \\| (JSON|CBOR
 // placeholders are what stands in keys.
 var placeholders = strings.NewReplacer(
 	"<hh>", "[0-9a-f]{2}", "<tenant_id>", uuidForm, "<incarnation>", "[0-9a-f]{32}", "<kek_id>", "kek-"+uuidForm,
-	"<key_id>", "(dek|plc)-"+uuidForm, "<bits>", "[01]{0,64}", "<version>", "[0-9]{10}", "<uuid>", uuidForm,
+	"<key_id>", "(dek|plc|wk)-"+uuidForm, "<bits>", "[01]{0,64}", "<version>", "[0-9]{10}", "<uuid>", uuidForm,
 	"<index>/<day>", "((rotated|due|aged|upkeep)/20[0-9]{2}-[0-9]{2}-[0-9]{2}|(failed|idle)/all)", ".", `\.`,
 )
 

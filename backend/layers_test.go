@@ -24,7 +24,7 @@ const internalPath = "github.com/vault-plugin-dek/vault-plugin-dek/backend/inter
 var layers = []string{
 	"actor", "storage", "jobs", "logkeys", "evidencelog", "witness", "people", "ledger",
 	"keyring", "item", "page", "settings", "keystore", "tenant", "itemstore",
-	"encryption", "deletion", "kekrotation", "rotation", "schedule",
+	"encryption", "deletion", "kekrotation", "wrappingkey", "rotation", "schedule",
 	"api", "api/fleet",
 }
 

@@ -24,8 +24,21 @@ func (b *backend) importPaths() []*framework.Path {
 					})),
 			},
 			HelpSynopsis: "The public key under which keys are wrapped for import.",
-			HelpDescription: "An RSA key of 4096 bits, made at the first read, which takes some seconds, and the same from " +
-				"then on. Write what it wraps to tenants/<tenant_id>/dek/import.",
+			HelpDescription: "An RSA key of 4096 bits, made at the first read, which takes some seconds, and the same until " +
+				"it is rotated. Write what it wraps to tenants/<tenant_id>/dek/import.",
+		},
+		{
+			Pattern: "wrapping_key/rotate$",
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: b.On(b.rotateWrappingKey, "rotate wrapping-key", "Make another key under which keys are wrapped for import.",
+					api.OK("The new public key.", map[string]*framework.FieldSchema{
+						"public_key":   api.Described(framework.TypeString, "An RSA key of 4096 bits, as PKIX in PEM."),
+						"former_until": api.Described(framework.TypeTime, "Until when what is wrapped under the key before is taken; null: there was none."),
+					})),
+			},
+			HelpSynopsis: "Make another key under which keys are wrapped for import.",
+			HelpDescription: "What was wrapped under the former key is taken for 24 hours more; then that key is destroyed. " +
+				"Making a key takes some seconds.",
 		},
 		{
 			Pattern: api.TenantPattern + "/dek/import$",
@@ -49,7 +62,7 @@ func (b *backend) importPaths() []*framework.Path {
 					api.OK("The rotation.", rotationAnswer)),
 			},
 			HelpSynopsis: "Rotate a tenant's key to one that its owner has made.",
-			HelpDescription: "The imported key becomes the page key of a new version: all that holds for dek/rotate holds for " +
+			HelpDescription: "The page key of a new version is derived from the imported key: all that holds for dek/rotate holds for " +
 				"this rotation. A key that the tenant has had before is refused. Ciphertexts of encrypt and datakey are sealed " +
 				"by another key of that version, which is made here.",
 		},
@@ -57,19 +70,21 @@ func (b *backend) importPaths() []*framework.Path {
 }
 
 func (b *backend) readWrappingKey(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	der, err := b.keys.MakeWrappingKey(ctx, b.newWrappingKey)
+	public, err := b.wrapping.Public(ctx)
 	if err != nil {
 		return nil, err
 	}
-	key, err := keyring.ParseWrappingKey(der)
+	return &logical.Response{Data: map[string]any{"public_key": public.PEM}}, nil
+}
+
+func (b *backend) rotateWrappingKey(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	public, err := b.wrapping.Rotate(ctx, req.ID)
 	if err != nil {
 		return nil, err
 	}
-	public, err := key.PublicPEM()
-	if err != nil {
-		return nil, err
-	}
-	return &logical.Response{Data: map[string]any{"public_key": public}}, nil
+	return &logical.Response{Data: map[string]any{
+		"public_key": public.PEM, "former_until": api.Time(public.FormerUntil),
+	}}, nil
 }
 
 // importKey is rotate to a given key. What can be refused is refused before the
@@ -90,7 +105,7 @@ func (b *backend) importKey(ctx context.Context, req *logical.Request, d *framew
 	if _, err := b.tenants.Active(ctx, id); err != nil {
 		return nil, err
 	}
-	if want.Material, err = b.unwrap(ctx, sent); err != nil {
+	if want.Material, err = b.wrapping.Unwrap(ctx, sent); err != nil {
 		return nil, err
 	}
 	defer clear(want.Material)
@@ -110,21 +125,4 @@ func importField(d *framework.FieldData) (sent keyring.Import, err error) {
 		return sent, api.Invalid("ciphertext must be a string")
 	}
 	return keyring.ParseImport(ciphertext, hashFunction)
-}
-
-// unwrap returns the imported key. Without a wrapping key nothing can have been
-// wrapped under it: that reads like any other import that does not unwrap.
-func (b *backend) unwrap(ctx context.Context, sent keyring.Import) ([]byte, error) {
-	der, err := b.keys.WrappingKey(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if der == nil {
-		return nil, keyring.ErrNotWrapped
-	}
-	key, err := keyring.ParseWrappingKey(der)
-	if err != nil {
-		return nil, err
-	}
-	return key.Unwrap(sent)
 }

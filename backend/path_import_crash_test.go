@@ -17,7 +17,7 @@ import (
 // importKey imports a key under the wrapping key on disk.
 func (w *witness) importKey(fill byte) {
 	w.t.Helper()
-	private, err := x509.ParsePKCS8PrivateKey(w.disk.Value("import/wrapping_key"))
+	private, err := x509.ParsePKCS8PrivateKey(w.disk.Value(currentWrappingKey(w.mount)))
 	require.NoError(w.t, err)
 	w.importUnder(&private.(*rsa.PrivateKey).PublicKey, fill)
 }

@@ -4,7 +4,6 @@
 package backend
 
 import (
-	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
@@ -57,7 +56,10 @@ func parsePublic(t *testing.T, text string) *rsa.PublicKey {
 }
 
 // ownersKey is a key that an owner has made.
-func ownersKey(fill byte) []byte { return bytes.Repeat([]byte{fill}, keyring.KeySize) }
+func ownersKey(fill byte) []byte {
+	key := sha256.Sum256([]byte{fill})
+	return key[:]
+}
 
 // wrapped makes an import of a key.
 func wrapped(t *testing.T, public *rsa.PublicKey, h hash.Hash, key []byte) string {
@@ -75,11 +77,12 @@ func (m *mount) imports(key []byte) map[string]any {
 	return map[string]any{"ciphertext": wrapped(m.t, m.publicKey(), sha256.New(), key)}
 }
 
-// onKey requires that every page on disk opens with a key, by an implementation
-// that shares no code with the engine.
-func (m *mount) onKey(key []byte) {
+// onKey requires that every page on disk opens with what is derived from an imported
+// key, by an implementation that shares no code with the engine.
+func (m *mount) onKey(imported []byte) {
 	m.t.Helper()
 	rec := newWitness(m).record()
+	key := derivedPageKey(imported, rec)
 	opens := func(name, label string, headerBytes int) {
 		entry := m.disk.Value(name)
 		_, err := keyringtest.Open(string(rec.Keys.Active().KeyType), key, entry[headerBytes:], keyringtest.AssociatedData(

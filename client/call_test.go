@@ -189,6 +189,10 @@ func TestCalls(t *testing.T) {
 			return second(c.RotateMany(ctx, ManyRotations{Tenants: []string{"a"}, Reason: "leak", IncludePaused: true}))
 		}},
 		{"read KEK", "GET", "/v1/dek/kek", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error { return second(c.KEK(ctx)) }},
+		{"rotate wrapping key", "PUT", "/v1/dek/wrapping_key/rotate", "", ``, false, func(ctx context.Context, c *Client, _ *Tenant) error {
+			_, _, err := c.RotateWrappingKey(ctx)
+			return err
+		}},
 		{"wrapping key", "GET", "/v1/dek/wrapping_key", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error { return second(c.WrappingKey(ctx)) }},
 	}
 	for _, tc := range calls {

@@ -18,7 +18,8 @@ type Config struct {
 	MaxItemBytes           int      `json:"max_item_bytes"`
 	MaxConcurrentRotations int      `json:"max_concurrent_rotations"`
 	SchedulerJitter        Duration `json:"scheduler_jitter"`
-	MinDeletionWindow      Duration `json:"min_deletion_window"` // what holds now
+	MinDeletionWindow      Duration `json:"min_deletion_window"`   // what holds now
+	KEKRotationInterval    Duration `json:"kek_rotation_interval"` // 0: by hand alone
 }
 
 // ConfigChange is what a write of the configuration changes: what is not nil.
@@ -30,6 +31,7 @@ type ConfigChange struct {
 	MaxConcurrentRotations *int      `json:"max_concurrent_rotations,omitempty"`
 	SchedulerJitter        *Duration `json:"scheduler_jitter,omitempty"`
 	MinDeletionWindow      *Duration `json:"min_deletion_window,omitempty"` // raising holds at once
+	KEKRotationInterval    *Duration `json:"kek_rotation_interval,omitempty"`
 }
 
 // Config reads the mount's configuration.
@@ -129,6 +131,8 @@ type KEK struct {
 	Keys          int        `json:"keys"`
 	KeysFailed    int        `json:"keys_failed"`
 	InitiatedBy   Person     `json:"initiated_by"`
+	// NextRotationAt is when it is rotated by itself, nil: by hand alone.
+	NextRotationAt *time.Time `json:"next_rotation_at"`
 }
 
 // KEK reads which key-encryption key is in use, and how its rotation goes.
@@ -155,4 +159,18 @@ func (c *Client) WrappingKey(ctx context.Context) (string, error) {
 	}
 	err := c.do(ctx, call{op: "read wrapping key", method: http.MethodGet, path: "wrapping_key"}, &answer)
 	return answer.PublicKey, err
+}
+
+// RotateWrappingKey makes another wrapping key and returns it. What was wrapped under the
+// former one is taken until the time returned, which is zero if there was none.
+func (c *Client) RotateWrappingKey(ctx context.Context) (publicKey string, formerUntil time.Time, err error) {
+	var answer struct {
+		PublicKey   string     `json:"public_key"`
+		FormerUntil *time.Time `json:"former_until"`
+	}
+	err = c.do(ctx, call{op: "rotate wrapping key", method: http.MethodPut, path: "wrapping_key/rotate", repeat: ifRefused}, &answer)
+	if answer.FormerUntil != nil {
+		formerUntil = *answer.FormerUntil
+	}
+	return answer.PublicKey, formerUntil, err
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/schedule"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/wrappingkey"
 )
 
 // refusal is an answer that the caller can do something about.
@@ -81,6 +82,8 @@ var statuses = []struct {
 	{keyring.ErrImport, http.StatusBadRequest, ""},
 	{keyring.ErrHashFunction, http.StatusBadRequest, ""},
 	{keyring.ErrNotWrapped, http.StatusBadRequest, ""},
+	{keyring.ErrConstantKey, http.StatusBadRequest, ""},
+	{wrappingkey.ErrTooMany, http.StatusConflict, ""},
 	{keyring.ErrVersionDestroyed, http.StatusGone, "what is encrypted under a version of the key that was destroyed cannot be read any more"},
 	{storage.ErrContended, http.StatusServiceUnavailable, ""},
 	{keystore.ErrExhausted, http.StatusServiceUnavailable, "the tenant's key has sealed as many messages as aes256-gcm allows: rotate it, or wait until the schedule does within minutes"},

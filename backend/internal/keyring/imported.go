@@ -4,6 +4,8 @@
 package keyring
 
 import (
+	"bytes"
+	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
@@ -44,6 +46,9 @@ var (
 	// every reason, so that trying reveals no more than that.
 	ErrNotWrapped = fmt.Errorf("ciphertext does not unwrap: it must hold a 256-bit AES key encrypted by RSA-OAEP "+
 		"(hash_function, also for MGF1; no label) under this mount's wrapping_key, then a %d-byte key wrapped by AES-KWP under that AES key", KeySize)
+
+	// ErrConstantKey reports a key that is no random one for certain.
+	ErrConstantKey = errors.New("ciphertext holds a key whose bytes are all equal: a key must be random")
 
 	errWrappingKey = errors.New("the wrapping key is malformed")
 )
@@ -130,7 +135,7 @@ func (k *WrappingKey) PublicPEM() (string, error) {
 }
 
 // Unwrap opens an import and returns the key in it, which the caller clears
-// after use. It fails with [ErrNotWrapped].
+// after use. It fails with [ErrNotWrapped], or with [ErrConstantKey].
 func (k *WrappingKey) Unwrap(i Import) ([]byte, error) {
 	// Go's OAEP tells in constant time, and in one way, that something is wrong.
 	ephemeral, err := rsa.DecryptOAEP(i.hash(), nil, k.private, i.ephemeral, nil)
@@ -138,7 +143,11 @@ func (k *WrappingKey) Unwrap(i Import) ([]byte, error) {
 		return nil, ErrNotWrapped
 	}
 	defer clear(ephemeral)
-	return unwrapKey(ephemeral, i.wrapped)
+	key, err := unwrapKey(ephemeral, i.wrapped)
+	if err == nil && bytes.Count(key, key[:1]) == len(key) {
+		return nil, ErrConstantKey
+	}
+	return key, err
 }
 
 // unwrapKey opens what AES-KWP has wrapped under the ephemeral key.
@@ -157,6 +166,19 @@ func unwrapKey(ephemeral, wrapped []byte) ([]byte, error) {
 	if len(key) != KeySize {
 		clear(key)
 		return nil, ErrNotWrapped
+	}
+	return key, nil
+}
+
+// DerivePageKey makes the page key at the place that b names out of an imported key, by
+// HKDF-SHA-256 (RFC 5869) without a salt. So a key that is imported twice, by whomever,
+// makes two page keys that tell nothing of each other, and each of them counts its seals
+// from zero with reason. The caller clears it after use.
+func DerivePageKey(imported []byte, b Binding) ([]byte, error) {
+	info := AssociatedData("vault-plugin-dek/imported-page-key/v1", b.Tenant, b.Incarnation, b.KeyID, string(b.KeyType))
+	key, err := hkdf.Key(sha256.New, imported, nil, string(info), KeySize)
+	if err != nil {
+		return nil, fmt.Errorf("deriving a page key: %w", err)
 	}
 	return key, nil
 }

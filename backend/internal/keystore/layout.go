@@ -4,16 +4,21 @@
 package keystore
 
 const (
-	kekCurrent     = "kek/current"
-	kekPrefix      = "kek/keys/"
-	keyPrefix      = "keys/"
-	sealsPrefix    = "seals/"
-	wrappingKeyKey = "import/wrapping_key"
+	kekCurrent  = "kek/current"
+	kekPrefix   = "kek/keys/"
+	keyPrefix   = "keys/"
+	sealsPrefix = "seals/"
+
+	wrappingCurrent     = "import/current"
+	wrappingPrefix      = "import/keys/"
+	firstWrappingKeyKey = "import/wrapping_key"
 )
 
 // SealWrapped lists the entries that hold keys, those ending in a slash as
 // prefixes: Vault Enterprise wraps them with its seal on top of the barrier.
-func SealWrapped() []string { return []string{kekPrefix, keyPrefix, wrappingKeyKey} }
+func SealWrapped() []string {
+	return []string{kekPrefix, keyPrefix, wrappingPrefix, firstWrappingKeyKey}
+}
 
 func keysOf(incarnation string) string { return keyPrefix + incarnation + "/" }
 

@@ -9,7 +9,9 @@
 //	kek/progress                        how far that rotation is
 //	kek/counted_from                    from when a KEK's age is counted that has no date
 //	kek/keys/<kek_id>                   the KEKs                         (seal-wrapped)
-//	import/wrapping_key                 the RSA key that owners wrap for (seal-wrapped)
+//	import/current                      which wrapping keys there are
+//	import/keys/<key_id>                the RSA keys that owners wrap for (seal-wrapped)
+//	import/wrapping_key                 the one made before they had IDs (seal-wrapped)
 //	keys/<incarnation>/<key_id>         page and placement keys          (seal-wrapped)
 //	keys/<incarnation>/<key_id>.ext     external keys of versions        (seal-wrapped)
 //	seals/<incarnation>/<key_id>        seals reserved by a version's keys
@@ -44,11 +46,10 @@ type Store struct {
 	mount *storage.Mount
 	now   func() time.Time
 
-	kekLock      sync.RWMutex
-	wrappingLock sync.Mutex // covers making the wrapping key
-	keys         *keyCache
-	keks         *storage.Cache[*keyring.KEK] // opened, by storage key
-	seals        *seals
+	kekLock sync.RWMutex
+	keys    *keyCache
+	keks    *storage.Cache[*keyring.KEK] // opened, by storage key
+	seals   *seals
 }
 
 // openKEKs bounds the opened KEKs held in memory: the current one, and those that

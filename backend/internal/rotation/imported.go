@@ -34,12 +34,17 @@ func mustBeNew(t *tenant.Record, fingerprint string) error {
 }
 
 // writeKey stores the page key of the version that is about to be the active
-// one: material if it is given, else a random key.
+// one: derived from material if it is given, else a random key.
 func (e *Engine) writeKey(ctx context.Context, next *tenant.Record, material []byte) error {
 	v := next.Keys.Active()
 	b := next.Owner().Binding(v.KeyID, v.KeyType, keyring.PageKey)
-	if material != nil {
-		return e.keys.ImportKey(ctx, b, material)
+	if material == nil {
+		return e.keys.CreateKey(ctx, b)
 	}
-	return e.keys.CreateKey(ctx, b)
+	key, err := keyring.DerivePageKey(material, b)
+	if err != nil {
+		return err
+	}
+	defer clear(key)
+	return e.keys.ImportKey(ctx, b, key)
 }

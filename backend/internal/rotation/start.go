@@ -61,8 +61,9 @@ type Request struct {
 	IdempotencyKey string
 	InitiatedBy    actor.Actor
 	Trigger        string
-	// Material, if set, is the new page key, which the tenant's owner has made;
-	// else it is made here, at random. The caller clears it after Start.
+	// Material, if set, is a key that the tenant's owner has made, and that the new
+	// page key is derived from; else that is made here, at random. The caller clears it
+	// after Start.
 	Material []byte
 	// Repeats says that the tenant's interval is behind this and not a person: then
 	// failures go on being counted.
