@@ -55,6 +55,8 @@ type backend struct {
 	limiter    jobs.Limiter
 	now        func() time.Time
 
+	evidenceSize func() int // entries of the evidence log
+
 	unreadableEntries sync.Map // of the write-ahead log, by ID, once logged
 
 	newWrappingKey func() ([]byte, error) // keyring's
@@ -88,6 +90,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 		now:      now,
 
 		newWrappingKey: keyring.NewWrappingKey,
+		evidenceSize:   func() int { return 0 }, // nothing is logged yet
 	}
 	mount.OnDamage(b.damaged)
 	b.items = itemstore.NewStore(mount, b.settings, b.keys, b.tenants)

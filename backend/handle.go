@@ -5,6 +5,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -12,9 +13,13 @@ import (
 )
 
 // HandleRequest is the framework's, except that it answers a value of the wrong type
-// without repeating it.
+// without repeating it, and an operation that a path does not have with those that it
+// has.
 func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
 	resp, err := b.Backend.HandleRequest(ctx, req)
+	if errors.Is(err, logical.ErrUnsupportedOperation) {
+		return nil, api.UnsupportedError(b.Route(req.Path), req.Operation)
+	}
 	if err != nil {
 		return resp, err
 	}

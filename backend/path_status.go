@@ -31,6 +31,10 @@ func (b *backend) statusPaths() []*framework.Path {
 		"due_within_7d":      api.Described(framework.TypeInt, "Tenants that become due in the next seven days."),
 		"oldest_key_age":     api.Described(framework.TypeInt, "Seconds since the oldest active key took over."),
 		"oldest_key_tenant":  api.Described(framework.TypeString, "Whose key that is; empty: there is none."),
+		"kek_age":            api.Described(framework.TypeInt, "Seconds since the key-encryption key was made; null: there is none, or that is not known."),
+		"kek_overdue":        api.Described(framework.TypeBool, "Whether it is older than it may get."),
+		"providers":          api.Described(framework.TypeMap, "The state of each key provider, by name. There are none yet."),
+		"evidence_size":      api.Described(framework.TypeInt, "How many entries the evidence log has. 0: it is not in use yet."),
 		"scheduler_last_run": api.Described(framework.TypeTime, "When the schedule last looked; null: not since the engine started."),
 		"as_of":              api.Described(framework.TypeTime, "When this was."),
 	})
@@ -39,8 +43,9 @@ func (b *backend) statusPaths() []*framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: b.On(b.readStatus, "read status", "Read how the fleet is doing.", answer),
 		},
-		HelpSynopsis:    "How the fleet is doing.",
-		HelpDescription: "Counts over all tenants, from the schedule's index in memory: it reads nothing from storage.",
+		HelpSynopsis: "How the fleet is doing.",
+		HelpDescription: "Counts over all tenants, from the schedule's index in memory. From storage it reads one entry, " +
+			"that of the key-encryption key, and answers without that if it cannot be read.",
 	}}
 }
 
@@ -49,7 +54,16 @@ func (b *backend) readStatus(ctx context.Context, _ *logical.Request, _ *framewo
 	if err != nil {
 		return nil, err
 	}
-	return &logical.Response{Data: map[string]any{
+	resp := &logical.Response{}
+	kek, err := b.kek.Age(ctx)
+	var kekAge any
+	if !kek.Since.IsZero() {
+		kekAge = int64(kek.Age.Seconds())
+	}
+	if err != nil {
+		resp.AddWarning("kek_age and kek_overdue are missing: the key-encryption key's record cannot be read")
+	}
+	resp.Data = map[string]any{
 		"tenants":            s.Tenants,
 		"index_complete":     s.Complete,
 		"index_read":         s.Read,
@@ -67,7 +81,12 @@ func (b *backend) readStatus(ctx context.Context, _ *logical.Request, _ *framewo
 		"due_within_7d":      s.DueWithin7Days,
 		"oldest_key_age":     int64(s.OldestKeyAge.Seconds()),
 		"oldest_key_tenant":  s.OldestKeyTenant,
+		"kek_age":            kekAge,
+		"kek_overdue":        kek.Overdue,
+		"providers":          map[string]any{},
+		"evidence_size":      b.evidenceSize(),
 		"scheduler_last_run": api.Time(s.LastRun),
 		"as_of":              api.Time(s.AsOf),
-	}}, nil
+	}
+	return resp, nil
 }

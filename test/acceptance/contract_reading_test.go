@@ -6,8 +6,10 @@
 package acceptance
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -170,4 +172,39 @@ func TestContractFleet(t *testing.T) {
 	for _, query := range []string{"limit=1001", "limit=0", "sort=size", "state=active", "after=x", "limit=x"} {
 		assert.Equal(t, http.StatusBadRequest, callRoot(t, s, http.MethodGet, "dek/fleet?"+query, nil).Status, query)
 	}
+}
+
+// TestContractUnsupported reads lists, which is what one tries first.
+func TestContractUnsupported(t *testing.T) {
+	s := shared(t)
+	tenant := newTenant(t, s)
+	for _, path := range []string{"dek/tenants", "dek/tombstones", "dek/rotations", tenantPath(tenant, "secrets"), tenantPath(tenant, "dek/rotations")} {
+		refused(t, callRoot(t, s, http.MethodGet, path, nil), http.StatusMethodNotAllowed, "vault list")
+	}
+	refused(t, callRoot(t, s, http.MethodPut, "dek/status", nil), http.StatusMethodNotAllowed, "only read")
+	refused(t, callRoot(t, s, http.MethodDelete, "dek/config", nil), http.StatusMethodNotAllowed, "only read, write")
+	out, err := vaultCLI(t, s, "read", "dek/tenants")
+	require.Error(t, err)
+	assert.Contains(t, out, "vault list")
+}
+
+// TestContractOnATerminal shows what does not fit on a line of the command's own table.
+func TestContractOnATerminal(t *testing.T) {
+	s := shared(t)
+	tenant := newTenant(t, s)
+	for range 2 {
+		waitRotation(t, s, tenant, rotate(t, s, tenant), "completed")
+	}
+	cli := func(args ...string) string {
+		out, err := vaultCLI(t, s, args...)
+		require.NoError(t, err, out)
+		return out
+	}
+	table := cli("list", "-detailed", tenantPath(tenant, "dek/rotations"))
+	assert.Regexp(t, `(?m)^Keys +initiated_by +started_at +status +trigger *$`, table)
+	assert.Equal(t, 2, strings.Count(table, "completed"))
+	var list []map[string]any
+	require.NoError(t, json.Unmarshal([]byte(cli("read", "-format=json", "-field=versions", tenantPath(tenant, "dek"))), &list))
+	assert.Len(t, list, 3)
+	assert.Contains(t, cli("read", "-format=json", "dek/tenants", "list=true", "detailed=true", "limit=1"), "rotation_status")
 }
