@@ -35,13 +35,15 @@ func (b *backend) itemPaths() []*framework.Path {
 			Pattern: api.TenantPattern + "/" + api.KindPattern + "/?$",
 			Fields: map[string]*framework.FieldSchema{
 				"tenant_id": api.TenantIDField, "kind": api.KindField, "after": api.AfterField, "limit": api.LimitField,
+				"partial": partialField,
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: b.On(b.listItems, "list items", "List a tenant's items of one kind.", api.Listed),
+				logical.ListOperation: b.On(b.listItems, "list items", "List a tenant's items of one kind.", itemsListed),
 			},
 			HelpSynopsis: "List a tenant's items of one kind.",
 			HelpDescription: "Names are flat: a name with slashes is listed whole. All of them come sorted; " +
-				"with limit they come in the order of storage, which stays the same while pages split.",
+				"with limit they come in the order of storage, which stays the same while pages split. " +
+				"A page that cannot be read fails the list, unless partial is true.",
 		},
 		{
 			Pattern: api.TenantPattern + "/" + api.KindPattern + "/(?P<name>[\\s\\S]+)$",
@@ -120,9 +122,16 @@ func (b *backend) listItems(ctx context.Context, _ *logical.Request, d *framewor
 			return nil, api.Invalid("after must be the name of an item")
 		}
 	}
+	partial, _, err := api.BoolField(d, "partial")
+	if err != nil {
+		return nil, err
+	}
 	t, err := b.tenants.Active(ctx, tenant)
 	if err != nil {
 		return nil, err
+	}
+	if partial {
+		return b.listReadable(ctx, t, kind, p)
 	}
 	var names []string
 	if p.Limit == 0 && p.After == "" {

@@ -23,19 +23,14 @@ func isDamaged(err error) bool {
 	return storage.IsDamaged(err) || errors.Is(err, tenant.ErrDamaged) || errors.Is(err, page.ErrDamaged)
 }
 
-// blockDamaged notes that a visited tenant cannot be served because of a damaged entry.
-// It is visited again at each tick.
-func (e *Engine) blockDamaged(v visit, err error) {
-	if e.index.block(v, err.Error()) {
-		e.log.Error("the schedule cannot serve a tenant", "tenant_id", v.tenantID, "error", err)
+// blockDamaged notes that a tenant cannot be served because of a damaged entry. It is
+// visited again. The visit itself may have put its record.
+func (e *Engine) blockDamaged(tenantID string, err error) {
+	v := visit{tenantID: tenantID, seq: e.index.entryAt(tenantID).seq}
+	e.index.block(v, err.Error())
+	if told, _ := e.told.Swap(tenantID, err.Error()); told != err.Error() {
+		e.log.Error("the schedule cannot serve a tenant", "tenant_id", tenantID, "error", err)
 	}
-}
-
-// blockPostponed is blockDamaged of a tenant whose keys are looked at again a day later:
-// its record was changed to say so, and that ends what was noted of the visit.
-func (e *Engine) blockPostponed(v visit, err error) {
-	v.seq = e.index.seqOf(v.tenantID)
-	e.blockDamaged(v, err)
 }
 
 // addDamaged adds the tenants whose rotation cannot go on to those that are blocked.
@@ -57,8 +52,6 @@ func (x *index) isBlocked(tenantID string) bool {
 	e := x.entryAt(tenantID)
 	return e.is(unreadable | blocked)
 }
-
-func (x *index) seqOf(tenantID string) uint32 { return x.entryAt(tenantID).seq }
 
 // entryAt returns what is known of a tenant, zero if nothing is.
 func (x *index) entryAt(tenantID string) (e entry) {

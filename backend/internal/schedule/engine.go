@@ -52,6 +52,8 @@ type Engine struct {
 	places  *places
 	reading reading
 
+	told sync.Map // why tenants cannot be served, by ID, once logged
+
 	mu       sync.Mutex
 	lastRun  time.Time
 	overtake func() // lets the round of rotations that is under way begin anew

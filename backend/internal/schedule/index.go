@@ -139,13 +139,9 @@ func (x *index) settle(v visit, t *tenant.Record, again uint32) {
 	x.unblock(v.tenantID)
 }
 
-// block notes why a visited tenant that is due cannot be served; first is false if
-// that is known already, or if the tenant has changed since the visit began.
-func (x *index) block(v visit, reason string) (first bool) {
-	x.ifUnchanged(v, func(s *shard, i int) {
-		first = !s.entries[i].is(blocked)
-		s.entries[i].flags |= blocked
-	})
+// block notes why a visited tenant that is due cannot be served.
+func (x *index) block(v visit, reason string) {
+	x.ifUnchanged(v, func(s *shard, i int) { s.entries[i].flags |= blocked })
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.reasons == nil {
@@ -154,7 +150,6 @@ func (x *index) block(v visit, reason string) (first bool) {
 	if len(x.reasons) < maxReasons {
 		x.reasons[v.tenantID] = reason
 	}
-	return first
 }
 
 func (x *index) unblock(tenantID string) {

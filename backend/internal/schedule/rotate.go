@@ -106,7 +106,7 @@ func (e *Engine) rotateIfDue(ctx, waiting context.Context, p plan, v visit, did 
 		return nil
 	}
 	if isDamaged(err) {
-		e.blockDamaged(v, err)
+		e.blockDamaged(v.tenantID, err)
 		return nil
 	}
 	if err != nil {
@@ -259,7 +259,7 @@ func (e *Engine) ignoreConflict(v visit, err error) error {
 	case errors.Is(err, rotation.ErrNoRoom):
 		e.index.block(v, err.Error())
 	case isDamaged(err):
-		e.blockDamaged(v, err)
+		e.blockDamaged(v.tenantID, err)
 		return nil
 	}
 	return err

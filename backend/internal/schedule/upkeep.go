@@ -29,7 +29,7 @@ func (e *Engine) maintain(ctx context.Context, v visit, did *tally) error {
 		return nil
 	}
 	if isDamaged(err) {
-		e.blockDamaged(v, err)
+		e.blockDamaged(v.tenantID, err)
 		return nil
 	}
 	if err != nil {
@@ -39,7 +39,7 @@ func (e *Engine) maintain(ctx context.Context, v visit, did *tally) error {
 	if deletion.Due(t, now) {
 		err := e.deletion.Shred(ctx, t.ID)
 		if isDamaged(err) {
-			e.blockDamaged(v, err)
+			e.blockDamaged(v.tenantID, err)
 			return nil
 		}
 		if err == nil {
@@ -57,7 +57,7 @@ func (e *Engine) maintain(ctx context.Context, v visit, did *tally) error {
 	n, err := e.rotations.DestroyRetired(ctx, t.ID)
 	did.destroyed.Add(int64(n))
 	if isDamaged(err) {
-		e.blockPostponed(v, err)
+		e.blockDamaged(v.tenantID, err)
 		return nil
 	}
 	return err

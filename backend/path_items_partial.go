@@ -1,0 +1,59 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package backend
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+)
+
+var partialField = &framework.FieldSchema{
+	Type:        framework.TypeBool,
+	Query:       true,
+	Description: "List what can be read, and say in unreadable what cannot. Default: false.",
+}
+
+// itemsListed describes the answer to a list of items.
+var itemsListed = api.OK("The keys.", map[string]*framework.FieldSchema{
+	"keys": {Type: framework.TypeStringSlice, Description: "The keys.", Required: true},
+	"unreadable": {
+		Type:        framework.TypeSlice,
+		Description: "With partial: the pages that could not be read, each with its place and the reason.",
+	},
+})
+
+// listReadable lists what can be read. Vault makes a 404 of a list without a key: so if
+// nothing can be read, that is an error.
+func (b *backend) listReadable(ctx context.Context, t *tenant.Record, kind item.Kind, p api.Pagination) (*logical.Response, error) {
+	names, unreadable, err := b.items.ReadableNames(ctx, t, kind, p.After, p.Limit)
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 && len(unreadable) > 0 {
+		return nil, api.Refuse(http.StatusInternalServerError, "no item of this kind can be read; %d pages cannot: %s",
+			len(unreadable), unreadable[0].Reason)
+	}
+	if p.Limit == 0 && p.After == "" {
+		slices.Sort(names)
+	}
+	resp := logical.ListResponse(names)
+	gaps := make([]map[string]any, 0, len(unreadable))
+	for _, u := range unreadable {
+		gaps = append(gaps, map[string]any{"place": u.Place, "reason": u.Reason})
+	}
+	resp.Data["unreadable"] = gaps
+	if len(gaps) > 0 {
+		resp.AddWarning(fmt.Sprintf("%d pages could not be read: items are missing from this list", len(gaps)))
+	}
+	return resp, nil
+}
