@@ -125,7 +125,7 @@ func TestFleetIsSorted(t *testing.T) {
 func TestFleetIsFiltered(t *testing.T) {
 	e, _ := fleetOf(t, small()...)
 	id := small()[4].ID
-	e.index.block(visit{tenantID: small()[0].ID, seq: e.index.seqOf(small()[0].ID)}, "no room")
+	e.index.block(visit{tenantID: small()[0].ID, seq: e.index.entryAt(small()[0].ID).seq}, "no room")
 	for _, c := range []struct {
 		q    Query
 		want []string
@@ -229,7 +229,7 @@ func TestNamesFollowChanges(t *testing.T) {
 		case 1:
 			v := visit{tenantID: id()}
 			if _, known := want[v.tenantID]; known {
-				v.seq = e.index.seqOf(v.tenantID)
+				v.seq = e.index.entryAt(v.tenantID).seq
 				e.index.settle(v, with(r, func(r *tenant.Record) { r.ID = v.tenantID }), never)
 				want[v.tenantID] = r.DisplayName
 			}
