@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api/encrypt"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/encryption"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
@@ -110,8 +111,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 		// Patterns are tried in this order, so what is asked for most comes first.
 		Paths: framework.PathAppend(
 			b.itemPaths(),
-			b.encryptPaths(),
-			b.datakeyPaths(),
+			encrypt.Paths(b.Operations, b.encryption, func() { b.limiter.Touch(b.now()) }),
 			b.configPaths(),
 			b.rotationSettingsPaths(),
 			b.dekPaths(),

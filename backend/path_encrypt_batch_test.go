@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api/encrypt"
 )
 
 // httpAnswer is the answer to a batch: its status, its results, its warnings.
@@ -130,7 +131,7 @@ func TestBatchWithFailures(t *testing.T) {
 func TestBatchThatFailsMakesNoKey(t *testing.T) {
 	m := withTenant(t)
 	status, results, _ := m.httpAnswer("/encrypt", map[string]any{"batch_input": []any{
-		map[string]any{"plaintext": "!"}, map[string]any{}, map[string]any{"plaintext": encoded(strings.Repeat("x", maxPlaintextBytes+1))},
+		map[string]any{"plaintext": "!"}, map[string]any{}, map[string]any{"plaintext": encoded(strings.Repeat("x", encrypt.MaxPlaintextBytes+1))},
 	}})
 	require.Equal(t, 400, status)
 	require.Len(t, results, 3)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api/encrypt"
 )
 
 const otherTenant = "00000000-0000-4000-8000-000000000001"
@@ -55,7 +56,7 @@ func TestEncryptDecrypts(t *testing.T) {
 		"associated data":         {"hello", "row 7"},
 		"binary":                  {"\x00\xff\n\r", "\x00\x00\x00\x01"},
 		"700 KiB":                 {strings.Repeat("x", 700<<10), ""},
-		"as much as there may be": {strings.Repeat("x", maxPlaintextBytes), "row 7"},
+		"as much as there may be": {strings.Repeat("x", encrypt.MaxPlaintextBytes), "row 7"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m.t = t
@@ -94,7 +95,7 @@ func TestEncryptIsRefused(t *testing.T) {
 		"its type":            {tenantPath("/encrypt"), map[string]any{"plaintext": "", "associated_data": []any{"AA=="}}, 400, "associated_data"},
 		"too long": {
 			tenantPath("/encrypt"),
-			map[string]any{"plaintext": encoded(strings.Repeat("x", maxPlaintextBytes+1))},
+			map[string]any{"plaintext": encoded(strings.Repeat("x", encrypt.MaxPlaintextBytes+1))},
 			413, "785408",
 		},
 		"batch no list":          {tenantPath("/encrypt"), map[string]any{"batch_input": "x"}, 400, "batch_input"},

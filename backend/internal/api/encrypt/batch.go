@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package backend
+package encrypt
 
 import (
 	"fmt"
@@ -19,10 +19,10 @@ const (
 	// maxBatchEntries bounds the entries of a batch.
 	maxBatchEntries = 10_000
 
-	// maxPlaintextBytes is the largest plaintext whose ciphertext can be sent back:
+	// MaxPlaintextBytes is the largest plaintext whose ciphertext can be sent back:
 	// Vault refuses strings over 1 MiB. A ciphertext has 4/3 of its plaintext's
 	// bytes, and some 80 more.
-	maxPlaintextBytes = 767 << 10
+	MaxPlaintextBytes = 767 << 10
 )
 
 // entry is one text to encrypt or to open, and what came of it.
@@ -175,10 +175,10 @@ func decodePlaintext(text string) ([]byte, error) {
 	if err != nil {
 		return nil, api.Invalid("plaintext is %s", err)
 	}
-	if len(plaintext) > maxPlaintextBytes {
+	if len(plaintext) > MaxPlaintextBytes {
 		return nil, api.Refuse(http.StatusRequestEntityTooLarge,
 			"plaintext must have at most %d bytes, not %d: for more, encrypt with a key of datakey",
-			maxPlaintextBytes, len(plaintext))
+			MaxPlaintextBytes, len(plaintext))
 	}
 	return plaintext, nil
 }

@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package backend
+package encrypt
 
 import (
 	"context"
@@ -19,7 +19,7 @@ const defaultKeyBits = 256
 
 // datakeyPaths are two, so that a policy can let a role make data keys whose
 // plaintext only another role can ask for.
-func (b *backend) datakeyPaths() []*framework.Path {
+func (p *paths) datakeyPaths() []*framework.Path {
 	fields := map[string]*framework.FieldSchema{
 		"tenant_id":       api.TenantIDField,
 		"associated_data": associatedDataField,
@@ -45,7 +45,7 @@ func (b *backend) datakeyPaths() []*framework.Path {
 			Pattern: api.TenantPattern + "/datakey/plaintext$",
 			Fields:  fields,
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.On(b.datakey(true), "generate plaintext-data-key", "Make a data key, in clear and sealed.", api.OK("The key.", plain)),
+				logical.UpdateOperation: p.On(p.datakey(true), "generate plaintext-data-key", "Make a data key, in clear and sealed.", api.OK("The key.", plain)),
 			},
 			HelpSynopsis:    "Make a random data key, and answer it in clear and sealed by a tenant's key.",
 			HelpDescription: description,
@@ -54,7 +54,7 @@ func (b *backend) datakeyPaths() []*framework.Path {
 			Pattern: api.TenantPattern + "/datakey/wrapped$",
 			Fields:  fields,
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.On(b.datakey(false), "generate wrapped-data-key", "Make a data key, sealed.", api.OK("The key.", wrapped)),
+				logical.UpdateOperation: p.On(p.datakey(false), "generate wrapped-data-key", "Make a data key, sealed.", api.OK("The key.", wrapped)),
 			},
 			HelpSynopsis:    "Make a random data key, and answer it sealed by a tenant's key only.",
 			HelpDescription: description,
@@ -62,7 +62,7 @@ func (b *backend) datakeyPaths() []*framework.Path {
 	}
 }
 
-func (b *backend) datakey(inClear bool) api.Handler {
+func (p *paths) datakey(inClear bool) api.Handler {
 	return func(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 		id, err := api.TenantID(d)
 		if err != nil {
@@ -76,8 +76,8 @@ func (b *backend) datakey(inClear bool) api.Handler {
 		if err != nil {
 			return nil, err
 		}
-		b.limiter.Touch(b.now())
-		key, err := b.encryption.DataKey(ctx, id, size, ad)
+		p.touch()
+		key, err := p.engine.DataKey(ctx, id, size, ad)
 		if err != nil {
 			return nil, err
 		}

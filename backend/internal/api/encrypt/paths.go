@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package backend
+package encrypt
 
 import (
 	"context"
@@ -56,7 +56,7 @@ var decryptedAnswer = api.OK("The plaintext, or for a batch one result for each 
 	"batch_results": {Type: framework.TypeSlice, Description: "In order, each with plaintext or error; and reference."},
 })
 
-func (b *backend) encryptPaths() []*framework.Path {
+func (p *paths) encryptPaths() []*framework.Path {
 	return []*framework.Path{
 		{
 			Pattern: api.TenantPattern + "/encrypt$",
@@ -68,7 +68,7 @@ func (b *backend) encryptPaths() []*framework.Path {
 				"partial_failure_response_code": partialFailureField,
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.On(b.encrypt, "encrypt", "Encrypt under a tenant's key.", encryptedAnswer),
+				logical.UpdateOperation: p.On(p.encrypt, "encrypt", "Encrypt under a tenant's key.", encryptedAnswer),
 			},
 			HelpSynopsis: "Encrypt under a tenant's key.",
 			HelpDescription: "The ciphertext is kept by the caller. It opens for this tenant alone, with the same " +
@@ -85,7 +85,7 @@ func (b *backend) encryptPaths() []*framework.Path {
 				"partial_failure_response_code": partialFailureField,
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.On(b.decrypt, "decrypt", "Open a ciphertext of a tenant.", decryptedAnswer),
+				logical.UpdateOperation: p.On(p.decrypt, "decrypt", "Open a ciphertext of a tenant.", decryptedAnswer),
 			},
 			HelpSynopsis: "Open a ciphertext of a tenant.",
 			HelpDescription: "Of any version that is not destroyed, nor below the tenant's min_decryption_version. It takes " +
@@ -106,7 +106,7 @@ func (b *backend) encryptPaths() []*framework.Path {
 				},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: b.On(b.rewrap, "rewrap", "Bring a ciphertext to the active version.", rewrappedAnswer),
+				logical.UpdateOperation: p.On(p.rewrap, "rewrap", "Bring a ciphertext to the active version.", rewrappedAnswer),
 			},
 			HelpSynopsis: "Bring a ciphertext to the active version of a tenant's key.",
 			HelpDescription: "The plaintext does not leave the engine. A ciphertext that is on the active version is " +
@@ -117,13 +117,13 @@ func (b *backend) encryptPaths() []*framework.Path {
 	}
 }
 
-func (b *backend) encrypt(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (p *paths) encrypt(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	id, batch, err := parseTexts(d, "plaintext")
 	if err != nil {
 		return nil, err
 	}
-	b.limiter.Touch(b.now())
-	sealed, err := b.encryption.Seal(ctx, id, batch.plaintexts())
+	p.touch()
+	sealed, err := p.engine.Seal(ctx, id, batch.plaintexts())
 	if err != nil {
 		return nil, err
 	}
@@ -131,13 +131,13 @@ func (b *backend) encrypt(ctx context.Context, req *logical.Request, d *framewor
 	return batch.answer(req)
 }
 
-func (b *backend) decrypt(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (p *paths) decrypt(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	id, batch, err := parseTexts(d, "ciphertext")
 	if err != nil {
 		return nil, err
 	}
-	b.limiter.Touch(b.now())
-	opened, err := b.encryption.Open(ctx, id, batch.ciphertexts())
+	p.touch()
+	opened, err := p.engine.Open(ctx, id, batch.ciphertexts())
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +145,7 @@ func (b *backend) decrypt(ctx context.Context, req *logical.Request, d *framewor
 	return batch.answer(req)
 }
 
-func (b *backend) rewrap(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (p *paths) rewrap(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	id, batch, err := parseTexts(d, "ciphertext")
 	if err != nil {
 		return nil, err
@@ -153,8 +153,8 @@ func (b *backend) rewrap(ctx context.Context, req *logical.Request, d *framework
 	if err := batch.parseOnlyIfOlder(d); err != nil {
 		return nil, err
 	}
-	b.limiter.Touch(b.now())
-	sealed, err := b.encryption.Rewrap(ctx, id, batch.ciphertexts())
+	p.touch()
+	sealed, err := p.engine.Rewrap(ctx, id, batch.ciphertexts())
 	if err != nil {
 		return nil, err
 	}
