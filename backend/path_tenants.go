@@ -10,9 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api/fleet"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/schedule"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -73,13 +71,6 @@ func (b *backend) tenantPaths() []*framework.Path {
 		},
 		b.restorePath(),
 	}
-}
-
-// fleetPaths are those of many tenants at once.
-func (b *backend) fleetPaths() []*framework.Path {
-	return (&fleet.Rooms{
-		Operations: b.Operations, Tenants: b.tenants, Schedule: func() *schedule.Engine { return b.schedule },
-	}).Paths()
 }
 
 func (b *backend) readTenant(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {

@@ -28,6 +28,7 @@ type call struct {
 	query  url.Values
 	body   any // encoded as JSON; nil: none
 	repeat repeat
+	raw    bool // the answer is a text as it is: out is a *string
 }
 
 // envelope is what Vault puts around each answer.
@@ -51,6 +52,10 @@ func (c *Client) do(ctx context.Context, what call, out any) error {
 		data, err := c.send(ctx, what, body)
 		if err == nil {
 			defer clear(data) // it may hold a key
+			if text, ok := out.(*string); ok && what.raw {
+				*text = string(data)
+				return nil
+			}
 			return decode(what.op, data, out)
 		}
 		if attempt >= c.retries || !mayRepeat(what.repeat, err) {
@@ -106,6 +111,9 @@ func (c *Client) send(ctx context.Context, what call, body []byte) (json.RawMess
 	}
 	if len(raw) > maxAnswer {
 		return nil, &TransportError{Op: what.op, Err: fmt.Errorf("the answer has over %d bytes", maxAnswer)}
+	}
+	if what.raw && resp.StatusCode == http.StatusOK {
+		return bytes.Clone(raw), nil
 	}
 	return open(what.op, resp.StatusCode, resp.Header, raw)
 }

@@ -110,3 +110,10 @@ func (c *Client) Fleet(ctx context.Context, q FleetQuery) (*Fleet, error) {
 	out := new(Fleet)
 	return orNil(out, c.do(ctx, call{op: "read fleet", method: http.MethodGet, path: "fleet", query: query}, out))
 }
+
+// Metrics reads the mount's metrics, as Prometheus text.
+func (c *Client) Metrics(ctx context.Context) (string, error) {
+	var text string
+	err := c.do(ctx, call{op: "read metrics", method: http.MethodGet, path: "metrics", raw: true}, &text)
+	return text, err
+}

@@ -87,3 +87,14 @@ func TestFleet(t *testing.T) {
 	assert.Nil(t, f.DueByWeek[0].From)
 	assert.Equal(t, 1, f.DueByWeek[0].Tenants)
 }
+
+func TestMetrics(t *testing.T) {
+	c, s := scripted(t, reply{status: 200, body: "# TYPE dek_tenants gauge\ndek_tenants 1\n"})
+	text, err := c.Metrics(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "# TYPE dek_tenants gauge\ndek_tenants 1\n", text)
+	assert.Equal(t, "/v1/dek/metrics", s.seen[0].path)
+	c, _ = scripted(t, reply{status: 403, body: `{"errors":["permission denied"]}`})
+	_, err = c.Metrics(t.Context())
+	require.ErrorIs(t, err, ErrForbidden)
+}

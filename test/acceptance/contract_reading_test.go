@@ -208,3 +208,24 @@ func TestContractOnATerminal(t *testing.T) {
 	assert.Len(t, list, 3)
 	assert.Contains(t, cli("read", "-format=json", "dek/tenants", "list=true", "detailed=true", "limit=1"), "rotation_status")
 }
+
+// TestContractMetrics reads them as Prometheus does.
+func TestContractMetrics(t *testing.T) {
+	s := shared(t)
+	tenant := newTenant(t, s)
+	a := callRoot(t, s, http.MethodGet, "dek/metrics", nil)
+	require.Equal(t, http.StatusOK, a.Status)
+	assert.Regexp(t, `^text/plain; version=0\.0\.4`, a.Header.Get("Content-Type"))
+	text := string(a.Raw)
+	for _, line := range []string{
+		`(?m)^# TYPE dek_tenants gauge$`, `(?m)^dek_tenants [1-9]`, `(?m)^dek_rotations_ended_total\{status="completed"\} \d`,
+		`(?m)^dek_texts_sealed_total\{path="encrypt"\} \d`, `(?m)^dek_cache_lookups_total\{cache="pages",result="hit"\} \d`,
+		`(?m)^dek_kek_age_seconds \d`, `(?m)^dek_oldest_key_age_seconds \d`, `(?m)^dek_evidence_entries 0$`,
+	} {
+		assert.Regexp(t, line, text)
+	}
+	assert.NotContains(t, text, tenant)
+	assert.Equal(t, http.StatusOK, call(t, s, http.MethodGet, "dek/metrics", login(t, s, "", auditor), nil).Status)
+	assert.Equal(t, http.StatusForbidden, call(t, s, http.MethodGet, "dek/metrics", login(t, s, "", superAdmin), nil).Status)
+	assert.Equal(t, http.StatusForbidden, call(t, s, http.MethodGet, "dek/metrics", "", nil).Status)
+}

@@ -37,7 +37,7 @@ func mayUse(path, operation string) []string {
 // servedByContract are paths of the contract that an engine may not serve yet. A
 // rule for a path that is not there opens nothing.
 var servedByContract = []string{
-	"metrics", "providers", "providers/", "evidence/",
+	"providers", "providers/", "evidence/",
 	"tenants/{tenant_id}/kek", "tenants/{tenant_id}/kek/",
 	"tenants/{tenant_id}/holders", "tenants/{tenant_id}/holders/", "tenants/{tenant_id}/evidence", "tenants/{tenant_id}/evidence/",
 	"data/", "metadata/", "subkeys/", "delete/", "undelete/", "destroy/",

@@ -40,5 +40,6 @@ func (e *Engine) DataKey(ctx context.Context, tenantID string, size int, associa
 		clear(key)
 		return DataKey{}, err
 	}
+	e.counters.dataKey.addSealed(sealed)
 	return DataKey{key, sealed[0], config.DataKeyLease}, nil
 }

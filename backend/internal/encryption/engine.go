@@ -22,7 +22,8 @@ type Engine struct {
 	now      func() time.Time
 	log      func() hclog.Logger
 
-	uses *uses
+	uses     *uses
+	counters counters
 }
 
 // Config has the packages, the clock and the logger that an Engine uses.

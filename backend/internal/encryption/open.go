@@ -33,6 +33,7 @@ func (e *Engine) Open(ctx context.Context, tenantID string, texts []Ciphertext) 
 		}
 		results[i] = Opened{plaintext, err}
 	}
+	e.counters.decrypt.addOpened(results)
 	return results, nil
 }
 

@@ -32,6 +32,11 @@ func (e *Engine) Rewrap(ctx context.Context, tenantID string, texts []Ciphertext
 		if c.OnlyIfOlder {
 			tasks[i].current = &text
 		}
+		if err == nil {
+			e.counters.rewrap.opened.Add(1)
+		}
 	}
-	return e.seal(ctx, tenantID, tasks)
+	sealed, err := e.seal(ctx, tenantID, tasks)
+	e.counters.rewrap.addSealed(sealed)
+	return sealed, err
 }

@@ -29,7 +29,9 @@ func (e *Engine) Seal(ctx context.Context, tenantID string, texts []Plaintext) (
 			tasks[i].refusal = ErrReserved
 		}
 	}
-	return e.seal(ctx, tenantID, tasks)
+	sealed, err := e.seal(ctx, tenantID, tasks)
+	e.counters.encrypt.addSealed(sealed)
+	return sealed, err
 }
 
 // task is a text to seal, or one that was refused before.

@@ -6,6 +6,7 @@ package itemstore
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
 
@@ -39,10 +40,11 @@ type Store struct {
 	// page costs a plugin more than everything else that it does to read an item. A
 	// rotation does not read through the cache: what decides whether a key may go is
 	// what storage says.
-	pages   *storage.Cache[[]byte]
-	tables  *tables
-	batches batches
-	headers *semaphore.Weighted
+	pages       *storage.Cache[[]byte]
+	tables      *tables
+	batches     batches
+	reencrypted struct{ pages, items atomic.Int64 } // by Move
+	headers     *semaphore.Weighted
 }
 
 // NewStore returns the items in m.
@@ -80,4 +82,14 @@ func (s *Store) activeAEAD(ctx context.Context, t *tenant.Record) (*keyring.Vers
 	v := t.Keys.Active()
 	a, err := s.keys.PageAEAD(ctx, t.Owner(), v)
 	return v, a, err
+}
+
+// CacheLookups returns how many lookups of pages the cache has answered since the engine
+// started, and how many it could not.
+func (s *Store) CacheLookups() (hits, misses int64) { return s.pages.Lookups() }
+
+// Reencrypted returns how many pages rotations have sealed anew since the engine started,
+// and how many items were on them.
+func (s *Store) Reencrypted() (pages, items int64) {
+	return s.reencrypted.pages.Load(), s.reencrypted.items.Load()
 }

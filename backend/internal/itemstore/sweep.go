@@ -128,7 +128,12 @@ func (tab *Table) moveRaw(ctx context.Context, t *tenant.Record, p page.Prefix, 
 		return Superseded, err
 	}
 	h.Version = version
-	return Rewritten, tab.reseal(ctx, t, p, h, encoded)
+	if err := tab.reseal(ctx, t, p, h, encoded); err != nil {
+		return Rewritten, err
+	}
+	tab.store.reencrypted.pages.Add(1)
+	tab.store.reencrypted.items.Add(int64(h.Counts.Total()))
+	return Rewritten, nil
 }
 
 // openWithDelta returns the header and the encoded slots of a page with its delta.

@@ -93,3 +93,12 @@ func (e *Engine) age(ctx context.Context, r *keystore.KEKRecord) (Age, error) {
 	a.Overdue = !a.DueAt.IsZero() && !e.now().Before(a.DueAt) && !r.Rotation.Unfinished()
 	return a, nil
 }
+
+// Rotating reports whether a rotation of the KEK is unfinished.
+func (e *Engine) Rotating(ctx context.Context) (bool, error) {
+	r, err := e.keys.KEK(ctx)
+	if errors.Is(err, keystore.ErrNoKEK) {
+		return false, nil
+	}
+	return err == nil && r.Rotation.Unfinished(), err
+}

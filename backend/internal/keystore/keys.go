@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/fxamacker/cbor/v2"
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -54,7 +55,13 @@ const wrappedKeyFormat = 1
 type keyCache struct {
 	loading sync.RWMutex
 	opened  *lru.Cache[string, keyring.AEAD]
+
+	hits, misses atomic.Int64
 }
+
+// CacheLookups returns how many lookups of opened keys the cache has answered since the
+// engine started, and how many it could not.
+func (s *Store) CacheLookups() (hits, misses int64) { return s.keys.hits.Load(), s.keys.misses.Load() }
 
 func newKeyCache() *keyCache {
 	opened, err := lru.New[string, keyring.AEAD](settings.MinCacheBytes / openKeyBytes)
@@ -134,8 +141,10 @@ func (s *Store) OpenPageKeys(ctx context.Context, o keyring.Owner, versions ...*
 // aead opens the key at the place that b names. It fails with [ErrGone].
 func (s *Store) aead(ctx context.Context, b keyring.Binding) (keyring.AEAD, error) {
 	if a, ok := s.keys.opened.Get(b.KeyID); ok {
+		s.keys.hits.Add(1)
 		return a, nil
 	}
+	s.keys.misses.Add(1)
 	s.keys.loading.RLock()
 	defer s.keys.loading.RUnlock()
 	key, err := s.OpenKey(ctx, b)

@@ -68,6 +68,8 @@ type Engine struct {
 
 	held held
 
+	counters counters
+
 	mu   sync.Mutex
 	live map[string]*Run // unfinished rotations worked on here, by ID
 	rate float64         // items a second that the latest rotation here made

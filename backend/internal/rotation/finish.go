@@ -126,6 +126,7 @@ func (r *Run) end(ctx context.Context, h *tenant.Held, next *tenant.Record, how 
 		return err
 	}
 	r.e.ended(r, &ended)
+	r.e.counters.ended(how)
 	r.mu.Lock()
 	r.ended = &ended
 	r.mu.Unlock()

@@ -88,7 +88,9 @@ const startTries = 3
 // request with the idempotency key of an earlier one gets that rotation back.
 func (e *Engine) Start(ctx context.Context, tenantID string, req Request) (r *tenant.Rotation, started bool, err error) {
 	r, intent, err := e.start(ctx, tenantID, &req)
-	started = intent != nil && err == nil
+	if started = intent != nil && err == nil; started {
+		e.counters.started.Add(1)
+	}
 	if intent == nil {
 		req.then(false)
 		return r, false, err

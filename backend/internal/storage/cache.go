@@ -26,6 +26,8 @@ type Cache[V any] struct {
 	weight  func(V) int
 	total   int
 	limit   int
+	hits    int64
+	misses  int64
 	stripes [locksutil.LockCount]stripe // by the hash of the key
 }
 
@@ -66,8 +68,19 @@ func (c *Cache[V]) stripe(key string) *stripe {
 func (c *Cache[V]) Get(key string) (v V, cached bool, lease Lease) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	v, cached = c.values.Get(key)
+	if v, cached = c.values.Get(key); cached {
+		c.hits++
+	} else {
+		c.misses++
+	}
 	return v, cached, c.stripe(key).lease
+}
+
+// Lookups returns how many calls of Get have found a value, and how many have not.
+func (c *Cache[V]) Lookups() (hits, misses int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.hits, c.misses
 }
 
 // Keep stores a value that was read since the lease was given, unless the lease is void.

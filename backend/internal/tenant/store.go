@@ -85,6 +85,10 @@ func (s *Store) Read(ctx context.Context, tenantID string) (*Record, error) {
 	return t, nil
 }
 
+// CacheLookups returns how many lookups of records the cache has answered since the
+// engine started, and how many it could not.
+func (s *Store) CacheLookups() (hits, misses int64) { return s.records.Lookups() }
+
 // Peek is Read for a caller that looks at many tenants: what it reads from storage takes
 // no place of a record in use.
 func (s *Store) Peek(ctx context.Context, tenantID string) (*Record, error) {
