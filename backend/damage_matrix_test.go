@@ -31,6 +31,8 @@ type family struct {
 	// reports whether there is one.
 	damage func(d *storagetest.Disk, t *tenant.Record) bool
 	mount  bool // an entry that all tenants share
+	// hidesShard says that no tenant of a part can be found by its record.
+	hidesShard bool
 }
 
 // unreadable is the family of the entries that match.
@@ -111,9 +113,10 @@ var families = []family{
 		return d.Hide(storagetest.Below("history/"+t.Incarnation)) > 0
 	}},
 	unreadable("progress", storagetest.ErrAltered, startsWith("progress/", "")),
-	unlistable("list of a part of the tenants", func(t *tenant.Record) string {
-		return "tenants/" + shardName(t.ID) + "/"
-	}),
+	{name: "list of a part of the tenants", hidesShard: true, damage: func(d *storagetest.Disk, t *tenant.Record) bool {
+		d.DamageList(storagetest.ErrUnread, "tenants/"+shardName(t.ID)+"/")
+		return true
+	}},
 	unlistable("list of all parts of the tenants", func(*tenant.Record) string { return "tenants/" }),
 	ofMount(unreadable("configuration", storagetest.ErrAltered, exactly("config"))),
 	unreadable("rotation settings", storagetest.ErrAltered, exactly("settings")),

@@ -202,7 +202,7 @@ func (b *backend) deleteItem(ctx context.Context, _ *logical.Request, d *framewo
 	if err != nil {
 		return nil, err
 	}
-	return b.applyOne(ctx, tenant, &itemstore.Op{Kind: kind, Name: name, Change: func(cur *item.Item) (*item.Item, error) {
+	return b.applyOne(ctx, tenant, &itemstore.Op{Kind: kind, Name: name, Removes: true, Change: func(cur *item.Item) (*item.Item, error) {
 		if cur == nil {
 			return nil, item.ErrNotFound
 		}

@@ -28,8 +28,11 @@ type Scan struct {
 	t     *tenant.Record
 	mu    sync.Mutex
 	on    map[page.Prefix]int
-	// unreadable are pages of which not even the header can be read.
+	// unreadable are pages of which not even the header can be read, or, with Deltas, not
+	// the delta.
 	unreadable map[page.Prefix]error
+	// Deltas lets it read the deltas, too.
+	Deltas bool
 }
 
 // NewScan returns a scan of t's pages that has read none.
@@ -84,7 +87,7 @@ func (sc *Scan) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(headersInFlight)
 	for _, p := range unread {
-		g.Go(func() error { return sc.read(ctx, p) })
+		g.Go(func() error { return sc.read(ctx, p, sc.Deltas && listed.deltas[p]) })
 	}
 	if err := g.Wait(); err != nil {
 		return err
@@ -95,8 +98,13 @@ func (sc *Scan) Run(ctx context.Context) error {
 	return nil
 }
 
-func (sc *Scan) read(ctx context.Context, p page.Prefix) error {
+func (sc *Scan) read(ctx context.Context, p page.Prefix, delta bool) error {
 	raw, err := sc.store.getPage(ctx, sc.t.Incarnation, p)
+	if err == nil && delta {
+		if _, err = sc.store.mount.Get(ctx, deltaKey(sc.t.Incarnation, p)); err != nil {
+			err = readingPage(p, err)
+		}
+	}
 	if errors.Is(err, page.ErrDamaged) {
 		sc.damaged(p, err)
 		return nil

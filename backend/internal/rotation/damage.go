@@ -91,6 +91,7 @@ func (r *Run) addLost(next *tenant.Record, ended *tenant.Rotation) {
 
 // scanAll reads the header of every page that can be read.
 func (e *Engine) scanAll(ctx context.Context, scan *itemstore.Scan) error {
+	scan.Deltas = true
 	err := scan.Run(ctx)
 	if errors.Is(err, page.ErrDamaged) || storage.IsDamaged(err) {
 		return nil

@@ -15,12 +15,14 @@ const (
 )
 
 // SafeConfig is in force while what was configured cannot be read. Whatever that was,
-// it destroys nothing earlier, and lets no caller keep a data key for longer.
+// it destroys nothing earlier, rotates nothing later, and lets no caller keep a data key
+// for longer.
 func (s *Store) SafeConfig() Config {
 	c := s.defaultConfig()
 	c.RetiredKeyRetention = longestRetention
 	c.MinDeletionWindow = MaxDeletionWindow
 	c.DataKeyLease = 0
+	c.SchedulerJitter = 0
 	c.Unreadable = true
 	return c
 }
