@@ -268,7 +268,7 @@ func TestDamageMatrix(t *testing.T) {
 		})
 	}
 	if !t.Failed() {
-		t.Logf("%d families, %d scenarios, %d damageMoments: %d cases, no violation", len(families), len(damageScenarios), len(damageMoments), cases)
+		t.Logf("%d families, %d scenarios, %d moments: %d cases, no violation", len(families), len(damageScenarios), len(damageMoments), cases)
 	}
 }
 
