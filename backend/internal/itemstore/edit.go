@@ -21,6 +21,7 @@ type edit struct {
 	maxItem int // bytes that what callers give of an item may have, encoded
 
 	done    []*Op // changes that the slots hold
+	refused []*Op // changes that the state refuses which those before them make
 	changed bool
 	removed bool // one of them has removed an item
 	// sincePut has the items that have changed since the page was put, and exist.
@@ -68,6 +69,11 @@ func (e *edit) apply(op *Op) bool {
 	case e.lost != nil && errors.Is(err, item.ErrNotFound):
 		op.settle(e.lost)
 		return true
+	case err != nil && e.hasChanged(op):
+		// Whether the refusal holds depends on whether that state is stored.
+		op.Err = err
+		e.refused = append(e.refused, op)
+		return true
 	case err != nil:
 		op.settle(err)
 		return true
@@ -91,6 +97,25 @@ func (e *edit) apply(op *Op) bool {
 	e.done = append(e.done, op)
 	e.changed = true
 	return true
+}
+
+// hasChanged reports whether a change of the same item was made before.
+func (e *edit) hasChanged(op *Op) bool {
+	return e.changed && slices.ContainsFunc(e.done, func(other *Op) bool {
+		return other.hash == op.hash && other.Kind == op.Kind && other.Name == op.Name
+	})
+}
+
+// settle tells each change that was made its outcome, which is that of the write. A
+// refusal holds if the write succeeded.
+func (e *edit) settle(err error) {
+	settleAll(e.done, err)
+	for _, op := range e.refused {
+		if err != nil {
+			op.Err = err
+		}
+		op.settle(op.Err)
+	}
 }
 
 func (e *edit) remove(i int) {

@@ -247,7 +247,7 @@ func (tab *Table) commit(ctx context.Context, t *tenant.Record, p page.Prefix, o
 	case e.changed || len(e.done) > 0 && tab.mayBeStale(p, cur):
 		err = tab.writeEdit(ctx, t, p, cur, e)
 	}
-	settleAll(e.done, err)
+	e.settle(err)
 	return big
 }
 
