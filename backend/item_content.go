@@ -4,6 +4,7 @@
 package backend
 
 import (
+	"bytes"
 	"encoding/json"
 	"math"
 	"strconv"
@@ -38,11 +39,13 @@ func encodeData(data map[string]any) ([]byte, error) {
 	if err := exactNumbers(data); err != nil {
 		return nil, err
 	}
-	encoded, err := json.Marshal(data)
-	if err != nil {
+	var encoded bytes.Buffer
+	encoder := json.NewEncoder(&encoded)
+	encoder.SetEscapeHTML(false) // else <, > and & would count as six bytes each
+	if err := encoder.Encode(data); err != nil {
 		return nil, api.Invalid("data must be an object of JSON values")
 	}
-	return encoded, nil
+	return bytes.TrimSuffix(encoded.Bytes(), []byte("\n")), nil
 }
 
 // Vault passes numbers to plugins as float64. What is wrong with those that it may
