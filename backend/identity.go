@@ -67,28 +67,25 @@ func hasFoldedSuffix(s, suffix string) bool {
 // initiator returns the identity of the caller. Tokens without an entity, such as
 // root's, have a display name only.
 func (b *backend) initiator(req *logical.Request) actor.Actor {
-	who := actor.Actor{ID: req.DisplayName, Name: req.DisplayName}
 	if req.EntityID == "" {
-		return who
+		return actor.New(req.DisplayName, req.DisplayName, "")
 	}
-	who.ID = req.EntityID
+	id, name := req.EntityID, req.DisplayName
 	entity, err := b.System().EntityInfo(req.EntityID)
 	if err != nil || entity == nil {
-		return who
+		return actor.New(id, name, "")
 	}
 	if entity.Name != "" {
-		who.Name = entity.Name
+		name = entity.Name
 	}
 	alias := loginAlias(entity, req.DisplayName)
 	if alias == nil {
-		return who
+		return actor.New(id, name, "")
 	}
-	who.ID = alias.Name
-	if name := alias.Metadata["name"]; name != "" {
-		who.Name = name
+	if known := alias.Metadata["name"]; known != "" {
+		name = known
 	}
-	who.Email = alias.Metadata["email"]
-	return who
+	return actor.New(alias.Name, name, alias.Metadata["email"])
 }
 
 // loginAlias is the alias that a request's token was logged in with: Vault's

@@ -31,6 +31,8 @@ func (b *backend) configPaths() []*framework.Path {
 		"cache_bytes":              api.Described(framework.TypeInt64, "Bytes that the caches may take together; 0: the machine's memory decides."),
 		"data_key_lease":           api.Described(framework.TypeDurationSecond, "Seconds that a caller may go on using a data key."),
 		"kek_rotation_interval":    api.Described(framework.TypeDurationSecond, "Seconds that the key-encryption key may get old; 0: it is rotated by hand alone."),
+
+		"manual_rotations_per_hour": api.Described(framework.TypeInt, "Rotations of one tenant that callers may start in an hour; 0: there is no limit."),
 	})
 	return []*framework.Path{{
 		Pattern: "config$",
@@ -79,6 +81,11 @@ func (b *backend) configPaths() []*framework.Path {
 				Description: "How old the key-encryption key may get before it is rotated by itself: to 3650d; 0: by hand alone. " +
 					"Default: 365d.",
 			},
+			"manual_rotations_per_hour": {
+				Type: framework.TypeInt,
+				Description: "How many rotations of one tenant callers may start (dek/rotate, dek/import) in an hour: 0 (no limit) to " +
+					"100000. Requests for many rotations do not count. Default: 60.",
+			},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation:   b.On(b.readConfig, "read configuration", "Read the configuration.", answer),
@@ -116,13 +123,16 @@ func (b *backend) updateConfig(ctx context.Context, _ *logical.Request, d *frame
 			}
 			c.OrgID = orgID
 		}
-		if err := boundedField(d, "rotation_parallelism", settings.MaxParallelism, &c.RotationParallelism); err != nil {
+		if err := boundedField(d, "rotation_parallelism", 1, settings.MaxParallelism, &c.RotationParallelism); err != nil {
 			return err
 		}
-		if err := boundedField(d, "max_item_bytes", settings.MaxItemBytes, &c.MaxItemBytes); err != nil {
+		if err := boundedField(d, "max_item_bytes", 1, settings.MaxItemBytes, &c.MaxItemBytes); err != nil {
 			return err
 		}
-		if err := boundedField(d, "max_concurrent_rotations", maxConcurrentRotations, &c.MaxConcurrentRotations); err != nil {
+		if err := boundedField(d, "max_concurrent_rotations", 1, maxConcurrentRotations, &c.MaxConcurrentRotations); err != nil {
+			return err
+		}
+		if err := boundedField(d, "manual_rotations_per_hour", 0, maxManualRotations, &c.ManualRotationsPerHour); err != nil {
 			return err
 		}
 		if err := minDeletionField(d, c, b.now(), len(used) == 0); err != nil {
@@ -196,6 +206,7 @@ func cacheBytesField(d *framework.FieldData, n *int) error {
 // The bounds of the configuration.
 const (
 	maxConcurrentRotations = 1024
+	maxManualRotations     = 100_000
 	maxRetention           = 10 * 366 * 24 * time.Hour
 	maxJitter              = 30 * 24 * time.Hour
 	maxDataKeyLease        = 24 * time.Hour
@@ -236,13 +247,13 @@ func durationOf(field string, raw any, most time.Duration) (time.Duration, error
 var errNotDuration = errors.New("not a duration")
 
 // boundedField sets n to a field, if the request names it.
-func boundedField(d *framework.FieldData, field string, most int, n *int) error {
+func boundedField(d *framework.FieldData, field string, least, most int, n *int) error {
 	value, named, err := api.IntField(d, field)
 	if err != nil || !named {
 		return err
 	}
-	if value < 1 || value > most {
-		return api.Invalid("%s must be from 1 to %d", field, most)
+	if value < least || value > most {
+		return api.Invalid("%s must be from %d to %d", field, least, most)
 	}
 	*n = value
 	return nil
@@ -269,5 +280,6 @@ func (b *backend) configResponse(c settings.Config) *logical.Response {
 		"cache_bytes":                 c.CacheBytes,
 		"data_key_lease":              int64(c.DataKeyLease.Seconds()),
 		"kek_rotation_interval":       int64(c.KEKRotationInterval.Seconds()),
+		"manual_rotations_per_hour":   c.ManualRotationsPerHour,
 	}}
 }

@@ -59,7 +59,10 @@ func (b *backend) updateRotationSettings(ctx context.Context, _ *logical.Request
 	if err := checkInterval(interval); err != nil {
 		return nil, err
 	}
-	s, err := b.settings.UpdateRotation(ctx, func(s *settings.Rotation) { s.RotationInterval = interval })
+	s, err := b.settings.UpdateRotation(ctx, func(s *settings.Rotation) error {
+		s.RotationInterval = interval
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -128,7 +128,7 @@ func (b *backend) startRotation(ctx context.Context, req *logical.Request, id st
 }
 
 func (b *backend) rotationRequest(req *logical.Request, d *framework.FieldData) (want rotation.Request, err error) {
-	want.Trigger = triggerManual
+	want.Trigger, want.Manual = triggerManual, true
 	if want.Reason, _, err = api.TextField(d, "reason"); err != nil {
 		return want, err
 	}

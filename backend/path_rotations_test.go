@@ -27,7 +27,7 @@ func TestConfig(t *testing.T) {
 
 		"retired_key_retention": int64(604800), "max_concurrent_rotations": 64, "scheduler_jitter": int64(86400),
 		"min_deletion_window": int64(0), "min_deletion_window_pending": nil,
-		"data_key_lease": int64(3600), "cache_bytes": 0, "kek_rotation_interval": int64(31536000),
+		"data_key_lease": int64(3600), "cache_bytes": 0, "kek_rotation_interval": int64(31536000), "manual_rotations_per_hour": 60,
 	}, m.must(read, "config", nil))
 	m.must(update, "config", map[string]any{"rotation_parallelism": 8})
 	m.must(update, "config", map[string]any{"org_id": "acme"})
@@ -36,7 +36,7 @@ func TestConfig(t *testing.T) {
 		"org_id": "acme", "rotation_parallelism": 8, "max_item_bytes": 262144,
 		"retired_key_retention": int64(172800), "max_concurrent_rotations": 64, "scheduler_jitter": int64(0),
 		"min_deletion_window": int64(0), "min_deletion_window_pending": nil,
-		"data_key_lease": int64(3600), "cache_bytes": 0, "kek_rotation_interval": int64(31536000),
+		"data_key_lease": int64(3600), "cache_bytes": 0, "kek_rotation_interval": int64(31536000), "manual_rotations_per_hour": 60,
 	}
 	require.Equal(t, want, m.must(read, "config", nil), "only the fields named change")
 	for says, data := range map[string]map[string]any{

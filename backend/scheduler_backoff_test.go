@@ -87,7 +87,9 @@ func TestAskingEndsTheBackOff(t *testing.T) {
 		require.Len(t, w.rotationsOf(testTenant), n+2, "a failure before it does not put it off")
 		w.hourly(12 * time.Hour)
 		require.Len(t, w.rotationsOf(testTenant), n+2, "one after it does")
-		require.Equal(t, 0, w.must(read, "status", nil)["overdue"], "that was all that was asked for")
+		st := w.must(read, "status", nil)
+		require.Equal(t, 1, st["overdue"], "the rotation is still owed")
+		require.Contains(t, st["blocked_tenants"].(map[string]string)[testTenant], "its rotation failed: it is tried again at ")
 	})
 }
 

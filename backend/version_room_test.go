@@ -4,75 +4,172 @@
 package backend
 
 import (
+	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// A tenant that is rotated again and again within the retention keeps all its
-// versions, until its record has no room for another. It can still be written to,
-// read and deleted, and rotated once old versions are gone.
-func TestRecordHasRoomForSoManyVersions(t *testing.T) {
+// idempotent is the body of a request to rotate, whose idempotency key is as long as one
+// may be.
+func idempotent(n int) map[string]any {
+	return map[string]any{"idempotency_key": strings.Repeat("<", 500) + fmt.Sprintf("%012d", n)}
+}
+
+// fillWithRetired adds retired versions, with a page key each, to a tenant's record
+// until that is full; all of them in use outside, or none.
+func (w *witness) fillWithRetired(external bool) {
+	w.t.Helper()
+	ctx := context.Background()
+	require.NoError(w.t, w.b.tenants.Hold(ctx, testTenant, func(h *tenant.Held) error {
+		next := h.Record().Clone()
+		active := next.Keys.Active().Number
+		for next.Keys.MakeRoom() {
+			id, err := keyring.NewID("dek-")
+			if err != nil {
+				return err
+			}
+			n := next.Keys.Add(keyring.Version{KeyID: id, KeyType: keyring.XAES256GCM, CreatedAt: time.Now()})
+			next.Keys.Activate(n, time.Now())
+			next.Keys.Find(n).DestroyAfter = time.Now().Add(7 * day)
+			b := next.Owner().Binding(id, keyring.XAES256GCM, keyring.PageKey)
+			if err := w.b.keys.CreateKey(ctx, b); err != nil {
+				return err
+			}
+			if external {
+				w.disk.Set("keys/"+next.Incarnation+"/"+id+keystore.ExternalSuffix, []byte("{}"))
+			}
+		}
+		next.Keys.Reactivate(active, time.Now())
+		return h.Put(ctx, next)
+	}))
+	require.Len(w.t, w.record().Keys.Versions, keyring.MaxVersions)
+}
+
+// A start that finds the record full destroys the oldest retired key, before its
+// retention ends, and says so. Callers cannot keep an incident's rotation from starting.
+func TestFullRecordMakesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMount(t)
-		defer m.close()
-		w := newWitness(m)
+		w := newWitness(newMount(t))
+		defer w.close()
 		w.create()
 		w.bulk(3, 10)
-		key := func(n int) string { return strings.Repeat("<", 200) + fmt.Sprintf("%0312d", n) } // JSON makes six of each <
-		var first string
-		n := 0
-		for ; ; n++ {
-			resp, err := m.call(update, tenantPath("/dek/rotate"), map[string]any{"idempotency_key": key(n)})
-			if code(resp, err) != 200 {
-				break
-			}
-			if n == 0 {
-				first = resp.Data["rotation_id"].(string)
-			}
-			synctest.Wait()
-		}
-		require.Greater(t, n, 102)
-		m.refused(409, "no room for another: destroy old ones, or wait until retired_key_retention", update, tenantPath("/dek/rotate"), nil)
+		w.rotated(idempotent(0))
+		w.fillWithRetired(false)
 		record, err := json.Marshal(w.record())
 		require.NoError(t, err)
-		require.Less(t, len(record), 300<<10)
-		require.Equal(t, "completed", m.must(update, tenantPath("/dek/rotate"), map[string]any{"idempotency_key": key(n - 1)})["status"])
-		m.refused(409, "rotation "+first+", which is older than the history", update, tenantPath("/dek/rotate"), map[string]any{"idempotency_key": key(0)})
+		require.Less(t, len(record), 256<<10)
+		keys := len(w.disk.Keys("keys/"))
+		oldest := w.record().Keys.Versions[0]
 
-		// Nothing but the number of versions is in the way.
-		m.must(update, tenantPath(""), map[string]any{"display_name": strings.Repeat("<", 512)})
-		w.bulk(3, 10)
-		for version := 1; version <= 5; version++ {
-			m.must(update, tenantPath(fmt.Sprintf("/dek/versions/%d/destroy", version)), nil)
-		}
-		m.rotated(nil)
-		m.hourly(8 * 24 * time.Hour) // the retention passes
-		m.rotated(nil)
+		id := w.must(update, tenantPath("/dek/rotate"), idempotent(1))["rotation_id"]
+		advance(time.Second)
+		last := w.record().Last
+		require.Equal(t, []any{id, tenant.Completed}, []any{last.ID, last.Phase})
+		require.Len(t, last.Room, 1)
+		require.Equal(t, []any{oldest.Number, oldest.KeyID}, []any{last.Room[0].Version, last.Room[0].KeyID})
+		require.Len(t, w.disk.Keys("keys/"), keys)
+		require.Empty(t, slices.DeleteFunc(w.disk.Keys("keys/"), func(key string) bool { return !strings.Contains(key, oldest.KeyID) }))
+		require.Len(t, w.record().Keys.Versions, keyring.MaxVersions)
+		require.Equal(t, "destroyed", w.must(update, destroyPath(1), nil)["state"], "though it has left the record")
+
+		// What the schedule is asked for goes on as well, and repeated requests are
+		// recognized.
+		w.must(update, "rotations", map[string]any{"all": true})
+		advance(time.Minute)
+		require.Equal(t, "requested", w.record().Last.Trigger)
+		require.Equal(t, id, w.must(update, tenantPath("/dek/rotate"), idempotent(1))["rotation_id"])
+		require.Equal(t, 0, w.must(read, "status", nil)["blocked"])
 		w.readsBack()
-		m.must(del, tenantPath(""), map[string]any{"deletion_window": "0"})
+		w.must(del, tenantPath(""), map[string]any{"deletion_window": "0"})
 	})
 }
 
-// Destroyed versions do not take the room of new ones for good, however long the
-// keys of requests are that they have.
-func TestRecordOfDestroyedVersionsHasRoom(t *testing.T) {
+// A retired key that is in use outside does not make room, nor does one that a page is
+// on. If there is no other, the start is refused, and status says why, until there is
+// room.
+func TestFullRecordWithoutRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWitness(newMount(t))
+		defer w.close()
+		w.create()
+		w.bulk(3, 10)
+		w.fillWithRetired(true)
+		const says = "no room for another: destroy old ones, or wait until retired_key_retention"
+		w.refused(409, says, update, tenantPath("/dek/rotate"), nil)
+		blocked := w.must(read, "status", nil)["blocked_tenants"].(map[string]string)
+		require.Contains(t, blocked[testTenant], says)
+		require.Len(t, w.record().Keys.Versions, keyring.MaxVersions)
+
+		w.must(update, destroyPath(7), map[string]any{"force": true})
+		require.Equal(t, 0, w.must(read, "status", nil)["blocked"])
+		text := base64.StdEncoding.EncodeToString([]byte("outside"))
+		w.must(update, tenantPath("/encrypt"), map[string]any{"plaintext": text})
+		w.rotated(nil)
+		w.refused(409, says, update, tenantPath("/dek/rotate"), nil)
+		w.must(read, itemPath("bulk/1"), nil)
+	})
+}
+
+// Versions that were destroyed leave the record once a hundred newer ones were made.
+func TestDestroyedVersionsLeaveTheRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMount(t)
 		defer m.close()
+		m.must(update, "config", map[string]any{"manual_rotations_per_hour": 0})
 		m.destroyAtOnce()
 		w := newWitness(m)
 		w.create()
 		w.put("a", "1")
 		for n := range 120 {
-			// JSON makes six bytes of each <.
-			m.rotated(map[string]any{"idempotency_key": strings.Repeat("<", 500) + fmt.Sprintf("%012d", n)})
+			m.rotated(idempotent(n))
 		}
+		require.Len(t, w.record().Keys.Versions, 101)
 		w.readsBack()
+	})
+}
+
+// How often callers may rotate a tenant's key in an hour has a limit. Requests for many
+// do not count, nor do repeated ones.
+func TestManualRotationsHaveALimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMount(t)
+		defer m.close()
+		m.must(update, tenantPath(""), nil)
+		m.must(update, "config", map[string]any{"manual_rotations_per_hour": 3})
+		for n := range 3 {
+			m.rotated(idempotent(n))
+			m.rotated(idempotent(n))
+			advance(time.Minute)
+		}
+		resp, err := m.call(update, tenantPath("/dek/rotate"), nil)
+		require.Equal(t, 429, code(resp, err))
+		require.ErrorContains(t, err, "manual_rotations_per_hour")
+		require.Equal(t, []string{fmt.Sprint((51 * time.Minute).Seconds())}, resp.Headers["Retry-After"])
+		m.rotated(idempotent(2))
+
+		m.must(update, "rotations", map[string]any{"all": true})
+		advance(time.Minute)
+		require.Len(t, m.rotationsOf(testTenant), 4, "an incident's is not held up")
+		m.must(update, "config", map[string]any{"manual_rotations_per_hour": 0})
+		m.rotated(nil)
+		m.must(update, "config", map[string]any{"manual_rotations_per_hour": 3})
+		m.refused(429, "manual_rotations_per_hour", update, tenantPath("/dek/rotate"), nil)
+		advance(time.Hour)
+		m.rotated(nil)
+		for _, n := range []any{-1, 100_001, 1.5, "x"} {
+			m.refused(400, "manual_rotations_per_hour must be", update, "config", map[string]any{"manual_rotations_per_hour": n})
+		}
 	})
 }

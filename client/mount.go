@@ -20,6 +20,7 @@ type Config struct {
 	SchedulerJitter        Duration `json:"scheduler_jitter"`
 	MinDeletionWindow      Duration `json:"min_deletion_window"`   // what holds now
 	KEKRotationInterval    Duration `json:"kek_rotation_interval"` // 0: by hand alone
+	ManualRotationsPerHour int      `json:"manual_rotations_per_hour"`
 }
 
 // ConfigChange is what a write of the configuration changes: what is not nil.
@@ -32,6 +33,7 @@ type ConfigChange struct {
 	SchedulerJitter        *Duration `json:"scheduler_jitter,omitempty"`
 	MinDeletionWindow      *Duration `json:"min_deletion_window,omitempty"` // raising holds at once
 	KEKRotationInterval    *Duration `json:"kek_rotation_interval,omitempty"`
+	ManualRotationsPerHour *int      `json:"manual_rotations_per_hour,omitempty"`
 }
 
 // Config reads the mount's configuration.

@@ -25,7 +25,7 @@ func TestContractConfig(t *testing.T) {
 		// another one of the same mount, which plugins are not told.
 		"org_id": isUUID, "rotation_parallelism": is(32.0), "max_item_bytes": is(262144.0),
 		"retired_key_retention": is(604800.0), "max_concurrent_rotations": is(64.0), "scheduler_jitter": is(86400.0),
-		"data_key_lease": is(3600.0),
+		"data_key_lease": is(3600.0), "manual_rotations_per_hour": is(60.0),
 	}) {
 		assert.Empty(t, c(defaults[field]), field)
 	}

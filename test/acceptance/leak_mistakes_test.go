@@ -21,6 +21,7 @@ var (
 		"cas", "all", "force", "bits", "min_decryption_version", "key_type", "hash_function", "rotation_interval", "rotation_paused",
 		"rotation_parallelism", "retired_key_retention", "max_item_bytes", "scheduler_jitter", "max_concurrent_rotations",
 		"partial_failure_response_code", "deletion_window", "limit", "after", "only_if_older", "data_key_lease",
+		"manual_rotations_per_hour",
 	}
 )
 

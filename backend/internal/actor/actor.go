@@ -1,9 +1,12 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-// Package actor names the caller that asked for a rotation, a deletion or a change, as
-// records and history keep it. It knows nothing of how Vault authenticates callers.
+// Package actor names the caller that asked for a rotation, a deletion or a change, and
+// the request, as records and history keep them. It knows nothing of how Vault
+// authenticates callers.
 package actor
+
+import "unicode/utf8"
 
 // Actor identifies the caller that asked for something.
 type Actor struct {
@@ -14,3 +17,23 @@ type Actor struct {
 
 // System is the engine itself, which acts by its schedule.
 var System = Actor{ID: "system", Name: "system"}
+
+// maxBytes bounds each field of an actor: records keep it.
+const maxBytes = 512
+
+// New returns the actor of that name. What is longer than a record keeps is cut off.
+func New(id, name, email string) Actor {
+	return Actor{ID: bounded(id), Name: bounded(name), Email: bounded(email)}
+}
+
+// bounded cuts a text between two characters.
+func bounded(s string) string {
+	if len(s) <= maxBytes {
+		return s
+	}
+	end := maxBytes
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end]
+}

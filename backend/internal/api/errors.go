@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"strconv"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -112,12 +114,26 @@ func Answer(err error) (*logical.Response, error) {
 		field, value := detailed.Detail()
 		return ConflictBody(map[string]any{field: value}), logical.CodedError(http.StatusConflict, detailed.Error())
 	}
+	var early interface {
+		error
+		RetryAfter() time.Duration
+	}
+	if errors.As(err, &early) {
+		return retryAfter(early.RetryAfter()), logical.CodedError(http.StatusTooManyRequests, early.Error())
+	}
 	for _, s := range statuses {
 		if errors.Is(err, s.err) {
 			return nil, logical.CodedError(s.status, messageOr(s.message, err))
 		}
 	}
 	return nil, err // a fault: Vault answers 500
+}
+
+// retryAfter is an answer that says after how many seconds to ask again. Vault passes the
+// header on if the mount's allowed_response_headers names it.
+func retryAfter(wait time.Duration) *logical.Response {
+	seconds := max(1, int64((wait+time.Second-1)/time.Second))
+	return &logical.Response{Headers: map[string][]string{"Retry-After": {strconv.FormatInt(seconds, 10)}}}
 }
 
 // mistyped matches the beginning of the framework's answer to a value of the wrong

@@ -21,9 +21,14 @@ const (
 	Destroyed   State = "destroyed"   // its key is gone
 )
 
-// keepDestroyed bounds the destroyed versions that stay in a ring, so that a
-// record does not grow for ever. History keeps what is known of the others.
-const keepDestroyed = 100
+const (
+	// keepDestroyed is how many of the latest versions stay in a ring though they are
+	// destroyed. History keeps what is known of the others.
+	keepDestroyed = 100
+	// MaxVersions bounds the versions in a ring, so that a tenant's record keeps well
+	// below what an entry may have: see [Ring.MakeRoom].
+	MaxVersions = 500
+)
 
 var (
 	// ErrNoVersion reports a version that the ring does not know.
@@ -59,9 +64,11 @@ type Version struct {
 	// be destroyed. Once it is, nothing else tells that there was one.
 	ExternalKeyEnds bool `json:"external_key_ends,omitempty"`
 
-	// RotationID and IdempotencyKey are those of the rotation that made this version,
-	// empty for the first. A repeated request is recognized by them.
-	RotationID     string `json:"rotation_id,omitempty"`
+	// RotationID is the rotation that made this version, empty for the first. Request is
+	// a digest of its idempotency key, by which a repeated request is recognized.
+	RotationID string `json:"rotation_id,omitempty"`
+	Request    string `json:"request,omitempty"`
+	// IdempotencyKey is what an earlier version stored in the place of Request.
 	IdempotencyKey string `json:"idempotency_key,omitempty"`
 
 	// Fingerprint is of a page key that its owner imported, empty for one that was
@@ -134,7 +141,7 @@ func (r *Ring) Find(number int) *Version {
 func (r *Ring) Usable(number int) (*Version, error) {
 	v := r.Find(number)
 	switch {
-	case v == nil && number > 0 && number < r.Next: // and forgotten since
+	case r.WasDestroyed(number):
 		return nil, fmt.Errorf("version %d: %w", number, ErrVersionDestroyed)
 	case v == nil:
 		return nil, fmt.Errorf("version %d: %w", number, ErrNoVersion)
@@ -152,6 +159,21 @@ func (r *Ring) Active() *Version {
 		}
 	}
 	panic("keyring: a ring without an active version")
+}
+
+// ActiveNumber returns the number of the active version, 0 if there is none.
+func (r *Ring) ActiveNumber() int {
+	v := r.Match(func(v *Version) bool { return v.State == Active })
+	if v == nil {
+		return 0
+	}
+	return v.Number
+}
+
+// WasDestroyed reports whether the version of that number was in the ring, and has left
+// it since it was destroyed.
+func (r *Ring) WasDestroyed(number int) bool {
+	return number > 0 && number < r.Next && r.Find(number) == nil
 }
 
 // Match returns the first version for which ok holds, or nil.
@@ -185,9 +207,9 @@ func (r *Ring) Reactivate(number int, now time.Time) {
 	next.State, next.DeactivatedAt = Active, time.Time{}
 }
 
-// Destroy marks the version of that number destroyed; its key must be gone. Of
-// the destroyed versions, the newest 100 stay in the ring. The active version
-// is never destroyed: to ask for it is a mistake of the program, and panics.
+// Destroy marks the version of that number destroyed; its key must be gone. It stays in
+// the ring while it is among the latest 100 versions. The active version is never
+// destroyed: to ask for it is a mistake of the program, and panics.
 func (r *Ring) Destroy(number int, now time.Time) {
 	v := r.Find(number)
 	if v == nil || v.State == Active {
@@ -215,30 +237,24 @@ func (r *Ring) DestroyPageKey(number int, external bool, now time.Time) {
 	v.PageKeyDestroyed, v.DestroyAfter = true, time.Time{}
 }
 
-// ForgetOldest takes the oldest destroyed version out of the ring, ahead of time. It
-// returns that version, or nil if none is destroyed.
-func (r *Ring) ForgetOldest() *Version {
-	for i, v := range r.Versions {
-		if v.State == Destroyed {
-			r.Versions = slices.Delete(r.Versions, i, i+1)
-			return &v
-		}
-	}
-	return nil
-}
-
-func (r *Ring) forget() {
-	destroyed := 0
-	for i := range r.Versions {
-		if r.Versions[i].State == Destroyed {
-			destroyed++
-		}
-	}
+// MakeRoom makes room for another version, and reports whether there is: if the ring is
+// full, the oldest destroyed versions leave it ahead of time.
+func (r *Ring) MakeRoom() bool {
+	r.forget()
+	over := len(r.Versions) - MaxVersions + 1
 	r.Versions = slices.DeleteFunc(r.Versions, func(v Version) bool {
-		if v.State != Destroyed || destroyed <= keepDestroyed {
+		if over <= 0 || v.State != Destroyed {
 			return false
 		}
-		destroyed--
+		over--
 		return true
+	})
+	return over <= 0
+}
+
+// forget lets destroyed versions leave the ring that are older than the latest 100.
+func (r *Ring) forget() {
+	r.Versions = slices.DeleteFunc(r.Versions, func(v Version) bool {
+		return v.State == Destroyed && v.Number < r.Next-1-keepDestroyed
 	})
 }

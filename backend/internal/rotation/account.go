@@ -15,40 +15,38 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-const (
-	// Backoff is the time that the schedule waits after a rotation that was cancelled,
-	// or failed for the first time in a row. Each further failure doubles it, up
-	// to the tenant's interval or maxBackoff.
-	Backoff    = 24 * time.Hour
-	maxBackoff = 32 * 24 * time.Hour
-)
+// Backoff is the time that the schedule waits after a rotation that was cancelled, or
+// failed for the first time in a row. Each further failure doubles it, up to the
+// tenant's interval or [tenant.MaxBackoff].
+const Backoff = 24 * time.Hour
 
 // maxFailures bounds the failures that a rotation lists.
 const maxFailures = 100
 
-// backOff puts the next rotation off if this one did not complete, so that the
-// schedule does not start it again at once, unless one was asked for meanwhile.
+// backOff puts the next rotation off if the one that has just ended did not complete, so
+// that the schedule does not start it again at once.
 func (r *Run) backOff(ctx context.Context, next *tenant.Record) error {
-	failed, asked := next.Last.Phase == tenant.Failed, !next.RotateAfter.IsZero()
-	if failed && !asked {
-		next.FailedInARow++
-	} else {
+	next.RotateAfter = time.Time{}
+	if next.Last.Phase == tenant.Completed {
 		next.FailedInARow = 0
-	}
-	if next.Last.Phase == tenant.Completed || asked {
 		return nil
 	}
 	settings, err := r.e.settings.Rotation(ctx)
 	if err != nil {
 		return err
 	}
+	failed := next.Last.Phase == tenant.Failed
+	if failed {
+		next.FailedInARow++
+	} else {
+		next.FailedInARow = 0
+	}
 	wait := Backoff
-	for n := 1; n < next.FailedInARow && wait < maxBackoff; n++ {
+	for n := 1; n < next.FailedInARow && wait < tenant.MaxBackoff; n++ {
 		wait *= 2
 	}
-	earliest := r.e.now().Add(min(wait, maxBackoff, next.Interval(settings)))
-	if failed || next.Expires(settings).Before(earliest) {
-		next.ForgetRequest()
+	earliest := r.e.now().Add(min(wait, tenant.MaxBackoff, next.Interval(settings)))
+	if failed || next.Owes(settings).Any() || next.Expires(settings).Before(earliest) {
 		next.RotateAfter = earliest
 	}
 	return nil

@@ -182,7 +182,7 @@ func (e *Engine) retry(ctx context.Context, h *tenant.Held, r *tenant.Rotation, 
 	again.IntentID = id
 	_, err = h.Update(ctx, func(next *tenant.Record) error {
 		next.Rotation, next.Last = &again, nil
-		next.ForgetRequest()
+		next.RotateAfter = time.Time{} // what is owed stays: it is served by the end
 		if asked {
 			next.FailedInARow = 0
 		}

@@ -66,7 +66,7 @@ func (e *Engine) WriteTenant(ctx context.Context, w TenantWrite) (t *tenant.Reco
 //
 // An intent that is returned, with an error or without, is to be driven.
 func (e *Engine) create(ctx context.Context, h *tenant.Held, w TenantWrite) (*tenant.Record, *Intent, error) {
-	t, err := e.newTenant(w.TenantID, w.KeyType)
+	t, err := e.newTenant(ctx, w.TenantID, w.KeyType)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -91,7 +91,13 @@ func (e *Engine) create(ctx context.Context, h *tenant.Held, w TenantWrite) (*te
 	return t, nil, nil
 }
 
-func (e *Engine) newTenant(tenantID string, keyType keyring.KeyType) (*tenant.Record, error) {
+// newTenant returns the record of a new tenant, which owes nothing to campaigns that
+// there were before.
+func (e *Engine) newTenant(ctx context.Context, tenantID string, keyType keyring.KeyType) (*tenant.Record, error) {
+	settings, err := e.settings.Rotation(ctx)
+	if err != nil {
+		return nil, err
+	}
 	placementID, err := keyring.NewID("plc-")
 	if err != nil {
 		return nil, err
@@ -106,7 +112,7 @@ func (e *Engine) newTenant(tenantID string, keyType keyring.KeyType) (*tenant.Re
 	now := e.now()
 	return &tenant.Record{
 		ID: tenantID, Incarnation: keyring.NewIncarnation(), State: tenant.Active, CreatedAt: now,
-		PlacementKeyID: placementID, Keys: keyring.NewRing(keyID, keyType, now),
+		Campaign: settings.Campaign.Number, PlacementKeyID: placementID, Keys: keyring.NewRing(keyID, keyType, now),
 	}, nil
 }
 

@@ -65,6 +65,9 @@ func (e *Engine) DestroyVersion(ctx context.Context, tenantID string, version in
 // mayDestroy returns the version if its keys may be destroyed, or are.
 func (e *Engine) mayDestroy(ctx context.Context, t *tenant.Record, version int, scan *itemstore.Scan, force bool) (keyring.Version, error) {
 	found := t.Keys.Find(version)
+	if t.Keys.WasDestroyed(version) {
+		return keyring.Version{Number: version, State: keyring.Destroyed}, nil
+	}
 	if found == nil {
 		return keyring.Version{}, keyring.ErrNoVersion
 	}

@@ -66,7 +66,8 @@ type Engine struct {
 	pages *jobs.Semaphore // pages in flight, of all rotations together
 	log   hclog.Logger
 
-	held held
+	held    held
+	refused func(tenantID, reason string) // see WatchRefusals
 
 	counters counters
 
@@ -94,6 +95,6 @@ func NewEngine(c Config) *Engine {
 	return &Engine{
 		settings: c.Settings, keys: c.Keys, tenants: c.Tenants, items: c.Items,
 		intents: c.Intents, now: c.Now, jobs: c.Jobs, pages: c.Pages, log: c.Log,
-		live: map[string]*Run{},
+		live: map[string]*Run{}, refused: func(string, string) {},
 	}
 }

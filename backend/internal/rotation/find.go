@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
@@ -15,11 +16,11 @@ import (
 // repeated returns the rotation that an earlier request with the same
 // idempotency key started, or nil.
 func (e *Engine) repeated(ctx context.Context, t *tenant.Record, req *Request) (*tenant.Rotation, error) {
-	key := req.IdempotencyKey
+	key := actor.RequestDigest(req.IdempotencyKey)
 	if key == "" {
 		return nil, nil
 	}
-	v := t.Keys.Match(func(v *keyring.Version) bool { return v.IdempotencyKey == key })
+	v := t.Keys.Match(func(v *keyring.Version) bool { return v.Request == key })
 	if v == nil {
 		return nil, nil
 	}

@@ -118,7 +118,7 @@ func (r *Run) end(ctx context.Context, h *tenant.Held, next *tenant.Record, how 
 	if err := r.account(ctx, next, &ended); err != nil {
 		return err
 	}
-	next.Rotation, next.Last = nil, &ended
+	next.End(&ended)
 	if err := r.backOff(ctx, next); err != nil {
 		return err
 	}

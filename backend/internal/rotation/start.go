@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
@@ -19,8 +20,6 @@ var (
 	ErrNotFound = errors.New("rotation not found")
 	// ErrUnwanted reports a rotation that the request itself called off.
 	ErrUnwanted = errors.New("the rotation is not wanted any more")
-	// ErrNoRoom reports a tenant whose record cannot hold another version.
-	ErrNoRoom = errors.New("there is no room for another")
 	// ErrPaused reports a rotation that waits until it is resumed.
 	ErrPaused = errors.New("the rotation is paused")
 
@@ -68,6 +67,9 @@ type Request struct {
 	// Repeats says that the tenant's interval is behind this and not a person: then
 	// failures go on being counted.
 	Repeats bool
+	// Manual says that a caller has started this very rotation: such rotations have a
+	// limit (manual_rotations_per_hour).
+	Manual bool
 	// Unless, if set, is asked under the tenant's lock: a rotation that it says
 	// true to is not started, and Start fails with [ErrUnwanted].
 	Unless func(*tenant.Record) bool
@@ -84,8 +86,9 @@ const startTries = 3
 
 // Start starts a rotation of a tenant and drives it in the background; started
 // says whether this request did. It fails with [tenant.ErrNotFound], a
-// [RunningError], or, for a key that is imported again, a [KnownKeyError]. A
-// request with the idempotency key of an earlier one gets that rotation back.
+// [RunningError], a [LimitError], [ErrNoRoom], or, for a key that is imported again, a
+// [KnownKeyError]. A request with the idempotency key of an earlier one gets that
+// rotation back.
 func (e *Engine) Start(ctx context.Context, tenantID string, req Request) (r *tenant.Rotation, started bool, err error) {
 	r, intent, err := e.start(ctx, tenantID, &req)
 	if started = intent != nil && err == nil; started {
@@ -118,6 +121,10 @@ func (e *Engine) start(ctx context.Context, tenantID string, req *Request) (r *t
 	if r, _, err := e.mayStart(ctx, t, req); r != nil || err != nil {
 		return r, nil, err
 	}
+	scan, err := e.scanIfFull(ctx, t)
+	if err != nil {
+		return nil, nil, e.noteRefusal(tenantID, err)
+	}
 	err = e.tenants.Hold(ctx, tenantID, func(h *tenant.Held) error {
 		t, err := h.Active()
 		if err != nil {
@@ -127,10 +134,18 @@ func (e *Engine) start(ctx context.Context, tenantID string, req *Request) (r *t
 		if r, usage, err = e.mayStart(ctx, t, req); r != nil || err != nil {
 			return err
 		}
-		r, intent, err = e.commit(ctx, h, req, usage)
+		r, intent, err = e.commit(ctx, h, req, usage, scan)
 		return err
 	})
-	return r, intent, err
+	return r, intent, e.noteRefusal(tenantID, err)
+}
+
+// noteRefusal reports a tenant whose record is full, and returns the error.
+func (e *Engine) noteRefusal(tenantID string, err error) error {
+	if errors.Is(err, ErrNoRoom) {
+		e.refused(tenantID, err.Error())
+	}
+	return err
 }
 
 // mayStart returns what there is to rotate. If the request is a repeated one, it
@@ -148,7 +163,7 @@ func (e *Engine) mayStart(ctx context.Context, t *tenant.Record, req *Request) (
 	if err := mustBeNew(t, req.fingerprint); err != nil {
 		return nil, nil, err
 	}
-	if err := mustHaveRoom(t); err != nil {
+	if err := e.mustBeWithinLimit(ctx, t, req); err != nil {
 		return nil, nil, err
 	}
 	if req.Unless != nil && req.Unless(t) {
@@ -158,23 +173,19 @@ func (e *Engine) mayStart(ctx context.Context, t *tenant.Record, req *Request) (
 	return nil, usage, err
 }
 
-// mustHaveRoom refuses a version more than the record can hold. It fails with
-// [ErrNoRoom].
-func mustHaveRoom(t *tenant.Record) error {
-	room, err := t.Clone().MakeRoom()
-	if err == nil && !room {
-		err = fmt.Errorf("%d versions of the key are kept, and %w: "+
-			"destroy old ones, or wait until retired_key_retention has passed", len(t.Keys.Versions), ErrNoRoom)
-	}
-	return err
-}
-
-// commit makes the three writes of a start.
-func (e *Engine) commit(ctx context.Context, h *tenant.Held, req *Request, usage itemstore.Usage) (*tenant.Rotation, *Intent, error) {
-	next, intent, err := e.plan(h.Record(), req, usage)
+// commit makes the three writes of a start, or one more for each version that is to make
+// room.
+func (e *Engine) commit(ctx context.Context, h *tenant.Held, req *Request, usage itemstore.Usage, scan *itemstore.Scan) (*tenant.Rotation, *Intent, error) {
+	base := h.Record().Clone()
+	room, err := e.makeRoom(ctx, base, scan)
 	if err != nil {
 		return nil, nil, err
 	}
+	next, intent, err := e.plan(ctx, base, req, usage)
+	if err != nil {
+		return nil, nil, err
+	}
+	next.Rotation.Room = room
 	if intent.ID, err = e.intents.Put(ctx, *intent); err != nil {
 		return nil, nil, fmt.Errorf("writing the intent: %w", err)
 	}
@@ -190,8 +201,13 @@ func (e *Engine) commit(ctx context.Context, h *tenant.Held, req *Request, usage
 	return nil, intent, err
 }
 
-// plan returns the record that t becomes, and the intent.
-func (e *Engine) plan(t *tenant.Record, req *Request, usage itemstore.Usage) (*tenant.Record, *Intent, error) {
+// plan returns the record that t becomes, and the intent. It reads the settings under
+// the tenant's lock: the rotation serves the campaign that they name, and no later one.
+func (e *Engine) plan(ctx context.Context, t *tenant.Record, req *Request, usage itemstore.Usage) (*tenant.Record, *Intent, error) {
+	settings, err := e.settings.Rotation(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	rotationID, err := keyring.NewID("rot-")
 	if err != nil {
 		return nil, nil, err
@@ -202,8 +218,8 @@ func (e *Engine) plan(t *tenant.Record, req *Request, usage itemstore.Usage) (*t
 	}
 	now := e.now()
 	next := t.Clone()
-	if _, err := next.MakeRoom(); err != nil {
-		return nil, nil, err
+	if req.Manual {
+		next.TakeManual(0, now) // mayStart has refused what is over the limit
 	}
 	from := *next.Keys.Active()
 	keyType := req.KeyType
@@ -212,15 +228,15 @@ func (e *Engine) plan(t *tenant.Record, req *Request, usage itemstore.Usage) (*t
 	}
 	to := next.Keys.Add(keyring.Version{
 		KeyID: keyID, KeyType: keyType, CreatedAt: now,
-		RotationID: rotationID, IdempotencyKey: req.IdempotencyKey, Fingerprint: req.fingerprint,
+		RotationID: rotationID, Request: actor.RequestDigest(req.IdempotencyKey), Fingerprint: req.fingerprint,
 	})
 	next.Keys.Activate(to, now)
-	next.ForgetRequest()
+	next.RotateAfter = time.Time{} // what is owed stays: it is served by the end
 	if !req.Repeats {
 		next.FailedInARow = 0
 	}
 	next.Rotation = &tenant.Rotation{
-		ID: rotationID, TenantID: t.ID, IdempotencyKey: req.IdempotencyKey,
+		ID: rotationID, TenantID: t.ID, Campaign: settings.Campaign.Number,
 		From: from.Number, To: to, FromKeyID: from.KeyID, ToKeyID: keyID,
 		Phase: tenant.Sweeping, Reason: req.Reason, Trigger: req.Trigger,
 		InitiatedBy: req.InitiatedBy, StartedAt: now, UpdatedAt: now,

@@ -54,6 +54,8 @@ type Engine struct {
 
 	told sync.Map // why tenants cannot be served, by ID, once logged
 
+	unanswered unanswered // requests for many
+
 	mu       sync.Mutex
 	lastRun  time.Time
 	overtake func() // lets the round of rotations that is under way begin anew
@@ -69,6 +71,7 @@ func NewEngine(c Config) *Engine {
 	}
 	e.budget = jobs.NewSemaphore(e.maxRotations)
 	c.Tenants.Watch(e.index.changed)
+	c.Rotations.WatchRefusals(e.index.refused)
 	return e
 }
 

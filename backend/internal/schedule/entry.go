@@ -6,7 +6,6 @@ package schedule
 import (
 	"hash/fnv"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,16 +14,17 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// entry describes a tenant in the index, in 56 bytes and its name. Times are Unix seconds, rounded
+// entry describes a tenant in the index, in 72 bytes and its name. Times are Unix seconds, rounded
 // up, so no tenant is looked at before it is due.
 type entry struct {
 	id        uuid.UUID
+	campaign  int64  // the latest campaign to which it owes nothing
+	tried     int64  // the campaign that its latest attempt was for
 	rotatedAt uint32 // when the active key took over
 	interval  uint32 // the tenant's own, in seconds; 0: the organization's
-	ownDate   uint32 // when it is due by a date of its own; 0: it has none
+	waitUntil uint32 // after a failure or a cancel; 0: it does not wait
 	upkeepAt  uint32 // when a retired key or the tenant is to be destroyed
 	spread    uint32 // its share of the jitter, of 2^32
-	campaign  uint32 // the request for all tenants that the active key meets: see campaignOf
 	lookAt    uint32 // when to look at it for a rotation
 	seq       uint32 // of its latest change
 	nameAt    uint32 // where its display name is: see names
@@ -32,18 +32,25 @@ type entry struct {
 	flags     flags
 }
 
+// unknown is a campaign after any: of a tenant of which nothing is known yet.
+const unknown = math.MaxInt64
+
 type flags uint16
 
 const (
-	active     flags = 1 << iota // not being deleted
-	shredding                    // its keys are being destroyed
-	paused                       // the schedule passes it over
-	unfinished                   // its rotation has not ended
-	failed                       // its latest rotation failed
-	suspected                    // what is known of it may be wrong
-	unreadable                   // its record cannot be read
-	blocked                      // it is due and cannot be rotated
-	pausedToo                    // its own date holds though it is paused
+	active      flags = 1 << iota // not being deleted
+	shredding                     // its keys are being destroyed
+	paused                        // the schedule passes it over
+	unfinished                    // its rotation has not ended
+	failed                        // its latest rotation failed
+	suspected                     // what is known of it may be wrong
+	unreadable                    // its record cannot be read
+	blocked                       // it is due and cannot be rotated
+	held                          // its unfinished rotation is paused
+	tried                         // a rotation of it has ended
+	asked                         // it owes a rotation to a request that names it
+	askedPaused                   // which holds though it is paused
+	triedAsked                    // its latest attempt was for that request
 )
 
 func (e *entry) is(f flags) bool { return e.flags&f != 0 }
@@ -60,33 +67,48 @@ func (p plan) entryOf(t *tenant.Record) entry {
 	case tenant.Active:
 		e.flags |= active
 	}
+	e.setRequest(t)
 	if t.RotationPaused {
 		e.flags |= paused
 	}
-	if t.RotatePaused {
-		e.flags |= pausedToo
-	}
 	if t.Rotation != nil {
 		e.flags |= unfinished
-	}
-	if t.Last != nil && t.Last.Phase == tenant.Failed {
-		e.flags |= failed
+		if t.Rotation.Paused {
+			e.flags |= held
+		}
 	}
 	if t.State != tenant.Shredding { // then its keys may be gone from the record
 		v := t.Keys.Active()
 		e.rotatedAt = ceil(v.ActivatedAt)
-		e.campaign = campaignOf(v.IdempotencyKey)
-		if before := p.settings.RotateBefore; !before.IsZero() && !v.ActivatedAt.Before(before) {
-			e.campaign = hash32(p.settings.RotateRequest) // it needs no rotation for that
-		}
 		e.spread = hash32(v.KeyID)
 	}
 	e.interval = seconds(settings.IntervalLength(t.RotationInterval))
 	if !t.RotateAfter.IsZero() {
-		e.ownDate = ceil(t.RotateAfter)
+		e.waitUntil = ceil(t.RotateAfter)
 	}
 	e.lookAt = p.lookAt(&e)
 	return e
+}
+
+// setRequest notes what t owes, and what its latest attempt was for.
+func (e *entry) setRequest(t *tenant.Record) {
+	e.campaign = t.Campaign
+	if t.Last != nil {
+		e.flags |= tried
+		e.tried = t.Last.Campaign
+		if t.Last.Phase == tenant.Failed {
+			e.flags |= failed
+		}
+	}
+	if q := t.Request; q != nil && !q.Served {
+		e.flags |= asked
+		if q.IncludePaused {
+			e.flags |= askedPaused
+		}
+		if t.Last != nil && t.Last.To >= q.FirstVersion {
+			e.flags |= triedAsked
+		}
+	}
 }
 
 // upkeepAt returns when a retired key of t is to be destroyed, or t itself: never if
@@ -114,14 +136,41 @@ func (p plan) lookAt(e *entry) uint32 {
 		return 0
 	case !e.is(active) || e.is(unfinished):
 		return never
-	case p.mayAsk(e) && (!e.is(paused) || p.settings.RotatePaused):
+	case p.owes(e) && (!e.is(paused) || p.includesPaused(e)):
+		if p.waits(e) {
+			return e.waitUntil
+		}
 		return 0
-	case e.is(paused) && !e.is(pausedToo):
+	case e.is(paused):
 		return never
-	case e.ownDate != 0:
-		return e.ownDate
+	case !p.counts(e):
+		return p.dueWithin(e)
+	case e.is(failed):
+		return e.waitUntil
 	}
-	return p.dueWithin(e)
+	return max(e.waitUntil, p.expires(e))
+}
+
+// owes reports whether a tenant owes a rotation: see [tenant.Record.Owes].
+func (p plan) owes(e *entry) bool {
+	return !e.is(shredding) && (e.campaign < p.settings.Campaign.Number || e.is(asked))
+}
+
+// includesPaused reports whether what a tenant owes holds though it is paused.
+func (p plan) includesPaused(e *entry) bool {
+	return e.campaign < p.settings.Campaign.IncludePaused || e.is(askedPaused)
+}
+
+// counts reports whether the date until which a tenant waits counts, as far as the clock
+// is concerned: see [tenant.Record.Waits].
+func (p plan) counts(e *entry) bool {
+	return e.waitUntil != 0 && e.waitUntil <= add(clamp(p.now.Unix()), seconds(tenant.MaxBackoff)+1)
+}
+
+// waits reports whether a tenant that owes a rotation waits after its latest attempt.
+func (p plan) waits(e *entry) bool {
+	return p.counts(e) && e.is(tried) && (e.campaign >= p.settings.Campaign.Number || e.tried >= p.settings.Campaign.Number) &&
+		(!e.is(asked) || e.is(triedAsked))
 }
 
 // expires returns when a key reaches the age at which it is to be rotated.
@@ -136,27 +185,6 @@ func (p plan) expires(e *entry) uint32 {
 // dueWithin returns when a tenant is due by its key's age, with its share of the jitter.
 func (p plan) dueWithin(e *entry) uint32 {
 	return add(p.expires(e), seconds(share(p.jitterOf(time.Duration(e.interval)*time.Second), e.spread)))
-}
-
-// mayAsk reports whether a tenant may be among all that are to be rotated.
-func (p plan) mayAsk(e *entry) bool {
-	return !p.settings.RotateBefore.IsZero() && !e.is(shredding) &&
-		e.rotatedAt <= ceil(p.settings.RotateBefore) && e.campaign != hash32(p.settings.RotateRequest)
-}
-
-// campaignPrefix begins the idempotency keys of rotations of all tenants; the
-// request follows, and a slash.
-const campaignPrefix = "everyone/"
-
-// campaignOf tells, by its idempotency key, for which request for all tenants a key
-// was made: a hash of the request, 0 if for none.
-func campaignOf(idempotencyKey string) uint32 {
-	rest, made := strings.CutPrefix(idempotencyKey, campaignPrefix)
-	end := strings.LastIndexByte(rest, '/')
-	if !made || end < 0 {
-		return 0
-	}
-	return hash32(rest[:end])
 }
 
 func hash32(s string) uint32 {

@@ -230,7 +230,7 @@ func TestNamesFollowChanges(t *testing.T) {
 			v := visit{tenantID: id()}
 			if _, known := want[v.tenantID]; known {
 				v.seq = e.index.entryAt(v.tenantID).seq
-				e.index.settle(v, with(r, func(r *tenant.Record) { r.ID = v.tenantID }), never)
+				e.index.settle(v, with(r, func(r *tenant.Record) { r.ID = v.tenantID }))
 				want[v.tenantID] = r.DisplayName
 			}
 		default:

@@ -112,7 +112,7 @@ func (x *index) changed(tenantID string, t *tenant.Record, err error) {
 
 // suspect makes a tenant due for a look at once. s.mu is held.
 func (x *index) suspect(s *shard, id uuid.UUID, more flags) {
-	e := entry{}
+	e := entry{campaign: unknown}
 	if i, found := s.find(id); found {
 		e = s.entries[i]
 	}
@@ -121,16 +121,16 @@ func (x *index) suspect(s *shard, id uuid.UUID, more flags) {
 	s.set(id, &e)
 }
 
-// settle notes what a visit has found: the record t, nil if there is none, and when
-// to look at it again. It counts only if nothing has changed since the visit began.
-func (x *index) settle(v visit, t *tenant.Record, again uint32) {
+// settle notes what a visit has found: the record t, nil if there is none. It counts
+// only if nothing has changed since the visit began.
+func (x *index) settle(v visit, t *tenant.Record) {
 	x.ifUnchanged(v, func(s *shard, i int) {
 		if t == nil {
 			s.remove(i)
 			return
 		}
 		e, before := x.current().entryOf(t), s.entries[i]
-		e.id, e.seq, e.lookAt = before.id, v.seq, again
+		e.id, e.seq = before.id, v.seq
 		e.nameAt, e.nameLen = before.nameAt, before.nameLen
 		s.entries[i] = e
 		s.rename(e.id, t.DisplayName)
@@ -142,13 +142,33 @@ func (x *index) settle(v visit, t *tenant.Record, again uint32) {
 // block notes why a visited tenant that is due cannot be served.
 func (x *index) block(v visit, reason string) {
 	x.ifUnchanged(v, func(s *shard, i int) { s.entries[i].flags |= blocked })
+	x.because(v.tenantID, reason)
+}
+
+// refused notes why a rotation of a tenant was refused: until its record changes.
+func (x *index) refused(tenantID, reason string) {
+	id, err := uuid.Parse(tenantID)
+	if err != nil {
+		return
+	}
+	s := &x.shards[tenant.ShardOf(tenantID)]
+	s.mu.Lock()
+	if i, found := s.find(id); found {
+		s.entries[i].flags |= blocked
+	}
+	s.mu.Unlock()
+	x.because(tenantID, reason)
+}
+
+// because keeps the reason for which a tenant is blocked.
+func (x *index) because(tenantID, reason string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.reasons == nil {
 		x.reasons = map[string]string{}
 	}
 	if len(x.reasons) < maxReasons {
-		x.reasons[v.tenantID] = reason
+		x.reasons[tenantID] = reason
 	}
 }
 
@@ -197,7 +217,7 @@ func (s *shard) due(visits []visit, now uint32, upkeep bool) []visit {
 			at = e.upkeepAt
 		}
 		if at <= now {
-			visits = append(visits, visit{e.id.String(), e.seq, e.ownDate != 0, at})
+			visits = append(visits, visit{e.id.String(), e.seq, e.is(asked), at})
 		}
 	}
 	return visits
@@ -240,16 +260,6 @@ func (x *index) each(f func(*entry)) {
 		}
 		s.mu.Unlock()
 	}
-}
-
-// asked counts the tenants that are still to be rotated since all are.
-func (x *index) asked(p plan) (n int) {
-	x.each(func(e *entry) {
-		if p.mayAsk(e) {
-			n++
-		}
-	})
-	return n
 }
 
 // never is a time that does not come.

@@ -5,7 +5,6 @@ package schedule
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
@@ -29,7 +28,11 @@ func (e *Engine) plan(ctx context.Context) (plan, error) {
 }
 
 // decidesAs reports whether two plans differ by their time alone.
-func (p plan) decidesAs(q plan) bool { return p.settings == q.settings && p.jitter == q.jitter }
+func (p plan) decidesAs(q plan) bool {
+	was, is := p.settings, q.settings
+	return was.RotationInterval == is.RotationInterval && was.Campaign.Number == is.Campaign.Number &&
+		was.Campaign.IncludePaused == is.Campaign.IncludePaused && p.jitter == q.jitter
+}
 
 // dueKind says why a tenant is due.
 type dueKind int
@@ -37,34 +40,40 @@ type dueKind int
 const (
 	notDue    dueKind = iota
 	byAge             // its interval has passed
-	requested         // a caller has asked for it, or it makes up for a cancelled one
+	requested         // it owes a rotation that a caller has asked for
 	byRetry           // its latest rotation failed, and is to go on
 )
 
 // due reports what is to be done with t's key now.
 func (p plan) due(t *tenant.Record) dueKind {
-	switch {
-	case t.State != tenant.Active || t.Rotation != nil:
+	if t.State != tenant.Active || t.Rotation != nil {
 		return notDue
-	case p.asked(t) && !p.deferred(t):
-		return requested
-	case t.RotationPaused && !t.RotatePaused || p.now.Before(p.dueAt(t)):
-		return notDue
-	case t.FailedInARow > 0 && p.now.Before(t.Expires(p.settings)):
+	}
+	if owed := t.Owes(p.settings); owed.Any() && (!t.RotationPaused || owed.IncludePaused) {
+		switch {
+		case t.Waits(p.settings, p.now):
+			return notDue
+		case !t.Tried(p.settings) || t.Last.Phase != tenant.Failed:
+			return requested
+		}
 		return byRetry
-	case !t.RotateAfter.IsZero() && t.FailedInARow == 0:
-		return requested
+	}
+	if t.RotationPaused || p.now.Before(p.dueAt(t)) {
+		return notDue
+	}
+	if t.FailedInARow > 0 && p.now.Before(t.Expires(p.settings)) {
+		return byRetry
 	}
 	return byAge
 }
 
-// dueAt returns when t is due. A date that a caller set is not spread by jitter.
+// dueAt returns when t is due by its key's age, or after its latest attempt.
 func (p plan) dueAt(t *tenant.Record) time.Time {
-	if !t.RotateAfter.IsZero() {
-		return t.RotateAfter
+	if t.RotateAfter.IsZero() || t.RotateAfter.Sub(p.now) > tenant.MaxBackoff {
+		jitter := p.jitterOf(settings.IntervalLength(t.RotationInterval))
+		return t.Expires(p.settings).Add(share(jitter, hash32(t.Keys.Active().KeyID)))
 	}
-	jitter := p.jitterOf(settings.IntervalLength(t.RotationInterval))
-	return t.Expires(p.settings).Add(share(jitter, hash32(t.Keys.Active().KeyID)))
+	return t.DueByAge(p.settings)
 }
 
 // jitterOf returns the time over which rotations of tenants with an interval of their
@@ -74,29 +83,4 @@ func (p plan) jitterOf(interval time.Duration) time.Duration {
 		return p.jitter
 	}
 	return min(p.jitter, interval/10)
-}
-
-// asked reports whether t is among all tenants that are to be rotated.
-func (p plan) asked(t *tenant.Record) bool {
-	return t.State == tenant.Active && (!t.RotationPaused || p.settings.RotatePaused) && t.LastRotatedAt().Before(p.settings.RotateBefore) &&
-		!strings.HasPrefix(t.Keys.Active().IdempotencyKey, p.campaignKey())
-}
-
-// campaignKey begins the idempotency keys of rotations of all tenants. A key that such
-// a rotation has made is not too old, even if a clock that was set back since says so.
-func (p plan) campaignKey() string { return campaignPrefix + p.settings.RotateRequest + "/" }
-
-// deferred reports whether t's rotation was cancelled since all tenants were to be
-// rotated, and so waits. A failure before that does not defer it: one try in the new
-// key's name is what was asked for.
-func (p plan) deferred(t *tenant.Record) bool {
-	return p.now.Before(t.RotateAfter) && t.Last != nil && !t.Last.EndedAt.Before(p.settings.RotateBefore)
-}
-
-// lookAgain returns when to look again at a tenant that is not due.
-func (p plan) lookAgain(t *tenant.Record) uint32 {
-	if t.State != tenant.Active || t.Rotation != nil || t.RotationPaused && !t.RotatePaused && !p.asked(t) {
-		return never // a change of the record tells
-	}
-	return ceil(p.dueAt(t))
 }

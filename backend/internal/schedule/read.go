@@ -213,7 +213,7 @@ type named struct {
 func (e *Engine) readRecord(ctx context.Context, id uuid.UUID) *named {
 	t, err := e.tenants.Refresh(ctx, id.String())
 	e.reading.records.Add(1)
-	one := named{entry: entry{flags: suspected | unreadable, upkeepAt: never}}
+	one := named{entry: entry{flags: suspected | unreadable, campaign: unknown, upkeepAt: never}}
 	switch {
 	case errors.Is(err, tenant.ErrNotFound):
 		return nil

@@ -6,19 +6,20 @@ package schedule
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 const (
-	// requestsInFlight bounds the records that one request for many changes at once.
-	requestsInFlight = 32
+	// requestsInFlight bounds the records that one request for many reads or changes at
+	// once.
+	requestsInFlight = 64
 	// waitForIndex bounds how long a request for all waits for the index to be
 	// complete, for its counts.
 	waitForIndex = 10 * time.Second
@@ -51,15 +52,25 @@ func (e *NamedError) Error() string { return fmt.Sprintf("tenants has %s: %s", e
 // Unwrap returns what is wrong with the tenant.
 func (e *NamedError) Unwrap() error { return e.Err }
 
-// DemandAll makes every tenant whose key is older than now due. It takes one write for
-// any number of tenants.
-func (e *Engine) DemandAll(ctx context.Context, d Demand) (Demanded, error) {
-	now := e.now()
-	_, err := e.settings.UpdateRotation(ctx, func(s *settings.Rotation) {
-		if s.RotateRequest != d.Request {
-			s.RotateBefore, s.RotateReason, s.RotateRequest = now, d.Reason, d.Request
-			s.RotateBy, s.RotatePaused = d.By, d.IncludePaused
+// ask is the request as records keep it. If a request like it was given up before its
+// answer, lately, it goes on with that one. over is called at its end.
+func (e *Engine) ask(ctx context.Context, d Demand, tenantIDs []string) (a settings.Ask, over func()) {
+	request, note := e.unanswered.begin(d, tenantIDs, e.now())
+	return settings.Ask{
+		Request: request, Reason: d.Reason, By: d.By, IncludePaused: d.IncludePaused, At: e.now(),
+	}, func() { note(ctx.Err() != nil, e.now()) }
+}
+
+// DemandAll makes every tenant owe a rotation. It takes one write for any number of
+// tenants.
+func (e *Engine) DemandAll(ctx context.Context, d Demand) (did Demanded, err error) {
+	a, over := e.ask(ctx, d, nil)
+	defer over()
+	_, err = e.settings.UpdateRotation(ctx, func(s *settings.Rotation) error {
+		if !s.Campaign.Begin(a) {
+			return settings.ErrUnchanged
 		}
+		return nil
 	})
 	if err != nil {
 		return Demanded{}, err
@@ -73,11 +84,10 @@ func (e *Engine) DemandAll(ctx context.Context, d Demand) (Demanded, error) {
 	bounded, cancel := context.WithTimeout(ctx, waitForIndex)
 	defer cancel()
 	e.reading.wait(bounded)
-	var did Demanded
 	e.index.each(func(x *entry) {
 		switch {
 		case !x.is(active):
-		case x.is(paused) && !d.IncludePaused:
+		case x.is(paused) && !d.IncludePaused && !p.includesPaused(x):
 			did.SkippedPaused++
 		default:
 			did.Scheduled++
@@ -86,58 +96,54 @@ func (e *Engine) DemandAll(ctx context.Context, d Demand) (Demanded, error) {
 	return did, nil
 }
 
-// DemandSome makes the named tenants due now. If one of them is unknown or being
-// deleted, it fails with a [NamedError] before anything is written.
+// DemandSome makes the named tenants owe a rotation. If one of them is unknown or being
+// deleted, it fails with a [NamedError] before anything is written. After any other
+// error some have been written: to repeat the request asks for the others.
 func (e *Engine) DemandSome(ctx context.Context, tenantIDs []string, d Demand) (did Demanded, err error) {
-	for _, id := range tenantIDs {
+	err = eachTenant(ctx, tenantIDs, func(ctx context.Context, id string) error {
 		if _, err := e.tenants.Active(ctx, id); err != nil {
-			return Demanded{}, &NamedError{id, err}
+			return &NamedError{id, err}
 		}
-	}
-	paused := make([]bool, len(tenantIDs))
-	g, inFlight := errgroup.WithContext(ctx)
-	g.SetLimit(requestsInFlight)
-	for i, id := range tenantIDs {
-		g.Go(func() (err error) {
-			if inFlight.Err() != nil {
-				return inFlight.Err()
-			}
-			paused[i], err = e.demand(inFlight, id, d)
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return Demanded{}, err
-	}
-	for _, isPaused := range paused {
-		if isPaused {
-			did.SkippedPaused++
-		} else {
-			did.Scheduled++
-		}
-	}
-	e.WakeNow()
-	return did, nil
-}
-
-// demand makes a tenant due, unless the same request has. One that is paused is
-// rotated when it no longer is.
-func (e *Engine) demand(ctx context.Context, tenantID string, d Demand) (paused bool, err error) {
-	t, err := e.tenants.Update(ctx, tenantID, func(next *tenant.Record) error {
-		if err := next.Usable(); err != nil {
-			return err
-		}
-		served := next.Keys.Match(func(v *keyring.Version) bool { return v.IdempotencyKey == d.Request })
-		if next.RotateRequest == d.Request || served != nil {
-			return tenant.ErrUnchanged
-		}
-		next.RotateAfter, next.RotateReason, next.RotateRequest = e.now(), d.Reason, d.Request
-		next.RotateBy, next.RotatePaused = d.By, d.IncludePaused
-		next.FailedInARow = 0
 		return nil
 	})
 	if err != nil {
-		return false, err
+		return Demanded{}, err
 	}
-	return t.RotationPaused && !d.IncludePaused, nil
+	a, over := e.ask(ctx, d, tenantIDs)
+	defer over()
+	defer e.WakeNow() // for those that have been written, after an error, too
+	var paused atomic.Int64
+	err = eachTenant(ctx, tenantIDs, func(ctx context.Context, id string) error {
+		t, err := e.tenants.Update(ctx, id, func(next *tenant.Record) error {
+			if err := next.Usable(); err != nil {
+				return err
+			}
+			return next.Ask(a)
+		})
+		if err == nil && t.RotationPaused && !t.Request.IncludePaused {
+			paused.Add(1)
+		}
+		return err
+	})
+	if err != nil {
+		return Demanded{}, err
+	}
+	did.SkippedPaused = int(paused.Load())
+	did.Scheduled = len(tenantIDs) - did.SkippedPaused
+	return did, nil
+}
+
+// eachTenant calls f for tenants, many at once, until one fails.
+func eachTenant(ctx context.Context, ids []string, f func(context.Context, string) error) error {
+	g, inFlight := errgroup.WithContext(ctx)
+	g.SetLimit(requestsInFlight)
+	for _, id := range ids {
+		g.Go(func() error {
+			if inFlight.Err() != nil {
+				return inFlight.Err()
+			}
+			return f(inFlight, id)
+		})
+	}
+	return g.Wait()
 }

@@ -9,13 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -72,10 +70,7 @@ func (e *Engine) rotateDue(ctx, waiting context.Context, did *tally) error {
 	for _, some := range [][]visit{due[:asked], due[asked:]} {
 		e.visitAll(waiting, some, did, func(v visit) error { return e.rotateIfDue(ctx, waiting, p, v, did) })
 	}
-	if waiting.Err() != nil {
-		return ctx.Err()
-	}
-	return e.endCampaign(ctx, p)
+	return ctx.Err()
 }
 
 // visitAll visits tenants, many at once, until ctx ends. One that causes an error
@@ -102,7 +97,7 @@ func (e *Engine) visitAll(ctx context.Context, due []visit, did *tally, f func(v
 func (e *Engine) rotateIfDue(ctx, waiting context.Context, p plan, v visit, did *tally) error {
 	t, err := e.tenants.Read(ctx, v.tenantID)
 	if errors.Is(err, tenant.ErrNotFound) {
-		e.index.settle(v, nil, never)
+		e.index.settle(v, nil)
 		return nil
 	}
 	if isDamaged(err) {
@@ -113,7 +108,7 @@ func (e *Engine) rotateIfDue(ctx, waiting context.Context, p plan, v visit, did 
 		return err
 	}
 	if p.due(t) == notDue {
-		e.index.settle(v, t, p.lookAgain(t))
+		e.index.settle(v, t)
 		return nil
 	}
 	if err := e.budget.Acquire(waiting); err != nil {
@@ -166,17 +161,14 @@ func (e *Engine) rotateAnew(ctx context.Context, v visit, p plan, t *tenant.Reco
 
 // request is what the schedule asks for of t, on behalf of whoever asked for it.
 func (p plan) request(t *tenant.Record, what dueKind) rotation.Request {
-	req := rotation.Request{Repeats: what == byAge}
-	switch {
-	case p.asked(t) && !p.deferred(t):
-		req.Trigger, req.Reason, req.InitiatedBy = triggerRequested, p.settings.RotateReason, p.settings.RotateBy
-	case what == requested && t.RotateRequest != "":
-		req.Trigger, req.Reason, req.InitiatedBy = triggerRequested, t.RotateReason, t.RotateBy
+	if what != requested {
+		return rotation.Request{Repeats: true}
 	}
-	if p.asked(t) {
-		req.IdempotencyKey = fmt.Sprintf("%s%d", p.campaignKey(), t.Keys.Next)
+	if t.Owes(p.settings).Request {
+		return rotation.Request{Trigger: triggerRequested, Reason: t.Request.Reason, InitiatedBy: t.Request.By}
 	}
-	return req
+	c := p.settings.Campaign
+	return rotation.Request{Trigger: triggerRequested, Reason: c.Reason, InitiatedBy: c.By}
 }
 
 // start starts a rotation of t as the schedule's, and calls release when it is not
@@ -189,13 +181,8 @@ func (e *Engine) start(ctx context.Context, t *tenant.Record, req rotation.Reque
 		req.InitiatedBy = actor.System
 	}
 	// One for each due date: looked at twice, a tenant is rotated once.
-	switch {
-	case t.RotateRequest != "":
-		req.IdempotencyKey = t.RotateRequest
-	case req.IdempotencyKey == "":
-		req.IdempotencyKey = fmt.Sprintf("schedule/%s/%d", t.Keys.Active().KeyID, t.Keys.Next)
-	}
-	req.Then = e.ended(release)
+	req.IdempotencyKey = fmt.Sprintf("schedule/%s/%d", t.Keys.Active().KeyID, t.Keys.Next)
+	req.Then = func(bool) { release() }
 	r, started, err := e.rotations.Start(ctx, t.ID, req)
 	if started {
 		did.rotated.Add(1)
@@ -206,39 +193,12 @@ func (e *Engine) start(ctx context.Context, t *tenant.Record, req rotation.Reque
 
 // retry lets t's latest rotation, which failed, go on.
 func (e *Engine) retry(ctx context.Context, t *tenant.Record, stillDue func(*tenant.Record) bool, release func(), did *tally) error {
-	r, err := e.rotations.RetryFailed(ctx, t.ID, stillDue, e.ended(release))
+	r, err := e.rotations.RetryFailed(ctx, t.ID, stillDue, func(bool) { release() })
 	if err == nil {
 		did.repeated.Add(1)
 		e.log.Info("rotation changed", "tenant_id", t.ID, "rotation_id", r.ID,
 			"action", string(rotation.Retry), "trigger", triggerScheduled)
 	}
-	return err
-}
-
-// ended calls release once a rotation is not worked on any more. If it was the last
-// of a campaign, a round finds out whether that is over. Only the end of a rotation
-// makes it worth to look again before the next tick: a tenant that could not be
-// rotated cannot be a moment later, either.
-func (e *Engine) ended(release func()) func(started bool) {
-	return func(started bool) {
-		release()
-		if started && !e.index.current().settings.RotateBefore.IsZero() && e.budget.Empty() {
-			e.Wake()
-		}
-	}
-}
-
-// endCampaign forgets that all tenants were to be rotated, once all have been.
-func (e *Engine) endCampaign(ctx context.Context, p plan) error {
-	if p.settings.RotateBefore.IsZero() || !e.reading.isComplete() || e.index.asked(p) > 0 {
-		return nil
-	}
-	_, err := e.settings.UpdateRotation(ctx, func(now *settings.Rotation) {
-		if now.RotateBefore.Equal(p.settings.RotateBefore) {
-			now.RotateBefore, now.RotateReason = time.Time{}, ""
-			now.RotateBy, now.RotatePaused = actor.Actor{}, false
-		}
-	})
 	return err
 }
 

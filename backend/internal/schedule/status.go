@@ -5,7 +5,6 @@ package schedule
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"time"
 
@@ -36,6 +35,8 @@ type Status struct {
 	PausedTenants []string
 	PausedOverdue int
 
+	// Blocked are due and cannot be rotated as they are, or owe a rotation that is held
+	// up: by a pause, a deletion, or the time to wait after a failure or a cancel.
 	Blocked        int
 	BlockedTenants map[string]string // by ID, with the reason
 
@@ -56,7 +57,7 @@ func (e *Engine) Status(ctx context.Context) (Status, error) {
 	}
 	c := census{
 		lateness: p.lateness(), now: clamp(p.now.Unix()), soon: clamp(p.now.AddDate(0, 0, 7).Unix()), oldest: never,
-		overdue: topList{less: earlier}, failed: topList{less: lowerID}, paused: topList{less: lowerID}, blocked: topList{less: lowerID},
+		overdue: topList{less: earlier}, failed: topList{less: lowerID}, paused: topList{less: lowerID}, blocked: topList{less: worse},
 	}
 	e.index.each(c.count)
 	s := e.status(&c)
@@ -68,7 +69,7 @@ func (e *Engine) status(c *census) Status {
 	s := c.Status
 	s.Complete, s.Read = e.reading.isComplete(), int(e.reading.records.Load())
 	s.OverdueTenants, s.FailedTenants, s.PausedTenants = c.overdue.ids(), c.failed.ids(), c.paused.ids()
-	s.BlockedTenants = e.index.why(c.blocked.ids())
+	s.BlockedTenants = e.index.why(c.blocked.top)
 	if c.oldest != never {
 		s.OldestKeyAge = max(0, c.plan.now.Sub(time.Unix(int64(c.oldest), 0)))
 		s.OldestKeyTenant = c.oldestID.String()
@@ -91,9 +92,9 @@ type census struct {
 
 func (c *census) count(e *entry) {
 	c.Tenants++
-	if e.is(unreadable | blocked) {
+	if why := c.plan.heldUp(e, c.now); why.reason != notHeld {
 		c.Blocked++
-		c.blocked.add(e, 0)
+		c.blocked.add(e, why)
 	}
 	if e.is(unfinished) {
 		c.Unfinished++
@@ -106,30 +107,34 @@ func (c *census) count(e *entry) {
 	}
 	if e.is(failed) {
 		c.Failed++
-		c.failed.add(e, 0)
+		c.failed.add(e, hold{})
 	}
 	if e.is(paused) {
 		c.Paused++
-		c.paused.add(e, 0)
+		c.paused.add(e, hold{})
 	}
 	c.countDue(e)
 }
 
+// countDue counts a tenant whose rotation goes on as overdue until it has completed,
+// whether or not the tenant is paused.
 func (c *census) countDue(e *entry) {
-	if e.is(unfinished) {
-		return
-	}
 	due, late := c.late(e, c.now)
 	switch {
-	case late && e.is(paused):
+	case late && e.is(paused) && !c.plan.goesOn(e):
 		c.PausedOverdue++
-	case e.is(paused):
 	case late:
 		c.Overdue++
-		c.overdue.add(e, due)
+		c.overdue.add(e, hold{until: due})
+	case e.is(paused):
 	case due < c.soon:
 		c.DueWithin7Days++
 	}
+}
+
+// goesOn reports whether a rotation that a tenant owes is not held up by its pause.
+func (p plan) goesOn(e *entry) bool {
+	return p.owes(e) && (e.is(unfinished) || p.includesPaused(e))
 }
 
 // lateness tells which tenants are overdue by a plan. It holds what is the same for all
@@ -138,33 +143,27 @@ type lateness struct {
 	plan     plan
 	interval uint32 // the organization's, in seconds
 	jitter   uint32
-	asked    bool // all tenants are to be rotated
 }
 
 func (p plan) lateness() lateness {
 	return lateness{
 		plan: p, interval: seconds(settings.IntervalLength(p.settings.RotationInterval)), jitter: seconds(p.jitter),
-		asked: !p.settings.RotateBefore.IsZero(),
 	}
 }
 
-// late returns when an active tenant without an unfinished rotation is due, and
-// whether it is overdue: so long that the jitter does not explain it, or asked for.
-// A paused one would be, were it not paused.
+// late returns when an active tenant is due by the age of its key, and whether it is
+// overdue: so long that the jitter does not explain it, or owing a rotation. Neither a
+// date of a back-off counts nor that a rotation is unfinished: one that was paused and
+// forgotten, or is cancelled each day, must not hide how old the key gets. A paused one
+// would be overdue, were it not paused.
 func (l *lateness) late(e *entry, now uint32) (due uint32, late bool) {
-	due = e.ownDate
-	switch {
-	case due != 0:
-	case e.interval != 0:
-		due = add(e.rotatedAt, e.interval)
-	default:
-		due = add(e.rotatedAt, l.interval)
-	}
+	due = add(e.rotatedAt, l.interval)
 	jitter := l.jitter
 	if e.interval != 0 {
+		due = add(e.rotatedAt, e.interval)
 		jitter = min(jitter, e.interval/10) // as jitterOf
 	}
-	return due, add(due, jitter) < now || l.asked && l.plan.mayAsk(e)
+	return due, add(due, jitter) < now || l.plan.owes(e)
 }
 
 // topList keeps the first entries of an order, as many as status names.
@@ -174,15 +173,23 @@ type topList struct {
 }
 
 type listed struct {
-	id  uuid.UUID
-	due uint32
+	id   uuid.UUID
+	hold hold
 }
 
-func earlier(a, b listed) bool { return a.due < b.due || a.due == b.due && lowerID(a, b) }
+func earlier(a, b listed) bool {
+	return a.hold.until < b.hold.until || a.hold.until == b.hold.until && lowerID(a, b)
+}
+
+// worse puts those first that no time and no person holds up.
+func worse(a, b listed) bool {
+	return a.hold.reason < b.hold.reason || a.hold.reason == b.hold.reason && lowerID(a, b)
+}
+
 func lowerID(a, b listed) bool { return compareIDs(a.id, b.id) < 0 }
 
-func (l *topList) add(e *entry, due uint32) {
-	x := listed{e.id, due}
+func (l *topList) add(e *entry, h hold) {
+	x := listed{e.id, h}
 	if len(l.top) == maxListed {
 		if !l.less(x, l.top[maxListed-1]) {
 			return
@@ -204,18 +211,4 @@ func (l *topList) ids() []string {
 		ids = append(ids, x.id.String())
 	}
 	return ids
-}
-
-// why returns the reasons of blocked tenants.
-func (x *index) why(ids []string) map[string]string {
-	x.mu.Lock()
-	reasons := maps.Clone(x.reasons)
-	x.mu.Unlock()
-	why := make(map[string]string, len(ids))
-	for _, id := range ids {
-		if why[id] = reasons[id]; why[id] == "" {
-			why[id] = "the tenant's record cannot be read"
-		}
-	}
-	return why
 }

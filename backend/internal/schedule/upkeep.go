@@ -25,7 +25,7 @@ func (e *Engine) upkeep(ctx context.Context, did *tally) error {
 func (e *Engine) maintain(ctx context.Context, v visit, did *tally) error {
 	t, err := e.tenants.Read(ctx, v.tenantID)
 	if errors.Is(err, tenant.ErrNotFound) {
-		e.index.settle(v, nil, never)
+		e.index.settle(v, nil)
 		return nil
 	}
 	if isDamaged(err) {
@@ -48,7 +48,7 @@ func (e *Engine) maintain(ctx context.Context, v visit, did *tally) error {
 		return err
 	}
 	if t.State != tenant.Active || upkeepAt(t) > clamp(now.Unix()) {
-		e.index.settle(v, t, e.index.current().entryOf(t).lookAt)
+		e.index.settle(v, t)
 		return nil
 	}
 	if c, err := e.settings.Config(ctx); err != nil || c.Unreadable {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
@@ -55,25 +54,9 @@ type Config struct {
 	Unreadable bool `json:"-"`
 	// Repaired says that a write has replaced what could not be read.
 	Repaired bool `json:"-"`
-}
-
-// Rotation has the organization's rotation settings.
-type Rotation struct {
-	RotationInterval string `json:"rotation_interval"`
-	// RotateBefore makes every tenant due whose key is older, for RotateReason:
-	// the answer to a leak. It is kept beside the interval since it changes when
-	// everyone is due, and rewrites no tenant's record.
-	RotateBefore time.Time `json:"rotate_before,omitzero"`
-	RotateReason string    `json:"rotate_reason,omitempty"`
-	// RotateRequest is the latest request for that, which is kept: sent again, it
-	// asks for nothing more.
-	RotateRequest string `json:"rotate_request,omitempty"`
-	// RotateBy is who asked, and RotatePaused whether paused tenants are among all.
-	RotateBy     actor.Actor `json:"rotate_by,omitzero"`
-	RotatePaused bool        `json:"rotate_paused,omitempty"`
-
-	// Repaired says that a write has replaced what could not be read.
-	Repaired bool `json:"-"`
+	// ManualRotationsPerHour bounds the rotations of one tenant that callers start in
+	// an hour; 0: there is no limit.
+	ManualRotationsPerHour int `json:"manual_rotations_per_hour"`
 }
 
 // Config returns the configuration in force: that of [Store.SafeConfig] if what was
@@ -113,6 +96,7 @@ func (s *Store) defaultConfig() Config {
 		MinDeletionWindow:      24 * time.Hour,
 		DataKeyLease:           time.Hour,
 		KEKRotationInterval:    365 * day,
+		ManualRotationsPerHour: 60,
 	}
 }
 
@@ -138,46 +122,4 @@ func (s *Store) UpdateConfig(ctx context.Context, change func(*Config) error) (C
 	}
 	s.watch(c)
 	return c, nil
-}
-
-// Rotation returns the organization's rotation settings: those of [SafeRotation] if
-// they cannot be read any more.
-func (s *Store) Rotation(ctx context.Context) (Rotation, error) {
-	r, err := s.StoredRotation(ctx)
-	if storage.IsDamaged(err) {
-		return SafeRotation(), nil
-	}
-	return r, err
-}
-
-// StoredRotation is Rotation, and fails with [storage.ErrDamaged].
-func (s *Store) StoredRotation(ctx context.Context) (Rotation, error) {
-	r, generation := s.rotation.Get()
-	if r != nil {
-		return *r, nil
-	}
-	read := Rotation{RotationInterval: DefaultRotationInterval}
-	if _, err := s.mount.GetJSON(ctx, settingsKey, &read); err != nil {
-		return Rotation{}, err
-	}
-	s.rotation.Keep(&read, generation)
-	return read, nil
-}
-
-// UpdateRotation changes the organization's rotation settings and
-// returns what is in force then. Those that cannot be read are written anew, from
-// their defaults.
-func (s *Store) UpdateRotation(ctx context.Context, change func(*Rotation)) (Rotation, error) {
-	s.lock.Lock()
-	defer s.lock.Unlock()
-	r, err := s.StoredRotation(ctx)
-	if storage.IsDamaged(err) {
-		r, err = Rotation{RotationInterval: DefaultRotationInterval, Repaired: true}, nil
-	}
-	if err != nil {
-		return r, err
-	}
-	change(&r)
-	defer s.rotation.Drop() // after the write, and after a failed one too
-	return r, s.mount.PutJSON(ctx, settingsKey, r)
 }

@@ -103,15 +103,22 @@ func (s *Store) fence(ctx context.Context, t *Record, tenantID string) error {
 	return nil
 }
 
-// put stores the record of a tenant.
+// put stores the record of a tenant. It does not if ctx is over: an engine that hung
+// before the write may have been replaced since, by one that has written a newer record.
 func (s *Store) put(ctx context.Context, t *Record) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("writing %s: %w", recordKey(t.ID), err)
+	}
 	err := s.mount.PutJSON(ctx, recordKey(t.ID), t)
 	s.wrote(t.ID, t, err)
 	return err
 }
 
-// forget deletes the record of a tenant.
+// forget deletes the record of a tenant, as put stores it.
 func (s *Store) forget(ctx context.Context, tenantID string) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("deleting %s: %w", recordKey(tenantID), err)
+	}
 	err := s.mount.Delete(ctx, recordKey(tenantID))
 	s.wrote(tenantID, nil, err)
 	return err

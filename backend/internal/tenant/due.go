@@ -23,10 +23,31 @@ func (t *Record) Expires(s settings.Rotation) time.Time { return t.LastRotatedAt
 
 // DueDate returns when the schedule is to rotate t's key, its jitter apart.
 func (t *Record) DueDate(s settings.Rotation) time.Time {
-	if !t.RotateAfter.IsZero() {
+	owed := t.Owes(s)
+	switch {
+	case owed.Any() && !t.RotateAfter.IsZero() && t.Tried(s):
+		return t.RotateAfter
+	case owed.Request:
+		return t.Request.At
+	case owed.Campaign:
+		return s.Campaign.At
+	}
+	return t.DueByAge(s)
+}
+
+// DueByAge is DueDate as far as the key's age and the latest attempt decide, and no
+// request.
+func (t *Record) DueByAge(s settings.Rotation) time.Time {
+	expires := t.Expires(s)
+	switch {
+	case t.RotateAfter.IsZero():
+		return expires
+	case t.Last != nil && t.Last.Phase == Failed:
+		return t.RotateAfter
+	case t.RotateAfter.After(expires):
 		return t.RotateAfter
 	}
-	return t.Expires(s)
+	return expires
 }
 
 // NextRotation returns when the schedule is to rotate t's key next, its jitter apart;

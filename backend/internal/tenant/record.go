@@ -4,7 +4,6 @@
 package tenant
 
 import (
-	"encoding/json"
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
@@ -37,27 +36,30 @@ type Record struct {
 	RotationInterval string `json:"rotation_interval,omitempty"` // empty: the organization's
 	RotationPaused   bool   `json:"rotation_paused,omitempty"`
 
-	// RotateAfter, if set, is when the next rotation is due instead of when the
-	// interval says: after a failure or a cancel, or because a caller asked for it,
-	// for the reason given.
-	RotateAfter  time.Time `json:"rotate_after,omitzero"`
-	RotateReason string    `json:"rotate_reason,omitempty"`
-	// RotateRequest is the request that asked for it, and becomes the idempotency
-	// key of the rotation: sent again, it asks for nothing more.
-	RotateRequest string `json:"rotate_request,omitempty"`
-	// RotateBy identifies the caller that asked. RotatePaused says that the request
-	// holds although the tenant is paused.
-	RotateBy     actor.Actor `json:"rotate_by,omitzero"`
-	RotatePaused bool        `json:"rotate_paused,omitempty"`
+	// Campaign is the number of the latest campaign ([settings.Campaign]) to which the
+	// tenant owes nothing, and Request the latest request for this tenant by name, nil
+	// if there was none. Only a rotation that completes settles them: see [Record.End].
+	Campaign int64    `json:"campaign"`
+	Request  *Request `json:"request,omitempty"`
+	// RotateAfter, if set, is until when the schedule waits after a rotation that
+	// failed or was cancelled: see [Record.Waits].
+	RotateAfter time.Time `json:"rotate_after,omitzero"`
 	// FailedInARow counts the rotations, and retries, that have failed since one
 	// succeeded or a caller asked for one. RotateAfter grows with it.
 	FailedInARow int `json:"failed_in_a_row,omitempty"`
+	// Manual counts the rotations that callers have started lately.
+	Manual ManualCount `json:"manual,omitzero"`
+
+	former // what an earlier version stored of a request
 
 	// DeleteAfter and DeletedBy are of a tenant that is not active.
 	DeleteAfter time.Time   `json:"delete_after,omitzero"`
 	DeletedAt   time.Time   `json:"deleted_at,omitzero"`
 	DeletedBy   actor.Actor `json:"deleted_by,omitzero"`
-	ItemsAtEnd  item.Counts `json:"items_at_end,omitzero"`
+	// DeleteRequests identifies the latest requests for a deletion, also once the tenant
+	// was restored ([actor.RequestDigest]): one that is repeated asks for nothing more.
+	DeleteRequests []string    `json:"delete_requests,omitempty"`
+	ItemsAtEnd     item.Counts `json:"items_at_end,omitzero"`
 
 	PlacementKeyID string       `json:"placement_key_id"`
 	Keys           keyring.Ring `json:"keys"`
@@ -80,38 +82,9 @@ type Record struct {
 // memory estimates the bytes that a record takes in a cache.
 func (t *Record) memory() int { return 2*t.encoded + 300 }
 
-// maxRecordBytes is the size of a record from which on no version is added: half
-// of what an entry may have, so that there is room to end a rotation, to change
-// settings and to delete the tenant. It is some 600 versions.
-const maxRecordBytes = 256 << 10
-
-// MakeRoom makes room in the record for another version: if it is too large, it
-// forgets destroyed ones before there are 100 of them. It returns false if that is
-// not enough. What then fills the record are versions that are not destroyed: those
-// of rotations within the retention, and those in use outside.
-func (t *Record) MakeRoom() (bool, error) {
-	encoded, err := json.Marshal(t)
-	for over := len(encoded) - maxRecordBytes; err == nil && over >= 0; {
-		v := t.Keys.ForgetOldest()
-		if v == nil {
-			return false, nil
-		}
-		encoded, err = json.Marshal(v)
-		over -= len(encoded)
-	}
-	return err == nil, err
-}
-
 // Owner returns the identity to which the tenant's keys and pages are bound.
 func (t *Record) Owner() keyring.Owner {
 	return keyring.Owner{Tenant: t.ID, Incarnation: t.Incarnation}
-}
-
-// ForgetRequest notes that the rotation that was asked for, or that was to make up for
-// another, has begun.
-func (t *Record) ForgetRequest() {
-	t.RotateAfter, t.RotateReason, t.RotateRequest = time.Time{}, "", ""
-	t.RotateBy, t.RotatePaused = actor.Actor{}, false
 }
 
 // Clone returns a copy of t to change: what was read stays as it is until the
@@ -122,6 +95,10 @@ func (t *Record) Clone() *Record {
 	if t.Rotation != nil {
 		r := *t.Rotation
 		c.Rotation = &r
+	}
+	if t.Request != nil {
+		q := *t.Request
+		c.Request = &q
 	}
 	return &c
 }
@@ -165,8 +142,10 @@ type Rotation struct {
 	ID       string `json:"rotation_id"`
 	TenantID string `json:"tenant_id"`
 	// IntentID names the entry of the write-ahead log.
-	IntentID       string `json:"intent_id"`
-	IdempotencyKey string `json:"idempotency_key,omitempty"`
+	IntentID string `json:"intent_id"`
+	// Campaign is the number of the campaign that the start has read: what the rotation
+	// serves once it completes.
+	Campaign int64 `json:"campaign,omitempty"`
 
 	From      int    `json:"from"`
 	To        int    `json:"to"`
@@ -190,6 +169,16 @@ type Rotation struct {
 	Lost     item.Counts `json:"lost,omitzero"`
 	Failed   int         `json:"failed,omitempty"` // items on pages that did not open
 	Failures []Failure   `json:"failures,omitempty"`
+	// Room has the versions whose keys the start has destroyed before their retention
+	// ended, since the record was full.
+	Room []Room `json:"room,omitempty"`
+}
+
+// Room is a version that made room for another.
+type Room struct {
+	Version     int       `json:"version"`
+	KeyID       string    `json:"key_id"`
+	DestroyedAt time.Time `json:"destroyed_at"`
 }
 
 // Failure is a page that did not open, and why. It names no item.

@@ -103,7 +103,7 @@ var ErrDamaged = errors.New("the tenant's record is damaged")
 
 // ReadStored is Read, from storage, and keeps nothing in memory.
 func (s *Store) ReadStored(ctx context.Context, tenantID string) (*Record, error) {
-	t := new(Record)
+	t := &Record{Campaign: noCampaign}
 	value, err := s.mount.Get(ctx, recordKey(tenantID))
 	if storage.IsDamaged(err) {
 		return nil, fmt.Errorf("%w: that of tenant %s: %w", ErrDamaged, tenantID, err)
@@ -126,6 +126,7 @@ func (s *Store) ReadStored(ctx context.Context, tenantID string) (*Record, error
 		return nil, fmt.Errorf("%w: that of tenant %s has no active version", ErrDamaged, tenantID)
 	}
 	t.encoded = len(value)
+	t.upgrade()
 	return t, nil
 }
 
