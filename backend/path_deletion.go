@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -26,7 +27,7 @@ var deletionWindowField = &framework.FieldSchema{
 // goesOrGone describes the answer to a delete.
 var goesOrGone = map[int][]framework.Response{
 	http.StatusOK:        {{Description: "The tenant, which can be restored until delete_after.", Fields: tenantAnswer}},
-	http.StatusNoContent: {{Description: "The tenant is gone, or will be within minutes."}},
+	http.StatusNoContent: {{Description: "The tenant's keys are gone, and with them all that is encrypted under them; what is left goes within minutes."}},
 }
 
 func (b *backend) restorePath() *framework.Path {
@@ -63,11 +64,10 @@ func (b *backend) deleteTenant(ctx context.Context, req *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
-	if _, err := b.tenants.Read(ctx, id); err != nil && !errors.Is(err, tenant.ErrDamaged) {
-		return nil, err // before asking Vault for the caller's identity
-	}
-	t, err := b.deletion.Delete(ctx, id, window, b.initiator(req))
-	if err != nil {
+	t, err := b.deletion.Delete(ctx, id, deletion.Wish{
+		Window: window, By: b.initiator(req), Request: actor.RequestDigest(req.ID),
+	})
+	if err != nil || t == nil {
 		return nil, err
 	}
 	b.Logger().Info("tenant is being deleted", "tenant_id", id, "delete_after", api.Time(t.DeleteAfter), "request_id", req.ID)

@@ -63,6 +63,7 @@ var statuses = []struct {
 	{deletion.ErrWindow, http.StatusBadRequest, ""},
 	{deletion.ErrRecordDamaged, http.StatusConflict, ""},
 	{deletion.ErrKeysLeft, http.StatusServiceUnavailable, ""},
+	{deletion.ErrRestored, http.StatusConflict, ""},
 	{rotation.ErrBeingDeleted, http.StatusConflict, ""},
 	{rotation.ErrKeyTypeFixed, http.StatusBadRequest, ""},
 	{item.ErrTooLarge, http.StatusRequestEntityTooLarge, ""},

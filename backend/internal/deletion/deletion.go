@@ -20,6 +20,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -85,36 +86,51 @@ func (e *WindowError) Error() string {
 	return fmt.Sprintf("deletion_window must be at least %s: that is min_deletion_window", e.Least)
 }
 
-// Delete marks a tenant for deletion after a window, nil for the default one, and
-// returns its record. With a window of 0 the tenant is shredded in the background, and
-// Delete waits up to ten seconds for the end. A tenant that is being deleted stays as it
-// is, unless a window is named: then that counts from now. It fails with
-// [tenant.ErrNotFound] or a [WindowError].
-func (e *Engine) Delete(ctx context.Context, tenantID string, window *time.Duration, by actor.Actor) (*tenant.Record, error) {
+// ErrRestored reports a tenant that was restored since its deletion was asked for.
+var ErrRestored = errors.New("the tenant was restored since: it is not deleted")
+
+// Wish is a request to delete a tenant.
+type Wish struct {
+	Window *time.Duration // nil: the default one
+	By     actor.Actor
+	// Request identifies the request ([actor.RequestDigest]): repeated, it deletes
+	// nothing more.
+	Request string
+}
+
+// Delete marks a tenant for deletion after a window, and returns its record. With a
+// window of 0 it returns when the tenant's keys are gone. A tenant that is being deleted
+// stays as it is, unless a window is named: then that counts from now. The record is nil
+// if the request is a repeated one and the tenant that it has deleted is gone, whether or
+// not its ID was used again. Delete fails with [tenant.ErrNotFound], [ErrRestored],
+// [ErrKeysLeft], [ErrRecordDamaged] or a [WindowError].
+func (e *Engine) Delete(ctx context.Context, tenantID string, w Wish) (t *tenant.Record, err error) {
 	config, err := e.settings.Config(ctx)
 	if err != nil {
 		return nil, err
 	}
 	least, _ := config.MinDeletion(e.now())
-	if window != nil && *window < least {
+	if w.Window != nil && *w.Window < least {
 		return nil, &WindowError{least}
 	}
-	t, err := e.tenants.Update(ctx, tenantID, func(next *tenant.Record) error {
-		return e.schedule(next, window, max(DefaultWindow, least), by)
+	err = e.tenants.Hold(ctx, tenantID, func(h *tenant.Held) error {
+		t, err = e.mark(ctx, h, w, max(DefaultWindow, least))
+		return err
 	})
-	if errors.Is(err, errShredding) {
-		if err := e.shredNow(ctx, tenantID); err != nil {
+	switch {
+	case errors.Is(err, errShredding):
+		if err := e.shredNow(ctx, t); err != nil {
 			return nil, err
 		}
 		return nil, tenant.ErrNotFound
-	}
-	if errors.Is(err, tenant.ErrDamaged) {
+	case errors.Is(err, tenant.ErrDamaged):
 		return nil, fmt.Errorf("%w: %w", ErrRecordDamaged, err)
+	case err != nil || t == nil:
+		return nil, err
+	case Due(t, e.now()):
+		return t, e.shredNow(ctx, t)
 	}
-	if err == nil && Due(t, e.now()) {
-		err = e.shredNow(ctx, tenantID)
-	}
-	return t, err
+	return t, nil
 }
 
 // errShredding reports a tenant whose keys are being destroyed.
@@ -127,34 +143,53 @@ var ErrRecordDamaged = errors.New("the tenant cannot be deleted, because only it
 // ErrKeysLeft reports a tenant whose keys are being destroyed, and are not all gone yet.
 var ErrKeysLeft = errors.New("the tenant's keys are being destroyed, and some are left: ask again")
 
-func (e *Engine) schedule(next *tenant.Record, window *time.Duration, after time.Duration, by actor.Actor) error {
-	if next.State == tenant.Shredding {
-		return errShredding
+// mark schedules the deletion of a tenant that is held. It returns nil if the request has
+// had the tenant deleted before.
+func (e *Engine) mark(ctx context.Context, h *tenant.Held, w Wish, standard time.Duration) (*tenant.Record, error) {
+	if t := h.Record(); t == nil || !slices.Contains(t.DeleteRequests, w.Request) {
+		if gone, err := h.HadDeleted(ctx, w.Request); gone || err != nil {
+			return nil, err
+		}
 	}
-	if next.State == tenant.Deleting && window == nil {
+	t, err := h.Update(ctx, func(next *tenant.Record) error { return e.schedule(next, w, standard) })
+	if errors.Is(err, errShredding) {
+		t = h.Record()
+	}
+	return t, err
+}
+
+func (e *Engine) schedule(next *tenant.Record, w Wish, after time.Duration) error {
+	requests, isNew := actor.NoteRequest(next.DeleteRequests, w.Request)
+	switch {
+	case next.State == tenant.Active && !isNew:
+		return ErrRestored
+	case next.State == tenant.Shredding && isNew:
+		return errShredding
+	case next.State != tenant.Active && (!isNew || w.Window == nil):
 		return tenant.ErrUnchanged
 	}
-	if window != nil {
-		after = *window
+	if w.Window != nil {
+		after = *w.Window
 	}
 	now := e.now()
 	if next.State == tenant.Active {
-		next.DeletedAt, next.DeletedBy = now, by
+		next.DeletedAt, next.DeletedBy = now, w.By
 	}
-	next.State = tenant.Deleting
+	next.State, next.DeleteRequests = tenant.Deleting, requests
 	next.DeleteAfter = now.Add(after)
 	return nil
 }
 
 // shredNow shreds a tenant in the background and waits up to shredWithin for the end.
-// Without an error the keys are gone. If it fails, the schedule repeats it.
-func (e *Engine) shredNow(ctx context.Context, tenantID string) error {
+// Without an error the keys are gone. If it fails, the schedule repeats it, but after
+// [ErrRestored]: then a restore was first.
+func (e *Engine) shredNow(ctx context.Context, t *tenant.Record) error {
 	done := make(chan struct{})
 	var keysGone atomic.Bool
 	var failed error
-	begun := e.jobs.Once("shred/"+tenantID, func(ctx context.Context) {
-		if failed = e.shred(ctx, tenantID, func() { keysGone.Store(true) }); failed != nil {
-			e.log.Warn("shredding met trouble, the schedule goes on with it", "tenant_id", tenantID, "error", failed)
+	begun := e.jobs.Once("shred/"+t.ID, func(ctx context.Context) {
+		if failed = e.shred(ctx, t.ID, func() { keysGone.Store(true) }); failed != nil {
+			e.log.Warn("shredding met trouble, the schedule goes on with it", "tenant_id", t.ID, "error", failed)
 		}
 	}, func() { close(done) })
 	if !begun {
@@ -164,9 +199,13 @@ func (e *Engine) shredNow(ctx context.Context, tenantID string) error {
 	defer timer.Stop()
 	select {
 	case <-done:
-		if !keysGone.Load() {
+		switch {
+		case keysGone.Load():
+			return nil
+		case failed != nil:
 			return failed
 		}
+		return e.outcome(ctx, t)
 	case <-timer.C:
 	case <-ctx.Done():
 	}
@@ -174,6 +213,21 @@ func (e *Engine) shredNow(ctx context.Context, tenantID string) error {
 		return ErrKeysLeft
 	}
 	return nil
+}
+
+// outcome says what has become of a tenant that is not to be shredded any more.
+func (e *Engine) outcome(ctx context.Context, t *tenant.Record) error {
+	now, err := e.tenants.Read(ctx, t.ID)
+	if errors.Is(err, tenant.ErrNotFound) || err == nil && now.Incarnation != t.Incarnation {
+		return nil // another try has shredded it
+	}
+	if err != nil {
+		return err
+	}
+	if now.State != tenant.Active {
+		return ErrKeysLeft
+	}
+	return ErrRestored
 }
 
 // Restore brings a tenant back as it was. An active one stays as it is. It fails

@@ -23,12 +23,8 @@ func (e *Engine) Shred(ctx context.Context, tenantID string) error {
 // shred is Shred, and calls keysGone once no key of the tenant is left.
 func (e *Engine) shred(ctx context.Context, tenantID string, keysGone func()) error {
 	t, err := e.begin(ctx, tenantID)
-	if err != nil {
+	if err != nil || t == nil {
 		return err
-	}
-	if t == nil {
-		keysGone()
-		return nil
 	}
 	// Nobody uses the tenant any more: its record says so since it was put under
 	// the exclusive lock, which waited for everyone.
@@ -47,6 +43,7 @@ func (e *Engine) shred(ctx context.Context, tenantID string, keysGone func()) er
 		return h.Finalize(ctx, tenant.Tombstone{
 			TenantID: now.ID, Incarnation: now.Incarnation, DisplayName: now.DisplayName, CreatedAt: now.CreatedAt,
 			DeletedAt: now.DeletedAt, DeletedBy: tenant.DeletedBy{ID: now.DeletedBy.ID}, Shredded: e.now(), Versions: now.Keys.Next - 1, Items: now.ItemsAtEnd,
+			Requests: now.DeleteRequests,
 		})
 	})
 }

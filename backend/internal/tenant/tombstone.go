@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
 // keepTombstones bounds the tombstones of one ID that are kept.
@@ -28,6 +29,8 @@ type Tombstone struct {
 	Shredded    time.Time   `json:"shredded_at"`
 	Versions    int         `json:"versions"` // how many its key had
 	Items       item.Counts `json:"items"`
+	// Requests identifies the latest requests for the deletion ([actor.RequestDigest]).
+	Requests []string `json:"requests,omitempty"`
 }
 
 // DeletedBy identifies the person who asked for a deletion, by the ID alone.
@@ -80,6 +83,22 @@ func (s *Store) Tombstones(ctx context.Context, tenantID string) ([]Tombstone, e
 		return nil, err
 	}
 	return s.readTombstones(ctx, tenantID, incarnations)
+}
+
+// HadDeleted reports whether a request ([actor.RequestDigest]) has had a tenant of that
+// ID deleted: a tombstone says so. The tenant's lock is held. Tombstones that cannot be
+// read say nothing.
+func (h *Held) HadDeleted(ctx context.Context, request string) (bool, error) {
+	stones, err := h.store.Tombstones(ctx, h.id)
+	for _, stone := range stones {
+		if slices.Contains(stone.Requests, request) {
+			return true, nil
+		}
+	}
+	if storage.IsDamaged(err) {
+		err = nil
+	}
+	return false, err
 }
 
 // TombstoneIDs lists the IDs that have tombstones, as [Store.IDs] lists tenants.
