@@ -169,7 +169,7 @@ func (w *witness) damageOn(version int) {
 		if page := w.disk.Value(key); versionOf(page) == version {
 			page[len(page)-1] ^= 1
 			w.disk.Set(key, page)
-			w.b.invalidate(context.Background(), key)
+			w.b.InvalidateKey(context.Background(), key)
 			return
 		}
 	}

@@ -21,7 +21,6 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kekrotation"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/schedule"
@@ -60,7 +59,7 @@ type backend struct {
 
 	unreadableEntries sync.Map // of the write-ahead log, by ID, once logged
 
-	newWrappingKey func() ([]byte, error) // keyring's
+	newWrappingKey func() ([]byte, error)
 }
 
 const backendHelp = `
@@ -73,15 +72,19 @@ the old key when nothing depends on it any more.
 // Factory makes the engine for one mount. It writes nothing: Vault refuses
 // writes until the mount is set up.
 func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
-	return newBackend(ctx, conf, time.Now)
+	engine, err := New(ctx, conf, Options{})
+	if err != nil {
+		return nil, err
+	}
+	return engine.backend, nil
 }
 
-func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() time.Time) (*backend, error) {
+func newBackend(ctx context.Context, conf *logical.BackendConfig, opt Options) (*backend, error) {
 	if conf == nil || conf.StorageView == nil {
 		return nil, errors.New("the backend needs a configuration with a storage")
 	}
 	mount := storage.NewMount(conf.StorageView)
-	now := func() time.Time { return clock().UTC() }
+	now := func() time.Time { return opt.Clock().UTC() }
 	b := &backend{
 		storage:  conf.StorageView,
 		mount:    mount,
@@ -90,7 +93,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, clock func() t
 		tenants:  tenant.NewStore(mount),
 		now:      now,
 
-		newWrappingKey: keyring.NewWrappingKey,
+		newWrappingKey: opt.NewWrappingKey,
 		evidenceSize:   func() int { return 0 }, // nothing is logged yet
 	}
 	mount.OnDamage(b.damaged)

@@ -29,9 +29,9 @@ func TestCacheBytes(t *testing.T) {
 func TestSmallCaches(t *testing.T) {
 	m := newMount(t)
 	defer m.close()
-	m.b.tenants.LimitMemory(1)
-	m.b.keys.LimitMemory(1)
-	m.b.items.LimitMemory(1, 1)
+	m.b.Tenants.LimitMemory(1)
+	m.b.Keys.LimitMemory(1)
+	m.b.Items.LimitMemory(1, 1)
 	id := func(i int) string { return fmt.Sprintf("3fa85f64-5717-4562-b3fc-%012d", i) }
 	for i := range 5 {
 		m.must(update, "tenants/"+id(i), nil)

@@ -8,8 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/helper/consts"
-	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 )
 
@@ -24,7 +22,7 @@ func TestEveryoneIsRotatedOnceThoughTheClockWasAhead(t *testing.T) {
 		clock.jump(30 * time.Second)
 		w.must(update, "rotations", map[string]any{"all": true, "reason": "leak"})
 		clock.jump(-30 * time.Second)
-		w.b.schedule.Wake()
+		w.b.Schedule.Wake()
 		advance(10 * time.Second)
 		require.LessOrEqual(t, w.must(read, tenantPath("/dek"), nil)["current_version"], 3)
 	})
@@ -40,7 +38,7 @@ func TestEveryoneIsRotatedThoughTheirKeysAreOfTheFuture(t *testing.T) {
 		w.tick()
 		w.must(update, "tenants/"+tenantN(1), nil)
 		advance(time.Hour)
-		w.b.jobs.Stop() // a failover: the asking node does nothing more
+		w.b.Jobs.Stop() // a failover: the asking node does nothing more
 		w.must(update, "rotations", map[string]any{"all": true, "reason": "leak"})
 		w.close()
 		clock.jump(-2 * day)
@@ -50,24 +48,4 @@ func TestEveryoneIsRotatedThoughTheirKeysAreOfTheFuture(t *testing.T) {
 		require.Len(t, w.rotationsOf(testTenant), 1, "the first tenant")
 		require.Len(t, w.rotationsOf(tenantN(1)), 1, "the other; overdue: %v", w.must(read, "status", nil)["overdue"])
 	})
-}
-
-// changingSystem is of a node whose state changes.
-type changingSystem struct {
-	logical.StaticSystemView
-	state consts.ReplicationState
-}
-
-func (c *changingSystem) ReplicationState() consts.ReplicationState { return c.state }
-
-func TestStateIsReadAgainThoughTheClockWasSetBack(t *testing.T) {
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	sys := new(changingSystem)
-	s := newSteadySystem(sys, func() time.Time { return now })
-	require.Equal(t, consts.ReplicationState(0), s.ReplicationState())
-	sys.state = consts.ReplicationPerformanceStandby
-	now = now.Add(-time.Hour)
-	s.ReplicationState()
-	now = now.Add(2 * time.Second)
-	require.Equal(t, consts.ReplicationPerformanceStandby, s.ReplicationState())
 }

@@ -16,7 +16,7 @@ import (
 
 // takePlace takes the only place in the pool, without which no page is moved.
 func (w *walk) takePlace() (release func()) {
-	pool := w.b.pages
+	pool := w.b.Pages
 	<-pool.Request()
 	return pool.Release
 }
@@ -34,7 +34,7 @@ func (w *walk) holdMiddle() (release func()) {
 	w.storage.Hook(nil)
 	require.True(w.t, held.Load())
 	require.Len(w.t, w.pagesOnDisk(), 2, "versions that pages are on")
-	return w.b.pages.Release
+	return w.b.Pages.Release
 }
 
 // holdEnd holds the rotation when it has moved and read every page, at its last

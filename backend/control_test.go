@@ -43,9 +43,9 @@ func TestCancelRollsBack(t *testing.T) {
 		require.Equal(t, "rolling_back", w.must(update, action(id, "cancel"), nil)["status"], "again")
 		require.Equal(t, 1, w.must(read, tenantPath("/dek"), nil)["current_version"])
 		w.put("bulk/4", "under the old key again")
-		w.b.pages.Release()
+		w.b.Pages.Release()
 		advance(time.Second)
-		require.NoError(t, w.b.pages.Acquire(context.Background()))
+		require.NoError(t, w.b.Pages.Acquire(context.Background()))
 
 		st := w.status(id)
 		require.Equal(t, "rolled_back", st["status"])
@@ -68,7 +68,7 @@ func TestPauseHoldsARotationAndNothingElse(t *testing.T) {
 	inRotation(t, func(w *witness, id string) {
 		require.Equal(t, "paused", w.must(update, action(id, "pause"), nil)["status"])
 		require.Equal(t, "paused", w.must(update, action(id, "pause"), nil)["status"], "again")
-		w.b.pages.Release()
+		w.b.Pages.Release()
 		advance(time.Hour)
 		rotated := w.status(id)["items_rotated"]
 		w.put("bulk/5", "while paused")

@@ -130,7 +130,7 @@ func TestEntryOfAPastCreation(t *testing.T) {
 		past := w.record().Incarnation
 		entry := func(incarnation string) {
 			t.Helper()
-			_, err := intentLog{w.storage}.Put(context.Background(), rotation.Intent{TenantID: testTenant, Incarnation: incarnation})
+			_, err := framework.PutWAL(context.Background(), w.storage, "creation", rotation.Intent{TenantID: testTenant, Incarnation: incarnation})
 			require.NoError(t, err)
 		}
 		settled := func() {
@@ -163,7 +163,7 @@ func TestMalformedEntryOfACreationIsPassedOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWitness(newMount(t))
 		w.create()
-		id, err := framework.PutWAL(context.Background(), w.storage, walCreation, map[string]any{"tenant_id": testTenant})
+		id, err := framework.PutWAL(context.Background(), w.storage, "creation", map[string]any{"tenant_id": testTenant})
 		require.NoError(t, err)
 		w.rest()
 		w.rotate()

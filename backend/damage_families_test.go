@@ -264,7 +264,7 @@ func TestRotationToAnUnreadableKeyMakesWay(t *testing.T) {
 		w := retained(t, 25)
 		defer func() { w.close() }()
 		w.must(update, "config", map[string]any{"max_concurrent_rotations": 1, "scheduler_jitter": 0})
-		<-w.b.pages.Request() // no page is moved
+		<-w.b.Pages.Request() // no page is moved
 		w.must(update, "rotations", map[string]any{"tenants": []any{testTenant}})
 		synctest.Wait()
 		w.crash()
@@ -272,7 +272,7 @@ func TestRotationToAnUnreadableKeyMakesWay(t *testing.T) {
 		w = w.on(openMount(t, w.disk, 0, storagetest.None))
 		w.rests(2)
 		require.Equal(t, "failed", w.latest()["status"])
-		require.True(t, w.b.schedule.Budget().Empty())
+		require.True(t, w.b.Schedule.Budget().Empty())
 		resp, err := w.call(update, action(w.record().Last.ID, "retry"), nil)
 		require.Equal(t, 409, code(resp, err))
 		require.ErrorContains(t, err, "start a new rotation")

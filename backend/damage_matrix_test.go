@@ -322,7 +322,7 @@ func (w *witness) everythingEnds() {
 	w.t.Helper()
 	_, _ = w.call(read, tenantPath("/dek"), nil) // somebody finds the damage
 	w.rests(7)
-	require.True(w.t, w.b.schedule.Budget().Empty(), "places in the budget")
+	require.True(w.t, w.b.Schedule.Budget().Empty(), "places in the budget")
 	require.NotEqual(w.t, "in_progress", w.must(read, "kek", nil)["status"], "rotation of the KEK")
 	_, err := w.call(list, "rotations", nil)
 	require.NoError(w.t, err)

@@ -215,7 +215,7 @@ func TestDamagedDelta(t *testing.T) {
 				require.Equal(t, "failed", re.status(id)["status"])
 
 				re.disk.Set(key, whole)
-				re.b.invalidate(context.Background(), key)
+				re.b.InvalidateKey(context.Background(), key)
 				require.Equal(t, "another", re.value("bulk/1"))
 				re.must(update, tenantPath("/dek/rotations/"+id+"/retry"), nil)
 				advance(time.Minute)
@@ -250,7 +250,7 @@ func TestReaderBetweenADeltaAndItsPage(t *testing.T) {
 	w.put("bulk/1", "acknowledged")
 	require.Len(t, w.deltaKeys(), 1)
 	for _, key := range w.disk.Keys("pages/") {
-		w.b.invalidate(context.Background(), key) // nothing is cached any more
+		w.b.InvalidateKey(context.Background(), key) // nothing is cached any more
 	}
 	reading, readOn := w.stopAfter("get")
 	reader := w.beside(read, itemPath("bulk/1"), nil)
@@ -341,7 +341,7 @@ func TestReaderBesideADeltaWithoutItsPage(t *testing.T) {
 		w.put("bulk/1", "acknowledged")
 		delta := w.deltaKeys()[0]
 		for _, key := range w.disk.Keys("pages/") {
-			w.b.invalidate(context.Background(), key)
+			w.b.InvalidateKey(context.Background(), key)
 		}
 		var came atomic.Bool
 		reached, on := make(chan struct{}), make(chan struct{})

@@ -55,7 +55,7 @@ func (w *written) everything(t *testing.T) {
 	m.must(update, action(id, "pause"), nil)
 	release()
 	advance(time.Second)
-	<-m.b.pages.Request()
+	<-m.b.Pages.Request()
 	m.must(update, action(id, "resume"), nil)
 	advance(2 * time.Second)
 	release() // long enough for a note of progress

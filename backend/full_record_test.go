@@ -20,7 +20,7 @@ import (
 func (m *mount) fillRecord() {
 	m.t.Helper()
 	ctx := context.Background()
-	t, err := m.b.tenants.Read(ctx, testTenant)
+	t, err := m.b.Tenants.Read(ctx, testTenant)
 	require.NoError(m.t, err)
 	next := t.Clone()
 	for full := false; !full; {
@@ -28,7 +28,7 @@ func (m *mount) fillRecord() {
 		next.Keys.Find(n).State = keyring.Deactivated
 		full = !next.Clone().Keys.MakeRoom()
 	}
-	require.NoError(m.t, m.b.tenants.Hold(ctx, t.ID, func(h *tenant.Held) error { return h.Put(ctx, next) }))
+	require.NoError(m.t, m.b.Tenants.Hold(ctx, t.ID, func(h *tenant.Held) error { return h.Put(ctx, next) }))
 }
 
 // While everyone is to be rotated, one that cannot be does not keep the schedule

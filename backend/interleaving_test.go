@@ -21,10 +21,10 @@ import (
 // rotateAndHold starts a rotation and holds its sweep where it has listed the
 // pages and waits for a place in the pool, of which there is one.
 func rotateAndHold(m *mount) (rotation string, release func()) {
-	<-m.b.pages.Request()
+	<-m.b.Pages.Request()
 	rotation = m.must(update, tenantPath("/dek/rotate"), nil)["rotation_id"].(string)
 	synctest.Wait()
-	return rotation, m.b.pages.Release
+	return rotation, m.b.Pages.Release
 }
 
 // onPage calls f before operations of that name on pages.
@@ -104,11 +104,11 @@ func TestListBesideADroppedDirectory(t *testing.T) {
 	dropping := m.storage
 	dropping.Hook(func(op, _ string) {
 		if op == "list" { // as the directory is being loaded
-			m.b.invalidate(context.Background(), page)
+			m.b.InvalidateKey(context.Background(), page)
 			dropping.Hook(nil)
 		}
 	})
-	m.b.invalidate(context.Background(), page)
+	m.b.InvalidateKey(context.Background(), page)
 	require.Equal(t, []string{"a"}, m.must(list, tenantPath("/secrets/"), nil)["keys"])
 }
 
@@ -174,7 +174,7 @@ func TestMalformedLogEntryIsPassedOver(t *testing.T) {
 		w.storage.Kill()
 		release()
 		w.close()
-		_, err := framework.PutWAL(context.Background(), storagetest.Open(w.disk, 0, storagetest.None), walRotation, map[string]any{"key_id": 1})
+		_, err := framework.PutWAL(context.Background(), storagetest.Open(w.disk, 0, storagetest.None), "rotation", map[string]any{"key_id": 1})
 		require.NoError(t, err)
 		m := openMount(t, w.disk, 0, storagetest.None)
 		defer m.close()

@@ -18,7 +18,7 @@ import (
 // kekAge returns how old the engine says that its KEK is.
 func (m *mount) kekAge() kekrotation.Age {
 	m.t.Helper()
-	age, err := m.b.kek.Age(m.t.Context())
+	age, err := m.b.KEK.Age(m.t.Context())
 	require.NoError(m.t, err)
 	return age
 }

@@ -126,7 +126,7 @@ func TestSwitchOfTheKEKShowsBesideACreation(t *testing.T) {
 	require.Error(t, err)
 	w.calm() // after the look at it that follows the request
 	looking, look := w.pauseAt("get", "kek/current")
-	w.b.kek.Drive()
+	w.b.KEK.Drive()
 	<-looking
 	created := "tenants/" + tenantN(5)
 	putting, put := w.pauseAt("put", tenantN(5))

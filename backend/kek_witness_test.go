@@ -42,7 +42,7 @@ func (w *witness) midKEK(f func()) {
 	w.storage.Hook(nil)
 	f()
 	if held.Load() {
-		w.b.pages.Release()
+		w.b.Pages.Release()
 	}
 }
 
@@ -140,6 +140,6 @@ func (w *witness) kekRotates() {
 	require.Len(w.t, w.disk.Keys("kek/keys/"), 1)
 	w.keks.acked = append(w.keks.acked, st["kek_id"].(string))
 	w.kekAtRest()
-	w.b.invalidate(w.t.Context(), "keys/any") // no opened key is in memory
+	w.b.InvalidateKey(w.t.Context(), "keys/any") // no opened key is in memory
 	w.readsBack()
 }

@@ -118,10 +118,10 @@ func latePage(t *testing.T, k int64, cancel bool) (found bool) {
 // holdRotation starts a rotation, which the witness is to see end, and holds its
 // sweep before the first page.
 func (w *witness) holdRotation() (id string, release func()) {
-	<-w.b.pages.Request()
+	<-w.b.Pages.Request()
 	w.rotate()
 	synctest.Wait()
-	return w.rotations[len(w.rotations)-1], w.b.pages.Release
+	return w.rotations[len(w.rotations)-1], w.b.Pages.Release
 }
 
 // eachLands lets a late write put each entry with that prefix that is written back

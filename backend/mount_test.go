@@ -28,7 +28,7 @@ type mount struct {
 	t       *testing.T
 	disk    *storagetest.Disk
 	storage *storagetest.Storage
-	b       *backend
+	b       *Engine
 }
 
 // newMount starts an engine on an empty disk.
@@ -68,16 +68,15 @@ func (c conditions) engine(t *testing.T, disk *storagetest.Disk, n int, fault st
 		c.system = logical.StaticSystemView{PluginEnvironment: &logical.PluginEnvironment{}}
 	}
 	m := &mount{t: t, disk: disk, storage: storagetest.Open(disk, n, fault)}
-	b, err := newBackend(context.Background(), &logical.BackendConfig{
+	b, err := New(context.Background(), &logical.BackendConfig{
 		StorageView: m.storage,
 		BackendUUID: "6f2b1a6e-0000-4000-8000-000000000000",
 		Logger:      c.log,
 		System:      c.system,
-	}, c.clock)
+	}, Options{Clock: c.clock, NewWrappingKey: nextWrappingKey})
 	require.NoError(t, err)
 	m.b = b
 	m.limitSeals(fewSeals)
-	b.newWrappingKey = nextWrappingKey
 	return m
 }
 

@@ -54,7 +54,7 @@ func (l *logged) lines(text string) (found []string) {
 func unfinished(t *testing.T) *witness {
 	t.Helper()
 	w := filled(t, 25)
-	<-w.b.pages.Request() // no page is moved
+	<-w.b.Pages.Request() // no page is moved
 	w.rotate()
 	w.crash()
 	return w
@@ -84,7 +84,7 @@ func TestNoWorkWhereItMustNotWrite(t *testing.T) {
 				defer m.close()
 				m.start()
 				for range 60 {
-					require.NoError(t, m.b.periodic(t.Context(), nil))
+					require.NoError(t, m.b.PeriodicFunc(t.Context(), nil))
 					advance(time.Minute)
 				}
 				require.Zero(t, m.storage.Ops())
@@ -180,8 +180,8 @@ func TestStorageThatHangs(t *testing.T) {
 			const atOnce = 2 * time.Second // on a busy machine
 			within(atOnce, func() { w.start() })
 			<-hangs
-			within(atOnce, func() { require.NoError(t, w.b.periodic(context.Background(), nil)) })
-			within(atOnce, func() { require.Error(t, w.b.walRollback(context.Background(), nil, walRotation, nil)) })
+			within(atOnce, func() { require.NoError(t, w.b.PeriodicFunc(context.Background(), nil)) })
+			within(atOnce, func() { require.Error(t, w.b.WALRollback(context.Background(), nil, "rotation", nil)) })
 			within(jobs.StopWithin+atOnce, func() { w.b.Cleanup(context.Background()) })
 
 			w.storage.Kill()

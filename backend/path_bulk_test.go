@@ -41,7 +41,7 @@ func TestBulkWrite(t *testing.T) {
 	require.Equal(t, map[string]int{"credentials": 1, "api_keys": 1, "secrets": 2},
 		m.must(read, tenantPath(""), nil)["item_counts"])
 
-	many := make([]any, maxBulkItems+1)
+	many := make([]any, 10_001)
 	for name, items := range map[string]any{
 		"missing": nil, "empty": []any{}, "an object": map[string]any{"a": 1}, "of numbers": []any{1, 2}, "too many": many,
 	} {

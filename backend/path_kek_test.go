@@ -31,10 +31,10 @@ func withKeys(t *testing.T) *witness {
 // holdKEK starts a rotation of the KEK and holds it where it has listed the
 // tenants of the first part that has any.
 func (m *mount) holdKEK() (release func()) {
-	<-m.b.pages.Request()
+	<-m.b.Pages.Request()
 	m.must(update, "kek/rotate", nil)
 	synctest.Wait()
-	return m.b.pages.Release
+	return m.b.Pages.Release
 }
 
 func TestNoKEKYet(t *testing.T) {

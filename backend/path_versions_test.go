@@ -116,7 +116,7 @@ func TestVersionsOfARotationAreNotDestroyed(t *testing.T) {
 		refused()
 		w.must(update, action(id, "cancel"), nil)
 		refused()
-		w.b.pages.Release()
+		w.b.Pages.Release()
 		advance(time.Second)
 	})
 }
@@ -243,7 +243,7 @@ func TestCancelLowersMinDecryptionVersion(t *testing.T) {
 		w.must(update, action(id, "cancel"), nil)
 		require.Equal(t, 1, w.must(read, tenantPath("/dek"), nil)["min_decryption_version"])
 		w.opensTo("x", w.encrypted(testTenant, "x"))
-		w.b.pages.Release()
+		w.b.Pages.Release()
 		advance(time.Second)
 	})
 }

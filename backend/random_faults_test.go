@@ -143,7 +143,7 @@ func (*disturbed) wait(rt *rapid.T) {
 // forget lets the engine drop what it has in memory of the tenant's pages.
 func (m *disturbed) forget(*rapid.T) {
 	for _, key := range m.disk.Keys("pages/") {
-		m.b.invalidate(context.Background(), key)
+		m.b.InvalidateKey(context.Background(), key)
 	}
 }
 

@@ -28,7 +28,7 @@ func TestAskedForComesFirst(t *testing.T) {
 		m.must(update, "tenants/"+tenantN(asked), nil)
 		advance(4 * day)
 
-		place := m.b.schedule.Budget().Request() // whose rotation takes its time
+		place := m.b.Schedule.Budget().Request() // whose rotation takes its time
 		<-place
 		m.tick()
 		require.Empty(t, m.rotationsOf(tenantN(0)))
@@ -41,7 +41,7 @@ func TestAskedForComesFirst(t *testing.T) {
 			}
 			return storagetest.None
 		})
-		m.b.schedule.Budget().Release()
+		m.b.Schedule.Budget().Release()
 		advance(time.Minute)
 		m.storage.Fail(nil)
 		require.NotEmpty(t, order)
@@ -64,7 +64,7 @@ func TestScheduledAreThoseThatRotate(t *testing.T) {
 		m.must(update, "tenants/"+tenantN(paused), map[string]any{"rotation_paused": true})
 		m.must(del, "tenants/"+tenantN(deleting), nil)
 		advance(time.Hour)
-		<-m.b.schedule.Budget().Request()
+		<-m.b.Schedule.Budget().Request()
 		require.Equal(t, all-2, m.must(update, "rotations", map[string]any{"all": true})["scheduled"])
 		st := m.must(read, "status", nil)
 		require.Equal(t, all-2, st["overdue"])

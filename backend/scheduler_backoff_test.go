@@ -97,17 +97,17 @@ func TestAskedForWhileARotationFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := failing(t)
 		defer w.close()
-		place := w.b.pages.Request()
+		place := w.b.Pages.Request()
 		<-place
 		for range 31 { // the last place is given to no page before it is given back
-			<-w.b.pages.Request()
+			<-w.b.Pages.Request()
 		}
 		w.must(update, tenantPath("/dek/rotate"), nil)
 		synctest.Wait()
 		n := len(w.rotationsOf(testTenant))
 		w.must(update, "rotations", map[string]any{"tenants": []any{testTenant}, "reason": "leak"})
 		for range 32 {
-			w.b.pages.Release()
+			w.b.Pages.Release()
 		}
 		advance(time.Minute)
 		w.tick()

@@ -140,14 +140,14 @@ func TestScheduleBacksOffAfterACancel(t *testing.T) {
 	inRotation(t, func(w *witness, id string) {
 		w.must(update, "config", map[string]any{"scheduler_jitter": 0})
 		w.must(update, action(id, "cancel"), nil)
-		w.b.pages.Release()
+		w.b.Pages.Release()
 		advance(time.Second)
 		require.Equal(t, "rolled_back", w.status(id)["status"])
 		w.hourly(364 * day)
 		require.Len(t, w.rotationsOf(testTenant), 1, "it was not due")
 		w.hourly(2 * day)
 		require.Len(t, w.rotationsOf(testTenant), 2)
-		w.b.pages.Request()
+		w.b.Pages.Request()
 	})
 }
 

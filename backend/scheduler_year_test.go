@@ -61,7 +61,7 @@ type fleetYear struct {
 	random  *rand.Rand
 	disk    *logical.InmemStorage
 	storage *mortal
-	b       *backend
+	b       *Engine
 	jumped  time.Duration // how far the engine's clock is from the test's
 
 	intervals []dated // of the organization
@@ -92,10 +92,10 @@ func (y *fleetYear) clock() time.Time { return time.Now().Add(y.jumped).UTC() }
 func (y *fleetYear) open() {
 	y.storage = &mortal{InmemStorage: y.disk}
 	y.storage.left.Store(1 << 60)
-	b, err := newBackend(context.Background(), &logical.BackendConfig{
+	b, err := New(context.Background(), &logical.BackendConfig{
 		StorageView: y.storage, Logger: hclog.NewNullLogger(), BackendUUID: "6f2b1a6e-0000-4000-8000-000000000000",
 		System: logical.StaticSystemView{PluginEnvironment: &logical.PluginEnvironment{}},
-	}, y.clock)
+	}, Options{Clock: y.clock})
 	require.NoError(y.t, err)
 	y.b = b
 	require.NoError(y.t, b.Initialize(context.Background(), &logical.InitializationRequest{Storage: y.storage}))
@@ -178,7 +178,7 @@ func (y *fleetYear) damage() {
 		require.NoError(y.t, err)
 		e.Value[len(e.Value)-1] ^= 1
 		require.NoError(y.t, y.disk.Put(ctx, e))
-		y.b.invalidate(ctx, key)
+		y.b.InvalidateKey(ctx, key)
 	}
 }
 
@@ -270,9 +270,9 @@ const (
 // many there were.
 func (y *fleetYear) check(f *fleetTenant) int {
 	ctx := context.Background()
-	t, err := y.b.tenants.Read(ctx, f.id)
+	t, err := y.b.Tenants.Read(ctx, f.id)
 	require.NoError(y.t, err)
-	rotations, err := y.b.rotations.All(ctx, t)
+	rotations, err := y.b.Rotations.All(ctx, t)
 	require.NoError(y.t, err)
 	last := f.created
 	for i := len(rotations) - 1; i >= 0; i-- {

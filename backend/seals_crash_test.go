@@ -25,7 +25,7 @@ var fewSeals = keystore.SealLimits{First: 1, Largest: 3, Soft: 1 << 31, Hard: 1 
 // limitSeals sets other limits, and has the disk count what is truly sealed.
 func (m *mount) limitSeals(l keystore.SealLimits) {
 	l.Sealing = func(incarnation, keyID string) { m.disk.Note(incarnation + "/" + keyID) }
-	m.b.keys.LimitSeals(l)
+	m.b.Keys.LimitSeals(l)
 }
 
 // createAES creates the tenant with keys whose seals are counted.

@@ -156,7 +156,7 @@ func TestScheduleReplacesAWornKey(t *testing.T) {
 					w.tick()
 				}
 				require.Len(t, w.rotationsOf(testTenant), 1)
-				require.Empty(t, w.b.keys.OverLimit())
+				require.Empty(t, w.b.Keys.OverLimit())
 
 				// What a key has sealed is not forgotten by a restart, and it is due as
 				// soon as it seals again.
@@ -258,15 +258,15 @@ func TestRepeatedCancelOntoAKeyThatIsWornSince(t *testing.T) {
 		w := newWitness(m)
 		w.put("a", "1")
 		m.must(update, "config", map[string]any{"rotation_parallelism": 1})
-		m.b.pages.Request() // hold it
+		m.b.Pages.Request() // hold it
 		id := m.must(update, tenantPath("/dek/rotate"), nil)["rotation_id"].(string)
 		require.Equal(t, "rolling_back", m.must(update, action(id, "cancel"), nil)["status"])
-		m.b.keys.LimitSeals(keystore.SealLimits{First: 1, Largest: 1, Soft: 1, Hard: 1 << 20})
+		m.b.Keys.LimitSeals(keystore.SealLimits{First: 1, Largest: 1, Soft: 1, Hard: 1 << 20})
 		for range 3 {
 			w.put("a", "2")
 		}
 		resp, err := m.call(update, action(id, "cancel"), nil)
 		require.Equal(t, 200, code(resp, err), "%v", err)
-		m.b.pages.Release()
+		m.b.Pages.Release()
 	})
 }

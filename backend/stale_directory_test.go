@@ -67,7 +67,7 @@ func (m *mount) dropPages() {
 	m.t.Helper()
 	keys := m.disk.Keys("keys/") // keys/<incarnation>/<key_id>
 	require.NotEmpty(m.t, keys)
-	m.b.invalidate(context.Background(), "pages/"+strings.Split(keys[0], "/")[1]+"/p")
+	m.b.InvalidateKey(context.Background(), "pages/"+strings.Split(keys[0], "/")[1]+"/p")
 }
 
 // value reads an item back.

@@ -44,20 +44,20 @@ func TestStaleLogEntries(t *testing.T) {
 		current := func(rotation, key string) map[string]any {
 			return map[string]any{"tenant_id": testTenant, "incarnation": inc, "rotation_id": rotation, "key_id": key}
 		}
-		w.entry("deleted", walRotation, gone)
-		w.entry("unknown-tenant", walRotation, map[string]any{
+		w.entry("deleted", "rotation", gone)
+		w.entry("unknown-tenant", "rotation", map[string]any{
 			"tenant_id": tenantN(2), "incarnation": "00", "rotation_id": "rot-2", "key_id": "dek-2",
 		})
-		w.entry("another-life", walRotation, map[string]any{
+		w.entry("another-life", "rotation", map[string]any{
 			"tenant_id": testTenant, "incarnation": "00", "rotation_id": "rot-3", "key_id": "dek-3",
 		})
-		w.entry("never-started", walRotation, current("rot-4", "dek-4"))
-		w.entry("over", walRotation, current("rot-5", w.record().Keys.Versions[0].KeyID))
+		w.entry("never-started", "rotation", current("rot-4", "dek-4"))
+		w.entry("over", "rotation", current("rot-5", w.record().Keys.Versions[0].KeyID))
 		kept := []string{"damaged", "empty", "incomplete", "mistyped", "unknown-kind"}
 		w.disk.Set(framework.WALPrefix+"damaged", []byte("{not JSON"))
 		w.disk.Set(framework.WALPrefix+"empty", []byte{})
-		w.entry("incomplete", walRotation, map[string]any{"tenant_id": testTenant})
-		w.entry("mistyped", walRotation, map[string]any{"tenant_id": 1, "key_id": []int{2}})
+		w.entry("incomplete", "rotation", map[string]any{"tenant_id": testTenant})
+		w.entry("mistyped", "rotation", map[string]any{"tenant_id": 1, "key_id": []int{2}})
 		w.entry("unknown-kind", "of-another-version", current("rot-6", "dek-6"))
 
 		var log logged

@@ -144,7 +144,7 @@ func (m *mount) calm() {
 }
 
 func (m *mount) busy() bool {
-	return !m.b.jobs.Idle()
+	return !m.b.Jobs.Idle()
 }
 
 // touches reports whether what went on meanwhile wrote the item, too.

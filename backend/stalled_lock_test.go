@@ -98,10 +98,10 @@ func TestStalledSweepBesideADeletion(t *testing.T) {
 	for k := 1; ; k++ {
 		w := smallTenant(t)
 		w.calm()
-		<-w.b.pages.Request()
+		<-w.b.Pages.Request()
 		w.rotate()
 		reached, goOn := w.stopKth(k)
-		w.b.pages.Release()
+		w.b.Pages.Release()
 		over := make(chan struct{})
 		go func() {
 			w.untilOver()

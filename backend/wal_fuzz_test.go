@@ -14,14 +14,16 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 )
 
+const fuzzedTenant = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
+
 // loggedEntries are entries as they are put, of each kind.
 func loggedEntries(f *testing.F) (entries [][]byte) {
 	f.Helper()
 	ctx, storage := context.Background(), &logical.InmemStorage{}
-	r := rotation.Intent{TenantID: testTenant, Incarnation: "i", RotationID: "rot-1", KeyID: "dek-1"}
+	r := rotation.Intent{TenantID: fuzzedTenant, Incarnation: "i", RotationID: "rot-1", KeyID: "dek-1"}
 	_, err := intentLog{storage}.Put(ctx, r)
 	require.NoError(f, err)
-	c := rotation.Intent{TenantID: testTenant, Incarnation: "i"}
+	c := rotation.Intent{TenantID: fuzzedTenant, Incarnation: "i"}
 	_, err = intentLog{storage}.Put(ctx, c)
 	require.NoError(f, err)
 	ids, err := framework.ListWAL(ctx, storage)

@@ -207,7 +207,7 @@ func (m *mount) holdAfter(prefix string) (held *atomic.Bool) {
 	held = new(atomic.Bool)
 	m.storage.Hook(func(op, key string) {
 		if op == "put" && strings.HasPrefix(key, prefix) && held.CompareAndSwap(false, true) {
-			m.b.pages.Request()
+			m.b.Pages.Request()
 		}
 	})
 	return held
@@ -226,7 +226,7 @@ func (w *witness) midSweepOf(start, f func()) {
 	w.storage.Hook(nil)
 	f()
 	if held.Load() {
-		w.b.pages.Release()
+		w.b.Pages.Release()
 	}
 }
 
