@@ -23,8 +23,8 @@ func (l *leaks) damage() {
 	l.want(200, l.vault("PUT", path, l.item()))
 	l.spoilPages(tenant)
 	touch := func(status int) {
-		l.want(status, l.vault("GET", path, nil))
 		l.want(status, l.vault("PUT", path, l.item()))
+		l.want(status, l.vault("GET", path, nil))
 		l.want(status, l.vault("LIST", tenantPath(tenant, "secrets"), nil))
 		many := map[string]any{"items": []any{map[string]any{"kind": "secrets", "name": l.mark("name in bulk"), "data": map[string]any{"v": l.mark("value")}}}}
 		l.want(200, l.vault("PUT", tenantPath(tenant, "items"), many)) // each result says that it failed
@@ -38,7 +38,8 @@ func (l *leaks) damage() {
 	destroy := tenantPath(tenant, "dek/versions/1/destroy")
 	l.want(409, l.vault("PUT", destroy, nil))
 	l.want(200, l.vault("PUT", destroy, map[string]any{"force": true}))
-	touch(410)
+	l.want(410, l.vault("GET", path, nil))
+	touch(200) // what was lost is written anew
 }
 
 // spoilPages changes the last byte of each page of a tenant in storage.
