@@ -35,10 +35,10 @@ func (b *backend) itemPaths() []*framework.Path {
 			Pattern: api.TenantPattern + "/" + api.KindPattern + "/?$",
 			Fields: map[string]*framework.FieldSchema{
 				"tenant_id": api.TenantIDField, "kind": api.KindField, "after": api.AfterField, "limit": api.LimitField,
-				"partial": partialField,
+				"partial": api.PartialField,
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: b.On(b.listItems, "list items", "List a tenant's items of one kind.", itemsListed),
+				logical.ListOperation: b.On(b.listItems, "list items", "List a tenant's items of one kind.", api.ItemsListed),
 			},
 			HelpSynopsis: "List a tenant's items of one kind.",
 			HelpDescription: "Names are flat: a name with slashes is listed whole. All of them come sorted; " +

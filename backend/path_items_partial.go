@@ -9,28 +9,12 @@ import (
 	"net/http"
 	"slices"
 
-	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
-
-var partialField = &framework.FieldSchema{
-	Type:        framework.TypeBool,
-	Query:       true,
-	Description: "List what can be read, and say in unreadable what cannot. Default: false.",
-}
-
-// itemsListed describes the answer to a list of items.
-var itemsListed = api.OK("The keys.", map[string]*framework.FieldSchema{
-	"keys": {Type: framework.TypeStringSlice, Description: "The keys.", Required: true},
-	"unreadable": {
-		Type:        framework.TypeSlice,
-		Description: "With partial: the pages that could not be read, each with its place and the reason.",
-	},
-})
 
 // listReadable lists what can be read. Vault makes a 404 of a list without a key: so if
 // nothing can be read, that is an error.

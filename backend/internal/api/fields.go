@@ -204,6 +204,22 @@ var (
 	}
 )
 
+// PartialField and ItemsListed are of a list of items.
+var (
+	PartialField = &framework.FieldSchema{
+		Type:        framework.TypeBool,
+		Query:       true,
+		Description: "List what can be read, and say in unreadable what cannot. Default: false.",
+	}
+	ItemsListed = OK("The keys.", map[string]*framework.FieldSchema{
+		"keys": {Type: framework.TypeStringSlice, Description: "The keys.", Required: true},
+		"unreadable": {
+			Type:        framework.TypeSlice,
+			Description: "With partial: the pages that could not be read, each with its place and the reason.",
+		},
+	})
+)
+
 const (
 	TenantPattern = `tenants/(?P<tenant_id>[^/]+)`
 	KindPattern   = `(?P<kind>credentials|apiKeys|secrets)`
