@@ -138,6 +138,8 @@ var sections = []section{
 		{"initialize_seconds", seconds, atMost(2)},
 		{"status_ms", milliseconds, atMost(200)},
 		{"tenants_page_ms", milliseconds, goal{}},
+		{"fleet_page_ms", milliseconds, goal{}},
+		{"fleet_search_ms", milliseconds, goal{}},
 	}},
 	{measure: rotateMillion, figures: []figure{
 		{"rotate_million_seconds", seconds, atMost(15)},

@@ -22,12 +22,16 @@ const Arg = "measure-fleet"
 type Figures struct {
 	Tenants           int     `json:"tenants"`
 	InitializeSeconds float64 `json:"initialize_seconds"`
-	FirstTickMS       float64 `json:"first_tick_ms"` // after a start
+	IndexSeconds      float64 `json:"index_seconds"` // until every record has been read
+	FirstTickMS       float64 `json:"first_tick_ms"` // after that
 	IdleTickMS        float64 `json:"idle_tick_ms"`  // the median of the next
 	IdleTickReads     int     `json:"idle_tick_operations"`
-	FirstStatusMS     float64 `json:"first_status_ms"` // counts the tenants
-	StatusMS          float64 `json:"status_ms"`       // the median of the next
-	ListPageMS        float64 `json:"list_page_ms"`    // a thousand tenants somewhere in the list
+	FirstStatusMS     float64 `json:"first_status_ms"`
+	StatusMS          float64 `json:"status_ms"`     // the median of the next
+	ListPageMS        float64 `json:"list_page_ms"`  // a thousand tenants somewhere in the list
+	FleetPageMS       float64 `json:"fleet_page_ms"` // a hundred tenants, the next to be due first
+	FleetSearchMS     float64 `json:"fleet_search_ms"`
+	FleetPageReads    int     `json:"fleet_page_operations"` // of storage, for such a page
 }
 
 const times = 9 // that a thing is done for its median
@@ -49,7 +53,11 @@ func Measure(ctx context.Context, tenants int, out io.Writer) error {
 	if err := check(ctx, b, s); err != nil {
 		return err
 	}
-	for _, measure := range []func(context.Context, logical.Backend, *Storage, *Figures) error{ticks, statuses, pages} {
+	if err := indexed(ctx, b, s); err != nil {
+		return err
+	}
+	f.IndexSeconds = time.Since(began).Seconds()
+	for _, measure := range []func(context.Context, logical.Backend, *Storage, *Figures) error{ticks, statuses, pages, parts} {
 		if err := measure(ctx, b, s, &f); err != nil {
 			return err
 		}
@@ -66,6 +74,49 @@ func check(ctx context.Context, b logical.Backend, s *Storage) error {
 	}
 	if t["tenant_id"] != id || t["state"] != "active" || t["next_rotation_at"] == nil {
 		return errors.New("the engine does not know a tenant that is made on demand")
+	}
+	return nil
+}
+
+// indexed waits until the engine has read every record.
+func indexed(ctx context.Context, b logical.Backend, s *Storage) error {
+	for {
+		st, err := request(ctx, b, s, logical.ReadOperation, "status", nil)
+		if err != nil || st["index_complete"] == true {
+			return err
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// parts reads parts of the fleet, sorted and searched.
+func parts(ctx context.Context, b logical.Backend, s *Storage, f *Figures) error {
+	for _, what := range []struct {
+		search string
+		ms     *float64
+	}{{"", &f.FleetPageMS}, {s.id(1)[:4], &f.FleetSearchMS}} {
+		var took []float64
+		for range times {
+			before, _, _ := s.Operations()
+			began := time.Now()
+			part, err := request(ctx, b, s, logical.ReadOperation, "fleet", map[string]any{"search": what.search})
+			if err != nil {
+				return err
+			}
+			took = append(took, inMS(time.Since(began)))
+			after, _, _ := s.Operations()
+			if found, _ := part["tenants"].([]map[string]any); len(found) == 0 || what.search == "" && len(found) != 100 {
+				return fmt.Errorf("the fleet shows %d tenants", len(found))
+			}
+			if what.search == "" {
+				f.FleetPageReads = max(f.FleetPageReads, after-before)
+			}
+		}
+		*what.ms = middle(took)
 	}
 	return nil
 }

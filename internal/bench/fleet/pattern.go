@@ -4,7 +4,6 @@
 package fleet
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -93,15 +92,14 @@ func makePattern(ctx context.Context, s *logical.InmemStorage) (*pattern, error)
 	return &pattern{entry.Value, record.Incarnation, record.Keys.Versions[0].KeyID, record.PlacementID, record.CreatedAt}, nil
 }
 
-// clearTenant deletes what is of a single tenant, and lets the schedule begin
-// with the year.
+// clearTenant deletes what is of a single tenant.
 func clearTenant(ctx context.Context, s *logical.InmemStorage) error {
 	keys, err := logical.CollectKeys(ctx, s)
 	if err != nil {
 		return err
 	}
 	for _, key := range keys {
-		if strings.HasPrefix(key, "kek/") || key == floorsKey {
+		if strings.HasPrefix(key, "kek/") {
 			continue
 		}
 		if err := s.Delete(ctx, key); err != nil {
@@ -109,21 +107,6 @@ func clearTenant(ctx context.Context, s *logical.InmemStorage) error {
 		}
 	}
 	return nil
-}
-
-const floorsKey = "schedule/floors"
-
-// lowerFloors lets the floors of the schedule be where the oldest tenant lies.
-func lowerFloors(ctx context.Context, s *logical.InmemStorage, made, first time.Time) error {
-	entry, err := s.Get(ctx, floorsKey)
-	if err != nil {
-		return err
-	}
-	if entry == nil || !bytes.Contains(entry.Value, []byte(dayOf(made))) {
-		return errors.New("the engine keeps the schedule's floors elsewhere than this storage knows")
-	}
-	entry.Value = bytes.ReplaceAll(entry.Value, []byte(dayOf(made)), []byte(dayOf(first)))
-	return s.Put(ctx, entry)
 }
 
 // copyFor is the record of tenant i.

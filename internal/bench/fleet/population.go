@@ -20,35 +20,22 @@ const (
 	margin = time.Hour
 )
 
-// population says which tenants there are. It holds nine bytes of each: in which
+// population says which tenants there are. It holds four bytes of each: in which
 // order a storage lists them. All else follows from a tenant's number.
 type population struct {
-	size  int
-	now   time.Time
-	first time.Time // the day of the oldest key
+	size int
+	now  time.Time
 
 	byShard [shards][]uint32
-	byDay   map[string]*[shards][]uint32
 }
 
 // newPopulation spreads tenants evenly over the days of the year before now: none
 // is due.
 func newPopulation(size int, now time.Time) *population {
-	p := &population{size: size, now: now.UTC(), byDay: map[string]*[shards][]uint32{}}
-	p.first = p.rotatedAt(0)
+	p := &population{size: size, now: now.UTC()}
 	for i := range uint32(size) { // #nosec G115 -- a few millions
-		id, at := p.id(i), p.rotatedAt(i)
-		s := shardOf(id)
+		s := shardOf(p.id(i))
 		p.byShard[s] = append(p.byShard[s], i)
-		day := p.byDay[dayOf(at)]
-		if day == nil {
-			day = new([shards][]uint32)
-			p.byDay[dayOf(at)] = day
-		}
-		day[s] = append(day[s], i)
-		if at.Before(p.first) {
-			p.first = at
-		}
 	}
 	return p
 }
@@ -89,8 +76,6 @@ func (p *population) rotatedAt(i uint32) time.Time {
 func shardOf(tenantID string) byte { return sha256.Sum256([]byte(tenantID))[0] }
 
 func shardName(s byte) string { return hex.EncodeToString([]byte{s}) }
-
-func dayOf(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
 // ids are the IDs of tenants, sorted.
 func (p *population) ids(numbers []uint32) []string {

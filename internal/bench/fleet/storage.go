@@ -13,9 +13,8 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
-// Storage has the records of a population, and its hints in the schedule, without
-// holding them: they are made when they are read. What is written is held, and
-// what is deleted is gone.
+// Storage has the records of a population without holding them: they are made when
+// they are read. What is written is held, and what is deleted is gone.
 type Storage struct {
 	*population
 	pattern *pattern
@@ -32,13 +31,10 @@ var _ logical.Storage = (*Storage)(nil)
 
 // New returns the storage of so many tenants whose keys are up to a year old.
 func New(ctx context.Context, tenants int) (*Storage, error) {
-	made := time.Now()
-	s := &Storage{population: newPopulation(tenants, made), deleted: map[string]bool{}}
+	s := &Storage{population: newPopulation(tenants, time.Now()), deleted: map[string]bool{}}
 	var err error
-	if s.pattern, err = makePattern(ctx, &s.written); err != nil {
-		return nil, err
-	}
-	return s, lowerFloors(ctx, &s.written, made, s.first)
+	s.pattern, err = makePattern(ctx, &s.written)
+	return s, err
 }
 
 // Operations returns how many operations there have been, whether one is under
@@ -90,25 +86,18 @@ func (s *Storage) List(ctx context.Context, prefix string) ([]string, error) {
 func (s *Storage) listed(prefix string) []string {
 	parts := strings.Split(strings.TrimSuffix(prefix, "/"), "/")
 	switch {
-	case len(parts) == 2 && parts[0] == "tenants":
-		if n, ok := shardNumber(parts[1]); ok {
-			return s.ids(s.byShard[n])
-		}
-	case len(parts) >= 3 && parts[0] == "schedule" && parts[1] == "rotated" && s.byDay[parts[2]] != nil:
-		day := s.byDay[parts[2]]
-		if len(parts) == 4 {
-			if n, ok := shardNumber(parts[3]); ok {
-				return s.ids(day[n])
-			}
-			return nil
-		}
+	case len(parts) == 1 && parts[0] == "tenants":
 		var names []string
-		for n := range day {
-			if len(day[n]) > 0 {
+		for n := range s.byShard {
+			if len(s.byShard[n]) > 0 {
 				names = append(names, shardName(byte(n))+"/") // #nosec G115 -- below 256
 			}
 		}
 		return names
+	case len(parts) == 2 && parts[0] == "tenants":
+		if n, ok := shardNumber(parts[1]); ok {
+			return s.ids(s.byShard[n])
+		}
 	}
 	return nil
 }
@@ -129,32 +118,18 @@ func (s *Storage) Get(ctx context.Context, key string) (*logical.StorageEntry, e
 	if err != nil || entry != nil {
 		return entry, err
 	}
-	i, hint, ok := s.find(key)
+	i, ok := s.find(key)
 	if !ok || s.isDeleted(key) {
 		return nil, nil
 	}
-	entry = &logical.StorageEntry{Key: key}
-	if !hint {
-		entry.Value = s.pattern.copyFor(s.population, i)
-	}
-	return entry, nil
+	return &logical.StorageEntry{Key: key, Value: s.pattern.copyFor(s.population, i)}, nil
 }
 
 // find tells which tenant an entry made on demand is of.
-func (s *Storage) find(key string) (i uint32, hint, ok bool) {
+func (s *Storage) find(key string) (i uint32, ok bool) {
 	dir, id, _ := cutLast(key)
 	i, ok = s.number(id)
-	if !ok {
-		return 0, false, false
-	}
-	shard := shardName(shardOf(id))
-	switch dir {
-	case "tenants/" + shard:
-		return i, false, true
-	case "schedule/rotated/" + dayOf(s.rotatedAt(i)) + "/" + shard:
-		return i, true, true
-	}
-	return 0, false, false
+	return i, ok && dir == "tenants/"+shardName(shardOf(id))
 }
 
 func cutLast(key string) (dir, name string, found bool) {
@@ -180,7 +155,7 @@ func (s *Storage) Put(ctx context.Context, entry *logical.StorageEntry) error {
 // Delete removes an entry.
 func (s *Storage) Delete(ctx context.Context, key string) error {
 	defer s.begin()()
-	if _, _, onDemand := s.find(key); onDemand {
+	if _, onDemand := s.find(key); onDemand {
 		s.mu.Lock()
 		s.deleted[key] = true
 		s.mu.Unlock()
