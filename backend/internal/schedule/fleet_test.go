@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -51,7 +52,7 @@ func fleetOf(t testing.TB, tenants ...*tenant.Record) (*Engine, *population) {
 	mount := storage.NewMount(p)
 	e := NewEngine(Config{
 		Mount: mount, Settings: settings.NewStore(mount, "org"), Tenants: tenant.NewStore(mount),
-		Now: func() time.Time { return today }, Log: hclog.NewNullLogger(),
+		Rotations: rotation.NewEngine(rotation.Config{}), Now: func() time.Time { return today }, Log: hclog.NewNullLogger(),
 	})
 	plan, err := e.plan(t.Context())
 	require.NoError(t, err)
