@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kekrotation"
@@ -38,6 +39,7 @@ type Engine struct {
 	Tenants   *tenant.Store
 	Items     *itemstore.Store
 	Rotations *rotation.Engine
+	Deletion  *deletion.Engine
 	KEK       *kekrotation.Engine
 	Schedule  *schedule.Engine
 	Jobs      *jobs.Runner
@@ -59,6 +61,6 @@ func New(ctx context.Context, conf *logical.BackendConfig, opt Options) (*Engine
 	}
 	return &Engine{
 		backend: b, Keys: b.keys, Tenants: b.tenants, Items: b.items, Rotations: b.rotations,
-		KEK: b.kek, Schedule: b.schedule, Jobs: b.jobs, Pages: b.pages,
+		Deletion: b.deletion, KEK: b.kek, Schedule: b.schedule, Jobs: b.jobs, Pages: b.pages,
 	}, nil
 }

@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package backend
+package backend_test
 
 import (
 	"encoding/json"
@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
 )
 
 // written is what an engine has put into storage, by key.
@@ -23,12 +25,12 @@ type written struct {
 }
 
 // watch notes what is put from now on.
-func (w *written) watch(m *mount) {
-	m.storage.Done(func(op, key string) {
+func (w *written) watch(m *enginetest.Mount) {
+	m.Storage.Done(func(op, key string) {
 		if op == "put" {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			w.entries[key] = append(w.entries[key], m.disk.Value(key))
+			w.entries[key] = append(w.entries[key], m.Disk.Value(key))
 		}
 	})
 }
@@ -36,61 +38,61 @@ func (w *written) watch(m *mount) {
 // everything does what makes the engine write each kind of entry.
 func (w *written) everything(t *testing.T) {
 	t.Helper()
-	m := newMount(t)
+	m := enginetest.NewMount(t)
 	w.watch(m)
-	m.must(update, "config", map[string]any{"org_id": "acme", "rotation_parallelism": 1})
-	m.must(update, "key/rotationSettings", map[string]any{"rotation_interval": "90_DAYS"})
-	m.must(read, "wrapping_key", nil)
-	wit := newWitness(m)
-	wit.createAES()
-	m.must(update, tenantPath(""), map[string]any{"display_name": "Acme", "rotation_interval": "120_DAYS"})
-	wit.bulk(40, 3000)
-	wit.put("bulk/1", "puts the page, or its delta")
-	wit.put("bulk/1", "its delta")
-	wit.encrypt("x")
-	wit.encrypt("y")
-	m.must(update, tenantPath("/dek/config"), map[string]any{"min_decryption_version": 1})
+	m.Must(enginetest.Update, "config", map[string]any{"org_id": "acme", "rotation_parallelism": 1})
+	m.Must(enginetest.Update, "key/rotationSettings", map[string]any{"rotation_interval": "90_DAYS"})
+	m.Must(enginetest.Read, "wrapping_key", nil)
+	wit := enginetest.NewOracle(m)
+	wit.CreateAES()
+	m.Must(enginetest.Update, enginetest.TenantPath(""), map[string]any{"display_name": "Acme", "rotation_interval": "120_DAYS"})
+	wit.Bulk(40, 3000)
+	wit.Put("bulk/1", "puts the page, or its delta")
+	wit.Put("bulk/1", "its delta")
+	wit.Encrypt("x")
+	wit.Encrypt("y")
+	m.Must(enginetest.Update, enginetest.TenantPath("/dek/config"), map[string]any{"min_decryption_version": 1})
 
-	id, release := rotateAndHold(m)
-	m.must(update, action(id, "pause"), nil)
+	id, release := enginetest.RotateAndHold(m)
+	m.Must(enginetest.Update, enginetest.Action(id, "pause"), nil)
 	release()
-	advance(time.Second)
-	<-m.b.Pages.Request()
-	m.must(update, action(id, "resume"), nil)
-	advance(2 * time.Second)
+	enginetest.Advance(time.Second)
+	<-m.Engine.Pages.Request()
+	m.Must(enginetest.Update, enginetest.Action(id, "resume"), nil)
+	enginetest.Advance(2 * time.Second)
 	release() // long enough for a note of progress
-	advance(time.Minute)
-	require.Equal(t, "completed", m.status(id)["status"])
-	m.imports(make([]byte, 32))
-	advance(time.Minute)
-	wit.damage()
-	wit.rotate()
-	advance(time.Minute)
-	require.Equal(t, "failed", m.status(wit.rotations[0])["status"])
-	m.must(update, "rotations", map[string]any{"all": true, "reason": "leak"})
+	enginetest.Advance(time.Minute)
+	require.Equal(t, "completed", m.Status(id)["status"])
+	m.Imports(make([]byte, 32))
+	enginetest.Advance(time.Minute)
+	wit.Damage()
+	wit.Rotate()
+	enginetest.Advance(time.Minute)
+	require.Equal(t, "failed", m.Status(wit.Rotations[0])["status"])
+	m.Must(enginetest.Update, "rotations", map[string]any{"all": true, "reason": "leak"})
 
-	m.must(update, "tenants/"+tenantN(1), map[string]any{"rotation_paused": true})
-	m.must(update, "tenants/"+tenantN(2), nil)
-	m.must(del, "tenants/"+tenantN(2), nil)
-	m.must(update, "tenants/"+tenantN(3), nil)
-	m.must(del, "tenants/"+tenantN(3), map[string]any{"deletion_window": 0})
-	advance(8 * day)
-	m.tick()
+	m.Must(enginetest.Update, "tenants/"+enginetest.TenantN(1), map[string]any{"rotation_paused": true})
+	m.Must(enginetest.Update, "tenants/"+enginetest.TenantN(2), nil)
+	m.Must(enginetest.Delete, "tenants/"+enginetest.TenantN(2), nil)
+	m.Must(enginetest.Update, "tenants/"+enginetest.TenantN(3), nil)
+	m.Must(enginetest.Delete, "tenants/"+enginetest.TenantN(3), map[string]any{"deletion_window": 0})
+	enginetest.Advance(8 * enginetest.Day)
+	m.Tick()
 
-	m.storage.Hook(func(op, key string) {
+	m.Storage.Hook(func(op, key string) {
 		if op == "put" && strings.HasPrefix(key, "keys/") {
 			<-time.After(2 * time.Second) // long enough for a note of progress
 		}
 	})
-	m.must(update, "kek/rotate", map[string]any{"reason": "leak"})
-	advance(time.Minute)
-	require.Equal(t, "completed", m.must(read, "kek", nil)["status"])
-	m.storage.Hook(nil)
+	m.Must(enginetest.Update, "kek/rotate", map[string]any{"reason": "leak"})
+	enginetest.Advance(time.Minute)
+	require.Equal(t, "completed", m.Must(enginetest.Read, "kek", nil)["status"])
+	m.Storage.Hook(nil)
 	w.watch(m)
-	withoutDate(t, m.disk)
-	m.must(update, "wrapping_key/rotate", nil)
-	m.tick()
-	m.close()
+	enginetest.WithoutDate(t, m.Disk)
+	m.Must(enginetest.Update, "wrapping_key/rotate", nil)
+	m.Tick()
+	m.Close()
 }
 
 // tableRow is a row of a table whose first column is an entry's key.

@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package backend
+package backend_test
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
@@ -56,16 +57,16 @@ func TestCallersTenant(t *testing.T) {
 			if c.aliases != nil {
 				system.entity = &logical.Entity{ID: "entity", Aliases: c.aliases}
 			}
-			m := conditions{system: system}.engine(t, storagetest.NewDisk(), 0, storagetest.None)
-			m.start()
-			defer m.close()
-			m.must(update, tenantPath(""), nil)
-			m.must(update, itemPath("a"), secret("s"))
-			resp, err := m.b.HandleRequest(context.Background(), &logical.Request{
-				ID: m.requestID(), Operation: read, Path: itemPath("a"), Storage: m.storage,
+			m := enginetest.Conditions{System: system}.Open(t, storagetest.NewDisk(), 0, storagetest.None)
+			m.Start()
+			defer m.Close()
+			m.Must(enginetest.Update, enginetest.TenantPath(""), nil)
+			m.Must(enginetest.Update, enginetest.ItemPath("a"), enginetest.Secret("s"))
+			resp, err := m.Engine.HandleRequest(context.Background(), &logical.Request{
+				ID: m.RequestID(), Operation: enginetest.Read, Path: enginetest.ItemPath("a"), Storage: m.Storage,
 				EntityID: "entity", DisplayName: c.displayName,
 			})
-			status := code(resp, err)
+			status := enginetest.Code(resp, err)
 			if err != nil && status == 200 {
 				status = 500
 			}

@@ -31,7 +31,10 @@ var layers = []string{
 // isGlue tells rooms that speak to Vault's framework, as package backend does.
 func isGlue(room string) bool { return room == "." || room == "api" || strings.HasPrefix(room, "api/") }
 
-var forTests = []string{"keyring/keyringtest", "storagetest"}
+var forTests = []string{
+	"keyring/keyringtest", "storagetest",
+	"enginetest", "enginetest/crash", "enginetest/interleave", "enginetest/outage", "enginetest/fleet",
+}
 
 // eachFile calls f with the syntax of every Go file of the engine that is no test.
 func eachFile(t *testing.T, f func(room, path string, file *ast.File)) {

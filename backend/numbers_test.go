@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package backend
+package backend_test
 
 import (
 	"encoding/json"
@@ -9,12 +9,14 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
 )
 
 // A fraction is taken if it comes back as it was written; the float64 that arrives
 // tells, unless it has become a whole number on its way.
 func TestFractionsArriveAsTheyWereWritten(t *testing.T) {
-	m := withTenant(t)
+	m := enginetest.WithTenant(t)
 	for number, taken := range map[string]bool{
 		"0.1":                    true,
 		"-0.5":                   true,
@@ -36,24 +38,24 @@ func TestFractionsArriveAsTheyWereWritten(t *testing.T) {
 		"1e16":                   false,
 	} {
 		t.Run(number, func(t *testing.T) {
-			m.t = t
-			m.must(update, itemPath("p"), secret("v"))
+			m.T = t
+			m.Must(enginetest.Update, enginetest.ItemPath("p"), enginetest.Secret("v"))
 			data := map[string]any{"data": map[string]any{"a": []any{map[string]any{"n": json.RawMessage(number)}}}}
 			if taken {
-				m.must(update, itemPath("x"), data)
-				m.must(logical.PatchOperation, itemPath("p"), data)
+				m.Must(enginetest.Update, enginetest.ItemPath("x"), data)
+				m.Must(logical.PatchOperation, enginetest.ItemPath("p"), data)
 				return
 			}
-			m.refused(400, "send it as a string", update, itemPath("x"), data)
-			m.refused(400, "send it as a string", logical.PatchOperation, itemPath("p"), data)
+			m.Refused(400, "send it as a string", enginetest.Update, enginetest.ItemPath("x"), data)
+			m.Refused(400, "send it as a string", logical.PatchOperation, enginetest.ItemPath("p"), data)
 		})
 	}
 }
 
 // Bulk writes take the same numbers, each entry by itself.
 func TestFractionsOfBulkWrites(t *testing.T) {
-	m := withTenant(t)
-	results := m.must(update, tenantPath("/items"), map[string]any{"items": []any{
+	m := enginetest.WithTenant(t)
+	results := m.Must(enginetest.Update, enginetest.TenantPath("/items"), map[string]any{"items": []any{
 		map[string]any{"kind": "secrets", "name": "a", "data": map[string]any{"n": 0.30000000000000004}},
 		map[string]any{"kind": "secrets", "name": "b", "data": map[string]any{"n": 0.3}},
 	}})["results"].([]map[string]any)

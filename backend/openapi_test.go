@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package backend
+package backend_test
 
 import (
 	"encoding/json"
@@ -12,14 +12,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
 )
 
 // Every operation has a name of its own in OpenAPI, a summary and a described
 // answer, and every path and field has help.
 func TestEveryOperationIsDescribed(t *testing.T) {
-	m := newMount(t)
-	defer m.close()
-	for _, p := range m.b.Paths {
+	m := enginetest.NewMount(t)
+	defer m.Close()
+	for _, p := range m.Engine.Paths {
 		require.NotEmpty(t, p.HelpSynopsis, p.Pattern)
 		require.NotEmpty(t, p.HelpDescription, p.Pattern)
 		for line := range strings.Lines(p.HelpDescription) {
@@ -34,7 +35,7 @@ func TestEveryOperationIsDescribed(t *testing.T) {
 		}
 	}
 
-	resp, err := m.call(logical.HelpOperation, "", nil)
+	resp, err := m.Call(logical.HelpOperation, "", nil)
 	require.NoError(t, err)
 	encoded, err := json.Marshal(resp.Data["openapi"])
 	require.NoError(t, err)

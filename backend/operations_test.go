@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package backend
+package backend_test
 
 import (
 	"encoding/base64"
@@ -13,13 +13,14 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // countedRequest is a row of docs/design/operations.md.
 type countedRequest struct {
 	what string
-	do   func(m *mount, tenantID string)
+	do   func(m *enginetest.Mount, tenantID string)
 	// limit is how many storage operations a tenant that is not in memory may cost,
 	// writes how many of these may be writes.
 	limit, writes int
@@ -30,30 +31,30 @@ type countedRequest struct {
 
 func countedRequests() []countedRequest {
 	plaintext := map[string]any{"plaintext": base64.StdEncoding.EncodeToString([]byte("x"))}
-	request := func(op logical.Operation, path string, data map[string]any) func(*mount, string) {
-		return func(m *mount, id string) { m.must(op, "tenants/"+id+path, data) }
+	request := func(op logical.Operation, path string, data map[string]any) func(*enginetest.Mount, string) {
+		return func(m *enginetest.Mount, id string) { m.Must(op, "tenants/"+id+path, data) }
 	}
 	return []countedRequest{
-		{"read an item", request(read, "/secrets/item-1", nil), 5, 0, false},
-		{"write an item that is there", request(update, "/secrets/item-1", secret("new")), 6, 1, false},
-		{"write a new item", request(update, "/secrets/item-new", secret("new")), 6, 1, false},
+		{"read an item", request(enginetest.Read, "/secrets/item-1", nil), 5, 0, false},
+		{"write an item that is there", request(enginetest.Update, "/secrets/item-1", enginetest.Secret("new")), 6, 1, false},
+		{"write a new item", request(enginetest.Update, "/secrets/item-new", enginetest.Secret("new")), 6, 1, false},
 		{"delete an item", request(logical.DeleteOperation, "/secrets/item-2", nil), 6, 1, false},
-		{"list items", request(list, "/secrets", nil), 4, 0, false},
-		{"encrypt", request(update, "/encrypt", plaintext), 2, 0, false},
-		{"read a tenant", request(read, "", nil), 4, 0, false},
-		{"read a tenant's key", request(read, "/dek", nil), 4, 0, false},
-		{"rotate, to its end", func(m *mount, id string) {
-			m.must(update, "tenants/"+id+"/dek/rotate", nil)
-			m.calm()
+		{"list items", request(enginetest.List, "/secrets", nil), 4, 0, false},
+		{"encrypt", request(enginetest.Update, "/encrypt", plaintext), 2, 0, false},
+		{"read a tenant", request(enginetest.Read, "", nil), 4, 0, false},
+		{"read a tenant's key", request(enginetest.Read, "/dek", nil), 4, 0, false},
+		{"rotate, to its end", func(m *enginetest.Mount, id string) {
+			m.Must(enginetest.Update, "tenants/"+id+"/dek/rotate", nil)
+			m.Quiesce()
 		}, 18, 7, true},
 	}
 }
 
 // operations counts what f costs in storage.
-func operations(m *mount, f func()) (all, writes int) {
-	before := len(m.storage.Log())
+func operations(m *enginetest.Mount, f func()) (all, writes int) {
+	before := len(m.Storage.Log())
 	f()
-	for _, op := range m.storage.Log()[before:] {
+	for _, op := range m.Storage.Log()[before:] {
 		all++
 		if strings.HasPrefix(op, "put ") || strings.HasPrefix(op, "delete ") {
 			writes++
@@ -64,17 +65,17 @@ func operations(m *mount, f func()) (all, writes int) {
 
 // What a request costs in storage stands in the documents, and does not grow unseen.
 func TestStorageOperations(t *testing.T) {
-	const cold, known = testTenant, "3fa85f64-5717-4562-b3fc-2c963f66afa7"
-	prepared := newMount(t)
+	const cold, known = enginetest.TenantID, "3fa85f64-5717-4562-b3fc-2c963f66afa7"
+	prepared := enginetest.NewMount(t)
 	for _, id := range []string{cold, known} {
-		prepared.must(logical.UpdateOperation, "tenants/"+id, nil)
+		prepared.Must(logical.UpdateOperation, "tenants/"+id, nil)
 		for i := range 5 {
-			prepared.must(logical.UpdateOperation, fmt.Sprintf("tenants/%s/secrets/item-%d", id, i), secret("x"))
+			prepared.Must(logical.UpdateOperation, fmt.Sprintf("tenants/%s/secrets/item-%d", id, i), enginetest.Secret("x"))
 		}
-		prepared.must(logical.UpdateOperation, "tenants/"+id+"/encrypt", map[string]any{"plaintext": "eA=="})
+		prepared.Must(logical.UpdateOperation, "tenants/"+id+"/encrypt", map[string]any{"plaintext": "eA=="})
 	}
-	prepared.calm()
-	prepared.close()
+	prepared.Quiesce()
+	prepared.Close()
 
 	var rows strings.Builder
 	row := func(what string, all, writes, warm int) {
@@ -82,34 +83,34 @@ func TestStorageOperations(t *testing.T) {
 	}
 	const warmRotation = 16
 	for _, r := range countedRequests() {
-		m := conditions{}.engine(t, prepared.disk.Clone(), 0, storagetest.None)
-		m.must(logical.UpdateOperation, "tenants/"+known+"/secrets/item-1", secret("y")) // the mount is in use
+		m := enginetest.Conditions{}.Open(t, prepared.Disk.Clone(), 0, storagetest.None)
+		m.Must(logical.UpdateOperation, "tenants/"+known+"/secrets/item-1", enginetest.Secret("y")) // the mount is in use
 		all, writes := operations(m, func() { r.do(m, cold) })
-		m.calm()
+		m.Quiesce()
 		again, _ := operations(m, func() {
 			if r.what == "delete an item" {
-				m.must(logical.DeleteOperation, "tenants/"+cold+"/secrets/item-3", nil)
+				m.Must(logical.DeleteOperation, "tenants/"+cold+"/secrets/item-3", nil)
 				return
 			}
 			r.do(m, cold)
 		})
-		require.LessOrEqual(t, all, r.limit, "%s: %v", r.what, m.storage.Log())
-		require.LessOrEqual(t, writes, r.writes, "%s: %v", r.what, m.storage.Log())
+		require.LessOrEqual(t, all, r.limit, "%s: %v", r.what, m.Storage.Log())
+		require.LessOrEqual(t, writes, r.writes, "%s: %v", r.what, m.Storage.Log())
 		if r.varies {
-			require.LessOrEqual(t, again, warmRotation, "%s: %v", r.what, m.storage.Log())
+			require.LessOrEqual(t, again, warmRotation, "%s: %v", r.what, m.Storage.Log())
 			all, again = r.limit, warmRotation
 		}
 		row(r.what, all, writes, again)
-		m.close()
+		m.Close()
 	}
-	m := conditions{}.engine(t, prepared.disk.Clone(), 0, storagetest.None)
-	m.must(logical.UpdateOperation, "tenants/"+known+"/secrets/item-1", secret("y"))
+	m := enginetest.Conditions{}.Open(t, prepared.Disk.Clone(), 0, storagetest.None)
+	m.Must(logical.UpdateOperation, "tenants/"+known+"/secrets/item-1", enginetest.Secret("y"))
 	all, writes := operations(m, func() {
-		m.must(logical.UpdateOperation, "tenants/3fa85f64-5717-4562-b3fc-2c963f66afa8", nil)
-		m.calm()
+		m.Must(logical.UpdateOperation, "tenants/3fa85f64-5717-4562-b3fc-2c963f66afa8", nil)
+		m.Quiesce()
 	})
 	row("create a tenant", all, writes, all)
-	m.close()
+	m.Close()
 
 	page, err := os.ReadFile("../docs/design/operations.md")
 	require.NoError(t, err)

@@ -1,18 +1,20 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package backend
+package backend_test
 
 import (
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
 )
 
 func TestBulkWrite(t *testing.T) {
-	m := withTenant(t)
-	m.must(update, itemPath("there"), secret("v"))
+	m := enginetest.WithTenant(t)
+	m.Must(enginetest.Update, enginetest.ItemPath("there"), enginetest.Secret("v"))
 	entry := func(kind, name string, more map[string]any) map[string]any {
 		e := map[string]any{"kind": kind, "name": name, "data": map[string]any{"v": name}}
 		for k, v := range more {
@@ -20,7 +22,7 @@ func TestBulkWrite(t *testing.T) {
 		}
 		return e
 	}
-	results := m.must(update, tenantPath("/items"), map[string]any{"items": []any{
+	results := m.Must(enginetest.Update, enginetest.TenantPath("/items"), map[string]any{"items": []any{
 		entry("credentials", "a", nil),
 		entry("apiKeys", "a", map[string]any{"metadata": map[string]any{"m": "1"}}),
 		entry("secrets", "there", map[string]any{"cas": 0}),
@@ -39,19 +41,19 @@ func TestBulkWrite(t *testing.T) {
 		}
 	}
 	require.Equal(t, map[string]int{"credentials": 1, "api_keys": 1, "secrets": 2},
-		m.must(read, tenantPath(""), nil)["item_counts"])
+		m.Must(enginetest.Read, enginetest.TenantPath(""), nil)["item_counts"])
 
 	many := make([]any, 10_001)
 	for name, items := range map[string]any{
 		"missing": nil, "empty": []any{}, "an object": map[string]any{"a": 1}, "of numbers": []any{1, 2}, "too many": many,
 	} {
 		t.Run(name, func(t *testing.T) {
-			m.t = t
-			m.refused(400, "items", update, tenantPath("/items"), map[string]any{"items": items})
+			m.T = t
+			m.Refused(400, "items", enginetest.Update, enginetest.TenantPath("/items"), map[string]any{"items": items})
 		})
 	}
-	m.t = t
-	m.refused(404, "tenant", update, "tenants/00000000-0000-4000-8000-000000000000/items",
+	m.T = t
+	m.Refused(404, "tenant", enginetest.Update, "tenants/00000000-0000-4000-8000-000000000000/items",
 		map[string]any{"items": []any{entry("secrets", "a", nil)}})
 }
 
@@ -68,21 +70,39 @@ func TestWritingAgainSplitsNoMore(t *testing.T) {
 		"large ones among small": {entry("a", large), entry("s", 10), entry("t", 10), entry("b", large), entry("b", large), entry("u", 10)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := withTenant(t)
+			m := enginetest.WithTenant(t)
 			pages := func() int {
-				versions, _ := m.must(read, tenantPath("/dek"), nil)["versions"].([]map[string]any)
+				versions, _ := m.Must(enginetest.Read, enginetest.TenantPath("/dek"), nil)["versions"].([]map[string]any)
 				n, _ := versions[0]["pages"].(int)
 				return n
 			}
-			m.must(update, tenantPath("/items"), map[string]any{"items": items})
-			m.must(update, tenantPath("/items"), map[string]any{"items": items})
+			m.Must(enginetest.Update, enginetest.TenantPath("/items"), map[string]any{"items": items})
+			m.Must(enginetest.Update, enginetest.TenantPath("/items"), map[string]any{"items": items})
 			settled := pages()
 			require.Positive(t, settled)
 			require.Less(t, settled, 20, "a few items need a few splits")
 			for range 5 {
-				m.must(update, tenantPath("/items"), map[string]any{"items": items})
+				m.Must(enginetest.Update, enginetest.TenantPath("/items"), map[string]any{"items": items})
 			}
 			require.Equal(t, settled, pages())
 		})
 	}
+}
+
+// The requests that Vault sends again after a crash change nothing more.
+func TestRepeatedBulkWriteChangesNothingMore(t *testing.T) {
+	m := enginetest.WithTenant(t)
+	entry := func(v string, cas any) map[string]any {
+		return map[string]any{"kind": "secrets", "name": "x", "data": map[string]any{"value": v}, "cas": cas}
+	}
+	body := map[string]any{"items": []any{entry("1", 0), entry("2", 1)}}
+	_, err := m.CallAs("request-1", enginetest.Update, enginetest.TenantPath("/items"), body)
+	require.NoError(t, err)
+	before := m.Disk.Clone()
+	resp, err := m.CallAs("request-1", enginetest.Update, enginetest.TenantPath("/items"), body)
+	require.NoError(t, err)
+	for _, r := range resp.Data["results"].([]map[string]any) {
+		require.Nil(t, r["error"])
+	}
+	require.Equal(t, before, m.Disk.Clone())
 }

@@ -1,23 +1,25 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package backend
+package backend_test
 
 import (
 	"encoding/base64"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
 )
 
 func TestDatakeyOpensThroughDecrypt(t *testing.T) {
-	m := withTenant(t)
+	m := enginetest.WithTenant(t)
 	seen := map[string]bool{}
 	for _, form := range []string{"plaintext", "wrapped"} {
 		for bits, bytes := range map[any]int{nil: 32, 128: 16, 256: 32, 512: 64} {
-			answer := m.must(update, tenantPath("/datakey/"+form), map[string]any{"bits": bits, "associated_data": encoded("ad")})
+			answer := m.Must(enginetest.Update, enginetest.TenantPath("/datakey/"+form), map[string]any{"bits": bits, "associated_data": enginetest.Encoded("ad")})
 			require.Equal(t, 1, answer["key_version"])
-			opened := m.must(update, tenantPath("/decrypt"), map[string]any{"ciphertext": answer["ciphertext"], "associated_data": encoded("ad")})
+			opened := m.Must(enginetest.Update, enginetest.TenantPath("/decrypt"), map[string]any{"ciphertext": answer["ciphertext"], "associated_data": enginetest.Encoded("ad")})
 			if form == "plaintext" {
 				require.Equal(t, answer["plaintext"], opened["plaintext"])
 			} else {
@@ -28,41 +30,41 @@ func TestDatakeyOpensThroughDecrypt(t *testing.T) {
 			require.Len(t, key, bytes)
 			require.False(t, seen[string(key)], "the same key twice")
 			seen[string(key)] = true
-			m.refused(400, "does not open", update, tenantPath("/decrypt"), map[string]any{"ciphertext": answer["ciphertext"]})
+			m.Refused(400, "does not open", enginetest.Update, enginetest.TenantPath("/decrypt"), map[string]any{"ciphertext": answer["ciphertext"]})
 		}
 	}
-	require.Equal(t, true, m.versionList()[0]["external_use"])
+	require.Equal(t, true, m.VersionList()[0]["external_use"])
 }
 
 // The lease is told with each key, and a change of it at once.
 func TestDatakeyTellsItsLease(t *testing.T) {
-	m := withTenant(t)
+	m := enginetest.WithTenant(t)
 	for _, c := range []struct {
 		config any
 		lease  int64
 	}{{nil, 3600}, {"90s", 90}, {0, 0}, {"24h", 86400}} {
-		m.must(update, "config", map[string]any{"data_key_lease": c.config})
-		require.Equal(t, c.lease, m.must(read, "config", nil)["data_key_lease"])
+		m.Must(enginetest.Update, "config", map[string]any{"data_key_lease": c.config})
+		require.Equal(t, c.lease, m.Must(enginetest.Read, "config", nil)["data_key_lease"])
 		for _, form := range []string{"plaintext", "wrapped"} {
-			require.Equal(t, c.lease, m.must(update, tenantPath("/datakey/"+form), nil)["lease"])
+			require.Equal(t, c.lease, m.Must(enginetest.Update, enginetest.TenantPath("/datakey/"+form), nil)["lease"])
 		}
 	}
 	for _, value := range []any{"25h", -1, "soon", "", 1.5, "100ms"} {
-		m.refused(400, "data_key_lease", update, "config", map[string]any{"data_key_lease": value})
+		m.Refused(400, "data_key_lease", enginetest.Update, "config", map[string]any{"data_key_lease": value})
 	}
-	require.Equal(t, int64(86400), m.must(read, "config", nil)["data_key_lease"])
+	require.Equal(t, int64(86400), m.Must(enginetest.Read, "config", nil)["data_key_lease"])
 }
 
 func TestDatakeyIsRefused(t *testing.T) {
-	m := withTenant(t)
+	m := enginetest.WithTenant(t)
 	for _, form := range []string{"plaintext", "wrapped"} {
-		path := tenantPath("/datakey/" + form)
+		path := enginetest.TenantPath("/datakey/" + form)
 		for _, bits := range []any{0, 1, -256, 255, 1024, 256.5, "many"} {
-			m.refused(400, "bits", update, path, map[string]any{"bits": bits})
+			m.Refused(400, "bits", enginetest.Update, path, map[string]any{"bits": bits})
 		}
-		m.refused(400, "associated_data", update, path, map[string]any{"associated_data": "!"})
-		m.refused(404, "tenant", update, "tenants/"+otherTenant+"/datakey/"+form, nil)
-		m.refused(400, "tenant_id", update, "tenants/X/datakey/"+form, nil)
+		m.Refused(400, "associated_data", enginetest.Update, path, map[string]any{"associated_data": "!"})
+		m.Refused(404, "tenant", enginetest.Update, "tenants/"+enginetest.OtherTenant+"/datakey/"+form, nil)
+		m.Refused(400, "tenant_id", enginetest.Update, "tenants/X/datakey/"+form, nil)
 	}
-	require.Empty(t, m.externalKeys())
+	require.Empty(t, externalKeys(m))
 }

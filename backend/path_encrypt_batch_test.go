@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package backend
+package backend_test
 
 import (
 	"encoding/json"
@@ -11,19 +11,21 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
+
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api/encrypt"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
 )
 
 // httpAnswer is the answer to a batch: its status, its results, its warnings.
-func (m *mount) httpAnswer(path string, data map[string]any) (status int, results []map[string]any, warnings []any) {
-	m.t.Helper()
-	resp, err := m.call(update, tenantPath(path), data)
-	require.NoError(m.t, err)
-	require.NoError(m.t, resp.Error())
+func httpAnswer(m *enginetest.Mount, path string, data map[string]any) (status int, results []map[string]any, warnings []any) {
+	m.T.Helper()
+	resp, err := m.Call(enginetest.Update, enginetest.TenantPath(path), data)
+	require.NoError(m.T, err)
+	require.NoError(m.T, resp.Error())
 	status = 200
 	body := map[string]any{"data": resp.Data, "warnings": resp.Warnings}
 	text, err := json.Marshal(body)
-	require.NoError(m.t, err)
+	require.NoError(m.T, err)
 	if raw := resp.Data[logical.HTTPRawBody]; raw != nil {
 		status = resp.Data[logical.HTTPStatusCode].(int)
 		text = []byte(raw.(string))
@@ -34,22 +36,22 @@ func (m *mount) httpAnswer(path string, data map[string]any) (status int, result
 		} `json:"data"`
 		Warnings []any `json:"warnings"`
 	}
-	require.NoError(m.t, json.Unmarshal(text, &decoded))
+	require.NoError(m.T, json.Unmarshal(text, &decoded))
 	return status, decoded.Data.Results, decoded.Warnings
 }
 
 func TestBatchKeepsOrderAndReferences(t *testing.T) {
-	m := withTenant(t)
+	m := enginetest.WithTenant(t)
 	const n = 300
 	var in []any
 	for i := range n {
-		e := map[string]any{"plaintext": encoded(fmt.Sprint(i)), "reference": fmt.Sprintf("r%d", i)}
+		e := map[string]any{"plaintext": enginetest.Encoded(fmt.Sprint(i)), "reference": fmt.Sprintf("r%d", i)}
 		if i%2 == 1 {
-			e["associated_data"] = encoded(fmt.Sprint("ad", i))
+			e["associated_data"] = enginetest.Encoded(fmt.Sprint("ad", i))
 		}
 		in = append(in, e)
 	}
-	status, sealed, _ := m.httpAnswer("/encrypt", map[string]any{"batch_input": in, "plaintext": "ignored, as it is", "associated_data": 1})
+	status, sealed, _ := httpAnswer(m, "/encrypt", map[string]any{"batch_input": in, "plaintext": "ignored, as it is", "associated_data": 1})
 	require.Equal(t, 200, status)
 	require.Len(t, sealed, n)
 	for _, path := range []string{"/rewrap", "/decrypt"} {
@@ -61,21 +63,21 @@ func TestBatchKeepsOrderAndReferences(t *testing.T) {
 			require.NotContains(t, r, "plaintext")
 			e := map[string]any{"ciphertext": r["ciphertext"], "reference": r["reference"]}
 			if i%2 == 1 {
-				e["associated_data"] = encoded(fmt.Sprint("ad", i))
+				e["associated_data"] = enginetest.Encoded(fmt.Sprint("ad", i))
 			}
 			next = append(next, e)
 		}
-		status, sealed, _ = m.httpAnswer(path, map[string]any{"batch_input": next})
+		status, sealed, _ = httpAnswer(m, path, map[string]any{"batch_input": next})
 		require.Equal(t, 200, status)
 	}
 	for i, r := range sealed {
-		require.Equal(t, map[string]any{"plaintext": encoded(fmt.Sprint(i)), "reference": fmt.Sprintf("r%d", i)}, r)
+		require.Equal(t, map[string]any{"plaintext": enginetest.Encoded(fmt.Sprint(i)), "reference": fmt.Sprintf("r%d", i)}, r)
 	}
 }
 
 func TestBatchWithFailures(t *testing.T) {
-	m := withTenant(t)
-	good := m.encrypted(testTenant, "good")
+	m := enginetest.WithTenant(t)
+	good := m.Encrypted(enginetest.TenantID, "good")
 	bad := []any{
 		map[string]any{"ciphertext": "dek:v1:AAAA", "reference": "damaged"},
 		map[string]any{"reference": "nothing"},
@@ -108,9 +110,9 @@ func TestBatchWithFailures(t *testing.T) {
 		"a status beyond, none fails": {600, mixed[:1], 200, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m.t = t
+			m.T = t
 			for path, value := range map[string]string{"/decrypt": "plaintext", "/rewrap": "ciphertext"} {
-				status, results, warnings := m.httpAnswer(path, map[string]any{"batch_input": c.input, "partial_failure_response_code": c.code})
+				status, results, warnings := httpAnswer(m, path, map[string]any{"batch_input": c.input, "partial_failure_response_code": c.code})
 				require.Equal(t, c.status, status)
 				require.Equal(t, c.warns, len(warnings) > 0)
 				require.Len(t, results, len(c.input))
@@ -129,27 +131,27 @@ func TestBatchWithFailures(t *testing.T) {
 }
 
 func TestBatchThatFailsMakesNoKey(t *testing.T) {
-	m := withTenant(t)
-	status, results, _ := m.httpAnswer("/encrypt", map[string]any{"batch_input": []any{
-		map[string]any{"plaintext": "!"}, map[string]any{}, map[string]any{"plaintext": encoded(strings.Repeat("x", encrypt.MaxPlaintextBytes+1))},
+	m := enginetest.WithTenant(t)
+	status, results, _ := httpAnswer(m, "/encrypt", map[string]any{"batch_input": []any{
+		map[string]any{"plaintext": "!"}, map[string]any{}, map[string]any{"plaintext": enginetest.Encoded(strings.Repeat("x", encrypt.MaxPlaintextBytes+1))},
 	}})
 	require.Equal(t, 400, status)
 	require.Len(t, results, 3)
 	require.Contains(t, results[2]["error"], "785408")
-	require.Empty(t, m.externalKeys())
-	status, _, _ = m.httpAnswer("/encrypt", map[string]any{"batch_input": []any{map[string]any{"plaintext": "!"}, map[string]any{"plaintext": ""}}})
+	require.Empty(t, externalKeys(m))
+	status, _, _ = httpAnswer(m, "/encrypt", map[string]any{"batch_input": []any{map[string]any{"plaintext": "!"}, map[string]any{"plaintext": ""}}})
 	require.Equal(t, 400, status)
-	require.Len(t, m.externalKeys(), 1, "one entry did not fail")
+	require.Len(t, externalKeys(m), 1, "one entry did not fail")
 }
 
 func TestBatchOfTenThousandWithOneBad(t *testing.T) {
-	m := withTenant(t)
+	m := enginetest.WithTenant(t)
 	in := make([]any, 10_000)
 	for i := range in {
 		in[i] = map[string]any{"plaintext": "AAAA"}
 	}
 	in[4321] = map[string]any{"plaintext": "AAA"}
-	status, results, _ := m.httpAnswer("/encrypt", map[string]any{"batch_input": in})
+	status, results, _ := httpAnswer(m, "/encrypt", map[string]any{"batch_input": in})
 	require.Equal(t, 400, status)
 	require.Len(t, results, len(in))
 	for i, r := range results {

@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package backend
+package backend_test
 
 import (
 	"encoding/json"
@@ -11,39 +11,40 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // readMany reads items, as they are after JSON has carried them.
-func (m *mount) readMany(items ...map[string]any) []map[string]any {
-	m.t.Helper()
+func readMany(m *enginetest.Mount, items ...map[string]any) []map[string]any {
+	m.T.Helper()
 	var list []any
 	for _, i := range items {
 		list = append(list, i)
 	}
-	encoded, err := json.Marshal(m.must(update, tenantPath("/items/read"), map[string]any{"items": list})["results"])
-	require.NoError(m.t, err)
+	encoded, err := json.Marshal(m.Must(enginetest.Update, enginetest.TenantPath("/items/read"), map[string]any{"items": list})["results"])
+	require.NoError(m.T, err)
 	var results []map[string]any
-	require.NoError(m.t, json.Unmarshal(encoded, &results))
-	require.Len(m.t, results, len(items))
+	require.NoError(m.T, json.Unmarshal(encoded, &results))
+	require.Len(m.T, results, len(items))
 	return results
 }
 
 func wanted(kind, name string) map[string]any { return map[string]any{"kind": kind, "name": name} }
 
 func TestReadManyItems(t *testing.T) {
-	m := withTenant(t)
-	require.Equal(t, "item not found", m.readMany(wanted("secrets", "a"))[0]["error"], "of a tenant without pages")
-	m.must(update, itemPath("a"), map[string]any{"data": map[string]any{"v": 1.5, "<&>": nil}, "metadata": map[string]any{"k": "é"}})
-	m.must(update, itemPath("a"), map[string]any{"data": map[string]any{"v": 2.5, "<&>": []any{"é"}}, "metadata": map[string]any{"k": "é"}})
-	m.must(update, tenantPath("/credentials/a"), secret("other kind"))
-	results := m.readMany(
+	m := enginetest.WithTenant(t)
+	require.Equal(t, "item not found", readMany(m, wanted("secrets", "a"))[0]["error"], "of a tenant without pages")
+	m.Must(enginetest.Update, enginetest.ItemPath("a"), map[string]any{"data": map[string]any{"v": 1.5, "<&>": nil}, "metadata": map[string]any{"k": "é"}})
+	m.Must(enginetest.Update, enginetest.ItemPath("a"), map[string]any{"data": map[string]any{"v": 2.5, "<&>": []any{"é"}}, "metadata": map[string]any{"k": "é"}})
+	m.Must(enginetest.Update, enginetest.TenantPath("/credentials/a"), enginetest.Secret("other kind"))
+	results := readMany(m,
 		wanted("secrets", "missing"), wanted("secrets", "a"), wanted("credentials", "a"), wanted("apiKeys", "a"), wanted("secrets", "a"),
 		wanted("none", "a"), wanted("secrets", "../a"), wanted("secrets", ""), map[string]any{}, map[string]any{"kind": 1, "name": []any{}},
 		wanted("secrets", strings.Repeat("x", 257)),
 	)
 	for i, path := range map[int]string{1: "secrets/a", 2: "credentials/a", 4: "secrets/a"} {
-		encoded, err := json.Marshal(m.must(read, tenantPath("/"+path), nil))
+		encoded, err := json.Marshal(m.Must(enginetest.Read, enginetest.TenantPath("/"+path), nil))
 		require.NoError(t, err)
 		var want map[string]any
 		require.NoError(t, json.Unmarshal(encoded, &want))
@@ -58,43 +59,43 @@ func TestReadManyItems(t *testing.T) {
 }
 
 func TestReadManyItemsRefused(t *testing.T) {
-	m := withTenant(t)
+	m := enginetest.WithTenant(t)
 	one := []any{wanted("secrets", "a")}
 	many := make([]any, 10_001)
 	for i := range many {
 		many[i] = wanted("secrets", "a")
 	}
 	for _, items := range []any{nil, []any{}, "a", 1, map[string]any{}, []any{"a"}, []any{nil}, many} {
-		m.refused(400, "items must be a list", update, tenantPath("/items/read"), map[string]any{"items": items})
+		m.Refused(400, "items must be a list", enginetest.Update, enginetest.TenantPath("/items/read"), map[string]any{"items": items})
 	}
-	m.refused(400, "tenant_id", update, "tenants/X/items/read", map[string]any{"items": one})
-	m.refused(404, "tenant not found", update, "tenants/"+otherTenant+"/items/read", map[string]any{"items": one})
-	m.refused(404, "tenant not found", update, "tenants/"+otherTenant+"/items/read", map[string]any{"items": []any{map[string]any{}}})
-	require.Len(t, m.must(update, tenantPath("/items/read"), map[string]any{"items": many[1:]})["results"], 10_000)
+	m.Refused(400, "tenant_id", enginetest.Update, "tenants/X/items/read", map[string]any{"items": one})
+	m.Refused(404, "tenant not found", enginetest.Update, "tenants/"+enginetest.OtherTenant+"/items/read", map[string]any{"items": one})
+	m.Refused(404, "tenant not found", enginetest.Update, "tenants/"+enginetest.OtherTenant+"/items/read", map[string]any{"items": []any{map[string]any{}}})
+	require.Len(t, m.Must(enginetest.Update, enginetest.TenantPath("/items/read"), map[string]any{"items": many[1:]})["results"], 10_000)
 }
 
 // A page is opened once for all items on it, in whatever order they are asked for.
 func TestReadManyOpensAPageOnce(t *testing.T) {
-	m := withTenant(t)
+	m := enginetest.WithTenant(t)
 	const items = 400
 	writeMany(m, items, 500)
-	pages := len(m.pageKeys())
+	pages := len(m.PageKeys())
 	require.Greater(t, pages, 4)
-	m.close()
-	m = openMount(t, m.disk, 0, storagetest.None)
-	defer m.close()
+	m.Close()
+	m = enginetest.OpenMount(t, m.Disk, 0, storagetest.None)
+	defer m.Close()
 	var all []map[string]any
 	for i := range items {
 		all = append(all, wanted("secrets", fmt.Sprintf("item/%d", (i*7)%items)))
 	}
 	reads := map[string]int{}
-	m.storage.Hook(func(op, key string) {
+	m.Storage.Hook(func(op, key string) {
 		if op == "get" && strings.HasPrefix(key, "pages/") {
 			reads[key]++
 		}
 	})
-	results := m.readMany(all...)
-	m.storage.Hook(nil)
+	results := readMany(m, all...)
+	m.Storage.Hook(nil)
 	for i, r := range results {
 		require.Equal(t, fmt.Sprint((i*7)%items), r["data"].(map[string]any)["n"])
 	}
@@ -105,32 +106,32 @@ func TestReadManyOpensAPageOnce(t *testing.T) {
 }
 
 // writeMany writes items whose data name their number, of some size.
-func writeMany(m *mount, items, size int) {
-	m.t.Helper()
+func writeMany(m *enginetest.Mount, items, size int) {
+	m.T.Helper()
 	var list []any
 	for i := range items {
 		list = append(list, map[string]any{
-			"kind": "secrets", "name": fmt.Sprintf("item/%d", i), "data": map[string]any{"n": fmt.Sprint(i), "fill": filler("x", size)},
+			"kind": "secrets", "name": fmt.Sprintf("item/%d", i), "data": map[string]any{"n": fmt.Sprint(i), "fill": enginetest.Filler("x", size)},
 		})
 	}
-	m.must(update, tenantPath("/items"), map[string]any{"items": list})
+	m.Must(enginetest.Update, enginetest.TenantPath("/items"), map[string]any{"items": list})
 }
 
 // An answer has at most 16 MiB of items; what has no room can be asked for again.
 func TestReadManyBoundsTheAnswer(t *testing.T) {
-	m := withTenant(t)
-	defer m.close()
+	m := enginetest.WithTenant(t)
+	defer m.Close()
 	const items, size = 100, 250_000
 	for i := 0; i < items; i += 50 {
 		var list []any
 		for n := range 50 {
 			list = append(list, map[string]any{
-				"kind": "secrets", "name": fmt.Sprintf("large/%d", i+n), "data": map[string]any{"fill": filler("x", size)},
+				"kind": "secrets", "name": fmt.Sprintf("large/%d", i+n), "data": map[string]any{"fill": enginetest.Filler("x", size)},
 			})
 		}
-		m.must(update, tenantPath("/items"), map[string]any{"items": list})
+		m.Must(enginetest.Update, enginetest.TenantPath("/items"), map[string]any{"items": list})
 	}
-	m.must(update, itemPath("small"), secret("small"))
+	m.Must(enginetest.Update, enginetest.ItemPath("small"), enginetest.Secret("small"))
 	var all []map[string]any
 	for i := range items {
 		all = append(all, wanted("secrets", fmt.Sprintf("large/%d", i)))
@@ -139,7 +140,7 @@ func TestReadManyBoundsTheAnswer(t *testing.T) {
 	size0 := 0
 	var left []int
 	var again []map[string]any
-	for i, r := range m.readMany(all...) {
+	for i, r := range readMany(m, all...) {
 		if r["error"] != nil {
 			require.Contains(t, r["error"], "another request")
 			left = append(left, i)
@@ -157,13 +158,13 @@ func TestReadManyBoundsTheAnswer(t *testing.T) {
 	for _, i := range all {
 		request = append(request, i)
 	}
-	answer := m.must(update, tenantPath("/items/read"), map[string]any{"items": append([]any{map[string]any{}}, request...)})
+	answer := m.Must(enginetest.Update, enginetest.TenantPath("/items/read"), map[string]any{"items": append([]any{map[string]any{}}, request...)})
 	require.Len(t, answer["left_out"], len(left))
 	for _, i := range answer["left_out"].([]int) {
 		require.Contains(t, answer["results"].([]map[string]any)[i]["error"], "another request")
 	}
-	require.NotContains(t, m.must(update, tenantPath("/items/read"), map[string]any{"items": request[:1]}), "left_out")
-	for _, r := range m.readMany(again...) {
+	require.NotContains(t, m.Must(enginetest.Update, enginetest.TenantPath("/items/read"), map[string]any{"items": request[:1]}), "left_out")
+	for _, r := range readMany(m, again...) {
 		require.NotContains(t, r, "error")
 	}
 }
@@ -171,22 +172,22 @@ func TestReadManyBoundsTheAnswer(t *testing.T) {
 // A page that does not open, or whose key was destroyed by force, keeps no item on
 // another page from being read.
 func TestReadManyPastDamage(t *testing.T) {
-	m := withTenant(t)
+	m := enginetest.WithTenant(t)
 	const items = 100
 	writeMany(m, items, 2000)
-	m.close()
-	page := m.pageKeys()[0]
-	damaged := append([]byte(nil), m.disk.Value(page)...)
+	m.Close()
+	page := m.PageKeys()[0]
+	damaged := append([]byte(nil), m.Disk.Value(page)...)
 	damaged[len(damaged)-1] ^= 1
-	m.disk.Set(page, damaged)
-	again := openMount(t, m.disk, 0, storagetest.None)
-	defer again.close()
+	m.Disk.Set(page, damaged)
+	again := enginetest.OpenMount(t, m.Disk, 0, storagetest.None)
+	defer again.Close()
 	var all []map[string]any
 	for i := range items {
 		all = append(all, wanted("secrets", fmt.Sprintf("item/%d", i)))
 	}
 	readable := 0
-	for _, r := range again.readMany(all...) {
+	for _, r := range readMany(again, all...) {
 		if r["error"] == nil {
 			readable++
 			continue

@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package backend
+package backend_test
 
 import (
 	"testing"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
@@ -24,8 +25,8 @@ func infoOf(t *testing.T, answer map[string]any, key string) map[string]any {
 
 func TestTenantsInDetail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMount(t)
-		defer m.close()
+		m := enginetest.NewMount(t)
+		defer m.Close()
 		created := time.Now().UTC()
 		for n, data := range []map[string]any{
 			{"display_name": "Zoë 東京 🔑"},
@@ -34,29 +35,29 @@ func TestTenantsInDetail(t *testing.T) {
 			{},
 			nil,
 		} {
-			m.must(update, "tenants/"+tenantN(n), data)
+			m.Must(enginetest.Update, "tenants/"+enginetest.TenantN(n), data)
 		}
-		m.must(del, "tenants/"+tenantN(3), map[string]any{"deletion_window": "720h"})
-		rotation := m.must(update, "tenants/"+tenantN(4)+"/dek/rotate", nil)["rotation_id"]
-		advance(time.Minute)
+		m.Must(enginetest.Delete, "tenants/"+enginetest.TenantN(3), map[string]any{"deletion_window": "720h"})
+		rotation := m.Must(enginetest.Update, "tenants/"+enginetest.TenantN(4)+"/dek/rotate", nil)["rotation_id"]
+		enginetest.Advance(time.Minute)
 		detailed := func(limit int, after string) map[string]any {
-			return m.must(list, "tenants", map[string]any{"detailed": true, "limit": limit, "after": after})
+			return m.Must(enginetest.List, "tenants", map[string]any{"detailed": true, "limit": limit, "after": after})
 		}
 		answer := detailed(1000, "")
-		require.Equal(t, m.must(list, "tenants", nil)["keys"], answer["keys"])
+		require.Equal(t, m.Must(enginetest.List, "tenants", nil)["keys"], answer["keys"])
 		require.Len(t, answer["key_info"], 5)
 		require.Equal(t, map[string]any{
 			"display_name": "Zoë 東京 🔑", "state": "active", "current_version": 1, "last_rotated_at": nil,
 			"next_rotation_at": created.AddDate(0, 0, 365).Format(time.RFC3339Nano), "overdue": false, "rotation_paused": false,
 			"rotation_id": "", "rotation_status": "", "key_provider": "",
-		}, infoOf(t, answer, tenantN(0)))
+		}, infoOf(t, answer, enginetest.TenantN(0)))
 		for n, want := range []map[string]any{
 			1: {"rotation_paused": true, "next_rotation_at": nil},
 			2: {"next_rotation_at": created.AddDate(0, 0, 90).Format(time.RFC3339Nano)},
 			3: {"state": "deleting", "next_rotation_at": nil},
 			4: {"current_version": 2, "last_rotated_at": created.Format(time.RFC3339Nano), "rotation_id": rotation, "rotation_status": "completed"},
 		} {
-			got := infoOf(t, answer, tenantN(n))
+			got := infoOf(t, answer, enginetest.TenantN(n))
 			for field, value := range want {
 				require.Equal(t, value, got[field], "%s of %d", field, n)
 			}
@@ -64,20 +65,20 @@ func TestTenantsInDetail(t *testing.T) {
 		first := detailed(2, "")
 		require.Len(t, first["key_info"], 2)
 		require.Equal(t, answer["keys"].([]string)[2:4], detailed(2, first["keys"].([]string)[1])["keys"])
-		require.NotContains(t, m.must(list, "tenants", map[string]any{"detailed": false}), "key_info")
-		require.NotContains(t, m.must(list, "tenants", map[string]any{"limit": 5000}), "key_info")
+		require.NotContains(t, m.Must(enginetest.List, "tenants", map[string]any{"detailed": false}), "key_info")
+		require.NotContains(t, m.Must(enginetest.List, "tenants", map[string]any{"limit": 5000}), "key_info")
 
-		advance(95 * day)
-		require.Equal(t, true, infoOf(t, detailed(10, ""), tenantN(2))["overdue"])
-		advance(366 * day)
+		enginetest.Advance(95 * enginetest.Day)
+		require.Equal(t, true, infoOf(t, detailed(10, ""), enginetest.TenantN(2))["overdue"])
+		enginetest.Advance(366 * enginetest.Day)
 		after := detailed(10, "")
-		require.Equal(t, true, infoOf(t, after, tenantN(0))["overdue"])
-		require.Equal(t, false, infoOf(t, after, tenantN(1))["overdue"], "it is paused")
+		require.Equal(t, true, infoOf(t, after, enginetest.TenantN(0))["overdue"])
+		require.Equal(t, false, infoOf(t, after, enginetest.TenantN(1))["overdue"], "it is paused")
 	})
 }
 
 func TestTenantsInDetailRefused(t *testing.T) {
-	m := withTenant(t)
+	m := enginetest.WithTenant(t)
 	for _, c := range []struct {
 		data  map[string]any
 		field string
@@ -90,47 +91,47 @@ func TestTenantsInDetailRefused(t *testing.T) {
 		{map[string]any{"detailed": "perhaps", "limit": 1}, "detailed"},
 		{map[string]any{"detailed": 1, "limit": 1}, "detailed"},
 	} {
-		m.refused(400, c.field, list, "tenants", c.data)
+		m.Refused(400, c.field, enginetest.List, "tenants", c.data)
 	}
 }
 
 // One record that cannot be read is said to be so, and the others are described. If none
 // can be read, it is storage that fails.
 func TestTenantsInDetailPastDamage(t *testing.T) {
-	m := newMount(t)
+	m := enginetest.NewMount(t)
 	for n := range 3 {
-		m.must(update, "tenants/"+tenantN(n), map[string]any{"display_name": "name"})
+		m.Must(enginetest.Update, "tenants/"+enginetest.TenantN(n), map[string]any{"display_name": "name"})
 	}
-	m.close()
-	for _, key := range m.disk.Keys("tenants/") {
-		if key[len("tenants/00/"):] == tenantN(1) {
-			m.disk.Set(key, []byte("{"))
+	m.Close()
+	for _, key := range m.Disk.Keys("tenants/") {
+		if key[len("tenants/00/"):] == enginetest.TenantN(1) {
+			m.Disk.Set(key, []byte("{"))
 		}
 	}
-	again := openMount(t, m.disk, 0, storagetest.None)
-	defer again.close()
+	again := enginetest.OpenMount(t, m.Disk, 0, storagetest.None)
+	defer again.Close()
 	inDetail := map[string]any{"detailed": true, "limit": 10}
-	answer := again.must(list, "tenants", inDetail)
-	require.Contains(t, infoOf(t, answer, tenantN(1))["error"], "cannot be read")
+	answer := again.Must(enginetest.List, "tenants", inDetail)
+	require.Contains(t, infoOf(t, answer, enginetest.TenantN(1))["error"], "cannot be read")
 	for _, n := range []int{0, 2} {
-		require.Equal(t, "name", infoOf(t, answer, tenantN(n))["display_name"])
-		require.NotContains(t, infoOf(t, answer, tenantN(n)), "error")
+		require.Equal(t, "name", infoOf(t, answer, enginetest.TenantN(n))["display_name"])
+		require.NotContains(t, infoOf(t, answer, enginetest.TenantN(n)), "error")
 	}
-	third := openMount(t, m.disk, 0, storagetest.None)
-	defer third.close()
-	third.storage.Fail(on("get", "tenants/", storagetest.Before))
-	resp, err := third.call(list, "tenants", inDetail)
-	require.Equal(t, 500, code(resp, err))
+	third := enginetest.OpenMount(t, m.Disk, 0, storagetest.None)
+	defer third.Close()
+	third.Storage.Fail(enginetest.FailOn("get", "tenants/", storagetest.Before))
+	resp, err := third.Call(enginetest.List, "tenants", inDetail)
+	require.Equal(t, 500, enginetest.Code(resp, err))
 }
 
 func TestHistoryTellsHowRotationsStand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := withTenant(t)
-		defer m.close()
-		m.rotated(nil)
+		m := enginetest.WithTenant(t)
+		defer m.Close()
+		m.Rotated(nil)
 		began := time.Now().UTC().Format(time.RFC3339Nano)
-		m.rotated(map[string]any{"reason": "again"})
-		answer := m.must(list, tenantPath("/dek/rotations"), nil)
+		m.Rotated(map[string]any{"reason": "again"})
+		answer := m.Must(enginetest.List, enginetest.TenantPath("/dek/rotations"), nil)
 		keys := answer["keys"].([]string)
 		require.Len(t, keys, 2)
 		require.Len(t, answer["key_info"], 2)
@@ -141,14 +142,14 @@ func TestHistoryTellsHowRotationsStand(t *testing.T) {
 		}, newest)
 		require.Less(t, infoOf(t, answer, keys[1])["started_at"], newest["started_at"])
 		for _, id := range keys {
-			object, info := m.status(id), infoOf(t, answer, id)
+			object, info := m.Status(id), infoOf(t, answer, id)
 			for field, value := range info {
 				require.Equal(t, object[field], value, "%s of %s", field, id)
 			}
 		}
-		part := m.must(list, tenantPath("/dek/rotations"), map[string]any{"limit": 1, "after": keys[0]})
+		part := m.Must(enginetest.List, enginetest.TenantPath("/dek/rotations"), map[string]any{"limit": 1, "after": keys[0]})
 		require.Equal(t, keys[1:], part["keys"])
 		require.Len(t, part["key_info"], 1)
-		m.refused(400, "after", list, tenantPath("/dek/rotations"), map[string]any{"after": "rot-none"})
+		m.Refused(400, "after", enginetest.List, enginetest.TenantPath("/dek/rotations"), map[string]any{"after": "rot-none"})
 	})
 }

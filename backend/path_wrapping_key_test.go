@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package backend
+package backend_test
 
 import (
 	"crypto/sha256"
@@ -12,32 +12,33 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 func TestWrappingKey(t *testing.T) {
-	m := withTenant(t)
-	first := m.publicKey()
+	m := enginetest.WithTenant(t)
+	first := m.PublicKey()
 	require.Equal(t, 4096, first.N.BitLen())
-	require.Equal(t, first, m.publicKey(), "the same from then on")
-	re := openMount(t, m.disk, 0, storagetest.None)
-	defer re.close()
-	require.Equal(t, first, re.publicKey())
+	require.Equal(t, first, m.PublicKey(), "the same from then on")
+	re := enginetest.OpenMount(t, m.Disk, 0, storagetest.None)
+	defer re.Close()
+	require.Equal(t, first, re.PublicKey())
 	require.Contains(t, keystore.SealWrapped(), "import/wrapping_key")
-	require.Len(t, m.disk.Keys("import/keys/"), 1)
+	require.Len(t, m.Disk.Keys("import/keys/"), 1)
 }
 
 // However many read it first at once: one key.
 func TestWrappingKeyIsMadeOnce(t *testing.T) {
-	m := newMount(t)
-	defer m.close()
-	before := wrappingKeysMade.Load()
+	m := enginetest.NewMount(t)
+	defer m.Close()
+	before := enginetest.WrappingKeysMade.Load()
 	var all sync.WaitGroup
 	seen := make([]any, 16)
 	for i := range seen {
 		all.Go(func() {
-			resp, err := m.b.HandleRequest(t.Context(), &logical.Request{Operation: read, Path: "wrapping_key", Storage: m.storage})
+			resp, err := m.Engine.HandleRequest(t.Context(), &logical.Request{Operation: enginetest.Read, Path: "wrapping_key", Storage: m.Storage})
 			if err == nil {
 				seen[i] = resp.Data["public_key"]
 			}
@@ -48,7 +49,7 @@ func TestWrappingKeyIsMadeOnce(t *testing.T) {
 		require.NotNil(t, seen[i])
 		require.Equal(t, seen[0], seen[i])
 	}
-	require.Equal(t, before+1, wrappingKeysMade.Load())
+	require.Equal(t, before+1, enginetest.WrappingKeysMade.Load())
 }
 
 // Whatever fails while it is made: a public key that was answered is the one that
@@ -57,35 +58,35 @@ func TestWrappingKeyAtEveryFault(t *testing.T) {
 	for n := 1; n <= 5; n++ {
 		for _, fault := range []storagetest.Fault{storagetest.Before, storagetest.After, storagetest.AfterStale, storagetest.Gone} {
 			synctest.Test(t, func(t *testing.T) {
-				m := openMount(t, storagetest.NewDisk(), 0, storagetest.None)
-				m.must(update, tenantPath(""), nil)
+				m := enginetest.OpenMount(t, storagetest.NewDisk(), 0, storagetest.None)
+				m.Must(enginetest.Update, enginetest.TenantPath(""), nil)
 				synctest.Wait()
-				m.storage.FailNext(n, fault)
-				_, err := m.call(read, "wrapping_key", nil)
+				m.Storage.FailNext(n, fault)
+				_, err := m.Call(enginetest.Read, "wrapping_key", nil)
 				require.Error(t, err, "%d %s", n, fault)
-				m.crash()
-				m = openMount(t, m.disk, 0, storagetest.None)
-				public := m.publicKey()
-				m.disk.RestartVault()
-				require.Equal(t, public, m.publicKey())
-				m.must(update, tenantPath("/dek/import"), map[string]any{"ciphertext": wrapped(t, public, sha256.New(), ownersKey(1))})
-				m.close()
+				m.Crash()
+				m = enginetest.OpenMount(t, m.Disk, 0, storagetest.None)
+				public := m.PublicKey()
+				m.Disk.RestartVault()
+				require.Equal(t, public, m.PublicKey())
+				m.Must(enginetest.Update, enginetest.TenantPath("/dek/import"), map[string]any{"ciphertext": enginetest.Wrapped(t, public, sha256.New(), enginetest.OwnersKey(1))})
+				m.Close()
 			})
 		}
 	}
 }
 
 func TestDamagedWrappingKeyIsAFault(t *testing.T) {
-	m := withTenant(t)
-	body := m.imports(ownersKey(1))
-	m.disk.Set(currentWrappingKey(m), []byte("rubbish"))
-	for path, data := range map[string]map[string]any{"wrapping_key": nil, tenantPath("/dek/import"): body} {
-		var op logical.Operation = read
+	m := enginetest.WithTenant(t)
+	body := m.Imports(enginetest.OwnersKey(1))
+	m.Disk.Set(enginetest.CurrentWrappingKey(m), []byte("rubbish"))
+	for path, data := range map[string]map[string]any{"wrapping_key": nil, enginetest.TenantPath("/dek/import"): body} {
+		var op logical.Operation = enginetest.Read
 		if data != nil {
-			op = update
+			op = enginetest.Update
 		}
-		resp, err := m.call(op, path, data)
-		require.Equal(t, 500, code(resp, err), path)
+		resp, err := m.Call(op, path, data)
+		require.Equal(t, 500, enginetest.Code(resp, err), path)
 		require.NotContains(t, err.Error(), "rubbish")
 	}
 }

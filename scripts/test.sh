@@ -36,7 +36,8 @@ step() {
 crash_points() {
 	out=$(mktemp)
 	trap 'rm -f "$out"' EXIT
-	if ! $GO test -count=1 -timeout 15m -v -run 'EveryCrashPoint|StalledRequests|SeedReproduces' ./backend >"$out" 2>&1; then
+	if ! $GO test -count=1 -timeout 15m -v -run 'EveryCrashPoint|StalledRequests|SeedReproduces' \
+		./backend/internal/enginetest/crash ./backend/internal/enginetest/interleave >"$out" 2>&1; then
 		grep -v -e '^=== ' -e '--- PASS' "$out" | head -2000
 		return 1
 	fi

@@ -1,0 +1,86 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package fleet
+
+import (
+	"encoding/json"
+	"testing"
+	"testing/cryptotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+)
+
+// fleetSize is the number of tenants beside one with a damaged entry. The race detector
+// takes ten times as long, and looks for something else.
+func fleetSize() int {
+	if enginetest.UnderRace {
+		return 50
+	}
+	return 1000
+}
+
+// TestFleetIsRotatedBesideDamage has a mount of 1,000 tenants whose keys are due, and
+// TenantID with one damaged entry, of each family in turn. Every tenant whose own
+// entries are whole is rotated on time.
+func TestFleetIsRotatedBesideDamage(t *testing.T) {
+	enginetest.InOrder(t)
+	cryptotest.SetGlobalRandom(t, enginetest.SeedOf(t))
+	var disk *storagetest.Disk
+	var known *enginetest.Oracle
+	synctest.Test(t, func(t *testing.T) {
+		m := enginetest.NewMount(t)
+		m.Must(enginetest.Update, "config", map[string]any{"scheduler_jitter": 0, "rotation_parallelism": 1})
+		m.Must(enginetest.Update, "key/rotationSettings", map[string]any{"rotation_interval": "90_DAYS"})
+		m.PublicKey()
+		for n := range fleetSize() {
+			m.Must(enginetest.Update, "tenants/"+enginetest.TenantN(n), nil)
+		}
+		w := enginetest.NewOracle(m)
+		w.CreateAES()
+		w.Bulk(25, 3000)
+		w.Encrypt("outside")
+		w.Rotate()
+		enginetest.Advance(time.Second)
+		w.Deltas()
+		require.NotEmpty(t, w.DeltaKeys())
+		held := w.HoldAfter("pages/")
+		w.Rotate()
+		synctest.Wait()
+		require.True(t, held.Load())
+		m.Disk.Set("progress/"+w.Record().Incarnation, []byte(`{"rotation_id":"`+w.Rotations[1]+`"}`))
+		m.Crash()
+		require.NotEmpty(t, m.Disk.Keys("wal/"))
+		disk, known = m.Disk, w
+	})
+	for _, f := range enginetest.DamageFamilies {
+		t.Run(f.Name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := known.On(&enginetest.Mount{T: t, Disk: disk.Clone()})
+				if !f.Damage(w.Disk, w.Record()) {
+					return // there is none while this is at rest
+				}
+				enginetest.Advance(90*enginetest.Day + time.Minute)
+				w = w.On(enginetest.OpenMount(t, w.Disk, 0, storagetest.None))
+				defer w.Close()
+				w.Rests(10) // an error that says nothing is told from trouble within minutes
+				for n := range fleetSize() {
+					if f.HidesShard && tenant.ShardOf(enginetest.TenantN(n)) == tenant.ShardOf(enginetest.TenantID) {
+						continue // nothing tells that there is such a tenant
+					}
+					rotated := new(tenant.Record)
+					require.NoError(t, json.Unmarshal(w.Disk.Value("tenants/"+enginetest.ShardName(enginetest.TenantN(n))+"/"+enginetest.TenantN(n)), rotated))
+					require.Equal(t, 2, rotated.Keys.Active().Number, "tenant %d", n)
+					require.Nil(t, rotated.Rotation)
+				}
+				require.True(t, w.Engine.Schedule.Budget().Empty())
+			})
+		})
+	}
+}

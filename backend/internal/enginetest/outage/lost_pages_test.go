@@ -1,0 +1,272 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package outage
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
+)
+
+// lostItems names the items of w that cannot be read, for good: 410.
+func lostItems(w *enginetest.Oracle) (lost []string) {
+	w.T.Helper()
+	for item := range w.Allowed {
+		switch c := reads(w, item); c {
+		case 200:
+		case 410:
+			lost = append(lost, item)
+		default:
+			require.Fail(w.T, "reading", "%s: %d", item, c)
+		}
+	}
+	slices.Sort(lost)
+	return lost
+}
+
+func names(w *enginetest.Oracle, data map[string]any) ([]string, map[string]any) {
+	w.T.Helper()
+	got := w.Must(enginetest.List, enginetest.TenantPath("/secrets/"), data)
+	keys, _ := got["keys"].([]string)
+	return keys, got
+}
+
+// Once a version was destroyed by force, the pages that are lost with it are replaced,
+// and told as lost: names can be written and deleted, lists and rotations work again.
+func TestLostPagesAreReplaced(t *testing.T) {
+	for name, damage := range map[string]func(w *enginetest.Oracle, page string){
+		"does not open": func(w *enginetest.Oracle, page string) {
+			value := w.Disk.Value(page)
+			value[len(value)-1] ^= 1
+			w.Disk.Set(page, value)
+		},
+		"does not open, nor its header": func(w *enginetest.Oracle, page string) { w.Disk.Set(page, []byte{0xff}) },
+		"cannot be read":                func(w *enginetest.Oracle, page string) { damageKey(w, page) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := retained(t, 40)
+				defer func() { w.Close() }()
+				bad := w.LargestPage()
+				damage(w, bad)
+				w.Rotate()
+				w.Rests(1)
+				st := w.Status(w.Rotations[0])
+				require.Equal(t, "failed", st["status"])
+				require.GreaterOrEqual(t, st["items_failed"], 1)
+				_, err := w.Call(enginetest.List, enginetest.TenantPath("/secrets/"), nil)
+				require.Error(t, err)
+				givesUpAndGoesOn(w, bad)
+			})
+		})
+	}
+}
+
+// givesUpAndGoesOn destroys version 1, which page bad is on, and looks at what follows.
+func givesUpAndGoesOn(w *enginetest.Oracle, bad string) {
+	t := w.T
+	w.Must(enginetest.Update, enginetest.DestroyPath(1), map[string]any{"force": true})
+	w = afresh(w)
+	lost := lostItems(w)
+	require.NotEmpty(t, lost)
+	require.Less(t, len(lost), len(w.Allowed))
+	keys, _ := names(w, nil)
+	require.Len(t, keys, len(w.Allowed)-len(lost), "a list has the rest")
+	_, got := names(w, map[string]any{"partial": true})
+	require.Len(t, got["unreadable"], 1, "and names the gap")
+	require.Contains(t, bad, "/"+got["unreadable"].([]map[string]any)[0]["place"].(string))
+
+	w.Rotate()
+	w.Rests(1)
+	st := w.Status(w.Rotations[1])
+	require.Equal(t, "completed", st["status"], "%v", st["failures"])
+	require.GreaterOrEqual(t, st["items_failed"], 1)
+	require.Len(t, st["failures"], 1)
+	require.Contains(t, fmt.Sprint(st["failures"]), "by force")
+	for _, item := range lost {
+		require.Equal(t, 404, reads(w, item))
+		w.Allowed[item] = []string{enginetest.Absent}
+	}
+	w.Put(lost[0], "written anew")
+	w.ReadsBack()
+	w.Rotate()
+	w.Rests(1)
+	st = w.Status(w.Rotations[2])
+	require.Equal(t, []any{"completed", 0}, []any{st["status"], st["items_failed"]}, "it is told once")
+	require.Equal(t, len(keys)+1, st["items_rotated"].(map[string]int)["secrets"])
+	w.ReadsBack()
+	w.Close()
+}
+
+// Before a rotation replaces a lost page, a write or a deletion does. The rotation tells
+// of it all the same.
+func TestLostNamesAreWrittenAndDeleted(t *testing.T) {
+	for name, first := range map[string]func(w *enginetest.Oracle, item string){
+		"written": func(w *enginetest.Oracle, item string) {
+			w.Put(item, "written anew")
+			require.Equal(w.T, 200, reads(w, item))
+		},
+		"deleted": func(w *enginetest.Oracle, item string) {
+			resp, err := w.Call(enginetest.Delete, enginetest.ItemPath(item), nil)
+			require.NoError(w.T, err, "%v", resp)
+			require.Equal(w.T, 404, reads(w, item))
+			w.Allowed[item] = []string{enginetest.Absent}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := retained(t, 40)
+				defer func() { w.Close() }()
+				damageKey(w, w.LargestPage())
+				w.Rotate()
+				w.Rests(1)
+				w.Must(enginetest.Update, enginetest.DestroyPath(1), map[string]any{"force": true})
+				w = afresh(w)
+				lost := lostItems(w)
+				resp, err := w.Call("patch", enginetest.ItemPath(lost[0]), enginetest.Secret("no"))
+				require.Equal(t, 410, enginetest.Code(resp, err))
+				first(w, lost[0])
+				for _, item := range lost[1:] {
+					require.Equal(t, 404, reads(w, item))
+					w.Allowed[item] = []string{enginetest.Absent}
+				}
+				w.ReadsBack()
+				w.Must(enginetest.Update, enginetest.Action(w.Rotations[0], "retry"), nil)
+				w.Rests(1)
+				st := w.Status(w.Rotations[0])
+				require.Equal(t, "completed", st["status"])
+				require.GreaterOrEqual(t, st["items_failed"], 1)
+				w.ReadsBack()
+			})
+		})
+	}
+}
+
+// A page whose delta alone cannot be read keeps what it had without it.
+func TestLostDelta(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := retained(t, 40)
+		defer func() { w.Close() }()
+		w.Deltas()
+		deltas := w.DeltaKeys()
+		require.NotEmpty(t, deltas)
+		damageKey(w, deltas[0])
+		w = afresh(w)
+		w.Rotate()
+		w.Rests(1)
+		require.Equal(t, "failed", w.Status(w.Rotations[0])["status"])
+		w.Must(enginetest.Update, enginetest.DestroyPath(1), map[string]any{"force": true})
+		w.Rotate()
+		w.Rests(1)
+		require.Equal(t, "completed", w.Status(w.Rotations[1])["status"])
+		require.Empty(t, w.DeltaKeys())
+		w.Must(enginetest.List, enginetest.TenantPath("/secrets/"), nil)
+	})
+}
+
+// A page that was damaged after a version was given up is not: nobody has said so.
+func TestPageDamagedLaterIsNotGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := retained(t, 40)
+		defer func() { w.Close() }()
+		w.Rotate()
+		w.Rests(1)
+		w.Must(enginetest.Update, enginetest.DestroyPath(1), map[string]any{"force": true})
+		damageKey(w, w.LargestPage())
+		w = afresh(w)
+		w.Rotate()
+		w.Rests(1)
+		require.Equal(t, "failed", w.Status(w.Rotations[1])["status"])
+		w.Disk.Heal()
+		w.Must(enginetest.Update, enginetest.Action(w.Rotations[1], "retry"), nil)
+		w.Rests(1)
+		require.Equal(t, "completed", w.Status(w.Rotations[1])["status"])
+		w.ReadsBack()
+	})
+}
+
+func TestPartialListNamesWhatCannotBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := retained(t, 60)
+		defer func() { w.Close() }()
+		whole, got := names(w, map[string]any{"partial": true})
+		require.Len(t, whole, 60)
+		require.Empty(t, got["unreadable"])
+		pages := w.PageKeys()
+		damageKey(w, pages[0])
+		w.Disk.Set(pages[2], nil) // removed from outside
+		w = afresh(w)
+		_, err := w.Call(enginetest.List, enginetest.TenantPath("/secrets/"), nil)
+		require.ErrorContains(t, err, "page does not open")
+		some, got := names(w, map[string]any{"partial": true})
+		require.True(t, slices.IsSorted(some))
+		gaps := got["unreadable"].([]map[string]any)
+		require.Len(t, gaps, 2)
+		for i, page := range []string{pages[0], pages[2]} {
+			require.Equal(t, page[strings.LastIndexByte(page, '/')+1:], gaps[i]["place"])
+			require.NotEmpty(t, gaps[i]["reason"])
+		}
+		var paged []string
+		for after := ""; ; after = paged[len(paged)-1] {
+			resp, err := w.Call(enginetest.List, enginetest.TenantPath("/secrets/"), map[string]any{"partial": true, "limit": 7, "after": after})
+			require.NoError(t, err)
+			keys, _ := resp.Data["keys"].([]string)
+			if len(keys) == 0 {
+				break
+			}
+			paged = append(paged, keys...)
+		}
+		slices.Sort(paged)
+		require.Equal(t, some, paged)
+		for item := range w.Allowed {
+			require.Equal(t, slices.Contains(some, item), reads(w, item) == 200, item)
+		}
+		for _, page := range pages {
+			w.Disk.Damage(storagetest.ErrAltered, storagetest.Below(page))
+		}
+		w = afresh(w)
+		_, err = w.Call(enginetest.List, enginetest.TenantPath("/secrets/"), map[string]any{"partial": true})
+		require.ErrorContains(t, err, "no item of this kind can be read")
+		w.Refused(400, "partial must be true or false", enginetest.List, enginetest.TenantPath("/secrets/"), map[string]any{"partial": "maybe"})
+	})
+}
+
+// The first count reads each page once, though pages split meanwhile, and once for all
+// callers.
+func TestFirstCountReadsEachPageOnce(t *testing.T) {
+	m := enginetest.NewMount(t)
+	w := enginetest.NewOracle(m)
+	w.Create()
+	w.Bulk(900, 3000)
+	w = afresh(w)
+	defer w.Close()
+	pages := len(w.PageKeys())
+	require.Greater(t, pages, 60)
+	var reads, splits atomic.Int64
+	w.Storage.Hook(func(op, key string) {
+		if op == "get" && strings.HasPrefix(key, "pages/") && reads.Add(1)%20 == 0 && splits.Add(1) < 20 {
+			// A page splits while others are counted.
+			_, err := w.Call(enginetest.Update, enginetest.ItemPath(fmt.Sprintf("large/%d", splits.Load())), enginetest.Secret(enginetest.Filler("large", 30_000)))
+			require.NoError(t, err)
+		}
+	})
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() { w.Must(enginetest.Read, enginetest.TenantPath(""), nil) })
+	}
+	wg.Wait()
+	w.Storage.Hook(nil)
+	require.Greater(t, splits.Load(), int64(3))
+	t.Logf("%d reads for %d pages, %d writes that split, 20 callers", reads.Load(), pages, splits.Load())
+	require.Less(t, reads.Load(), int64(pages)+12*splits.Load())
+}

@@ -1,0 +1,45 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package enginetest
+
+import (
+	"testing"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+)
+
+// Refused makes a request that has to be refused: with that status, a message
+// that names what is wrong, and nothing on disk changed.
+func (m *Mount) Refused(status int, message string, op logical.Operation, path string, data map[string]any) {
+	m.T.Helper()
+	before := m.Disk.Clone()
+	resp, err := m.Call(op, path, data)
+	require.Equal(m.T, status, Code(resp, err), "%s %s: %v %v", op, path, resp, err)
+	text := ""
+	if err != nil {
+		text = err.Error()
+	} else if resp != nil && resp.IsError() {
+		text = resp.Error().Error()
+	}
+	require.Contains(m.T, text, message)
+	require.Equal(m.T, before, m.Disk.Clone(), "a refused request changed something")
+}
+
+// WithTenant is a mount with a tenant.
+func WithTenant(t *testing.T) *Mount {
+	t.Helper()
+	m := NewMount(t)
+	t.Cleanup(m.Close)
+	m.Must(logical.UpdateOperation, TenantPath(""), nil)
+	return m
+}
+
+// The operations, as short as tests need them.
+const (
+	Read   = logical.ReadOperation
+	Update = logical.UpdateOperation
+	List   = logical.ListOperation
+	Delete = logical.DeleteOperation
+)

@@ -1,9 +1,0 @@
-// Copyright (c) The vault-plugin-dek authors
-// SPDX-License-Identifier: MPL-2.0
-
-//go:build !race
-
-package backend
-
-// underRace says that the race detector is on.
-const underRace = false
