@@ -138,11 +138,12 @@ type due struct {
 }
 
 func (v *view) due(e *entry) due {
-	if e.flags&(active|unfinished|paused) != active {
+	if !e.is(active) {
 		return due{}
 	}
 	at, late := v.late(e, v.now)
-	return due{at, true, late}
+	passed := v.plan.passesOver(e)
+	return due{at, !passed && !e.is(unfinished), late && !passed}
 }
 
 func ageClass(now, since uint32) int {
@@ -174,7 +175,7 @@ func (v *view) matches(e *entry, d due) bool {
 	case Paused:
 		return e.is(active) && e.is(paused)
 	case Blocked:
-		return e.is(unreadable | blocked)
+		return v.plan.heldUp(e, v.now).reason != notHeld
 	case Deleting:
 		return !e.is(active | suspected | unreadable)
 	}

@@ -103,7 +103,7 @@ func small() []*tenant.Record {
 func TestFleetIsSorted(t *testing.T) {
 	e, _ := fleetOf(t, small()...)
 	for sort, want := range map[Sort][]string{
-		ByDueDate: {"apple", "Zebra", "", "failed", "Éclair", "paused", "deleting", "rotating"},
+		ByDueDate: {"apple", "Zebra", "rotating", "", "failed", "Éclair", "paused", "deleting"},
 		ByName:    {"apple", "deleting", "failed", "paused", "rotating", "Zebra", "Éclair", ""},
 		ByAge:     {"paused", "apple", "Zebra", "rotating", "", "failed", "Éclair", "deleting"},
 	} {
@@ -131,7 +131,7 @@ func TestFleetIsFiltered(t *testing.T) {
 		q    Query
 		want []string
 	}{
-		{Query{State: Overdue}, []string{"apple", "Zebra"}},
+		{Query{State: Overdue}, []string{"apple", "Zebra", "rotating"}},
 		{Query{State: Failed}, []string{"failed"}},
 		{Query{State: Paused}, []string{"paused"}},
 		{Query{State: Blocked}, []string{"Éclair"}},
@@ -153,6 +153,44 @@ func TestFleetIsFiltered(t *testing.T) {
 		f, err := e.Fleet(t.Context(), c.q)
 		require.NoError(t, err)
 		require.Equal(t, c.want, namesOf(f), "%+v", c.q)
+	}
+}
+
+// What fleet shows of a state is what status counts.
+func TestFleetAgreesWithStatus(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4)) // #nosec G404 -- a test
+	var all []*tenant.Record
+	for n := range 500 {
+		r := record(n, "", rng.IntN(800))
+		r.RotationPaused = rng.IntN(4) == 0
+		if rng.IntN(4) == 0 {
+			r.Rotation = &tenant.Rotation{ID: "rot-1", Phase: tenant.Sweeping, Paused: rng.IntN(2) == 0}
+		}
+		if rng.IntN(4) == 0 {
+			r.Last = &tenant.Rotation{ID: "rot-0", Phase: []tenant.Phase{tenant.Failed, tenant.RolledBack}[rng.IntN(2)], EndedAt: today}
+			r.RotateAfter = today.AddDate(0, 0, rng.IntN(20)-10)
+		}
+		if rng.IntN(6) == 0 {
+			r.State, r.DeleteAfter = tenant.Deleting, today.AddDate(0, 0, 3)
+		}
+		all = append(all, r)
+	}
+	e, _ := fleetOf(t, all...)
+	for n := range 20 {
+		e.index.block(visit{tenantID: all[n*7].ID, seq: e.index.entryAt(all[n*7].ID).seq}, "no room")
+	}
+	s, err := e.Status(t.Context())
+	require.NoError(t, err)
+	require.Positive(t, s.Overdue)
+	require.Positive(t, s.PausedOverdue)
+	require.Positive(t, s.Blocked)
+	for state, want := range map[Filter]int{Overdue: s.Overdue, Failed: s.Failed, Paused: s.Paused, Blocked: s.Blocked, "": s.Tenants} {
+		f, err := e.Fleet(t.Context(), Query{State: state, Sort: ByAge, Limit: 1000})
+		require.NoError(t, err)
+		require.Len(t, f.Tenants, want, state)
+		for _, o := range f.Tenants {
+			require.True(t, state != Overdue || o.Overdue, "the record says otherwise")
+		}
 	}
 }
 

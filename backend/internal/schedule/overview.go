@@ -109,11 +109,6 @@ func (p plan) overview(t *tenant.Record) *Overview {
 
 // overdue reports whether status counts t as overdue.
 func (p plan) overdue(t *tenant.Record) bool {
-	e := p.entryOf(t)
-	if !e.is(active) || e.is(unfinished|paused) {
-		return false
-	}
-	l := p.lateness()
-	_, late := l.late(&e, clamp(p.now.Unix()))
-	return late
+	e, l := p.entryOf(t), p.lateness()
+	return l.overdue(&e, clamp(p.now.Unix()))
 }

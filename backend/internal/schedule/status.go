@@ -121,7 +121,7 @@ func (c *census) count(e *entry) {
 func (c *census) countDue(e *entry) {
 	due, late := c.late(e, c.now)
 	switch {
-	case late && e.is(paused) && !c.plan.goesOn(e):
+	case late && c.plan.passesOver(e):
 		c.PausedOverdue++
 	case late:
 		c.Overdue++
@@ -131,6 +131,9 @@ func (c *census) countDue(e *entry) {
 		c.DueWithin7Days++
 	}
 }
+
+// passesOver reports whether the schedule passes an active tenant over, since it is paused.
+func (p plan) passesOver(e *entry) bool { return e.is(paused) && !p.goesOn(e) }
 
 // goesOn reports whether a rotation that a tenant owes is not held up by its pause.
 func (p plan) goesOn(e *entry) bool {
@@ -164,6 +167,12 @@ func (l *lateness) late(e *entry, now uint32) (due uint32, late bool) {
 		jitter = min(jitter, e.interval/10) // as jitterOf
 	}
 	return due, add(due, jitter) < now || l.plan.owes(e)
+}
+
+// overdue reports whether an entry counts as overdue.
+func (l *lateness) overdue(e *entry, now uint32) bool {
+	_, late := l.late(e, now)
+	return late && e.is(active) && !l.plan.passesOver(e)
 }
 
 // topList keeps the first entries of an order, as many as status names.
