@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/admission"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api/encrypt"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
@@ -103,7 +104,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, opt Options) (
 	})
 	b.shareMemory(settings.Config{})
 	b.settings.Watch(b.shareMemory)
-	b.Operations = &api.Operations{Check: b.checkCaller, Leads: b.leads, Log: b.logger}
+	b.Operations = &api.Operations{Check: b.checkCaller, Leads: b.leads, Bound: admission.Process(), Mount: conf.BackendUUID, Log: b.logger}
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
 		RunningVersion: Version,

@@ -19,18 +19,18 @@ import (
 
 func (b *backend) configPaths() []*framework.Path {
 	answer := api.OK("The configuration.", map[string]*framework.FieldSchema{
-		"min_deletion_window":         api.Described(framework.TypeDurationSecond, "Seconds that a deleted tenant can be restored at least: what is in force."),
+		"min_deletion_window":         api.Described(framework.TypeInt, "Seconds that a deleted tenant can be restored at least: what is in force."),
 		"min_deletion_window_pending": api.Described(framework.TypeMap, "The lower one that is to come: min_deletion_window in seconds, and takes_effect_at; null: none."),
 		"org_id":                      api.Described(framework.TypeString, "The organization's ID."),
 		"rotation_parallelism":        api.Described(framework.TypeInt, "Pages in flight over all tenants."),
 		"max_item_bytes":              api.Described(framework.TypeInt, "Bytes that an encoded item may have."),
 
-		"retired_key_retention":    api.Described(framework.TypeDurationSecond, "Seconds that a key is kept after nothing is on it."),
+		"retired_key_retention":    api.Described(framework.TypeInt, "Seconds that a key is kept after nothing is on it."),
 		"max_concurrent_rotations": api.Described(framework.TypeInt, "Rotations that the schedule has unfinished at a time."),
-		"scheduler_jitter":         api.Described(framework.TypeDurationSecond, "Seconds over which rotations that are due at once are spread."),
+		"scheduler_jitter":         api.Described(framework.TypeInt, "Seconds over which rotations that are due at once are spread."),
 		"cache_bytes":              api.Described(framework.TypeInt64, "Bytes that the caches may take together; 0: the machine's memory decides."),
-		"data_key_lease":           api.Described(framework.TypeDurationSecond, "Seconds that a caller may go on using a data key."),
-		"kek_rotation_interval":    api.Described(framework.TypeDurationSecond, "Seconds that the key-encryption key may get old; 0: it is rotated by hand alone."),
+		"data_key_lease":           api.Described(framework.TypeInt, "Seconds that a caller may go on using a data key."),
+		"kek_rotation_interval":    api.Described(framework.TypeInt, "Seconds that the key-encryption key may get old; 0: it is rotated by hand alone."),
 
 		"manual_rotations_per_hour": api.Described(framework.TypeInt, "Rotations of one tenant that callers may start in an hour; 0: there is no limit."),
 	})

@@ -32,8 +32,6 @@ var kekAnswer = map[string]*framework.FieldSchema{
 	"keys_failed":     api.Described(framework.TypeInt, "How many keys could not be moved."),
 	"failures":        api.Described(framework.TypeSlice, "The first 100 of them: tenant, key ID and reason."),
 	"initiated_by":    api.Described(framework.TypeMap, "Who asked: id, name, email; system: kek_rotation_interval had passed."),
-
-	"next_rotation_at": api.Described(framework.TypeTime, "When it is rotated by itself; null: by hand alone."),
 }
 
 func (b *backend) kekPaths() []*framework.Path {
@@ -132,13 +130,10 @@ func (b *backend) kekResponse(v kekrotation.View) *logical.Response {
 		"updated_at":      api.Time(v.Progress.At),
 		"completed_at":    api.Time(r.EndedAt),
 		"percent":         v.Progress.Percent,
-
-		"next_rotation_at": api.Time(v.DueAt),
-
-		"tenants":      v.Progress.Tenants,
-		"keys":         v.Progress.Keys,
-		"keys_failed":  v.Progress.Failed,
-		"failures":     failures,
-		"initiated_by": api.Person(r.InitiatedBy),
+		"tenants":         v.Progress.Tenants,
+		"keys":            v.Progress.Keys,
+		"keys_failed":     v.Progress.Failed,
+		"failures":        failures,
+		"initiated_by":    api.Person(r.InitiatedBy),
 	}}
 }

@@ -148,8 +148,6 @@ type KEK struct {
 	Keys          int        `json:"keys"`
 	KeysFailed    int        `json:"keys_failed"`
 	InitiatedBy   Person     `json:"initiated_by"`
-	// NextRotationAt is when it is rotated by itself, nil: by hand alone.
-	NextRotationAt *time.Time `json:"next_rotation_at"`
 }
 
 // KEK reads which key-encryption key is in use, and how its rotation goes.

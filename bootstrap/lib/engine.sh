@@ -60,6 +60,22 @@ setup_engine() {
 	else
 		upgrade_mount
 	fi
+	allow_headers
+}
+
+# allow_headers lets answers of 429 say when to send the request again: Vault drops
+# headers that a mount does not allow.
+allow_headers() {
+	# A mount that allows none has no such field.
+	allowed=$("$VAULT_BIN" read -field=allowed_response_headers "sys/mounts/$DEK_MOUNT/tune" 2>/dev/null) || allowed=
+	case $allowed in
+	*[Rr]etry-[Aa]fter*) ;;
+	"" | "[]" | n/a)
+		vault_do secrets tune -allowed-response-headers=Retry-After "$DEK_MOUNT"
+		say "allowed the header Retry-After in answers of $DEK_MOUNT/"
+		;;
+	*) say "note: allowed_response_headers of $DEK_MOUNT/ lacks Retry-After, which answers of 429 have" ;;
+	esac
 }
 
 # registered_command is the file that Vault starts for the catalog's entry.

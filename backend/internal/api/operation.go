@@ -12,6 +12,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/admission"
 )
 
 // Handler is an operation that reports errors as the engine does.
@@ -23,6 +25,10 @@ type Operations struct {
 	Check func(*logical.Request) error
 	// Leads reports whether this node may write, asked of Vault at this moment.
 	Leads func() bool
+	// Bound bounds the bytes of large writes in flight, those of a tenant of Mount, its
+	// UUID, included.
+	Bound *admission.Bound
+	Mount string
 	// Log returns the logger for faults.
 	Log func() hclog.Logger
 }
@@ -41,10 +47,7 @@ func (o *Operations) On(h Handler, name, summary string, responses map[int][]fra
 			var resp *logical.Response
 			err := o.Check(req)
 			if err == nil {
-				err = CheckText(d.Raw)
-			}
-			if err == nil {
-				resp, err = h(ctx, req, d)
+				resp, err = o.serve(ctx, h, req, d)
 			}
 			if err == nil {
 				return resp, nil
@@ -67,6 +70,22 @@ func (o *Operations) On(h Handler, name, summary string, responses map[int][]fra
 		ForwardPerformanceStandby:   true,
 		ForwardPerformanceSecondary: true,
 	}
+}
+
+// serve has a request answered, if not too much is in flight and its text is UTF-8.
+func (o *Operations) serve(ctx context.Context, h Handler, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	if isWrite(req.Operation) && o.Bound != nil {
+		tenantID, _ := d.Raw["tenant_id"].(string)
+		release, err := o.Bound.Admit(o.Mount+"/"+tenantID, sizeOf(d.Raw))
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+	}
+	if err := CheckText(d.Raw); err != nil {
+		return nil, err
+	}
+	return h(ctx, req, d)
 }
 
 func isWrite(op logical.Operation) bool {

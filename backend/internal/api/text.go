@@ -59,3 +59,30 @@ func isText(s string) bool {
 	const begins = 0xEF // in UTF-8
 	return utf8.ValidString(s) && (strings.IndexByte(s, begins) < 0 || !strings.Contains(s, "\uFFFD"))
 }
+
+// What a value takes in memory beside its text, roughly.
+const (
+	valueBytes  = 16
+	memberBytes = 48
+)
+
+// sizeOf estimates the bytes of memory that a decoded value takes.
+func sizeOf(value any) int {
+	switch v := value.(type) {
+	case string:
+		return valueBytes + len(v)
+	case map[string]any:
+		n := memberBytes
+		for name, member := range v {
+			n += memberBytes + len(name) + sizeOf(member)
+		}
+		return n
+	case []any:
+		n := valueBytes
+		for _, element := range v {
+			n += valueBytes + sizeOf(element)
+		}
+		return n
+	}
+	return valueBytes
+}

@@ -173,8 +173,6 @@ type View struct {
 	Older    []string
 	Progress keystore.KEKProgress
 	Failures []keystore.KeyFailure
-	// DueAt is when the next rotation is due by itself, zero: by hand alone.
-	DueAt time.Time
 }
 
 // View describes the KEK as it stands. It fails with [keystore.ErrNoKEK].
@@ -183,11 +181,7 @@ func (e *Engine) View(ctx context.Context) (View, error) {
 	if err != nil {
 		return View{}, err
 	}
-	age, err := e.age(ctx, r)
-	if err != nil {
-		return View{}, err
-	}
-	v := View{KEKRecord: *r, Status: statusNone, DueAt: age.DueAt}
+	v := View{KEKRecord: *r, Status: statusNone}
 	stored, err := e.keys.StoredKEKs(ctx)
 	if err != nil {
 		return View{}, err

@@ -4,13 +4,11 @@
 package settings
 
 import (
-	"bufio"
 	"math"
-	"os"
 	"runtime/debug"
-	"strconv"
-	"strings"
 	"sync"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/machine"
 )
 
 // MinCacheBytes is the least that cache_bytes may be, and MaxCacheBytes the most.
@@ -44,7 +42,7 @@ func (c Config) Caches() Caches {
 // that is less, and at least [MinCacheBytes].
 var defaultCacheBytes = sync.OnceValue(func() int {
 	n := int64(math.MaxInt64)
-	if memory := machineMemory(); memory > 0 {
+	if memory := machine.Memory(); memory > 0 {
 		n = memory / 128
 	}
 	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
@@ -55,29 +53,3 @@ var defaultCacheBytes = sync.OnceValue(func() int {
 	}
 	return int(min(max(n, MinCacheBytes), MaxCacheBytes))
 })
-
-// machineMemory returns the bytes of memory that the machine, or the control group
-// that the process is in, has; 0 if the system does not tell. Linux does.
-func machineMemory() (n int64) {
-	if f, err := os.Open("/proc/meminfo"); err == nil {
-		defer f.Close()
-		for lines := bufio.NewScanner(f); lines.Scan(); {
-			if fields := strings.Fields(lines.Text()); len(fields) == 3 && fields[0] == "MemTotal:" {
-				kib, _ := strconv.ParseInt(fields[1], 10, 64)
-				n = kib << 10
-				break
-			}
-		}
-	}
-	for _, limit := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
-		text, err := os.ReadFile(limit)
-		if err != nil {
-			continue
-		}
-		group, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64) // or "max"
-		if err == nil && group > 0 && (n == 0 || group < n) {
-			n = group
-		}
-	}
-	return n
-}
