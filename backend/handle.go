@@ -14,7 +14,7 @@ import (
 
 // HandleRequest is the framework's, except that it answers a value of the wrong type
 // without repeating it, and an operation that a path does not have with those that it
-// has.
+// has; and that its OpenAPI document survives the way to Vault.
 func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
 	resp, err := b.Backend.HandleRequest(ctx, req)
 	if errors.Is(err, logical.ErrUnsupportedOperation) {
@@ -25,6 +25,9 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 	}
 	if field := api.Mistyped(resp); field != "" {
 		return nil, api.MistypedError(b.Route(req.Path), field)
+	}
+	if req.Operation == logical.HelpOperation {
+		return resp, api.KeepReferences(resp)
 	}
 	return resp, nil
 }

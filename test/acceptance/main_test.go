@@ -110,7 +110,9 @@ func call(t *testing.T, s *devstack.Stack, method, path, token string, body any)
 	if method == http.MethodPatch {
 		header.Set("Content-Type", "application/merge-patch+json")
 	}
-	return send(t, method, s.VaultAddr()+"/v1/"+path, header, body)
+	a := send(t, method, s.VaultAddr()+"/v1/"+path, header, body)
+	heldAgainstTheDocument(t, s, method, path, a)
+	return a
 }
 
 // callRoot is call with the root token.

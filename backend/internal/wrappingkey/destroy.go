@@ -46,8 +46,10 @@ func (e *Engine) destroyFormer(ctx context.Context) error {
 		e.due = never
 		return nil
 	}
-	if oldest := r.Former[len(r.Former)-1].DestroyAfter; e.now().Before(oldest) {
-		e.due = oldest
+	// A clock that was set back may have mixed up their order.
+	first := slices.MinFunc(r.Former, func(a, b keystore.FormerWrappingKey) int { return a.DestroyAfter.Compare(b.DestroyAfter) })
+	if e.now().Before(first.DestroyAfter) {
+		e.due = first.DestroyAfter
 		return nil
 	}
 	return e.destroyPassed(ctx, r)
