@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package backend
+package backend_test
 
 import (
 	"encoding/json"
@@ -11,14 +11,16 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
 )
 
 // Vault decodes the document of an external plugin, which has come as JSON. Every
 // request and every answer has its schema afterwards.
 func TestReferencesSurviveTheWayToVault(t *testing.T) {
-	m := newMount(t)
-	defer m.close()
-	resp, err := m.call(logical.HelpOperation, "", nil)
+	m := enginetest.NewMount(t)
+	defer m.Close()
+	resp, err := m.Call(logical.HelpOperation, "", nil)
 	require.NoError(t, err)
 	encoded, err := json.Marshal(resp.Data["openapi"])
 	require.NoError(t, err)
