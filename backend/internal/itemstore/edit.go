@@ -63,12 +63,10 @@ func (e *edit) apply(op *Op) bool {
 		return true
 	}
 	next, err := op.Change(cur)
+	if e.lost != nil && errors.Is(err, item.ErrNotFound) {
+		return e.applyLost(op)
+	}
 	switch {
-	case e.lost != nil && errors.Is(err, item.ErrNotFound) && op.Removes:
-		e.changed = true // the page is replaced, and with it what was there
-	case e.lost != nil && errors.Is(err, item.ErrNotFound):
-		op.settle(e.lost)
-		return true
 	case err != nil && e.hasChanged(op):
 		// Whether the refusal holds depends on whether that state is stored.
 		op.Err = err
@@ -116,6 +114,19 @@ func (e *edit) settle(err error) {
 		}
 		op.settle(op.Err)
 	}
+}
+
+// applyLost settles a change of an item that may have been lost with its page. To remove
+// it is to replace the page.
+func (e *edit) applyLost(op *Op) bool {
+	if !op.Removes {
+		op.settle(e.lost)
+		return true
+	}
+	op.Item = nil
+	e.done = append(e.done, op)
+	e.changed = true
+	return true
 }
 
 func (e *edit) remove(i int) {

@@ -31,6 +31,15 @@ func lostError(t *tenant.Record, p page.Prefix, err error) error {
 	return nil
 }
 
+// openOrLost is openPageAt, and tells a page that was given up from one that fails.
+func (tab *Table) openOrLost(ctx context.Context, t *tenant.Record, p page.Prefix) (found *page.Page, lost, err error) {
+	found, err = tab.openPageAt(ctx, t, p)
+	if lost = lostError(t, p, err); lost != nil {
+		return nil, lost, nil
+	}
+	return found, nil, err
+}
+
 // leftOf returns what a page that was given up is replaced by: nothing, or the page
 // without its delta if that alone is damaged. The caller holds the lock of p.
 func (tab *Table) leftOf(ctx context.Context, t *tenant.Record, p page.Prefix) (page.Page, error) {

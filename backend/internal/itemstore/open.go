@@ -127,9 +127,9 @@ type content struct {
 }
 
 // read returns the page that covers h, opened; nil if the tenant has no page
-// yet. With an error of a page it returns where that lies. It takes no lock but for a page that does not show: the page may split,
-// and a rotation may rewrite it and destroy its key, between any two steps, and
-// then it is read again.
+// yet. With an error of a page it returns where that lies. It takes no lock but for a
+// page that does not show: the page may split, and a rotation may rewrite it and destroy
+// its key, between any two steps, and then it is read again.
 func (tab *Table) read(ctx context.Context, t *tenant.Record, h page.Hash) (*content, error) {
 	var last error
 	var at page.Prefix
@@ -138,8 +138,8 @@ func (tab *Table) read(ctx context.Context, t *tenant.Record, h page.Hash) (*con
 		if err != nil || empty {
 			return nil, err
 		}
-		found, err := tab.openPageAt(ctx, t, p)
-		if lost := lostError(t, p, err); lost != nil {
+		found, lost, err := tab.openOrLost(ctx, t, p)
+		if lost != nil {
 			return &content{place: p, lost: lost}, nil
 		}
 		if keystore.IsGone(err) {

@@ -29,8 +29,8 @@ func (tab *Table) readForWrite(ctx context.Context, t *tenant.Record, p page.Pre
 	if empty {
 		return tab.firstPage(ctx)
 	}
-	found, err := tab.openPageAt(ctx, t, p)
-	if lost := lostError(t, p, err); lost != nil {
+	found, lost, err := tab.openOrLost(ctx, t, p)
+	if lost != nil {
 		left, err := tab.leftOf(ctx, t, p)
 		return writable{Page: left, lost: lost}, err == nil, err
 	}

@@ -34,7 +34,7 @@ func (d *Disk) Clone() *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return &Disk{
-		entries: maps.Clone(d.entries), stale: maps.Clone(d.stale), notes: maps.Clone(d.notes), damage: d.damage.clone(),
+		entries: maps.Clone(d.entries), stale: maps.Clone(d.stale), notes: maps.Clone(d.notes), damage: d.clone(),
 	}
 }
 
