@@ -27,7 +27,7 @@ func (b *backend) statusPaths() []*framework.Path {
 		"paused_overdue":     api.Described(framework.TypeInt, "Tenants that would be overdue if they were not paused."),
 		"blocked":            api.Described(framework.TypeInt, "Tenants that cannot be rotated as they are."),
 		"blocked_tenants":    api.Described(framework.TypeMap, "The first 100 of them: the reason, by ID."),
-		"damaged_entries":    api.Described(framework.TypeMap, "Entries of storage that were found not to be readable: how many, by what their keys begin with."),
+		"damaged_entries":    {Type: framework.TypeMap, Description: "Entries of storage that were found not to be readable: how many, by what their keys begin with. Missing if there are none."},
 		"due_within_7d":      api.Described(framework.TypeInt, "Tenants that become due in the next seven days."),
 		"oldest_key_age":     api.Described(framework.TypeInt, "Seconds since the oldest active key took over."),
 		"oldest_key_tenant":  api.Described(framework.TypeString, "Whose key that is; empty: there is none."),
@@ -77,7 +77,6 @@ func (b *backend) readStatus(ctx context.Context, _ *logical.Request, _ *framewo
 		"paused_overdue":     s.PausedOverdue,
 		"blocked":            s.Blocked,
 		"blocked_tenants":    s.BlockedTenants,
-		"damaged_entries":    s.Damaged,
 		"due_within_7d":      s.DueWithin7Days,
 		"oldest_key_age":     int64(s.OldestKeyAge.Seconds()),
 		"oldest_key_tenant":  s.OldestKeyTenant,
@@ -87,6 +86,9 @@ func (b *backend) readStatus(ctx context.Context, _ *logical.Request, _ *framewo
 		"evidence_size":      b.evidenceSize(),
 		"scheduler_last_run": api.Time(s.LastRun),
 		"as_of":              api.Time(s.AsOf),
+	}
+	if len(s.Damaged) > 0 {
+		resp.Data["damaged_entries"] = s.Damaged
 	}
 	return resp, nil
 }

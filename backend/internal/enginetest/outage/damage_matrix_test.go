@@ -215,7 +215,7 @@ func everythingEnds(w *enginetest.Oracle) {
 	status := w.Must(enginetest.Read, "status", nil)
 	resp, err := w.Call(enginetest.Read, enginetest.TenantPath("/dek"), nil)
 	if enginetest.Code(resp, err) >= 500 {
-		require.True(w.T, namedIn(w, status) || len(status["damaged_entries"].(map[string]int)) > 0, "not named: %v in %v", err, status)
+		require.True(w.T, namedIn(w, status) || status["damaged_entries"] != nil, "not named: %v in %v", err, status)
 	}
 	for _, id := range w.Rotations {
 		resp, err := w.Call(enginetest.Read, enginetest.TenantPath("/dek/rotations/"+id), nil)
