@@ -6,6 +6,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,15 +20,20 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api/encrypt"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/encryption"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/evidencelog"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kekrotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/logkeys"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/people"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/schedule"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/witnesses"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/wrappingkey"
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/version"
 )
@@ -53,6 +59,10 @@ type backend struct {
 	jobs       *jobs.Runner
 	pages      *jobs.Semaphore
 	schedule   *schedule.Engine
+	evidence   *evidencelog.Log
+	people     *people.Store
+	witnesses  *witnesses.Store
+	ledger     *ledger.Ledger
 	limiter    jobs.Limiter
 	now        func() time.Time
 
@@ -104,13 +114,16 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, opt Options) (
 	})
 	b.shareMemory(settings.Config{})
 	b.settings.Watch(b.shareMemory)
-	b.Operations = &api.Operations{Check: b.checkCaller, Leads: b.leads, Bound: admission.Process(), Mount: conf.BackendUUID, Log: b.logger}
+	b.Operations = &api.Operations{
+		Check: b.checkCaller, Caller: b.initiator, Leads: b.leads,
+		Bound: admission.Process(), Mount: conf.BackendUUID, Log: b.logger,
+	}
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
 		RunningVersion: Version,
 		Help:           strings.TrimSpace(backendHelp),
 		PathsSpecial: &logical.Paths{
-			SealWrapStorage: keystore.SealWrapped(),
+			SealWrapStorage: slices.Concat(keystore.SealWrapped(), logkeys.SealWrapped()),
 		},
 		// Patterns are tried in this order, so what is asked for most comes first.
 		Paths: framework.PathAppend(
@@ -142,21 +155,23 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, opt Options) (
 	if err := b.Setup(ctx, &steady); err != nil {
 		return nil, err
 	}
-	b.build()
+	b.build(conf.BackendUUID)
 	return b, nil
 }
 
 // build makes the rooms that work in the background, once the framework has set up
 // the logger.
-func (b *backend) build() {
+func (b *backend) build(mountUUID string) {
 	b.jobs = jobs.NewRunner(b.Logger())
+	b.buildEvidence(mountUUID)
 	b.pages = jobs.NewSemaphore(b.parallelism)
 	b.rotations = rotation.NewEngine(rotation.Config{
 		Settings: b.settings, Keys: b.keys, Tenants: b.tenants, Items: b.items,
-		Intents: intentLog{b.storage}, Now: b.now, Jobs: b.jobs, Pages: b.pages, Log: b.Logger(),
+		Intents: intentLog{b.storage}, Ledger: b.ledger, Now: b.now, Jobs: b.jobs, Pages: b.pages, Log: b.Logger(),
 	})
 	b.deletion = deletion.NewEngine(deletion.Config{
-		Settings: b.settings, Keys: b.keys, Tenants: b.tenants, Items: b.items, Now: b.now, Jobs: b.jobs, Log: b.Logger(),
+		Settings: b.settings, Keys: b.keys, Tenants: b.tenants, Items: b.items,
+		Ledger: b.ledger, Now: b.now, Jobs: b.jobs, Log: b.Logger(),
 	})
 	b.kek = kekrotation.NewEngine(kekrotation.Config{
 		Settings: b.settings, Keys: b.keys, Tenants: b.tenants, Now: b.now, Jobs: b.jobs, Pages: b.pages, Log: b.Logger(),
@@ -200,6 +215,7 @@ func (b *backend) takeUp() bool {
 	if !b.WriteSafeReplicationState() {
 		return false
 	}
+	b.ledger.Drive()
 	b.kek.Drive()
 	b.jobs.Run(jobs.Job{
 		ID: "", Trouble: "trouble with storage",

@@ -93,6 +93,9 @@ func (w *written) everything(t *testing.T) {
 	m.Must(enginetest.Update, "wrapping_key/rotate", nil)
 	m.Tick()
 	m.Close()
+	for _, key := range m.Disk.Keys("evidence/") { // what the start wrote, too
+		w.entries[key] = append(w.entries[key], m.Disk.Value(key))
+	}
 }
 
 // tableRow is a row of a table whose first column is an entry's key.
@@ -102,6 +105,8 @@ var tableRow = regexp.MustCompile("(?m)^\\| `([a-z]+[a-z/_<>.]*)` \\| (JSON|CBOR
 var placeholders = strings.NewReplacer(
 	"<hh>", "[0-9a-f]{2}", "<tenant_id>", uuidForm, "<incarnation>", "[0-9a-f]{32}", "<kek_id>", "kek-"+uuidForm,
 	"<key_id>", "(dek|plc|wk)-"+uuidForm, "<bits>", "[01]{0,64}", "<version>", "[0-9]{10}", "<uuid>", uuidForm,
+	"<n>", "[0-9]{16}", "<log>", "[0-9]{6}", "<block>", "[0-9]{12}", "<log_key>", "[0-9]{6}-[0-9]{6}-[0-9]{12}",
+	"<chunk>", "[0-9]{16}-[0-9]{16}-[0-9]{16}", "<person>", "person-"+uuidForm, "<hash>", "[0-9a-f]{64}",
 	"<index>/<day>", "((rotated|due|aged|upkeep)/20[0-9]{2}-[0-9]{2}-[0-9]{2}|(failed|idle)/all)", ".", `\.`,
 )
 

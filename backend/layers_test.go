@@ -22,7 +22,7 @@ const internalPath = "github.com/vault-plugin-dek/vault-plugin-dek/backend/inter
 // layers are the engine's rooms, the lowest first. A room imports lower ones only.
 // Those that are for tests alone are imported by tests alone.
 var layers = []string{
-	"actor", "machine", "admission", "storage", "jobs", "logkeys", "evidencelog", "witness", "people", "ledger",
+	"actor", "machine", "admission", "storage", "jobs", "logkeys", "evidencelog", "witnesses", "people", "ledger",
 	"keyring", "item", "page", "settings", "keystore", "tenant", "itemstore",
 	"encryption", "deletion", "kekrotation", "wrappingkey", "rotation", "schedule",
 	"api", "api/encrypt", "api/fleet", "api/metrics",

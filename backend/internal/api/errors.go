@@ -20,6 +20,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/schedule"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
@@ -88,6 +89,7 @@ var statuses = []struct {
 	{keyring.ErrConstantKey, http.StatusBadRequest, ""},
 	{wrappingkey.ErrTooMany, http.StatusConflict, ""},
 	{keyring.ErrVersionDestroyed, http.StatusGone, "what is encrypted under a version of the key that was destroyed cannot be read any more"},
+	{ledger.ErrFull, http.StatusServiceUnavailable, ""},
 	{storage.ErrContended, http.StatusServiceUnavailable, ""},
 	{keystore.ErrExhausted, http.StatusServiceUnavailable, "the tenant's key has sealed as many messages as aes256-gcm allows: rotate it, or wait until the schedule does within minutes"},
 }

@@ -13,7 +13,9 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/admission"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 )
 
 // Handler is an operation that reports errors as the engine does.
@@ -29,6 +31,8 @@ type Operations struct {
 	// UUID, included.
 	Bound *admission.Bound
 	Mount string
+	// Caller identifies the caller of a request, for the evidence log.
+	Caller func(*logical.Request) actor.Actor
 	// Log returns the logger for faults.
 	Log func() hclog.Logger
 }
@@ -85,11 +89,32 @@ func (o *Operations) serve(ctx context.Context, h Handler, req *logical.Request,
 	if err := CheckText(d.Raw); err != nil {
 		return nil, err
 	}
-	return h(ctx, req, d)
+	return o.call(ctx, h, req, d)
 }
 
 func isWrite(op logical.Operation) bool {
 	return op == logical.UpdateOperation || op == logical.CreateOperation || op == logical.PatchOperation
+}
+
+// evidencePending is the warning of an answer whose events the evidence log lacks yet.
+const evidencePending = "evidence pending"
+
+// call calls a handler. If that changes something, the answer waits until the evidence
+// log has it, a few seconds at most.
+func (o *Operations) call(ctx context.Context, h Handler, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	if req.Operation == logical.ReadOperation || req.Operation == logical.ListOperation {
+		return h(ctx, req, d)
+	}
+	ctx, events := ledger.Begin(ctx, req.ID, func() actor.Actor { return o.Caller(req) })
+	resp, err := h(ctx, req, d)
+	if err != nil || events.Logged(ctx) {
+		return resp, err
+	}
+	if resp == nil {
+		resp = &logical.Response{}
+	}
+	resp.AddWarning(evidencePending)
+	return resp, nil
 }
 
 // growStack makes the goroutine's stack as large as most requests need it: in

@@ -6,7 +6,8 @@
 //
 // A tenant can be restored until its window has passed. Then one Put sets its record to
 // shredding, the point of no return. The keys follow, the pages, the history, the counts
-// of seals; a tombstone is written, and the record is deleted last. Each step can be
+// of seals; the record says that they are gone, the evidence log has that, a tombstone is
+// written, and the record is deleted last. Each step can be
 // repeated. Until the record is deleted it says shredding, so the schedule brings the
 // work back after a crash.
 //
@@ -30,8 +31,10 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
 // Bounds of the time in which a tenant can be restored.
@@ -50,6 +53,7 @@ type Engine struct {
 	keys     *keystore.Store
 	tenants  *tenant.Store
 	items    *itemstore.Store
+	ledger   *ledger.Ledger
 	now      func() time.Time
 
 	jobs *jobs.Runner
@@ -62,6 +66,7 @@ type Config struct {
 	Keys     *keystore.Store
 	Tenants  *tenant.Store
 	Items    *itemstore.Store
+	Ledger   *ledger.Ledger
 	Now      func() time.Time
 
 	Jobs *jobs.Runner
@@ -70,7 +75,10 @@ type Config struct {
 
 // NewEngine returns an Engine.
 func NewEngine(c Config) *Engine {
-	return &Engine{settings: c.Settings, keys: c.Keys, tenants: c.Tenants, items: c.Items, now: c.Now, jobs: c.Jobs, log: c.Log}
+	return &Engine{
+		settings: c.Settings, keys: c.Keys, tenants: c.Tenants, items: c.Items, ledger: c.Ledger,
+		now: c.Now, jobs: c.Jobs, log: c.Log,
+	}
 }
 
 // WindowError reports a deletion window below the mount's minimum.
@@ -151,14 +159,14 @@ func (e *Engine) mark(ctx context.Context, h *tenant.Held, w Wish, standard time
 			return nil, err
 		}
 	}
-	t, err := h.Update(ctx, func(next *tenant.Record) error { return e.schedule(next, w, standard) })
+	t, err := h.Update(ctx, func(next *tenant.Record) error { return e.schedule(ctx, next, w, standard) })
 	if errors.Is(err, errShredding) {
 		t = h.Record()
 	}
 	return t, err
 }
 
-func (e *Engine) schedule(next *tenant.Record, w Wish, after time.Duration) error {
+func (e *Engine) schedule(ctx context.Context, next *tenant.Record, w Wish, after time.Duration) error {
 	requests, isNew := actor.NoteRequest(next.DeleteRequests, w.Request)
 	switch {
 	case next.State == tenant.Active && !isNew:
@@ -177,7 +185,11 @@ func (e *Engine) schedule(next *tenant.Record, w Wish, after time.Duration) erro
 	}
 	next.State, next.DeleteRequests = tenant.Deleting, requests
 	next.DeleteAfter = now.Add(after)
-	return nil
+	h, err := e.ledger.Head(ctx, "")
+	if err != nil {
+		return err
+	}
+	return next.Log(h, &evidence.TenantDeletionScheduled{DeleteAfter: next.DeleteAfter})
 }
 
 // shredNow shreds a tenant in the background and waits up to shredWithin for the end.
@@ -244,7 +256,11 @@ func (e *Engine) Restore(ctx context.Context, tenantID string) (t *tenant.Record
 		restored = true
 		next.State = tenant.Active
 		next.DeleteAfter, next.DeletedAt, next.DeletedBy = time.Time{}, time.Time{}, actor.Actor{}
-		return nil
+		h, err := e.ledger.Head(ctx, "")
+		if err != nil {
+			return err
+		}
+		return next.Log(h, &evidence.TenantRestored{})
 	})
 	return t, restored, err
 }

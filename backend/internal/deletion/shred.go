@@ -6,12 +6,16 @@ package deletion
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
 // Shred destroys a tenant whose window has passed. It goes on where an earlier attempt
@@ -35,6 +39,9 @@ func (e *Engine) shred(ctx context.Context, tenantID string, keysGone func()) er
 	if err := e.deleteContent(ctx, t.Incarnation); err != nil {
 		return err
 	}
+	if err := e.attest(ctx, t); err != nil {
+		return err
+	}
 	return e.tenants.Hold(ctx, tenantID, func(h *tenant.Held) error {
 		now := h.Record()
 		if now == nil || now.Incarnation != t.Incarnation {
@@ -42,7 +49,7 @@ func (e *Engine) shred(ctx context.Context, tenantID string, keysGone func()) er
 		}
 		return h.Finalize(ctx, tenant.Tombstone{
 			TenantID: now.ID, Incarnation: now.Incarnation, DisplayName: now.DisplayName, CreatedAt: now.CreatedAt,
-			DeletedAt: now.DeletedAt, DeletedBy: tenant.DeletedBy{ID: now.DeletedBy.ID}, Shredded: e.now(), Versions: now.Keys.Next - 1, Items: now.ItemsAtEnd,
+			DeletedAt: now.DeletedAt, DeletedBy: tenant.DeletedBy{ID: now.DeletedBy.ID}, Shredded: now.ShreddedAt, Versions: now.Keys.Next - 1, Items: now.ItemsAtEnd,
 			Requests: now.DeleteRequests,
 		})
 	})
@@ -68,6 +75,75 @@ func (e *Engine) destroyKeys(ctx context.Context, t *tenant.Record) error {
 	return err
 }
 
+// keysAtOnce is of how many versions one Put of a record says that the keys are gone:
+// it carries an event for each key.
+const keysAtOnce = 32
+
+// attest has the record say that the keys are gone, and the evidence log have that. The
+// record goes only then.
+func (e *Engine) attest(ctx context.Context, t *tenant.Record) error {
+	for {
+		var now *tenant.Record
+		err := e.tenants.Hold(ctx, t.ID, func(h *tenant.Held) error {
+			if r := h.Record(); r == nil || r.Incarnation != t.Incarnation {
+				return nil // done by another try
+			}
+			var err error
+			now, err = h.Update(ctx, e.sayGone)
+			return err
+		})
+		if err != nil || now == nil {
+			return err
+		}
+		if err := e.tenants.AwaitLogged(ctx, now); err != nil || !now.ShreddedAt.IsZero() {
+			return err
+		}
+	}
+}
+
+// sayGone adds the events of keys that were shredded, up to keysAtOnce versions' and
+// with the last of them the tenant's own.
+func (e *Engine) sayGone(next *tenant.Record) error {
+	if !next.ShreddedAt.IsZero() {
+		return tenant.ErrUnchanged
+	}
+	now := e.now()
+	h := evidence.Head{Time: now, Actor: evidence.System}
+	gone := func(v keyring.Version, which string) error {
+		return next.Log(h, &evidence.KeyDestroyed{Version: int64(v.Number), KeyID: v.KeyID, Which: which, Why: evidence.WhyShredding})
+	}
+	said := 0
+	for i := range next.Keys.Versions {
+		v := &next.Keys.Versions[i]
+		if v.State == keyring.Destroyed {
+			continue
+		}
+		if said++; said > keysAtOnce {
+			return nil
+		}
+		if !v.PageKeyDestroyed {
+			if err := gone(*v, evidence.WhichPage); err != nil {
+				return err
+			}
+		}
+		if slices.Contains(next.ExternalAtEnd, v.KeyID) {
+			if err := gone(*v, evidence.WhichExternal); err != nil {
+				return err
+			}
+		}
+		v.State, v.DestroyedAt = keyring.Destroyed, now
+	}
+	if err := gone(keyring.Version{KeyID: next.PlacementKeyID}, evidence.WhichPlacement); err != nil {
+		return err
+	}
+	items := evidence.Counts{}
+	for kind, n := range next.ItemsAtEnd.Map() {
+		items[kind] = int64(n)
+	}
+	next.ShreddedAt = now
+	return next.Log(h, &evidence.TenantShredded{Items: items, Versions: int64(next.Keys.Next - 1)})
+}
+
 // begin puts the record in the state shredding, and returns it; nil if the tenant
 // is not to be shredded.
 func (e *Engine) begin(ctx context.Context, tenantID string) (*tenant.Record, error) {
@@ -88,7 +164,9 @@ func (e *Engine) begin(ctx context.Context, tenantID string) (*tenant.Record, er
 			next.State = tenant.Shredding
 			next.Rotation = nil // it ends here; its intent is dropped when it is next looked at
 			next.ItemsAtEnd = items
-			return nil
+			external, err := e.keys.ExternalUse(ctx, t.Owner())
+			next.ExternalAtEnd = slices.Sorted(maps.Keys(external))
+			return err
 		})
 		return err
 	})

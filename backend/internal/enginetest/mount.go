@@ -151,6 +151,9 @@ func (m *Mount) described(op logical.Operation, path string, resp *logical.Respo
 	if op == logical.ListOperation && resp.Data["keys"] == nil {
 		return // Vault makes a 404 of an empty list
 	}
+	if resp.Data == nil {
+		return // only a warning, where nothing is answered else
+	}
 	if resp.Data[logical.HTTPStatusCode] != nil {
 		return // a whole HTTP answer, of a batch in which something failed
 	}

@@ -38,7 +38,7 @@ func TestLogBeginsWithItsBinary(t *testing.T) {
 		require.Len(t, check(t, p), 3)
 		p.end()
 		p = start(t, storagetest.Open(disk, 0, storagetest.None), func(c *evidencelog.Config) {
-			c.Started.PluginSHA256 = "bb"
+			c.Started = startedBy("bb")
 		})
 		_, err = p.Append(t.Context(), pending(event(1, 3), true))
 		require.NoError(t, err)

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/witness"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/witnesses"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
@@ -47,7 +47,7 @@ func TestRestoredSnapshotIsNoticed(t *testing.T) {
 		_, err = p.Check(t.Context(), before)
 		require.NoError(t, err)
 		more, err := p.Check(t.Context(), after)
-		require.ErrorIs(t, err, witness.ErrWentBack)
+		require.ErrorIs(t, err, witnesses.ErrWentBack)
 		require.EqualValues(t, 2, more)
 		for seq := 6; seq < 8; seq++ {
 			other := event(2, seq)
@@ -59,7 +59,7 @@ func TestRestoredSnapshotIsNoticed(t *testing.T) {
 		p.end()
 		p = start(t, storagetest.Open(disk, 0, storagetest.None), nil)
 		_, err = p.Check(t.Context(), fork)
-		require.ErrorIs(t, err, witness.ErrForked)
+		require.ErrorIs(t, err, witnesses.ErrForked)
 		for _, text := range []string{"", "x", strings.Replace(string(before), "/1\n", "/2\n", 1)} {
 			_, err = p.Check(t.Context(), []byte(text))
 			require.ErrorIs(t, err, evidence.ErrCheckpoint)

@@ -18,7 +18,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/evidencelog"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/witness"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/witnesses"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence/evidencetest"
 )
@@ -26,7 +26,7 @@ import (
 // process is one instance of the engine's log.
 type process struct {
 	*evidencelog.Log
-	*witness.Store
+	*witnesses.Store
 	storage *storagetest.Storage
 	stop    context.CancelFunc
 	done    chan struct{}
@@ -41,13 +41,20 @@ func (p *process) reported() []error {
 	return append([]error(nil), p.reports...)
 }
 
+// startedBy says that the binary of a hash starts the log.
+func startedBy(sha256 string) func(context.Context) (evidence.LogStarted, error) {
+	return func(context.Context) (evidence.LogStarted, error) {
+		return evidence.LogStarted{PluginVersion: "v1", PluginSHA256: sha256, VaultVersion: "1.21.1", OrgID: "org"}, nil
+	}
+}
+
 func start(t *testing.T, s *storagetest.Storage, change func(*evidencelog.Config)) *process {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &process{storage: s, stop: cancel, done: make(chan struct{})}
 	config := evidencelog.Config{
 		Storage: storage.NewMount(s), MountUUID: evidencetest.MountUUID,
-		Started: evidence.LogStarted{PluginVersion: "v1", PluginSHA256: "aa", VaultVersion: "1.21.1", OrgID: "org"},
+		Started: startedBy("aa"),
 		Report: func(err error) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
@@ -66,7 +73,7 @@ func start(t *testing.T, s *storagetest.Storage, change func(*evidencelog.Config
 		}
 	}
 	p.Log = evidencelog.New(config)
-	p.Store = witness.NewStore(p.Log, storage.NewMount(s))
+	p.Store = witnesses.NewStore(p.Log, storage.NewMount(s))
 	go func() {
 		defer close(p.done)
 		for {

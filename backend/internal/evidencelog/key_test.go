@@ -17,7 +17,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/witness"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/witnesses"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
@@ -92,8 +92,8 @@ func TestCosignatures(t *testing.T) {
 		require.NoError(t, err)
 		a, b, stranger := cosigner(t, "a.example"), cosigner(t, "b.example"), cosigner(t, "c.example")
 		require.ErrorIs(t, p.SetWitnesses(t.Context(), []string{"x"}), evidence.ErrKey)
-		require.ErrorIs(t, p.SetWitnesses(t.Context(), make([]string, 17)), witness.ErrTooManyWitnesses)
-		require.ErrorIs(t, p.Cosign(t.Context(), 0, cosign(t, first, a)), witness.ErrCosignature)
+		require.ErrorIs(t, p.SetWitnesses(t.Context(), make([]string, 17)), witnesses.ErrTooManyWitnesses)
+		require.ErrorIs(t, p.Cosign(t.Context(), 0, cosign(t, first, a)), witnesses.ErrCosignature)
 		require.NoError(t, p.SetWitnesses(t.Context(), []string{a.Verifier().String(), b.Verifier().String()}))
 		vkeys, err := p.Witnesses(t.Context())
 		require.NoError(t, err)
@@ -122,9 +122,9 @@ func TestCosignatures(t *testing.T) {
 			"of another size":   cosign(t, []byte(strings.Replace(string(second), "\n3\n", "\n9\n", 1)), a),
 			"with a stranger's": cosign(t, second, a) + cosign(t, second, stranger),
 		} {
-			require.ErrorIs(t, p.Cosign(t.Context(), 0, lines), witness.ErrCosignature, name)
+			require.ErrorIs(t, p.Cosign(t.Context(), 0, lines), witnesses.ErrCosignature, name)
 		}
-		require.ErrorIs(t, p.Cosign(t.Context(), 99, cosign(t, second, a)), witness.ErrCosignature)
+		require.ErrorIs(t, p.Cosign(t.Context(), 99, cosign(t, second, a)), witnesses.ErrCosignature)
 		require.NoError(t, p.Cosign(t.Context(), 0, cosign(t, second, a)))
 		require.NoError(t, p.Cosign(t.Context(), 0, cosign(t, second, a)), "again")
 		require.NoError(t, p.Cosign(t.Context(), 0, cosign(t, second, b)))

@@ -26,8 +26,8 @@ const (
 	cachedTails  = 16384
 )
 
-// Batches come one after the other until batchBurst of them came in a row, and then
-// batchEvery: what is logged meanwhile shares the next.
+// Batches of events that nobody waits for come one after the other until batchBurst of
+// them came in a row, and then batchEvery: what is logged meanwhile shares the next.
 const (
 	batchBurst = 20
 	batchEvery = 50 * time.Millisecond
@@ -38,9 +38,9 @@ const (
 type Config struct {
 	Storage   Storage
 	MountUUID string
-	// Started is what the log's first entry says of this binary. Another binary is
+	// Started returns what the log's first entry says of this binary. Another binary is
 	// logged again.
-	Started evidence.LogStarted
+	Started func(context.Context) (evidence.LogStarted, error)
 	// Now is the clock, time.Now if nil; Random the source of keys, crypto/rand if nil.
 	Now    func() time.Time
 	Random io.Reader
@@ -64,7 +64,7 @@ type Config struct {
 type Log struct {
 	storage      Storage
 	mount        string
-	started      evidence.LogStarted
+	started      func(context.Context) (evidence.LogStarted, error)
 	now          func() time.Time
 	random       io.Reader
 	retry        time.Duration
@@ -122,6 +122,7 @@ func New(c Config) *Log {
 	if l.giveUp == nil {
 		l.giveUp = func(error) bool { return false }
 	}
+	l.queue.hurry = make(chan struct{}, 1)
 	l.queue.wake = c.Wake
 	if l.queue.wake == nil {
 		l.queue.wake = func() {}

@@ -5,6 +5,7 @@ package evidencelog
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
@@ -24,6 +25,8 @@ type Pending struct {
 	// Last is where the record says that the event before, Seq-1, was logged; nil if
 	// it does not say. It spares looking that up.
 	Last *Position
+	// Urgent says that somebody waits for the event.
+	Urgent bool
 }
 
 // A Ticket is for an event in the queue. Whoever submits the same event again gets the
@@ -63,10 +66,36 @@ func (i *item) key() eventKey { return eventKey{scopeOf(&i.Event.Head), i.Event.
 
 // queue keeps the order in which events came.
 type queue struct {
-	mu    sync.Mutex
-	items []*item
-	known map[eventKey]*item
-	wake  func()
+	mu     sync.Mutex
+	items  []*item
+	known  map[eventKey]*item
+	urgent int // of the items, those that somebody waits for
+	hurry  chan struct{}
+	wake   func()
+}
+
+// isUrgent reports whether a batch is to begin now.
+func (q *queue) isUrgent() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	select {
+	case <-q.hurry: // of an item that is in the queue, or was
+	default:
+	}
+	return q.urgent > 0 || len(q.items) >= blockSize/2
+}
+
+// hasten lets a batch begin now. q.mu is held.
+func (q *queue) hasten(i *item) {
+	if i.Urgent {
+		return
+	}
+	i.Urgent = true
+	q.urgent++
+	select {
+	case q.hurry <- struct{}{}:
+	default:
+	}
 }
 
 // enter returns the event's item, and whether it is new. q.mu is held.
@@ -85,9 +114,14 @@ func (q *queue) enter(p Pending) (i *item, isNew bool) {
 func (q *queue) push(p Pending) *item {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	urgent := p.Urgent
+	p.Urgent = false
 	i, isNew := q.enter(p)
 	if isNew {
 		q.items = append(q.items, i)
+	}
+	if urgent {
+		q.hasten(i)
 	}
 	return i
 }
@@ -124,6 +158,9 @@ func (q *queue) drop(answers []answer) {
 	defer q.mu.Unlock()
 	q.items = append([]*item(nil), q.items[len(answers):]...)
 	for _, a := range answers {
+		if a.item.Urgent {
+			q.urgent--
+		}
 		delete(q.known, a.item.key())
 	}
 }
@@ -147,10 +184,21 @@ func (l *Log) Submit(events ...Pending) []*Ticket {
 	return tickets
 }
 
+// Waits reports whether an event was submitted and is not logged yet.
+func (l *Log) Waits(h *evidence.Head) bool {
+	l.queue.mu.Lock()
+	defer l.queue.mu.Unlock()
+	return l.queue.known[eventKey{scopeOf(h), h.EventID}] != nil
+}
+
 // Append submits events and returns where each is, once all of them are committed. If
 // ctx ends first, the events stay in the queue and Append returns the error of ctx.
 func (l *Log) Append(ctx context.Context, events ...Pending) ([]Position, error) {
 	positions := make([]Position, len(events))
+	events = slices.Clone(events)
+	for i := range events {
+		events[i].Urgent = true
+	}
 	for i, ticket := range l.Submit(events...) {
 		select {
 		case <-ticket.done:

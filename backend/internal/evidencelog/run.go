@@ -61,13 +61,24 @@ func (l *Log) Work(ctx context.Context) error {
 	}
 }
 
-// pace lets a batch begin. After a burst, batches keep their distance, so that events of
-// many tenants share their writes. A queue that fills a batch by itself does not wait.
+// pace lets a batch begin: at once if somebody waits for one of its events, or if the
+// queue fills it. Others keep their distance after a burst, so that the events of many
+// rotations share their writes.
 func (l *Log) pace(ctx context.Context) error {
-	if l.queue.len() >= blockSize/2 {
+	if l.queue.isUrgent() {
 		return nil
 	}
-	return l.batches.Wait(ctx)
+	turn := l.batches.Reserve()
+	timer := time.NewTimer(turn.Delay())
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-l.queue.hurry:
+		turn.Cancel()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
 }
 
 // errBrokenOff is what a batch fails with once it may have a chunk in storage.
@@ -202,17 +213,20 @@ func (l *Log) announce(ctx context.Context) error {
 }
 
 func (l *Log) startedEntry(ctx context.Context, t *tree) (*startedEntry, error) {
+	started, err := l.started(ctx)
+	if err != nil {
+		return nil, err
+	}
 	raw, err := l.storage.Get(ctx, keyStarted)
 	if err != nil && !skips(ctx) {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	var stored startedEntry
 	if err == nil && raw != nil && json.Unmarshal(raw, &stored) == nil && stored.Log == int64(t.log) &&
-		stored.Started.PluginSHA256 == l.started.PluginSHA256 &&
-		stored.Started.PluginVersion == l.started.PluginVersion {
+		stored.Started.PluginSHA256 == started.PluginSHA256 &&
+		stored.Started.PluginVersion == started.PluginVersion {
 		return &stored, nil
 	}
-	started := l.started
 	if t.log > 1 && t.size == 0 {
 		if started.PreviousLog, err = l.lastReadable(ctx, t.log-1); err != nil {
 			return nil, err
@@ -221,7 +235,7 @@ func (l *Log) startedEntry(ctx context.Context, t *tree) (*startedEntry, error) 
 	now := l.now().UTC()
 	origin := l.origin(t.log)
 	stored = startedEntry{Log: int64(t.log), Started: started, Head: evidence.Head{
-		EventID: evidence.EventID(origin, evidence.TypeLogStarted, l.started.PluginSHA256, now.Format(time.RFC3339Nano),
+		EventID: evidence.EventID(origin, evidence.TypeLogStarted, started.PluginSHA256, now.Format(time.RFC3339Nano),
 			fmt.Sprint(t.size)),
 		Time: now, Actor: evidence.System,
 	}}

@@ -60,6 +60,9 @@ func (sc *Scan) On(version int) (pages []page.Prefix) {
 // Unreadable returns the pages that may be on any version, sorted.
 func (sc *Scan) Unreadable() []page.Prefix { return slices.Sorted(maps.Keys(sc.unreadable)) }
 
+// Read returns how many pages the scan has read.
+func (sc *Scan) Read() int { return len(sc.on) }
+
 // Run lists the pages and reads those that have not been read, or were on a version
 // that they may have left since. Pages that are no longer listed are forgotten. It
 // fails if a listed page does not show, because that page may be on any version. If

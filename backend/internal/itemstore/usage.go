@@ -48,6 +48,14 @@ func (u Usage) On(version int) item.Counts { return u[version].items }
 // Pages is the number of pages on a version.
 func (u Usage) Pages(version int) int { return u[version].pages }
 
+// AllPages is the number of pages on all versions.
+func (u Usage) AllPages() (n int) {
+	for _, t := range u {
+		n += t.pages
+	}
+	return n
+}
+
 // Usage counts the pages and items of t by key version. The first call reads every page,
 // once for all callers that wait for it; later ones answer from memory.
 func (s *Store) Usage(ctx context.Context, t *tenant.Record) (Usage, error) {

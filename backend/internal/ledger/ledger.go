@@ -139,18 +139,28 @@ func (l *Ledger) Logged(tenantID, incarnation string) (evidence.Position, bool) 
 	return l.log.Logged(tenantID, incarnation)
 }
 
+// Knows reports whether the log has an event of an incarnation, or was told of it.
+func (l *Ledger) Knows(tenantID, incarnation string, carried Event) bool {
+	if at, found := l.Logged(tenantID, incarnation); found && at.Seq >= carried.Seq {
+		return true
+	}
+	e, err := evidence.Decode(carried.Bytes)
+	return err != nil || l.log.Waits(&e.Head)
+}
+
 // Tell has the events logged that an entry carries, which was put with success. Those
 // that are numbered after known were decided with that Put, and last is where the record
 // says that the event before them is, nil if it does not. A request that causes them
 // waits for them.
 func (l *Ledger) Tell(ctx context.Context, events []Event, known int64, last *evidence.Position) {
-	tickets := l.submit(events, known, last)
-	if r := requestOf(ctx); r != nil {
+	r := requestOf(ctx)
+	tickets := l.submit(events, known, last, r != nil)
+	if r != nil {
 		r.add(tickets)
 	}
 }
 
-func (l *Ledger) submit(events []Event, known int64, last *evidence.Position) []*evidencelog.Ticket {
+func (l *Ledger) submit(events []Event, known int64, last *evidence.Position, urgent bool) []*evidencelog.Ticket {
 	var waiting []evidencelog.Pending
 	for _, carried := range events {
 		e, err := evidence.Decode(carried.Bytes)
@@ -162,7 +172,7 @@ func (l *Ledger) submit(events []Event, known int64, last *evidence.Position) []
 			continue
 		}
 		waiting = append(waiting, evidencelog.Pending{
-			Event: *e, New: e.TenantID != "" && e.Seq > known, Last: last,
+			Event: *e, New: e.TenantID != "" && e.Seq > known, Last: last, Urgent: urgent,
 		})
 	}
 	if len(waiting) == 0 {
@@ -174,7 +184,7 @@ func (l *Ledger) submit(events []Event, known int64, last *evidence.Position) []
 // Await waits until the log has the events that an entry carries, which was put with
 // success, or ctx ends. The caller holds no lock.
 func (l *Ledger) Await(ctx context.Context, events []Event) error {
-	for _, ticket := range l.submit(events, MaxSeq, nil) {
+	for _, ticket := range l.submit(events, MaxSeq, nil, false) {
 		select {
 		case <-ticket.Done():
 			if _, err := ticket.Result(); err != nil {

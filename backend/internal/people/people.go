@@ -6,7 +6,7 @@
 // by a random ID, and a reason by a salted hash.
 //
 //	evidence/people/<actor>      the person
-//	evidence/person-ids/<hash>   the random ID of a person, by the hash of its ID in Vault
+//	evidence/person_ids/<hash>   the random ID of a person, by the hash of its ID in Vault
 //	evidence/reasons/<hash>      the salt and the text of a reason
 //
 // An entry that cannot be read is written anew: a damaged one stops nobody.
@@ -31,7 +31,7 @@ import (
 
 const (
 	prefixPeople  = "evidence/people/"
-	prefixPersons = "evidence/person-ids/"
+	prefixPersons = "evidence/person_ids/"
 	prefixReasons = "evidence/reasons/"
 
 	actorPrefix = "person-"

@@ -74,7 +74,7 @@ func (e *Engine) do(ctx context.Context, h *tenant.Held, rotationID string, a Ac
 			return nil, err
 		}
 	}
-	t, err = h.Update(ctx, func(next *tenant.Record) error { return e.change(next, a) })
+	t, err = h.Update(ctx, func(next *tenant.Record) error { return e.change(ctx, next, a) })
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +83,7 @@ func (e *Engine) do(ctx context.Context, h *tenant.Held, rotationID string, a Ac
 
 // change makes the change that an action is in the record of an unfinished
 // rotation.
-func (e *Engine) change(next *tenant.Record, a Action) error {
+func (e *Engine) change(ctx context.Context, next *tenant.Record, a Action) error {
 	r := next.Rotation
 	if r.Phase == tenant.Retiring && (a == Pause || a == Cancel) {
 		return retiring(r)
@@ -101,7 +101,9 @@ func (e *Engine) change(next *tenant.Record, a Action) error {
 		next.Keys.Reactivate(r.From, e.now())
 		r.Phase, r.Paused = tenant.RollingBack, false
 		// What the old version seals from now on must open.
-		next.MinDecryptionVersion = min(next.MinDecryptionVersion, r.From)
+		if err := e.setMinimum(ctx, next, min(next.MinDecryptionVersion, r.From)); err != nil {
+			return err
+		}
 	default:
 		return ErrNotFound
 	}
@@ -183,6 +185,9 @@ func (e *Engine) retry(ctx context.Context, h *tenant.Held, r *tenant.Rotation, 
 	_, err = h.Update(ctx, func(next *tenant.Record) error {
 		next.Rotation, next.Last = &again, nil
 		next.RotateAfter = time.Time{} // what is owed stays: it is served by the end
+		if err := e.logStart(ctx, next); err != nil {
+			return err
+		}
 		if asked {
 			next.FailedInARow = 0
 		}

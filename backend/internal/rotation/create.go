@@ -46,7 +46,7 @@ func (e *Engine) WriteTenant(ctx context.Context, w TenantWrite) (t *tenant.Reco
 		}
 		t, err = h.Update(ctx, func(next *tenant.Record) error {
 			w.Change(next)
-			return nil
+			return e.logSettings(ctx, t, next)
 		})
 		return err
 	})
@@ -71,6 +71,9 @@ func (e *Engine) create(ctx context.Context, h *tenant.Held, w TenantWrite) (*te
 		return nil, nil, err
 	}
 	w.Change(t)
+	if err := e.logCreation(ctx, t); err != nil {
+		return nil, nil, err
+	}
 	intent := &Intent{TenantID: t.ID, Incarnation: t.Incarnation}
 	if intent.ID, err = e.intents.Put(ctx, *intent); err != nil {
 		return nil, nil, fmt.Errorf("writing the intent: %w", err)

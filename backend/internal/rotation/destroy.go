@@ -14,6 +14,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
 // DestroyVersion destroys the keys of one deactivated version, any, not only the
@@ -55,7 +56,7 @@ func (e *Engine) DestroyVersion(ctx context.Context, tenantID string, version in
 		if v.State == keyring.Destroyed {
 			return giveUp(ctx, h, lost)
 		}
-		v, err = e.destroyVersion(ctx, h, v, lost)
+		v, err = e.destroyVersion(ctx, h, v, lost, scan, force)
 		did = err == nil
 		return err
 	})
@@ -120,7 +121,7 @@ func (e *Engine) mustBeUnused(ctx context.Context, t *tenant.Record, v keyring.V
 // fails between, some keys are gone and the record does not yet say it: to
 // repeat it finishes it, and so does the end of the next rotation. That there is an
 // external key is noted first, so that whoever finishes it knows.
-func (e *Engine) destroyVersion(ctx context.Context, h *tenant.Held, v keyring.Version, lost *tenant.GivenUp) (keyring.Version, error) {
+func (e *Engine) destroyVersion(ctx context.Context, h *tenant.Held, v keyring.Version, lost *tenant.GivenUp, scan *itemstore.Scan, force bool) (keyring.Version, error) {
 	t := h.Record()
 	external, err := e.keys.ExternalUse(ctx, t.Owner())
 	if err != nil {
@@ -136,6 +137,10 @@ func (e *Engine) destroyVersion(ctx context.Context, h *tenant.Held, v keyring.V
 		}
 		v.ExternalKeyEnds = true
 	}
+	next, err := e.logAsked(ctx, h.Record(), v, scan, force)
+	if err != nil {
+		return v, err
+	}
 	if err := e.keys.DestroyExternalKey(ctx, t.Incarnation, v.KeyID); err != nil {
 		return v, err
 	}
@@ -147,14 +152,37 @@ func (e *Engine) destroyVersion(ctx context.Context, h *tenant.Held, v keyring.V
 	}
 	now := e.now()
 	v.MarkDestroyed(now) // the ring may have forgotten it by now
-	_, err = h.Update(ctx, func(next *tenant.Record) error {
-		next.Keys.Destroy(v.Number, now)
-		if lost != nil {
-			next.GivenUp = lost
+	next.Keys.Destroy(v.Number, now)
+	if lost != nil {
+		next.GivenUp = lost
+	}
+	return v, h.Put(ctx, next)
+}
+
+// logAsked returns the record that carries the events of a version's end that a caller
+// asked for. It is made before a key goes: what it needs may fail.
+func (e *Engine) logAsked(ctx context.Context, t *tenant.Record, v keyring.Version, scan *itemstore.Scan, force bool) (*tenant.Record, error) {
+	next := t.Clone()
+	d := destruction{why: evidence.WhyAsked, scanned: scan.Read(), left: scan.Pages(v.Number)}
+	var err error
+	if d.head, err = e.ledger.Head(ctx, ""); err != nil {
+		return nil, err
+	}
+	if force {
+		d.why = evidence.WhyForced
+		if usage, known := e.items.KnownUsage(t); known {
+			d.scanned, d.left = usage.AllPages(), usage.Pages(v.Number)
 		}
-		return nil
-	})
-	return v, err
+	}
+	if v.ExternalKeyEnds || v.PageKeyDestroyed {
+		if err := d.log(next, v, evidence.WhichExternal); err != nil {
+			return nil, err
+		}
+	}
+	if v.PageKeyDestroyed {
+		return next, nil
+	}
+	return next, d.log(next, v, evidence.WhichPage)
 }
 
 // MinDecryptionError reports a least version for ciphertexts above the current one.
@@ -180,7 +208,20 @@ func (e *Engine) SetMinDecryptionVersion(ctx context.Context, tenantID string, l
 		if current := next.Keys.Active().Number; least > current {
 			return &MinDecryptionError{current}
 		}
-		next.MinDecryptionVersion = least
-		return nil
+		return e.setMinimum(ctx, next, least)
 	})
+}
+
+// setMinimum changes the least version whose ciphertexts are opened, with its event.
+func (e *Engine) setMinimum(ctx context.Context, next *tenant.Record, least int) error {
+	old := next.MinDecryptionVersion
+	next.MinDecryptionVersion = least
+	if old == least {
+		return nil
+	}
+	h, err := e.ledger.Head(ctx, "")
+	if err != nil {
+		return err
+	}
+	return next.Log(h, &evidence.MinimumChanged{Old: int64(old), New: int64(least)})
 }

@@ -65,6 +65,9 @@ func (e *Engine) step(ctx context.Context, i Intent, log hclog.Logger) (done, pr
 	if err != nil {
 		return false, progressed, err
 	}
+	if err := e.conclude(ctx, run.over, run.intent); err != nil {
+		return false, true, err
+	}
 	how := run.Ended()
 	log.Info("rotation ended", "status", how.Phase, "items", how.Rotated.Total(),
 		"items_failed", how.Failed, "took", how.EndedAt.Sub(how.StartedAt).String())

@@ -13,6 +13,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
@@ -60,6 +61,7 @@ type Engine struct {
 	tenants  *tenant.Store
 	items    *itemstore.Store
 	intents  Intents
+	ledger   *ledger.Ledger
 	now      func() time.Time
 
 	jobs  *jobs.Runner
@@ -83,6 +85,7 @@ type Config struct {
 	Tenants  *tenant.Store
 	Items    *itemstore.Store
 	Intents  Intents
+	Ledger   *ledger.Ledger
 	Now      func() time.Time
 
 	Jobs  *jobs.Runner
@@ -94,7 +97,7 @@ type Config struct {
 func NewEngine(c Config) *Engine {
 	return &Engine{
 		settings: c.Settings, keys: c.Keys, tenants: c.Tenants, items: c.Items,
-		intents: c.Intents, now: c.Now, jobs: c.Jobs, pages: c.Pages, log: c.Log,
+		intents: c.Intents, ledger: c.Ledger, now: c.Now, jobs: c.Jobs, pages: c.Pages, log: c.Log,
 		live: map[string]*Run{}, refused: func(string, string) {},
 	}
 }

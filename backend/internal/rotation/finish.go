@@ -10,6 +10,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
 // Finish ends the rotation if a List, under the tenant's exclusive lock, shows no page
@@ -70,19 +71,33 @@ func (r *Run) retire(ctx context.Context, h *tenant.Held, retention time.Duratio
 	// those too that earlier rotations kept because a page did not open.
 	t := h.Record()
 	next := t.Clone()
+	d := r.destruction(t, evidence.WhyRotation)
+	destroyed := 0
 	for _, v := range t.Keys.Versions {
 		if v.Number == r.target || v.State == keyring.Destroyed {
+			continue
+		}
+		if destroyed == maxDestroyed && !v.PageKeyDestroyed {
+			r.keep(next.Keys.Find(v.Number), 0) // upkeep destroys the rest
 			continue
 		}
 		if retention > 0 && !v.PageKeyDestroyed {
 			r.keep(next.Keys.Find(v.Number), retention)
 			continue
 		}
-		if err := r.e.destroy(ctx, next, v); err != nil {
+		if err := r.e.destroy(ctx, next, v, d); err != nil {
 			return err
 		}
+		destroyed++
 	}
 	return r.end(ctx, h, next, tenant.Completed)
+}
+
+// destruction says that keys go since the run's pages have left them.
+func (r *Run) destruction(t *tenant.Record, why string) destruction {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return destruction{head: r.e.headOf(t.Rotation), why: why, scanned: r.listed}
 }
 
 // keep settles when the page key of a version is to be destroyed, unless that
@@ -97,16 +112,17 @@ func (r *Run) keep(v *keyring.Version, retention time.Duration) {
 func (r *Run) rollBack(ctx context.Context, h *tenant.Held) error {
 	next := h.Record().Clone()
 	if v := next.Keys.Find(next.Rotation.To); v != nil && v.State != keyring.Destroyed {
-		if err := r.e.destroy(ctx, next, *v); err != nil {
+		if err := r.e.destroy(ctx, next, *v, r.destruction(h.Record(), evidence.WhyRollback)); err != nil {
 			return err
 		}
 	}
 	return r.end(ctx, h, next, tenant.RolledBack)
 }
 
-// end stores that the rotation is over, then its history, then deletes its
-// progress and its intent. All of it happens under the exclusive lock, so a reader
-// that sees a rotation over finds nothing of it unfinished.
+// end stores that the rotation is over, deletes its progress, and files its history. All
+// of it happens under the exclusive lock, so a reader that sees a rotation over finds
+// nothing of it unfinished but its intent, which stays until the evidence log has the
+// end: see Engine.conclude.
 func (r *Run) end(ctx context.Context, h *tenant.Held, next *tenant.Record, how tenant.Phase) error {
 	if err := r.filePrevious(ctx, h.Record()); err != nil {
 		return err
@@ -116,6 +132,9 @@ func (r *Run) end(ctx context.Context, h *tenant.Held, next *tenant.Record, how 
 	ended.EndedAt = r.e.now()
 	ended.UpdatedAt = ended.EndedAt
 	if err := r.account(ctx, next, &ended); err != nil {
+		return err
+	}
+	if err := r.logEnd(ctx, next, &ended); err != nil {
 		return err
 	}
 	next.End(&ended)
@@ -128,7 +147,7 @@ func (r *Run) end(ctx context.Context, h *tenant.Held, next *tenant.Record, how 
 	r.e.ended(r, &ended)
 	r.e.counters.ended(how)
 	r.mu.Lock()
-	r.ended = &ended
+	r.ended, r.over = &ended, next
 	r.mu.Unlock()
 	// A run before this one may have noted something, if there was time for it.
 	if r.noted.After(r.began) || r.began.Sub(ended.StartedAt) >= noteEvery {
@@ -136,7 +155,7 @@ func (r *Run) end(ctx context.Context, h *tenant.Held, next *tenant.Record, how 
 			return err
 		}
 	}
-	return r.e.close(ctx, next, r.intent)
+	return r.e.file(ctx, next, r.intent)
 }
 
 // filePrevious makes sure that the rotation that ended before this one is in

@@ -16,7 +16,8 @@ import (
 //   - Its unfinished rotation is this one: go on by its phase, or, if it is
 //     paused, fail with [ErrPaused].
 //   - A version has the intent's key: the rotation is over. File its history,
-//     which may have been missed, and delete the intent.
+//     which may have been missed, and delete the intent once the evidence log has the
+//     end.
 //   - Neither: it was never committed. Delete its key, then the intent.
 //
 // In the last two cases a Put of the record that failed, of a start or of a retry, may
@@ -26,51 +27,64 @@ import (
 // All of it happens under the tenant's exclusive lock: the intent may belong to a start
 // that has not yet written the record.
 func (e *Engine) Recover(ctx context.Context, intent Intent) (run *Run, err error) {
+	var over *tenant.Record
 	err = e.tenants.Hold(ctx, intent.TenantID, func(h *tenant.Held) error {
 		if intent.IsCreation() {
 			return e.recoverCreation(ctx, h, intent)
 		}
-		run, err = e.resolve(ctx, h, intent)
+		run, over, err = e.resolve(ctx, h, intent)
 		return err
 	})
-	return run, err
+	if err != nil || over == nil {
+		return run, err
+	}
+	return nil, e.conclude(ctx, over, intent)
 }
 
-// resolve is Recover of a rotation.
-func (e *Engine) resolve(ctx context.Context, h *tenant.Held, intent Intent) (*Run, error) {
+// conclude deletes the intent of a rotation that is over, once the evidence log has what its
+// record carries. It holds no lock: the log may not be writable for a while.
+func (e *Engine) conclude(ctx context.Context, over *tenant.Record, intent Intent) error {
+	if err := e.tenants.AwaitLogged(ctx, over); err != nil {
+		return err
+	}
+	return e.intents.Delete(ctx, intent.ID)
+}
+
+// resolve is Recover of a rotation. If that is over it returns the record that says so.
+func (e *Engine) resolve(ctx context.Context, h *tenant.Held, intent Intent) (run *Run, over *tenant.Record, err error) {
 	e.forget(intent.RotationID)
 	t := h.Record()
 	if t == nil || t.Incarnation != intent.Incarnation {
-		return nil, e.undo(ctx, h, intent)
+		return nil, nil, e.undo(ctx, h, intent)
 	}
 	if r := t.Rotation; r != nil && r.ID == intent.RotationID {
 		if r.Paused {
-			return nil, ErrPaused
+			return nil, nil, ErrPaused
 		}
-		return e.newRun(t, intent), nil
+		return e.newRun(t, intent), nil, nil
 	}
 	if t.Keys.Match(func(v *keyring.Version) bool { return v.KeyID == intent.KeyID }) == nil {
-		return nil, e.undo(ctx, h, intent)
+		return nil, nil, e.undo(ctx, h, intent)
 	}
 	if err := h.Fence(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if t.Rotation == nil {
 		if err := e.tenants.DeleteProgress(ctx, t.Incarnation); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return nil, e.close(ctx, t, intent)
+	return nil, t, e.file(ctx, t, intent)
 }
 
-// close files the history of an ended rotation and deletes its intent.
-func (e *Engine) close(ctx context.Context, t *tenant.Record, intent Intent) error {
+// file files the history of an ended rotation.
+func (e *Engine) file(ctx context.Context, t *tenant.Record, intent Intent) error {
 	if t.State != tenant.Shredding && t.Last != nil && t.Last.ID == intent.RotationID {
 		if err := e.tenants.PutHistory(ctx, t, t.Last); err != nil {
 			return err
 		}
 	}
-	return e.intents.Delete(ctx, intent.ID)
+	return nil
 }
 
 // undo removes what a start that was never committed has left.

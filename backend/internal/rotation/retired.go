@@ -11,6 +11,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
 // DestroyRetired destroys the page keys of t whose retention has ended, once a scan
@@ -55,15 +56,20 @@ func (e *Engine) DestroyRetired(ctx context.Context, tenantID string) (destroyed
 func (e *Engine) destroyDue(ctx context.Context, h *tenant.Held, scan *itemstore.Scan) (destroyed int, err error) {
 	t := h.Record()
 	next := t.Clone()
+	d := destruction{
+		head: evidence.Head{Time: e.now(), Actor: evidence.System}, why: evidence.WhyRetention, scanned: scan.Read(),
+	}
 	for _, v := range t.Keys.Versions {
 		switch {
+		case destroyed == maxDestroyed || next.RoomForEvents() == 0:
+			continue // the next round does
 		case !e.due(&v) || v.State != keyring.Deactivated:
 			continue
 		case scan.Pages(v.Number) > 0:
 			next.Keys.Find(v.Number).DestroyAfter = e.now().Add(Backoff)
 			continue
 		}
-		if err := e.destroy(ctx, next, v); err != nil {
+		if err := e.destroy(ctx, next, v, d); err != nil {
 			return 0, err
 		}
 		destroyed++
@@ -92,12 +98,15 @@ func (e *Engine) postpone(ctx context.Context, tenantID string) error {
 // destroy deletes a page key and notes it in next. If something has left the
 // engine under the version, its external key stays, and so does the version:
 // storage tells, since the key's existence is what external use means.
-func (e *Engine) destroy(ctx context.Context, next *tenant.Record, v keyring.Version) error {
+func (e *Engine) destroy(ctx context.Context, next *tenant.Record, v keyring.Version, d destruction) error {
 	external, err := e.keys.ExternalUse(ctx, next.Owner())
 	if err != nil {
 		return err
 	}
 	if !v.PageKeyDestroyed {
+		if err := d.log(next, v, evidence.WhichPage); err != nil {
+			return err
+		}
 		if err := e.keys.DestroyKey(ctx, next.Incarnation, v.KeyID); err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
 // ErrNoRoom reports a tenant whose record cannot hold another version.
@@ -106,7 +107,10 @@ func (e *Engine) makeRoom(ctx context.Context, t *tenant.Record, scan *itemstore
 			return nil, noRoom(t)
 		}
 		gone := *v
-		if err := e.destroy(ctx, t, gone); err != nil {
+		d := destruction{
+			head: evidence.Head{Time: e.now(), Actor: evidence.System}, why: evidence.WhyRoom, scanned: scan.Read(),
+		}
+		if err := e.destroy(ctx, t, gone, d); err != nil {
 			return nil, err
 		}
 		made = append(made, tenant.Room{Version: gone.Number, KeyID: gone.KeyID, DestroyedAt: e.now()})

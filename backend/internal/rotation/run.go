@@ -41,6 +41,10 @@ type Run struct {
 	moved   time.Time
 	noted   time.Time
 	ended   *tenant.Rotation
+	over    *tenant.Record // as it was put with that
+	// listed is how many pages the latest List showed, scanned when that was.
+	listed  int
+	scanned time.Time
 }
 
 // Ended returns the rotation as it ended, once Finish says that it is done.
@@ -50,8 +54,10 @@ func (r *Run) Ended() *tenant.Rotation {
 	return r.ended
 }
 
-// newRun returns a run for t's unfinished rotation.
+// newRun returns a run for t's unfinished rotation, whose intent is the one that its
+// record names: a failed rotation that is tried again has another.
 func (e *Engine) newRun(t *tenant.Record, intent Intent) *Run {
+	intent.ID = t.Rotation.IntentID
 	now := e.now()
 	r := &Run{
 		e: e, intent: intent, phase: t.Rotation.Phase, target: target(t.Rotation),
@@ -132,6 +138,7 @@ func (r *Run) unseen(ctx context.Context, t *tenant.Record, keyStays bool) ([]it
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.listed, r.scanned = len(refs), r.e.now()
 	var pending []itemstore.PageRef
 	for _, ref := range refs {
 		_, failed := r.failures[ref.Prefix]

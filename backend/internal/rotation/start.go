@@ -78,6 +78,7 @@ type Request struct {
 	Then func(started bool)
 
 	fingerprint string // of Material: see recognize
+	evidence    tenant.Attribution
 }
 
 // startTries is how often the Put that commits a rotation is tried. If each try
@@ -124,6 +125,9 @@ func (e *Engine) start(ctx context.Context, tenantID string, req *Request) (r *t
 	scan, err := e.scanIfFull(ctx, t)
 	if err != nil {
 		return nil, nil, e.noteRefusal(tenantID, err)
+	}
+	if err := e.attribute(ctx, req); err != nil {
+		return nil, nil, err
 	}
 	err = e.tenants.Hold(ctx, tenantID, func(h *tenant.Held) error {
 		t, err := h.Active()
@@ -186,6 +190,9 @@ func (e *Engine) commit(ctx context.Context, h *tenant.Held, req *Request, usage
 		return nil, nil, err
 	}
 	next.Rotation.Room = room
+	if err := e.logStart(ctx, next); err != nil {
+		return nil, nil, err
+	}
 	if intent.ID, err = e.intents.Put(ctx, *intent); err != nil {
 		return nil, nil, fmt.Errorf("writing the intent: %w", err)
 	}
@@ -239,8 +246,8 @@ func (e *Engine) plan(ctx context.Context, t *tenant.Record, req *Request, usage
 		ID: rotationID, TenantID: t.ID, Campaign: settings.Campaign.Number,
 		From: from.Number, To: to, FromKeyID: from.KeyID, ToKeyID: keyID,
 		Phase: tenant.Sweeping, Reason: req.Reason, Trigger: req.Trigger,
-		InitiatedBy: req.InitiatedBy, StartedAt: now, UpdatedAt: now,
-		ToRotate: usage.Items(), Lost: lostItems(t, usage),
+		InitiatedBy: req.InitiatedBy, Evidence: req.evidence, StartedAt: now, UpdatedAt: now,
+		ToRotate: usage.Items(), PagesToRotate: usage.AllPages(), Lost: lostItems(t, usage),
 	}
 	return next, &Intent{TenantID: t.ID, Incarnation: t.Incarnation, RotationID: rotationID, KeyID: keyID}, nil
 }

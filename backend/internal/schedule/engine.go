@@ -54,7 +54,9 @@ type Engine struct {
 
 	told sync.Map // why tenants cannot be served, by ID, once logged
 
-	unanswered unanswered // requests for many
+	unanswered unanswered  // requests for many
+	active     atomic.Bool // this node may write
+	untold     untold      // tenants whose records carry events that the log may lack
 
 	mu       sync.Mutex
 	lastRun  time.Time
@@ -70,7 +72,12 @@ func NewEngine(c Config) *Engine {
 		index: &index{}, places: newPlaces(), overtake: func() {},
 	}
 	e.budget = jobs.NewSemaphore(e.maxRotations)
-	c.Tenants.Watch(e.index.changed)
+	c.Tenants.Watch(func(tenantID string, t *tenant.Record, err error) {
+		e.index.changed(tenantID, t, err)
+		if err != nil {
+			e.mayLack(tenantID)
+		}
+	})
 	c.Rotations.WatchRefusals(e.index.refused)
 	return e
 }
@@ -83,11 +90,15 @@ func (e *Engine) maxRotations() int {
 	return c.MaxConcurrentRotations
 }
 
-// Start fills the index in the background.
-func (e *Engine) Start() { e.read() }
+// Start fills the index in the background. It is called on the active node alone.
+func (e *Engine) Start() {
+	e.active.Store(true)
+	e.read()
+}
 
 // Wake makes the engine look for tenants that are due. Vault's tick calls it.
 func (e *Engine) Wake() {
+	e.active.Store(true)
 	e.read()
 	e.rounds()
 }

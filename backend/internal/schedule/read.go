@@ -59,6 +59,7 @@ func (e *Engine) read() {
 			e.index.follow(p)
 			wasComplete := e.reading.isComplete()
 			err = e.readShards(ctx)
+			e.tellAgain()
 			if !wasComplete && e.reading.isComplete() {
 				e.rounds() // rotations that became due before the start do not wait for the tick
 			}
@@ -219,6 +220,9 @@ func (e *Engine) readRecord(ctx context.Context, id uuid.UUID) *named {
 		return nil
 	case err == nil:
 		one = named{e.index.current().entryOf(t), fold(t.DisplayName)}
+		if len(t.Unlogged) > 0 {
+			e.untold.add(id)
+		}
 	}
 	one.id = id
 	return &one

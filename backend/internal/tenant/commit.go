@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 )
 
 // ErrUnchanged is returned by a change that leaves the record as it is.
@@ -66,6 +68,7 @@ func (h *Held) Update(ctx context.Context, change func(*Record) error) (*Record,
 	if err := change(next); errors.Is(err, ErrUnchanged) {
 		// A change whose error hid its effect may show only now, and is acknowledged.
 		h.store.watch(h.id, h.record, nil)
+		h.fenceUntold(ctx)
 		return h.record, nil
 	} else if err != nil {
 		return nil, err
@@ -76,11 +79,31 @@ func (h *Held) Update(ctx context.Context, change func(*Record) error) (*Record,
 // Put stores the next record. After an error it is unknown whether the change was made;
 // repeating it settles that.
 func (h *Held) Put(ctx context.Context, next *Record) error {
+	var known int64
+	if h.record != nil && h.record.Incarnation == next.Incarnation {
+		known = h.record.EvidenceSeq
+	}
+	h.store.dropLogged(next)
 	if err := h.store.put(ctx, next); err != nil {
 		return err
 	}
 	h.record = next
+	h.store.tell(ctx, next, known)
 	return nil
+}
+
+// fenceUntold makes sure of a record that is acknowledged as it was read, and tells of
+// its events, if one of them may not have been told. If it fails, the events are told
+// later, since the Put failed.
+func (h *Held) fenceUntold(ctx context.Context) {
+	if h.store.ledger == nil || len(h.record.Unlogged) == 0 {
+		return
+	}
+	last := h.record.Unlogged[len(h.record.Unlogged)-1]
+	if h.store.ledger.Knows(h.record.ID, h.record.Incarnation, last) {
+		return
+	}
+	_ = h.Fence(ctx) // the watcher is told of an error
 }
 
 // Fence makes sure that storage holds the record as it was read, or none if there
@@ -89,11 +112,21 @@ func (h *Held) Fence(ctx context.Context) error {
 	return h.store.fence(ctx, h.record, h.id)
 }
 
+// ignoreMissing is nil for a tenant that is not there.
+func ignoreMissing(err error) error {
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
 // fence makes sure that storage holds the record as read. t is nil if there was none.
 func (s *Store) fence(ctx context.Context, t *Record, tenantID string) error {
 	var err error
 	if t != nil {
-		err = s.put(ctx, t)
+		if err = s.put(ctx, t); err == nil {
+			s.tell(ctx, t, ledger.MaxSeq)
+		}
 	} else {
 		err = s.forget(ctx, tenantID)
 	}

@@ -4,11 +4,14 @@
 package tenant
 
 import (
+	"slices"
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
 // State is the state of a tenant.
@@ -60,6 +63,8 @@ type Record struct {
 	// was restored ([actor.RequestDigest]): one that is repeated asks for nothing more.
 	DeleteRequests []string    `json:"delete_requests,omitempty"`
 	ItemsAtEnd     item.Counts `json:"items_at_end,omitzero"`
+	// ExternalAtEnd are the key IDs of the versions that had an external key.
+	ExternalAtEnd []string `json:"external_at_end,omitempty"`
 
 	PlacementKeyID string       `json:"placement_key_id"`
 	Keys           keyring.Ring `json:"keys"`
@@ -75,6 +80,15 @@ type Record struct {
 	// it the history entry is written, again if need be.
 	Rotation *Rotation `json:"rotation,omitempty"`
 	Last     *Rotation `json:"last_rotation,omitempty"`
+
+	// EvidenceSeq is the number of the incarnation's latest event. Unlogged are the
+	// events that the record has not dropped yet, EvidenceAt is where the log has the
+	// last that it dropped: see evidence.go.
+	EvidenceSeq int64              `json:"evidence_seq,omitempty"`
+	Unlogged    []ledger.Event     `json:"unlogged,omitempty"`
+	EvidenceAt  *evidence.Position `json:"evidence_at,omitempty"`
+	// ShreddedAt is set once the keys of a tenant that is being shredded are gone.
+	ShreddedAt time.Time `json:"shredded_at,omitzero"`
 
 	encoded int // bytes that it had in storage when it was read
 }
@@ -92,6 +106,7 @@ func (t *Record) Owner() keyring.Owner {
 func (t *Record) Clone() *Record {
 	c := *t
 	c.Keys = t.Keys.Clone()
+	c.Unlogged = slices.Clone(t.Unlogged)
 	if t.Rotation != nil {
 		r := *t.Rotation
 		c.Rotation = &r
@@ -159,12 +174,17 @@ type Rotation struct {
 	Trigger     string      `json:"trigger"`
 	InitiatedBy actor.Actor `json:"initiated_by"`
 
+	// Evidence says who started the rotation, and why, as the evidence log does.
+	Evidence Attribution `json:"evidence,omitzero"`
+
 	StartedAt time.Time `json:"started_at"`
 	UpdatedAt time.Time `json:"updated_at"`
 	EndedAt   time.Time `json:"ended_at,omitzero"`
 
 	ToRotate item.Counts `json:"to_rotate"`
 	Rotated  item.Counts `json:"rotated"`
+	// PagesToRotate is how many pages there were at the start.
+	PagesToRotate int `json:"pages_to_rotate,omitempty"`
 	// Lost is the part of ToRotate that had been given up before.
 	Lost     item.Counts `json:"lost,omitzero"`
 	Failed   int         `json:"failed,omitempty"` // items on pages that did not open
@@ -172,6 +192,12 @@ type Rotation struct {
 	// Room has the versions whose keys the start has destroyed before their retention
 	// ended, since the record was full.
 	Room []Room `json:"room,omitempty"`
+}
+
+// Attribution names a person by a random ID and a reason by its hash.
+type Attribution struct {
+	Actor  string `json:"actor"`
+	Reason string `json:"reason,omitempty"`
 }
 
 // Room is a version that made room for another.

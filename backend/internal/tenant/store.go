@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/vault/sdk/helper/locksutil"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
@@ -38,6 +39,7 @@ type Store struct {
 	// tombstones lists the IDs of tenants that were shredded.
 	tombstones list
 	watch      func(tenantID string, t *Record, err error)
+	ledger     *ledger.Ledger // nil: events are carried and not logged
 }
 
 // NewStore returns the tenants in m.

@@ -1,13 +1,13 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-// Package witness holds the evidence log against what was kept outside of it: it keeps
+// Package witnesses holds the evidence log against what was kept outside of it: it keeps
 // the cosignatures of witnesses with the checkpoints that they signed, and compares the
 // log with a checkpoint that somebody kept.
 //
 //	evidence/witnesses                   the witnesses' verifier keys
 //	evidence/cosignatures/<n>/<size>     signature lines for a checkpoint of log n
-package witness
+package witnesses
 
 import (
 	"context"

@@ -1,0 +1,98 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package tenant
+
+import (
+	"context"
+	"slices"
+	"strconv"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
+)
+
+// A record carries the events that it decided until the evidence log has them. Put tells
+// the ledger of everything that the record carries; what a stored checkpoint has, the
+// next Put that comes along drops. There is no Put for that alone.
+
+// Log adds an event to what the record carries, with the next number of its incarnation.
+// It fails with [ledger.ErrFull].
+func (t *Record) Log(h evidence.Head, d evidence.Detail) error {
+	if len(t.Unlogged) >= ledger.MaxCarried {
+		return ledger.ErrFull
+	}
+	h.TenantID, h.Incarnation, h.Seq = t.ID, t.Incarnation, t.EvidenceSeq+1
+	h.EventID = evidence.EventID(t.Incarnation, strconv.FormatInt(h.Seq, 10), d.Type())
+	carried, err := ledger.Encode(h, d)
+	if err != nil {
+		return err
+	}
+	t.EvidenceSeq = h.Seq
+	t.Unlogged = append(t.Unlogged, carried)
+	return nil
+}
+
+// RoomForEvents is how many more events the record may carry.
+func (t *Record) RoomForEvents() int { return ledger.MaxCarried - len(t.Unlogged) }
+
+// Attest lets the ledger know of the events that records carry. It is called before the
+// store is used.
+func (s *Store) Attest(l *ledger.Ledger) { s.ledger = l }
+
+// dropLogged drops from a record that is about to be put what the log has.
+func (s *Store) dropLogged(t *Record) {
+	if s.ledger == nil || len(t.Unlogged) == 0 {
+		return
+	}
+	at, known := s.ledger.Logged(t.ID, t.Incarnation)
+	if !known || at.Seq < t.Unlogged[0].Seq {
+		return
+	}
+	t.Unlogged = slices.DeleteFunc(t.Unlogged, func(e ledger.Event) bool { return e.Seq <= at.Seq })
+	t.EvidenceAt = &at
+}
+
+// tell hands over what a record carries that was put with success. Events numbered after
+// known were decided with that Put.
+func (s *Store) tell(ctx context.Context, t *Record, known int64) {
+	if s.ledger != nil && len(t.Unlogged) > 0 {
+		s.ledger.Tell(ctx, t.Unlogged, known, t.EvidenceAt)
+	}
+}
+
+// AwaitLogged waits until the log has the events of a record that was put with success,
+// or ctx ends. The caller holds no lock.
+func (s *Store) AwaitLogged(ctx context.Context, t *Record) error {
+	if s.ledger == nil || len(t.Unlogged) == 0 {
+		return nil
+	}
+	return s.ledger.Await(ctx, t.Unlogged)
+}
+
+// TellAgain tells the ledger of the events that a tenant's record carries and the log
+// lacks: after a start, and after a Put that failed. The record is put again as it was
+// read before they are told, under the lock: a Put with a hidden effect may have undone
+// them. A tenant that is not there is no error.
+func (s *Store) TellAgain(ctx context.Context, tenantID string) error {
+	t, err := s.Refresh(ctx, tenantID)
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	if lacks, err := s.lacks(ctx, t); err != nil || !lacks {
+		return err
+	}
+	return s.Hold(ctx, tenantID, func(h *Held) error {
+		if h.record == nil || len(h.record.Unlogged) == 0 {
+			return nil
+		}
+		return h.Fence(ctx)
+	})
+}
+
+func (s *Store) lacks(ctx context.Context, t *Record) (bool, error) {
+	if s.ledger == nil || len(t.Unlogged) == 0 {
+		return false, nil
+	}
+	return s.ledger.Lacks(ctx, t.Unlogged)
+}
