@@ -18,6 +18,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/admission"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api/encrypt"
+	evidencepaths "github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api/evidence"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/encryption"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/evidencelog"
@@ -27,13 +28,11 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/logkeys"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/people"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/schedule"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/witnesses"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/wrappingkey"
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/version"
 )
@@ -59,14 +58,12 @@ type backend struct {
 	jobs       *jobs.Runner
 	pages      *jobs.Semaphore
 	schedule   *schedule.Engine
-	evidence   *evidencelog.Log
-	people     *people.Store
-	witnesses  *witnesses.Store
-	ledger     *ledger.Ledger
-	limiter    jobs.Limiter
-	now        func() time.Time
 
-	evidenceSize func() int // entries of the evidence log
+	evidencePaths evidencepaths.Paths
+	evidence      *evidencelog.Log
+	ledger        *ledger.Ledger
+	limiter       jobs.Limiter
+	now           func() time.Time
 
 	unreadableEntries sync.Map // of the write-ahead log, by ID, once logged
 
@@ -105,7 +102,6 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, opt Options) (
 		now:      now,
 
 		newWrappingKey: opt.NewWrappingKey,
-		evidenceSize:   func() int { return 0 }, // nothing is logged yet
 	}
 	mount.OnDamage(b.damaged)
 	b.items = itemstore.NewStore(mount, b.settings, b.keys, b.tenants)
@@ -118,6 +114,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, opt Options) (
 		Check: b.checkCaller, Caller: b.initiator, Leads: b.leads,
 		Bound: admission.Process(), Mount: conf.BackendUUID, Log: b.logger,
 	}
+	b.evidencePaths.Operations = b.Operations
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
 		RunningVersion: Version,
@@ -138,6 +135,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, opt Options) (
 			b.rotationPaths(),
 			b.statusPaths(),
 			b.kekPaths(),
+			b.evidencePaths.All(),
 			b.tenantPaths(),
 			b.fleetPaths(),
 		),

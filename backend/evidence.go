@@ -25,9 +25,11 @@ func (b *backend) buildEvidence(mountUUID string) {
 		GiveUp: jobs.ReadOnly,
 		Retry:  250 * time.Millisecond,
 	})
-	b.people = people.NewStore(b.mount)
-	b.witnesses = witnesses.NewStore(b.evidence, b.mount)
-	b.ledger = ledger.New(ledger.Config{Log: b.evidence, People: b.people, Jobs: b.jobs, Now: b.now, Logger: b.Logger()})
+	persons := people.NewStore(b.mount)
+	b.ledger = ledger.New(ledger.Config{Log: b.evidence, People: persons, Jobs: b.jobs, Now: b.now, Logger: b.Logger()})
+	p := &b.evidencePaths
+	p.Log, p.People, p.Ledger = b.evidence, persons, b.ledger
+	p.Witnesses = witnesses.NewStore(b.evidence, b.mount)
 	b.tenants.Attest(b.ledger)
 }
 

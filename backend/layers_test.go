@@ -25,7 +25,7 @@ var layers = []string{
 	"actor", "machine", "admission", "storage", "jobs", "logkeys", "evidencelog", "witnesses", "people", "ledger",
 	"keyring", "item", "page", "settings", "keystore", "tenant", "itemstore",
 	"encryption", "deletion", "kekrotation", "wrappingkey", "rotation", "schedule",
-	"api", "api/encrypt", "api/fleet", "api/metrics",
+	"api", "api/encrypt", "api/evidence", "api/fleet", "api/metrics",
 }
 
 // isGlue tells rooms that speak to Vault's framework, as package backend does.

@@ -22,7 +22,7 @@ func (b *backend) fleetPaths() []*framework.Path {
 		Rotations:    func() *rotation.Engine { return b.rotations },
 		KEK:          func() *kekrotation.Engine { return b.kek },
 		Schedule:     b.scheduler,
-		EvidenceSize: func() int { return b.evidenceSize() },
+		EvidenceSize: func() int { return int(b.evidence.Size()) },
 		Version:      Version, Commit: version.Commit(),
 	}
 	return append(many.Paths(), figures.Path())

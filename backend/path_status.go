@@ -34,7 +34,8 @@ func (b *backend) statusPaths() []*framework.Path {
 		"kek_age":            api.Described(framework.TypeInt, "Seconds since the key-encryption key was made; null: there is none, or that is not known."),
 		"kek_overdue":        api.Described(framework.TypeBool, "Whether it is older than it may get."),
 		"providers":          api.Described(framework.TypeMap, "The state of each key provider, by name. There are none yet."),
-		"evidence_size":      api.Described(framework.TypeInt, "How many entries the evidence log has. 0: it is not in use yet."),
+		"evidence_size":      api.Described(framework.TypeInt, "How many entries the evidence log has; 0 until it is open."),
+		"evidence_pending":   api.Described(framework.TypeInt, "How many events wait for the evidence log."),
 		"scheduler_last_run": api.Described(framework.TypeTime, "When the schedule last looked; null: not since the engine started."),
 		"as_of":              api.Described(framework.TypeTime, "When this was."),
 	})
@@ -83,7 +84,8 @@ func (b *backend) readStatus(ctx context.Context, _ *logical.Request, _ *framewo
 		"kek_age":            kekAge,
 		"kek_overdue":        kek.Overdue,
 		"providers":          map[string]any{},
-		"evidence_size":      b.evidenceSize(),
+		"evidence_size":      b.evidence.Size(),
+		"evidence_pending":   b.ledger.Pending(),
 		"scheduler_last_run": api.Time(s.LastRun),
 		"as_of":              api.Time(s.AsOf),
 	}

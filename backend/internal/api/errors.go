@@ -16,6 +16,7 @@ import (
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/encryption"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/evidencelog"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
@@ -25,7 +26,9 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/schedule"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/witnesses"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/wrappingkey"
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
 // refusal is an answer that the caller can do something about.
@@ -89,6 +92,12 @@ var statuses = []struct {
 	{keyring.ErrConstantKey, http.StatusBadRequest, ""},
 	{wrappingkey.ErrTooMany, http.StatusConflict, ""},
 	{keyring.ErrVersionDestroyed, http.StatusGone, "what is encrypted under a version of the key that was destroyed cannot be read any more"},
+	{evidencelog.ErrNotFound, http.StatusNotFound, ""},
+	{witnesses.ErrCosignature, http.StatusBadRequest, "cosignature must have signature lines of witnesses for a checkpoint that is kept"},
+	{witnesses.ErrTooManyWitnesses, http.StatusBadRequest, "witnesses must name at most 16"},
+	{evidence.ErrKey, http.StatusBadRequest, "witnesses must have verifier keys of cosignatures, each once"},
+	{evidence.ErrCheckpoint, http.StatusBadRequest, "checkpoint must be one of this log"},
+	{evidence.ErrSignature, http.StatusBadRequest, "checkpoint is not signed by a key of this log"},
 	{ledger.ErrFull, http.StatusServiceUnavailable, ""},
 	{storage.ErrContended, http.StatusServiceUnavailable, ""},
 	{keystore.ErrExhausted, http.StatusServiceUnavailable, "the tenant's key has sealed as many messages as aes256-gcm allows: rotate it, or wait until the schedule does within minutes"},

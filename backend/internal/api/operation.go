@@ -96,8 +96,8 @@ func isWrite(op logical.Operation) bool {
 	return op == logical.UpdateOperation || op == logical.CreateOperation || op == logical.PatchOperation
 }
 
-// evidencePending is the warning of an answer whose events the evidence log lacks yet.
-const evidencePending = "evidence pending"
+// EvidencePending is the warning of an answer whose events the evidence log lacks yet.
+const EvidencePending = "evidence pending"
 
 // call calls a handler. If that changes something, the answer waits until the evidence
 // log has it, a few seconds at most.
@@ -113,7 +113,7 @@ func (o *Operations) call(ctx context.Context, h Handler, req *logical.Request, 
 	if resp == nil {
 		resp = &logical.Response{}
 	}
-	resp.AddWarning(evidencePending)
+	resp.AddWarning(EvidencePending)
 	return resp, nil
 }
 
