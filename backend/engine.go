@@ -15,6 +15,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kekrotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/schedule"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -43,6 +44,7 @@ type Engine struct {
 	KEK       *kekrotation.Engine
 	Schedule  *schedule.Engine
 	Jobs      *jobs.Runner
+	Ledger    *ledger.Ledger
 	Pages     *jobs.Semaphore // of the pages that may be in flight
 }
 
@@ -61,6 +63,6 @@ func New(ctx context.Context, conf *logical.BackendConfig, opt Options) (*Engine
 	}
 	return &Engine{
 		backend: b, Keys: b.keys, Tenants: b.tenants, Items: b.items, Rotations: b.rotations,
-		Deletion: b.deletion, KEK: b.kek, Schedule: b.schedule, Jobs: b.jobs, Pages: b.pages,
+		Deletion: b.deletion, KEK: b.kek, Schedule: b.schedule, Jobs: b.jobs, Ledger: b.ledger, Pages: b.pages,
 	}, nil
 }

@@ -96,6 +96,10 @@ path "@MOUNT@/tenants/+/evidence/+" {
   capabilities = ["read"]
 }
 
+path "@MOUNT@/evidence/key" {
+  capabilities = ["read"]
+}
+
 path "@MOUNT@/evidence/checkpoint" {
   capabilities = ["read"]
 }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/client"
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/evidencecmd"
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/version"
 )
 
@@ -60,10 +61,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	switch {
 	case err == nil:
 		return exitDone
-	case errors.Is(err, errRefused):
+	case errors.Is(err, errRefused), errors.Is(err, evidencecmd.ErrUntrusted):
 		a.say("dek: %s", err)
 		return exitRefused
-	case errors.Is(err, errUsage), !a.started:
+	case errors.Is(err, errUsage), errors.Is(err, evidencecmd.ErrUsage), !a.started:
 		a.say("dek: %s\nSee dek --help.", err)
 		return exitUsage
 	default:
@@ -96,6 +97,11 @@ Exit codes: 0 done, 1 failed, 2 faulty usage, 3 done but something was refused.`
 	flags.StringVar(&a.mount, "mount", client.DefaultMount, "where the engine is mounted")
 	flags.BoolVar(&a.json, "json", false, "write lines of JSON, for programs")
 	root.AddCommand(a.statusCommand(), a.rotateCommand(), a.encryptCommand(), a.decryptCommand(), a.rewrapCommand())
+	root.AddCommand(evidencecmd.Command(evidencecmd.Env{
+		Client: vaultClient,
+		Mount:  func() string { return a.mount },
+		JSON:   func() bool { return a.json },
+	}))
 	return root
 }
 
@@ -130,14 +136,23 @@ func longFlags(root *cobra.Command, args []string) []string {
 	return out
 }
 
-// client is a client as the environment sets it.
-func (a *app) client() (*client.Client, error) {
+// vaultClient is a client of Vault as the environment sets it.
+func vaultClient() (*api.Client, error) {
 	vault, err := api.NewClient(nil)
 	if err != nil {
 		return nil, fmt.Errorf("reading the VAULT_ settings: %w", err)
 	}
 	if vault.Token() == "" {
 		vault.SetToken(tokenOfHelper())
+	}
+	return vault, nil
+}
+
+// client is a client of the engine.
+func (a *app) client() (*client.Client, error) {
+	vault, err := vaultClient()
+	if err != nil {
+		return nil, err
 	}
 	c, err := client.New(vault, client.WithMount(a.mount))
 	if err != nil {

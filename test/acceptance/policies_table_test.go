@@ -83,6 +83,7 @@ var permissions = []permission{
 	{"tenants/{tenant_id}/holders/{holder}/report", "update", []string{application}},
 	{"tenants/{tenant_id}/holders/{holder}/report/start", "update", []string{application}},
 
+	{"evidence/key", "read", []string{auditor}},
 	{"evidence/checkpoint", "read", []string{auditor}},
 	{"evidence/entries", "list", []string{auditor}},
 	{"evidence/entries/{index}", "read", []string{auditor}},

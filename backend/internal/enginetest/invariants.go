@@ -79,6 +79,7 @@ func (w *Oracle) AtRest() {
 	w.T.Helper()
 	w.KekAtRest()
 	w.noOrphans()
+	w.attested()
 	for _, stone := range w.Disk.Keys("tombstones/") {
 		_, inc, own := strings.Cut(stone, TenantID+".")
 		if !own {

@@ -31,6 +31,8 @@ type Mount struct {
 	Disk    *storagetest.Disk
 	Storage *storagetest.Storage
 	Engine  *backend.Engine
+
+	clock func() time.Time // the engine's
 }
 
 // NewMount starts an engine on an empty disk.
@@ -69,7 +71,7 @@ func (c Conditions) Open(t *testing.T, disk *storagetest.Disk, n int, fault stor
 	if c.System == nil {
 		c.System = logical.StaticSystemView{PluginEnvironment: &logical.PluginEnvironment{}}
 	}
-	m := &Mount{T: t, Disk: disk, Storage: storagetest.Open(disk, n, fault)}
+	m := &Mount{T: t, Disk: disk, Storage: storagetest.Open(disk, n, fault), clock: c.Clock}
 	b, err := backend.New(context.Background(), &logical.BackendConfig{
 		StorageView: m.Storage,
 		BackendUUID: "6f2b1a6e-0000-4000-8000-000000000000",

@@ -29,9 +29,9 @@ func (p *Paths) tilePaths() []*framework.Path {
 		},
 		HelpSynopsis: "The checkpoint of the evidence log, raw.", HelpDescription: about,
 	}, {
-		Pattern: "evidence/tlog/(?P<tile>tile/.+)$",
+		Pattern: "evidence/tlog/tile/(?P<tile>.+)$",
 		Fields: map[string]*framework.FieldSchema{
-			"tile": {Type: framework.TypeString, Description: "The tile's path, such as tile/0/000 or tile/entries/000.p/17."},
+			"tile": {Type: framework.TypeString, Description: "The rest of the tile's path, such as 0/000 or entries/000.p/17."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: p.on(p.rawTile, "read evidence-tlog-tile", "Read a raw tile, or a bundle of entries.", raw),
@@ -56,7 +56,7 @@ func (p *Paths) rawCheckpoint(ctx context.Context, _ *logical.Request, _ *framew
 
 func (p *Paths) rawTile(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	path, _ := d.Get("tile").(string)
-	data, err := p.Log.Tile(ctx, path)
+	data, err := p.Log.Tile(ctx, "tile/"+path)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,110 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package enginetest
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence/history"
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence/verify"
+)
+
+// logFiles reads the files of the evidence log through the engine's paths.
+type logFiles struct{ m *Mount }
+
+func (f logFiles) Read(_ context.Context, name string) ([]byte, error) {
+	switch {
+	case name == verify.FileKeys:
+		key := f.m.Must(Read, "evidence/key", nil)
+		return []byte(strings.Join(append([]string{key["vkey"].(string)}, key["previous"].([]string)...), "\n")), nil
+	case name == verify.FileCosigned || strings.HasPrefix(name, "checkpoints/"):
+		return nil, fs.ErrNotExist
+	}
+	resp, err := f.m.Call(Read, "evidence/tlog/"+name, nil)
+	if Code(resp, err) == 404 {
+		return nil, fs.ErrNotExist
+	}
+	if err != nil {
+		return nil, err
+	}
+	body, ok := resp.Data[logical.HTTPRawBody].([]byte)
+	if !ok {
+		return nil, errors.New("not a raw file")
+	}
+	return body, nil
+}
+
+// verified verifies the evidence log as somebody without Vault does. What a test does to
+// clocks and settings may make a rotation late.
+func (m *Mount) verified() *verify.Result {
+	m.T.Helper()
+	key := m.Must(Read, "evidence/key", nil)
+	result, err := verify.Log(context.Background(), logFiles{m}, verify.Options{
+		VKeys: append(key["previous"].([]string), key["vkey"].(string)), Now: m.clock(),
+	})
+	require.NoError(m.T, err)
+	for _, f := range result.Broken {
+		if f.Code != history.CodeLate {
+			require.Fail(m.T, "the evidence log does not verify", f.Text)
+		}
+	}
+	return result
+}
+
+// attested checks that the log verifies, has the end of each rotation that has ended,
+// and lacks nothing that the tenant's record carries.
+func (w *Oracle) attested() {
+	w.T.Helper()
+	require.Zero(w.T, w.Must(Read, "status", nil)["evidence_pending"])
+	w.verified()
+	if !w.Exists() {
+		return
+	}
+	logged, seq := w.entriesOf(TenantID)
+	rec := w.Record()
+	require.EqualValues(w.T, rec.EvidenceSeq, seq[rec.Incarnation], "the number of the latest event")
+	for _, carried := range rec.Unlogged {
+		require.True(w.T, w.Engine.Ledger.Knows(rec.ID, rec.Incarnation, carried), "event %d", carried.Seq)
+	}
+	for _, r := range w.RotationsOf(TenantID) {
+		id, status := r["rotation_id"].(string), r["status"].(string)
+		require.True(w.T, logged[id+" rotation-started"], "the start of %s", id)
+		require.True(w.T, logged[id+" rotation-"+strings.ReplaceAll(status, "_", "-")], "the end of %s: %s", id, status)
+	}
+}
+
+// entriesOf reads the entries about a tenant: which events of which rotations there are,
+// and the latest number of each incarnation, below which none may be missing.
+func (m *Mount) entriesOf(tenantID string) (logged map[string]bool, seq map[string]int64) {
+	m.T.Helper()
+	logged, seq = map[string]bool{}, map[string]int64{}
+	keys, _ := m.Must(logical.ListOperation, "tenants/"+tenantID+"/evidence", nil)["keys"].([]string)
+	for _, index := range keys {
+		data := m.Must(Read, "tenants/"+tenantID+"/evidence/"+index, nil)
+		leaf, err := base64.StdEncoding.DecodeString(data["leaf"].(string))
+		require.NoError(m.T, err)
+		e, err := evidence.Decode(leaf)
+		require.NoError(m.T, err)
+		require.Equal(m.T, seq[e.Incarnation]+1, e.Seq, "entry %s", index)
+		seq[e.Incarnation] = e.Seq
+		text, err := json.Marshal(e.Detail)
+		require.NoError(m.T, err)
+		var about struct {
+			RotationID string `json:"rotation_id"`
+		}
+		require.NoError(m.T, json.Unmarshal(text, &about))
+		logged[fmt.Sprintf("%s %s", about.RotationID, e.Type())] = true
+	}
+	return logged, seq
+}
