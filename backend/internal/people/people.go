@@ -20,7 +20,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"sync"
 
 	"github.com/google/uuid"
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -50,17 +49,27 @@ type Storage interface {
 // Store keeps the people of a mount. It is safe for concurrent use.
 type Store struct {
 	storage Storage
-	mu      sync.Mutex
+	lock    chan struct{}                   // is full while somebody writes
 	actors  *lru.Cache[actor.Actor, string] // stored as they are
 	reasons *lru.Cache[string, string]      // hash by text
 }
 
 // NewStore returns the people of a mount.
 func NewStore(s Storage) *Store {
-	p := &Store{storage: s}
+	p := &Store{storage: s, lock: make(chan struct{}, 1)}
 	p.actors, _ = lru.New[actor.Actor, string](cached) // fails only for a size of 0
 	p.reasons, _ = lru.New[string, string](cached)
 	return p
+}
+
+// hold waits until nobody else writes, or ctx ends.
+func (p *Store) hold(ctx context.Context) (release func(), err error) {
+	select {
+	case p.lock <- struct{}{}:
+		return func() { <-p.lock }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // hashed is a name in storage that does not show what it is of.
@@ -82,8 +91,14 @@ func IsActor(text string) bool {
 // Actor returns the random ID by which the log names a person. What changed of the
 // person is stored. A person that was erased gets another ID.
 func (p *Store) Actor(ctx context.Context, person actor.Actor) (string, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	if known, found := p.actors.Get(person); found {
+		return known, nil
+	}
+	release, err := p.hold(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer release()
 	if known, found := p.actors.Get(person); found {
 		return known, nil
 	}
@@ -133,8 +148,11 @@ func (p *Store) person(ctx context.Context, id string) (*actor.Actor, error) {
 
 // Erase forgets who an actor is. The log keeps the random ID.
 func (p *Store) Erase(ctx context.Context, id string) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	release, err := p.hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	defer p.actors.Purge() // after the writes, and after failed ones too
 	person, err := p.Person(ctx, id)
 	if err != nil || person == nil {
@@ -160,8 +178,14 @@ func (p *Store) Reason(ctx context.Context, text string) (string, error) {
 	if text = cut(text); text == "" {
 		return "", nil
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	if hash, found := p.reasons.Get(text); found {
+		return hash, nil
+	}
+	release, err := p.hold(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer release()
 	if hash, found := p.reasons.Get(text); found {
 		return hash, nil
 	}

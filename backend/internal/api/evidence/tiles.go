@@ -20,7 +20,11 @@ const (
 )
 
 func (p *Paths) tilePaths() []*framework.Path {
-	raw := map[int][]framework.Response{http.StatusOK: {{Description: "The file, as it is."}}}
+	raw := api.OK("The file, as it is.", map[string]*framework.FieldSchema{
+		logical.HTTPContentType: api.Described(framework.TypeString, "The content type of tlog-tiles."),
+		logical.HTTPRawBody:     api.Described(framework.TypeString, "The body."),
+		logical.HTTPStatusCode:  api.Described(framework.TypeInt, "200."),
+	})
 	const about = "The files of c2sp.org/tlog-tiles as they are, so that any of its clients reads the log with a token."
 	return []*framework.Path{{
 		Pattern: "evidence/tlog/checkpoint$",
