@@ -45,9 +45,9 @@ func (f logFiles) Read(_ context.Context, name string) ([]byte, error) {
 	return body, nil
 }
 
-// verified verifies the evidence log as somebody without Vault does. What a test does to
+// Verified verifies the evidence log as somebody without Vault does. What a test does to
 // clocks and settings may make a rotation late.
-func (m *Mount) verified() *verify.Result {
+func (m *Mount) Verified() *verify.Result {
 	m.T.Helper()
 	key := m.Must(Read, "evidence/key", nil)
 	result, err := verify.Log(context.Background(), logFiles{m}, verify.Options{
@@ -67,7 +67,7 @@ func (m *Mount) verified() *verify.Result {
 func (w *Oracle) attested() {
 	w.T.Helper()
 	require.Zero(w.T, w.Must(Read, "status", nil)["evidence_pending"])
-	w.verified()
+	w.Verified()
 	if !w.Exists() {
 		return
 	}
