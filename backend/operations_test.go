@@ -42,7 +42,7 @@ func countedRequests() []countedRequest {
 		{"list items", request(enginetest.List, "/secrets", nil), 4, 0, false},
 		{"encrypt", request(enginetest.Update, "/encrypt", plaintext), 2, 0, false},
 		{"read a tenant", request(enginetest.Read, "", nil), 4, 0, false},
-		{"read a tenant's key", request(enginetest.Read, "/dek", nil), 4, 0, false},
+		{"read a tenant's key", request(enginetest.Read, "/dek", nil), 5, 0, false},
 		{"rotate, to its end", func(m *enginetest.Mount, id string) {
 			m.Must(enginetest.Update, "tenants/"+id+"/dek/rotate", nil)
 			m.Quiesce()
@@ -50,11 +50,15 @@ func countedRequests() []countedRequest {
 	}
 }
 
-// operations counts what f costs in storage.
+// operations counts what f costs in storage, but for the evidence log, whose writes all
+// tenants share.
 func operations(m *enginetest.Mount, f func()) (all, writes int) {
 	before := len(m.Storage.Log())
 	f()
 	for _, op := range m.Storage.Log()[before:] {
+		if strings.Contains(op, " evidence/") {
+			continue
+		}
 		all++
 		if strings.HasPrefix(op, "put ") || strings.HasPrefix(op, "delete ") {
 			writes++

@@ -18,7 +18,7 @@ import (
 // on by itself.
 func (m *Mount) Refused(status int, message string, op logical.Operation, path string, data map[string]any) {
 	m.T.Helper()
-	before := withoutLog(m.Disk)
+	before := WithoutLog(m.Disk)
 	resp, err := m.Call(op, path, data)
 	require.Equal(m.T, status, Code(resp, err), "%s %s: %v %v", op, path, resp, err)
 	text := ""
@@ -28,10 +28,11 @@ func (m *Mount) Refused(status int, message string, op logical.Operation, path s
 		text = resp.Error().Error()
 	}
 	require.Contains(m.T, text, message)
-	require.Equal(m.T, before, withoutLog(m.Disk), "a refused request changed something")
+	require.Equal(m.T, before, WithoutLog(m.Disk), "a refused request changed something")
 }
 
-func withoutLog(disk *storagetest.Disk) map[string]string {
+// WithoutLog returns what is on a disk but for the evidence log, which goes on by itself.
+func WithoutLog(disk *storagetest.Disk) map[string]string {
 	entries := map[string]string{}
 	for _, key := range disk.Keys("") {
 		if !strings.HasPrefix(key, "evidence/") {
