@@ -89,8 +89,7 @@ func (w *Oracle) attested() {
 func (m *Mount) entriesOf(tenantID string) (logged map[string]bool, seq map[string]int64) {
 	m.T.Helper()
 	logged, seq = map[string]bool{}, map[string]int64{}
-	keys, _ := m.Must(logical.ListOperation, "tenants/"+tenantID+"/evidence", nil)["keys"].([]string)
-	for _, index := range keys {
+	for _, index := range m.indexesOf(tenantID) {
 		data := m.Must(Read, "tenants/"+tenantID+"/evidence/"+index, nil)
 		leaf, err := base64.StdEncoding.DecodeString(data["leaf"].(string))
 		require.NoError(m.T, err)
@@ -107,4 +106,16 @@ func (m *Mount) entriesOf(tenantID string) (logged map[string]bool, seq map[stri
 		logged[fmt.Sprintf("%s %s", about.RotationID, e.Type())] = true
 	}
 	return logged, seq
+}
+
+// indexesOf lists the entries about a tenant, in parts: an answer has 1,000 at most.
+func (m *Mount) indexesOf(tenantID string) (all []string) {
+	m.T.Helper()
+	for data := (map[string]any)(nil); ; data = map[string]any{"after": all[len(all)-1]} {
+		part, _ := m.Must(logical.ListOperation, "tenants/"+tenantID+"/evidence", data)["keys"].([]string)
+		if len(part) == 0 {
+			return all
+		}
+		all = append(all, part...)
+	}
 }

@@ -49,8 +49,8 @@ func (e *Engine) addDamaged(s *Status) {
 }
 
 func (x *index) isBlocked(tenantID string) bool {
-	e := x.entryAt(tenantID)
-	return e.is(unreadable | blocked)
+	e, p := x.entryAt(tenantID), x.current()
+	return p.heldUp(&e, clamp(p.now.Unix())).reason != notHeld
 }
 
 // entryAt returns what is known of a tenant, zero if nothing is.
