@@ -46,7 +46,7 @@ func (b *backend) checkCaller(req *logical.Request) error {
 	}
 	exact, folded := false, false
 	for _, a := range entity.Aliases {
-		if id, named := a.Metadata[tenantClaim]; named && !api.UuidPattern.MatchString(id) {
+		if id, named := a.Metadata[tenantClaim]; named && !api.UUIDPattern.MatchString(id) {
 			return errNoTenant
 		}
 		exact = exact || strings.HasSuffix(req.DisplayName, "-"+a.Name)

@@ -160,7 +160,7 @@ func tenantList(raw any) ([]string, error) {
 	seen := map[string]bool{}
 	for i, e := range list {
 		id, _ := e.(string)
-		if !api.UuidPattern.MatchString(id) {
+		if !api.UUIDPattern.MatchString(id) {
 			return nil, api.Invalid("tenants must be a list of UUIDs in lower case: element %d is not", i)
 		}
 		if !seen[id] {

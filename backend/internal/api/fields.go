@@ -15,6 +15,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
 )
 
+// The bounds of what requests carry.
 const (
 	MaxNameBytes = 256
 	MaxTextBytes = 512 // display names, reasons, keys of requests
@@ -25,7 +26,8 @@ const (
 )
 
 var (
-	UuidPattern = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+	// UUIDPattern matches a UUID in lower case.
+	UUIDPattern = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
 	namePattern = regexp.MustCompile(`^[A-Za-z0-9._@:-]+(/[A-Za-z0-9._@:-]+)*$`)
 )
 
@@ -33,7 +35,7 @@ var (
 // case: Vault's policies tell upper and lower case apart.
 func TenantID(d *framework.FieldData) (string, error) {
 	id, _ := d.Get("tenant_id").(string)
-	if !UuidPattern.MatchString(id) {
+	if !UUIDPattern.MatchString(id) {
 		return "", Invalid("tenant_id must be a UUID in lower case, such as 3fa85f64-5717-4562-b3fc-2c963f66afa6")
 	}
 	return id, nil
@@ -86,6 +88,8 @@ func IntField(d *framework.FieldData, field string) (n int, named bool, err erro
 	return n, true, nil
 }
 
+// WholeNumber returns a whole number as JSON, a query or the command line brings it, and
+// whether it is one.
 func WholeNumber(raw any) (int, bool) {
 	switch v := raw.(type) {
 	case int:
@@ -119,6 +123,7 @@ func BoolField(d *framework.FieldData, field string) (value, named bool, err err
 	return value, err == nil, err
 }
 
+// ParseBool returns the yes or no of a field, or the error that names it.
 func ParseBool(field string, raw any) (bool, error) {
 	switch v := raw.(type) {
 	case bool:
@@ -137,6 +142,7 @@ type Pagination struct {
 	Limit int // 0: all
 }
 
+// PageField returns the part of a list that the fields after and limit ask for.
 func PageField(d *framework.FieldData) (p Pagination, err error) {
 	if p.After, _, err = TextField(d, "after"); err != nil {
 		return Pagination{}, err
@@ -220,6 +226,7 @@ var (
 	})
 )
 
+// Patterns of parts of paths.
 const (
 	TenantPattern = `tenants/(?P<tenant_id>[^/]+)`
 	KindPattern   = `(?P<kind>credentials|apiKeys|secrets)`

@@ -71,6 +71,7 @@ func onePage(name, kind string, err error) DamageFamily {
 	}}
 }
 
+// DamageFamilies are the ways in which an entry of each kind can be damaged.
 var DamageFamilies = []DamageFamily{
 	onePage("page", "p", storagetest.ErrAltered),
 	onePage("page, of another key of Vault's", "p", storagetest.ErrTerm),

@@ -140,7 +140,7 @@ func (tab *Table) read(ctx context.Context, t *tenant.Record, h page.Hash) (*con
 		}
 		found, lost, err := tab.openOrLost(ctx, t, p)
 		if lost != nil {
-			return &content{place: p, lost: lost}, nil
+			return &content{place: p, lost: lost}, nil //nolint:nilerr // lost says why
 		}
 		if keystore.IsGone(err) {
 			last, at = err, p

@@ -151,14 +151,7 @@ func (e *Engine) retry(ctx context.Context, h *tenant.Held, r *tenant.Rotation, 
 	if t.Rotation != nil && t.Rotation.ID == r.ID && r.Retries > 0 {
 		return r, nil // it is being retried
 	}
-	if t.Rotation != nil || t.Last == nil || t.Last.ID != r.ID || r.Phase != tenant.Failed {
-		return nil, &StateError{fmt.Sprintf("rotation %s is %s: only the latest rotation can be retried, and only if it failed",
-			r.ID, statusOf[r.Phase])}
-	}
-	if err := e.mustNotBeOverLimit(ctx, t, r, t.Keys.Active()); err != nil {
-		return nil, err
-	}
-	if err := e.mustOpen(ctx, t); err != nil {
+	if err := e.mustBeRetriable(ctx, t, r); err != nil {
 		return nil, err
 	}
 	again := *r
@@ -194,6 +187,19 @@ func (e *Engine) retry(ctx context.Context, h *tenant.Held, r *tenant.Rotation, 
 		return nil
 	})
 	return &again, err
+}
+
+// mustBeRetriable refuses to retry a rotation that is not the latest, that has not failed,
+// or that would fail again.
+func (e *Engine) mustBeRetriable(ctx context.Context, t *tenant.Record, r *tenant.Rotation) error {
+	if t.Rotation != nil || t.Last == nil || t.Last.ID != r.ID || r.Phase != tenant.Failed {
+		return &StateError{fmt.Sprintf("rotation %s is %s: only the latest rotation can be retried, and only if it failed",
+			r.ID, statusOf[r.Phase])}
+	}
+	if err := e.mustNotBeOverLimit(ctx, t, r, t.Keys.Active()); err != nil {
+		return err
+	}
+	return e.mustOpen(ctx, t)
 }
 
 // ErrTargetUnusable reports a failed rotation that would fail again, because the key that

@@ -5,7 +5,6 @@ package outage
 
 import (
 	"encoding/json"
-	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -171,6 +170,6 @@ func TestDamageIsNamedAndNotQuoted(t *testing.T) {
 		}
 		answer, err := json.Marshal(w.Must(enginetest.Read, "status", nil))
 		require.NoError(t, err)
-		require.NotContains(t, fmt.Sprintf("%s", answer), "hidden")
+		require.NotContains(t, string(answer), "hidden")
 	})
 }
