@@ -165,6 +165,9 @@ func (e *Engine) begin(ctx context.Context, tenantID string) (*tenant.Record, er
 			next.Rotation = nil // it ends here; its intent is dropped when it is next looked at
 			next.ItemsAtEnd = items
 			external, err := e.keys.ExternalUse(ctx, t.Owner())
+			if storage.IsDamaged(err) {
+				return nil // what cannot be listed must not keep the keys
+			}
 			next.ExternalAtEnd = slices.Sorted(maps.Keys(external))
 			return err
 		})

@@ -24,7 +24,9 @@ func (c *JumpingClock) Jump(by time.Duration) { c.by.Add(int64(by)) }
 
 // Engine returns an engine by this clock on the disk of w; it has not been started.
 func (c *JumpingClock) Engine(w *Oracle) *Mount {
-	return Conditions{Clock: c.Now}.Open(w.T, w.Disk, 0, storagetest.None)
+	m := Conditions{Clock: c.Now}.Open(w.T, w.Disk, 0, storagetest.None)
+	m.jumps = true
+	return m
 }
 
 // OnJumpingClock is an oracle of a tenant with items, whose engine has a clock that jumps.

@@ -55,7 +55,8 @@ func (m *Mount) Verified() *verify.Result {
 	})
 	require.NoError(m.T, err)
 	for _, f := range result.Broken {
-		if f.Code != history.CodeLate {
+		kept := m.jumps && f.Code == history.CodeNotDestroyed // a clock that is wrong may keep a key
+		if f.Code != history.CodeLate && !kept {
 			require.Fail(m.T, "the evidence log does not verify", f.Text)
 		}
 	}

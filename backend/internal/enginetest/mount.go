@@ -33,6 +33,7 @@ type Mount struct {
 	Engine  *backend.Engine
 
 	clock func() time.Time // the engine's
+	jumps bool             // that clock may jump
 }
 
 // NewMount starts an engine on an empty disk.

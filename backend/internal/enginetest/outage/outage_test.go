@@ -107,7 +107,7 @@ func TestStorageThatComesAndGoes(t *testing.T) {
 			for end := time.Now().Add(outage); time.Now().Before(end); {
 				m.Tick()
 			}
-			require.Less(t, m.Storage.Ops()-before, 60+int(outage.Minutes())*15, "operations in %s", outage)
+			require.Less(t, m.Storage.Ops()-before, 90+int(outage.Minutes())*35, "operations in %s", outage)
 			m.Storage.Outage(nil, false)
 			// A little gets done before storage fails again.
 			m.OnPage("put", func() { m.Storage.Outage(storagetest.ErrInjected, true) })
