@@ -81,6 +81,9 @@ func (w *Oracle) attested() {
 	for _, r := range w.RotationsOf(TenantID) {
 		id, status := r["rotation_id"].(string), r["status"].(string)
 		require.True(w.T, logged[id+" rotation-started"], "the start of %s", id)
+		if status == "paused" {
+			continue // at rest without an end
+		}
 		require.True(w.T, logged[id+" rotation-"+strings.ReplaceAll(status, "_", "-")], "the end of %s: %s", id, status)
 	}
 }
