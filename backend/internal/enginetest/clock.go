@@ -25,7 +25,7 @@ func (c *JumpingClock) Jump(by time.Duration) { c.by.Add(int64(by)) }
 // Engine returns an engine by this clock on the disk of w; it has not been started.
 func (c *JumpingClock) Engine(w *Oracle) *Mount {
 	m := Conditions{Clock: c.Now}.Open(w.T, w.Disk, 0, storagetest.None)
-	m.jumps = true
+	m.KeysMayStay = true
 	return m
 }
 

@@ -31,9 +31,11 @@ type Mount struct {
 	Disk    *storagetest.Disk
 	Storage *storagetest.Storage
 	Engine  *backend.Engine
+	// KeysMayStay says that a key may outlive its retention: by a clock that is wrong, or
+	// because of a page that turns up on it.
+	KeysMayStay bool
 
 	clock func() time.Time // the engine's
-	jumps bool             // that clock may jump
 }
 
 // NewMount starts an engine on an empty disk.

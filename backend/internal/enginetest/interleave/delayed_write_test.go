@@ -157,6 +157,7 @@ func TestDelayedPageKeepsAVersion(t *testing.T) {
 				require.EqualValues(t, 2, lists.Load(), "two looks")
 				require.Equal(t, fmt.Sprint("deactivated", 1), fmt.Sprint(w.VersionList()[0]["state"], w.VersionList()[0]["version"]))
 				w.ReadsBack()
+				w.KeysMayStay = true
 				w.Works()
 			})
 		})
