@@ -95,7 +95,7 @@ func TestContractRetention(t *testing.T) {
 
 	old := versions(t, succeeded(t, callRoot(t, s, http.MethodGet, tenant+"/dek", nil)))[0]
 	want := versionFields()
-	want["state"], want["deactivated_at"], want["destroyed_at"] = is("destroyed"), isTime, isTime
+	want["state"], want["deactivated_at"], want["destroyed_at"], want["page_key_destroyed_at"] = is("destroyed"), isTime, isTime, isTime
 	want.check(t, old)
 	succeeded(t, callRoot(t, s, http.MethodGet, tenant+"/secrets/a", nil))
 }

@@ -38,7 +38,7 @@ func TestContractStatus(t *testing.T) {
 	delete(status, "scheduler_last_run") // a time, or null until Vault's first tick
 	fields{
 		"tenants": is(3.0), "rotations_active": is(0.0), "rotations_failed": is(0.0), "overdue": is(0.0),
-		"overdue_tenants": is([]any{}), "index_complete": is(true), "index_read": isNumber, "failed_tenants": is([]any{}), "paused": is(0.0), "paused_tenants": is([]any{}), "paused_overdue": is(0.0), "blocked": is(0.0), "blocked_tenants": is(map[string]any{}), "oldest_key_tenant": func(any) string { return "" }, "kek_age": isNumber, "kek_overdue": is(false), "providers": is(map[string]any{}), "evidence_size": is(0.0), "due_within_7d": is(0.0), "oldest_key_age": isNumber, "as_of": isTime,
+		"overdue_tenants": is([]any{}), "index_complete": is(true), "index_read": isNumber, "failed_tenants": is([]any{}), "paused": is(0.0), "paused_tenants": is([]any{}), "paused_overdue": is(0.0), "blocked": is(0.0), "blocked_tenants": is(map[string]any{}), "oldest_key_tenant": func(any) string { return "" }, "kek_age": isNumber, "kek_overdue": is(false), "providers": is(map[string]any{}), "evidence_size": isNumber, "evidence_pending": isNumber, "due_within_7d": is(0.0), "oldest_key_age": isNumber, "as_of": isTime,
 	}.check(t, status)
 	assert.WithinDuration(t, begun, parsedTime(t, status["as_of"]), time.Minute)
 	assert.Less(t, status["oldest_key_age"], time.Minute.Seconds())
