@@ -22,9 +22,9 @@ const internalPath = "github.com/vault-plugin-dek/vault-plugin-dek/backend/inter
 // layers are the engine's rooms, the lowest first. A room imports lower ones only.
 // Those that are for tests alone are imported by tests alone.
 var layers = []string{
-	"actor", "machine", "admission", "storage", "jobs", "logkeys", "evidencelog", "witnesses", "people", "ledger",
-	"keyring", "item", "page", "settings", "keystore", "tenant", "itemstore",
-	"encryption", "deletion", "kekrotation", "wrappingkey", "rotation", "schedule",
+	"actor", "machine", "admission", "storage", "jobs", "logkeys", "logindex", "evidencelog", "witnesses", "people", "ledger",
+	"keyring", "item", "page", "pagedir", "pageedit", "settings", "keystore", "tenant", "itemstore",
+	"encryption", "deletion", "kekrotation", "wrappingkey", "rotation", "dueindex", "schedule",
 	"api", "api/encrypt", "api/evidence", "api/fleet", "api/metrics",
 }
 

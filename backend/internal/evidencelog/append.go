@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/logindex"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/logkeys"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
@@ -32,8 +33,8 @@ func (l *Log) add(ctx context.Context, b *batch, i *item) (fits bool, err error)
 		return true, nil
 	}
 	event := i.Event
-	s := scopeOf(&event.Head)
-	if s.ofMount() {
+	s := logindex.ScopeOf(&event.Head)
+	if s.OfMount() {
 		event.Seq = last.seq + 1
 	}
 	if last.seq > 0 {
@@ -49,7 +50,7 @@ func (l *Log) add(ctx context.Context, b *batch, i *item) (fits bool, err error)
 	}
 	index := b.tree.size + int64(len(b.leaves))
 	b.leaves, b.events, b.bytes = append(b.leaves, leaf), append(b.events, &event), b.bytes+2+len(leaf)
-	b.tails[s] = tail{seq: event.Seq, index: index, event: eventTag(event.EventID)}
+	b.tails[s] = tail{seq: event.Seq, index: index, event: logindex.TagOf(event.EventID)}
 	b.answer(i, Position{Log: int64(b.tree.log), Index: index, Seq: event.Seq}, nil)
 	return true, nil
 }
@@ -156,17 +157,13 @@ func (l *Log) putTiles(ctx context.Context, g *growth) error {
 // committed installs what a batch made of the log.
 func (l *Log) committed(next *tree, signing *logkeys.Key, b *batch) {
 	before := b.tree.size
-	records := make([]record, len(b.events))
-	for i, event := range b.events {
-		records[i] = newRecord(event, before+int64(i))
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for s, t := range b.tails {
 		l.tails.Add(s, t)
 	}
+	l.index.Add(b.events)
 	l.tree, l.key = next, signing
-	l.recent = append(l.recent, records...)
 	if before > 0 {
 		l.edges = append(l.edges, before)
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 	"golang.org/x/time/rate"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/logindex"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/logkeys"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
@@ -77,6 +78,7 @@ type Log struct {
 	chunks *lru.Cache[string, [][]byte]
 	blocks *lru.Cache[string, []span]
 	tails  *lru.Cache[scope, tail]
+	index  *logindex.Index
 
 	mu     sync.RWMutex
 	tree   *tree // nil until the log is open
@@ -84,8 +86,6 @@ type Log struct {
 	key    *logkeys.Key
 	epoch  int64         // the appender's, taken as it began
 	opened chan struct{} // closed once tree is there
-	recent []record      // of the entries that no segment of the index has yet
-	built  []int64       // complete segments of the index, by level
 
 	adopted  bool // of Work alone: what is in memory is what storage has
 	queue    queue
@@ -119,6 +119,7 @@ func New(c Config) *Log {
 	l.chunks, _ = lru.New[string, [][]byte](cachedChunks)
 	l.blocks, _ = lru.New[string, []span](cachedBlocks)
 	l.tails, _ = lru.New[scope, tail](cachedTails)
+	l.index = logindex.New(indexed{l}, l.report)
 	if l.giveUp == nil {
 		l.giveUp = func(error) bool { return false }
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/logindex"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
@@ -62,7 +63,7 @@ type eventKey struct {
 	id string
 }
 
-func (i *item) key() eventKey { return eventKey{scopeOf(&i.Event.Head), i.Event.EventID} }
+func (i *item) key() eventKey { return eventKey{logindex.ScopeOf(&i.Event.Head), i.Event.EventID} }
 
 // queue keeps the order in which events came.
 type queue struct {
@@ -170,7 +171,7 @@ func (q *queue) drop(answers []answer) {
 func (l *Log) Submit(events ...Pending) []*Ticket {
 	tickets := make([]*Ticket, len(events))
 	for i, event := range events {
-		if scopeOf(&event.Event.Head).ofMount() {
+		if logindex.ScopeOf(&event.Event.Head).OfMount() {
 			event.Event.Seq = 1
 		}
 		if _, err := evidence.Encode(&event.Event); err != nil {
@@ -188,7 +189,7 @@ func (l *Log) Submit(events ...Pending) []*Ticket {
 func (l *Log) Waits(h *evidence.Head) bool {
 	l.queue.mu.Lock()
 	defer l.queue.mu.Unlock()
-	return l.queue.known[eventKey{scopeOf(h), h.EventID}] != nil
+	return l.queue.known[eventKey{logindex.ScopeOf(h), h.EventID}] != nil
 }
 
 // Append submits events and returns where each is, once all of them are committed. If

@@ -283,13 +283,5 @@ func (l *Log) Tenant(ctx context.Context, tenantID string, after int64, limit in
 		return nil, err
 	}
 	limit = max(0, min(limit, MaxPage))
-	records, err := l.find(ctx, t, tenantTag(tenantID), after, limit, func(record) bool { return true })
-	if err != nil {
-		return nil, err
-	}
-	indexes := make([]int64, 0, len(records))
-	for _, r := range records {
-		indexes = append(indexes, r.index)
-	}
-	return indexes, nil
+	return l.index.Tenant(ctx, t.at(), tenantID, after, limit)
 }

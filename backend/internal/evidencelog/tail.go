@@ -6,21 +6,18 @@ package evidencelog
 import (
 	"context"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/logindex"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
-// A scope is a sequence of events: those of an incarnation, or of the mount.
-type scope struct{ tenant, incarnation string }
+// scope is a sequence of events.
+type scope = logindex.Scope
 
 // A tail is the last event of a scope. The zero tail is that of none.
 type tail struct {
 	seq, index int64
-	event      [8]byte // the tag of its ID, zero if it is not known
+	event      logindex.EventTag // of its ID, zero if it is not known
 }
-
-func scopeOf(h *evidence.Head) scope { return scope{h.TenantID, h.Incarnation} }
-
-func (s scope) ofMount() bool { return s == scope{} }
 
 // A batch is what one checkpoint commits.
 type batch struct {
@@ -47,14 +44,14 @@ func (b *batch) full(leaf int) bool {
 
 // tailOf finds the last event of an item's scope, in the batch or in the log.
 func (l *Log) tailOf(ctx context.Context, b *batch, i *item) (tail, error) {
-	s := scopeOf(&i.Event.Head)
+	s := logindex.ScopeOf(&i.Event.Head)
 	if t, found := b.tails[s]; found {
 		return t, nil
 	}
 	if t, found := l.tails.Get(s); found {
 		return t, nil
 	}
-	if i.New && !s.ofMount() {
+	if i.New && !s.OfMount() {
 		switch {
 		case i.Event.Seq == 1:
 			return tail{}, nil
@@ -62,40 +59,40 @@ func (l *Log) tailOf(ctx context.Context, b *batch, i *item) (tail, error) {
 			return tail{seq: i.Last.Seq, index: i.Last.Index}, nil
 		}
 	}
-	found, err := l.lastRecord(ctx, b.tree, s)
+	found, err := l.index.Last(ctx, b.tree.at(), s)
 	if err != nil || found == nil {
 		return tail{}, err
 	}
-	return tail{seq: found.seq, index: found.index, event: found.event}, nil
+	return tail{seq: found.Seq, index: found.Index, event: found.Event}, nil
 }
 
 // logged looks for an event that may be in the log or the batch already. It reports
 // ErrConflict where another event has its place.
 func (l *Log) logged(ctx context.Context, b *batch, i *item, last tail) (*Position, error) {
 	h := &i.Event.Head
-	s := scopeOf(h)
-	tag := eventTag(h.EventID)
-	if !s.ofMount() && h.Seq > last.seq || s.ofMount() && i.New {
+	s := logindex.ScopeOf(h)
+	if !s.OfMount() && h.Seq > last.seq || s.OfMount() && i.New {
 		return nil, nil //nolint:nilnil // it is not logged
 	}
-	if last.event == tag {
+	if last.event == logindex.TagOf(h.EventID) {
 		return &Position{Log: int64(b.tree.log), Index: last.index, Seq: last.seq}, nil
 	}
 	for k, event := range b.events {
-		if event.EventID == h.EventID && scopeOf(&event.Head) == s {
+		if event.EventID == h.EventID && logindex.ScopeOf(&event.Head) == s {
 			return &Position{Log: int64(b.tree.log), Index: b.tree.size + int64(k), Seq: event.Seq}, nil
 		}
 	}
-	tenant, incarnation := s.tags()
-	found, err := l.find(ctx, b.tree, tenant, -1, 1, func(r record) bool {
-		return r.incarnation == incarnation && r.event == tag && (s.ofMount() || r.seq == h.Seq)
-	})
+	seq := h.Seq
+	if s.OfMount() {
+		seq = 0 // the log gave it one
+	}
+	found, err := l.index.Event(ctx, b.tree.at(), s, h.EventID, seq)
 	switch {
 	case err != nil:
 		return nil, err
-	case len(found) > 0:
-		return &Position{Log: int64(b.tree.log), Index: found[0].index, Seq: found[0].seq}, nil
-	case s.ofMount():
+	case found != nil:
+		return &Position{Log: int64(b.tree.log), Index: found.Index, Seq: found.Seq}, nil
+	case s.OfMount():
 		return nil, nil //nolint:nilnil // it is not logged
 	}
 	return nil, ErrConflict
@@ -104,7 +101,7 @@ func (l *Log) logged(ctx context.Context, b *batch, i *item, last tail) (*Positi
 // Logged returns where the last event of an incarnation is that a stored checkpoint has,
 // as far as that is in memory: it is of what was logged lately, or looked up.
 func (l *Log) Logged(tenantID, incarnation string) (Position, bool) {
-	last, found := l.tails.Get(scope{tenantID, incarnation})
+	last, found := l.tails.Get(scope{TenantID: tenantID, Incarnation: incarnation})
 	if !found || last.seq == 0 {
 		return Position{}, false
 	}
@@ -123,24 +120,22 @@ func (l *Log) Has(ctx context.Context, h *evidence.Head) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	s := scopeOf(h)
-	if s.ofMount() {
-		tag := eventTag(h.EventID)
-		tenant, incarnation := s.tags()
-		found, err := l.find(ctx, t, tenant, -1, 1, func(r record) bool { return r.incarnation == incarnation && r.event == tag })
-		return len(found) > 0, err
+	s := logindex.ScopeOf(h)
+	if s.OfMount() {
+		found, err := l.index.Event(ctx, t.at(), s, h.EventID, 0)
+		return found != nil, err
 	}
 	if last, found := l.tails.Get(s); found {
 		return last.seq >= h.Seq, nil
 	}
-	last, err := l.lastRecord(ctx, t, s)
+	last, err := l.index.Last(ctx, t.at(), s)
 	if err != nil || last == nil {
 		return false, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.tree == t { // else there may be a later one
-		l.tails.Add(s, tail{seq: last.seq, index: last.index, event: last.event})
+		l.tails.Add(s, tail{seq: last.Seq, index: last.Index, event: last.Event})
 	}
-	return last.seq >= h.Seq, nil
+	return last.Seq >= h.Seq, nil
 }

@@ -10,6 +10,8 @@ import (
 
 	"filippo.io/torchwood"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/logindex"
 )
 
 // A tree is the log as of one checkpoint. It does not change.
@@ -23,6 +25,8 @@ type tree struct {
 	// edge has the incomplete tile of each level that has one: 32 bytes a hash.
 	edge map[int][]byte
 }
+
+func (t *tree) at() logindex.At { return logindex.At{Log: int64(t.log), Size: t.size} }
 
 // edgeWidth is how many hashes the incomplete tile of a level has.
 func edgeWidth(size int64, level int) int {
