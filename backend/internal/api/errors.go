@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/dueindex"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/encryption"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/evidencelog"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
@@ -23,7 +24,6 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/schedule"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/witnesses"
@@ -83,7 +83,7 @@ var statuses = []struct {
 	{encryption.ErrReserved, http.StatusBadRequest, ""},
 	{encryption.ErrDataKeySize, http.StatusBadRequest, ""},
 	{encryption.ErrTooLong, http.StatusRequestEntityTooLarge, ""},
-	{schedule.ErrAfter, http.StatusBadRequest, ""},
+	{dueindex.ErrAfter, http.StatusBadRequest, ""},
 	{keyring.ErrKeyType, http.StatusBadRequest, ""},
 	{keyring.ErrVersion, http.StatusBadRequest, ""},
 	{keyring.ErrImport, http.StatusBadRequest, ""},

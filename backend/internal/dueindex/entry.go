@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package schedule
+package dueindex
 
 import (
 	"hash/fnv"
@@ -59,7 +59,7 @@ func (e *entry) is(f flags) bool { return e.flags&f != 0 }
 func (e *entry) next() uint32 { return min(e.lookAt, e.upkeepAt) }
 
 // entryOf is the entry of a record.
-func (p plan) entryOf(t *tenant.Record) entry {
+func (p Plan) entryOf(t *tenant.Record) entry {
 	e := entry{upkeepAt: upkeepAt(t)}
 	switch t.State {
 	case tenant.Shredding:
@@ -111,6 +111,9 @@ func (e *entry) setRequest(t *tenant.Record) {
 	}
 }
 
+// UpkeepDue reports whether a retired key of t is to be destroyed now, or t itself.
+func UpkeepDue(t *tenant.Record, now time.Time) bool { return upkeepAt(t) <= clamp(now.Unix()) }
+
 // upkeepAt returns when a retired key of t is to be destroyed, or t itself: never if
 // that waits for the end of a rotation, which looks at the keys.
 func upkeepAt(t *tenant.Record) uint32 {
@@ -130,7 +133,7 @@ func upkeepAt(t *tenant.Record) uint32 {
 }
 
 // lookAt returns when to look at a tenant for a rotation.
-func (p plan) lookAt(e *entry) uint32 {
+func (p Plan) lookAt(e *entry) uint32 {
 	switch {
 	case e.is(suspected):
 		return 0
@@ -152,38 +155,38 @@ func (p plan) lookAt(e *entry) uint32 {
 }
 
 // owes reports whether a tenant owes a rotation: see [tenant.Record.Owes].
-func (p plan) owes(e *entry) bool {
-	return !e.is(shredding) && (e.campaign < p.settings.Campaign.Number || e.is(asked))
+func (p Plan) owes(e *entry) bool {
+	return !e.is(shredding) && (e.campaign < p.Settings.Campaign.Number || e.is(asked))
 }
 
 // includesPaused reports whether what a tenant owes holds though it is paused.
-func (p plan) includesPaused(e *entry) bool {
-	return e.campaign < p.settings.Campaign.IncludePaused || e.is(askedPaused)
+func (p Plan) includesPaused(e *entry) bool {
+	return e.campaign < p.Settings.Campaign.IncludePaused || e.is(askedPaused)
 }
 
 // counts reports whether the date until which a tenant waits counts, as far as the clock
 // is concerned: see [tenant.Record.Waits].
-func (p plan) counts(e *entry) bool {
-	return e.waitUntil != 0 && e.waitUntil <= add(clamp(p.now.Unix()), seconds(tenant.MaxBackoff)+1)
+func (p Plan) counts(e *entry) bool {
+	return e.waitUntil != 0 && e.waitUntil <= add(clamp(p.Now.Unix()), seconds(tenant.MaxBackoff)+1)
 }
 
 // waits reports whether a tenant that owes a rotation waits after its latest attempt.
-func (p plan) waits(e *entry) bool {
-	return p.counts(e) && e.is(tried) && (e.campaign >= p.settings.Campaign.Number || e.tried >= p.settings.Campaign.Number) &&
+func (p Plan) waits(e *entry) bool {
+	return p.counts(e) && e.is(tried) && (e.campaign >= p.Settings.Campaign.Number || e.tried >= p.Settings.Campaign.Number) &&
 		(!e.is(asked) || e.is(triedAsked))
 }
 
 // expires returns when a key reaches the age at which it is to be rotated.
-func (p plan) expires(e *entry) uint32 {
+func (p Plan) expires(e *entry) uint32 {
 	interval := e.interval
 	if interval == 0 {
-		interval = seconds(settings.IntervalLength(p.settings.RotationInterval))
+		interval = seconds(settings.IntervalLength(p.Settings.RotationInterval))
 	}
 	return add(e.rotatedAt, interval)
 }
 
 // dueWithin returns when a tenant is due by its key's age, with its share of the jitter.
-func (p plan) dueWithin(e *entry) uint32 {
+func (p Plan) dueWithin(e *entry) uint32 {
 	return add(p.expires(e), seconds(share(p.jitterOf(time.Duration(e.interval)*time.Second), e.spread)))
 }
 

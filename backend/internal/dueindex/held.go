@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package schedule
+package dueindex
 
 import (
 	"maps"
@@ -29,7 +29,7 @@ type hold struct {
 }
 
 // heldUp says what holds a tenant up that is due or owes a rotation.
-func (p plan) heldUp(e *entry, now uint32) hold {
+func (p Plan) heldUp(e *entry, now uint32) hold {
 	switch {
 	case e.is(unreadable):
 		return hold{reason: unreadableRecord}
@@ -75,7 +75,7 @@ func (h hold) text() string {
 }
 
 // why returns the reasons of tenants that are held up.
-func (x *index) why(blocked []listed) map[string]string {
+func (x *Index) why(blocked []listed) map[string]string {
 	x.mu.Lock()
 	reasons := maps.Clone(x.reasons)
 	x.mu.Unlock()

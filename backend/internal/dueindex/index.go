@@ -1,117 +1,87 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package schedule
+package dueindex
 
 import (
-	"bytes"
-	"math"
-	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// index holds what decides when to look at each tenant, what status counts, and what
+// Index holds what decides when to look at each tenant, what status counts, and what
 // people search for. A million tenants take some 55 MB, and their display names.
-type index struct {
+type Index struct {
 	shards [tenant.Shards]shard
+	places *places
 
 	mu      sync.Mutex
-	plan    plan              // by which the entries' times are set
+	plan    Plan              // by which the entries' times are set
 	reasons map[string]string // why a blocked tenant cannot be rotated, of the first maxReasons
 }
+
+// New returns an index that knows no tenant.
+func New() *Index { return &Index{places: newPlaces()} }
 
 // maxReasons bounds the reasons that are kept.
 const maxReasons = 1000
 
-// shard is the part of the index whose records lie under one prefix of storage.
-type shard struct {
-	mu      sync.Mutex
-	entries []entry // sorted by ID
-	names   names
-	next    uint32 // no entry's time is before
-	changes uint32 // counted over all entries, so that it outlives a deletion
-	loaded  bool   // it has been read since the start
-	reading bool
-	told    map[uuid.UUID]bool // the tenants that were reported while it is read
+// Visit is a tenant to look at.
+type Visit struct {
+	TenantID string
+	Asked    bool   // a caller has asked for it
+	DueAt    uint32 // Unix seconds
+	seq      uint32 // of the tenant's latest change
 }
 
-// visit is a tenant to look at.
-type visit struct {
-	tenantID string
-	seq      uint32
-	first    bool   // a caller has asked for it
-	due      uint32 // Unix seconds
-}
-
-func (s *shard) find(id uuid.UUID) (i int, found bool) {
-	return slices.BinarySearchFunc(s.entries, id, func(e entry, id uuid.UUID) int { return compareIDs(e.id, id) })
-}
-
-func compareIDs(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) }
-
-// set replaces what is known of a tenant, and counts that as a change; nil if there
-// is no such tenant. s.mu is held.
-func (s *shard) set(id uuid.UUID, known *entry) {
-	i, found := s.find(id)
-	switch {
-	case known == nil && found:
-		s.remove(i)
-	case known == nil:
-	default:
-		if !found {
-			s.entries = slices.Insert(s.entries, i, entry{id: id})
+// Changed takes a reported change of a tenant's record: t is the record as it is now,
+// nil if there is none.
+func (x *Index) Changed(tenantID string, t *tenant.Record) {
+	p := x.current()
+	x.told(tenantID, func(s *shard, id uuid.UUID) {
+		if t == nil {
+			s.set(id, nil)
+		} else {
+			e := p.entryOf(t)
+			s.set(id, &e)
+			s.rename(id, t.DisplayName)
 		}
-		s.changes++
-		before := s.entries[i]
-		s.entries[i] = *known
-		s.entries[i].id, s.entries[i].seq = id, s.changes
-		s.entries[i].nameAt, s.entries[i].nameLen = before.nameAt, before.nameLen
-		s.next = min(s.next, known.next())
-	}
+		x.unblock(tenantID)
+	})
 }
 
-// remove takes an entry out. s.mu is held.
-func (s *shard) remove(i int) {
-	s.names.unused += int(s.entries[i].nameLen)
-	s.entries = slices.Delete(s.entries, i, i+1)
+// Suspect notes that a tenant's record may have changed, since a change of it failed: it
+// is due for a look at once. The record may be known to be unreadable.
+func (x *Index) Suspect(tenantID string, isUnreadable bool) {
+	x.told(tenantID, func(s *shard, id uuid.UUID) {
+		if isUnreadable {
+			x.suspect(s, id, unreadable)
+		} else {
+			x.suspect(s, id, 0)
+		}
+	})
 }
 
-// changed takes a reported change of a tenant's record: t is the record as it is now,
-// nil if there is none. After an error the record's state is unknown and it is read.
-func (x *index) changed(tenantID string, t *tenant.Record, err error) {
-	id, parseErr := uuid.Parse(tenantID)
-	if parseErr != nil {
+// told calls f, under the lock of its shard, for a tenant that is reported.
+func (x *Index) told(tenantID string, f func(s *shard, id uuid.UUID)) {
+	id, err := uuid.Parse(tenantID)
+	if err != nil {
 		return // no tenant has such an ID
 	}
-	p := x.current()
 	s := &x.shards[tenant.ShardOf(tenantID)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.reading {
 		s.told[id] = true
 	}
-	switch {
-	case isDamaged(err):
-		x.suspect(s, id, unreadable)
-	case err != nil:
-		x.suspect(s, id, 0)
-	case t == nil:
-		s.set(id, nil)
-		x.unblock(tenantID)
-	default:
-		e := p.entryOf(t)
-		s.set(id, &e)
-		s.rename(id, t.DisplayName)
-		x.unblock(tenantID)
-	}
+	f(s, id)
 }
 
 // suspect makes a tenant due for a look at once. s.mu is held.
-func (x *index) suspect(s *shard, id uuid.UUID, more flags) {
+func (x *Index) suspect(s *shard, id uuid.UUID, more flags) {
 	e := entry{campaign: unknown}
 	if i, found := s.find(id); found {
 		e = s.entries[i]
@@ -121,9 +91,9 @@ func (x *index) suspect(s *shard, id uuid.UUID, more flags) {
 	s.set(id, &e)
 }
 
-// settle notes what a visit has found: the record t, nil if there is none. It counts
+// Settle notes what a visit has found: the record t, nil if there is none. It counts
 // only if nothing has changed since the visit began.
-func (x *index) settle(v visit, t *tenant.Record) {
+func (x *Index) Settle(v Visit, t *tenant.Record) {
 	x.ifUnchanged(v, func(s *shard, i int) {
 		if t == nil {
 			s.remove(i)
@@ -136,17 +106,17 @@ func (x *index) settle(v visit, t *tenant.Record) {
 		s.rename(e.id, t.DisplayName)
 		s.next = 0 // found out at the next look
 	})
-	x.unblock(v.tenantID)
+	x.unblock(v.TenantID)
 }
 
-// block notes why a visited tenant that is due cannot be served.
-func (x *index) block(v visit, reason string) {
+// Block notes why a visited tenant that is due cannot be served.
+func (x *Index) Block(v Visit, reason string) {
 	x.ifUnchanged(v, func(s *shard, i int) { s.entries[i].flags |= blocked })
-	x.because(v.tenantID, reason)
+	x.because(v.TenantID, reason)
 }
 
-// refused notes why a rotation of a tenant was refused: until its record changes.
-func (x *index) refused(tenantID, reason string) {
+// Refused notes why a rotation of a tenant was refused: until its record changes.
+func (x *Index) Refused(tenantID, reason string) {
 	id, err := uuid.Parse(tenantID)
 	if err != nil {
 		return
@@ -161,7 +131,7 @@ func (x *index) refused(tenantID, reason string) {
 }
 
 // because keeps the reason for which a tenant is blocked.
-func (x *index) because(tenantID, reason string) {
+func (x *Index) because(tenantID, reason string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.reasons == nil {
@@ -172,7 +142,7 @@ func (x *index) because(tenantID, reason string) {
 	}
 }
 
-func (x *index) unblock(tenantID string) {
+func (x *Index) unblock(tenantID string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	delete(x.reasons, tenantID)
@@ -180,12 +150,12 @@ func (x *index) unblock(tenantID string) {
 
 // ifUnchanged calls f with the place of a visited tenant's entry, if that has not
 // changed since.
-func (x *index) ifUnchanged(v visit, f func(s *shard, i int)) {
-	id, err := uuid.Parse(v.tenantID)
+func (x *Index) ifUnchanged(v Visit, f func(s *shard, i int)) {
+	id, err := uuid.Parse(v.TenantID)
 	if err != nil {
 		return
 	}
-	s := &x.shards[tenant.ShardOf(v.tenantID)]
+	s := &x.shards[tenant.ShardOf(v.TenantID)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i, found := s.find(id); found && s.entries[i].seq == v.seq {
@@ -193,39 +163,50 @@ func (x *index) ifUnchanged(v visit, f func(s *shard, i int)) {
 	}
 }
 
-// due returns the tenants to look at now, for rotations or for upkeep.
-func (x *index) due(now uint32, upkeep bool) []visit {
-	var visits []visit
+// Due returns the tenants to look at now for a rotation.
+func (x *Index) Due(now time.Time) []Visit { return x.due(clamp(now.Unix()), false) }
+
+// UpkeepDue returns the tenants to look at now for upkeep: a retired key is to be
+// destroyed, or the tenant itself.
+func (x *Index) UpkeepDue(now time.Time) []Visit { return x.due(clamp(now.Unix()), true) }
+
+func (x *Index) due(now uint32, upkeep bool) []Visit {
+	var visits []Visit
 	for n := range x.shards {
 		visits = x.shards[n].due(visits, now, upkeep)
 	}
 	return visits
 }
 
-func (s *shard) due(visits []visit, now uint32, upkeep bool) []visit {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if now < s.next {
-		return visits
-	}
-	s.next = never
-	for i := range s.entries {
-		e := &s.entries[i]
-		s.next = min(s.next, e.next())
-		at := e.lookAt
-		if upkeep {
-			at = e.upkeepAt
-		}
-		if at <= now {
-			visits = append(visits, visit{e.id.String(), e.seq, e.is(asked), at})
-		}
-	}
-	return visits
+// VisitOf returns a visit to a tenant that is not due, as of what is known of it now.
+func (x *Index) VisitOf(tenantID string) Visit {
+	return Visit{TenantID: tenantID, seq: x.entryAt(tenantID).seq}
 }
 
-// follow sets every entry's time by another plan, if that decides otherwise than
+// IsBlocked reports whether a tenant is due or owes a rotation, and is held up.
+func (x *Index) IsBlocked(tenantID string) bool {
+	e, p := x.entryAt(tenantID), x.current()
+	return p.heldUp(&e, clamp(p.Now.Unix())).reason != notHeld
+}
+
+// entryAt returns what is known of a tenant, zero if nothing is.
+func (x *Index) entryAt(tenantID string) (e entry) {
+	id, err := uuid.Parse(tenantID)
+	if err != nil {
+		return e
+	}
+	s := &x.shards[tenant.ShardOf(tenantID)]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i, found := s.find(id); found {
+		e = s.entries[i]
+	}
+	return e
+}
+
+// Follow sets every entry's time by another plan, if that decides otherwise than
 // the one before.
-func (x *index) follow(p plan) {
+func (x *Index) Follow(p Plan) {
 	x.mu.Lock()
 	same := x.plan.decidesAs(p)
 	x.plan = p
@@ -244,14 +225,14 @@ func (x *index) follow(p plan) {
 	}
 }
 
-func (x *index) current() plan {
+func (x *Index) current() Plan {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.plan
 }
 
 // each calls f with every entry. f must be quick, and keeps nothing.
-func (x *index) each(f func(*entry)) {
+func (x *Index) each(f func(*entry)) {
 	for n := range x.shards {
 		s := &x.shards[n]
 		s.mu.Lock()
@@ -261,6 +242,3 @@ func (x *index) each(f func(*entry)) {
 		s.mu.Unlock()
 	}
 }
-
-// never is a time that does not come.
-const never = math.MaxUint32

@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package schedule
+package dueindex
 
 import (
 	"bytes"
@@ -101,26 +101,26 @@ func newPlaces() *places {
 }
 
 // notePlace remembers where a part ends.
-func (e *Engine) notePlace(s Sort, part []position) {
+func (x *Index) notePlace(s Sort, part []position) {
 	if len(part) == 0 {
 		return
 	}
 	last := part[len(part)-1]
 	last.name = bytes.Clone(last.name) // and not the names of its whole shard
-	e.places.Add(place{s, last.id}, last)
+	x.places.Add(place{s, last.id}, last)
 }
 
 // placeOf returns where the part of v begins that follows a tenant: where that tenant was
 // when a part ended with it, or else where it is now.
-func (e *Engine) placeOf(v *view, after string) (*position, error) {
+func (x *Index) placeOf(v *view, after string) (*position, error) {
 	id, err := uuid.Parse(after)
 	if err != nil || id.String() != after {
 		return nil, ErrAfter
 	}
-	if at, remembered := e.places.Get(place{v.sort, id}); remembered {
+	if at, remembered := x.places.Get(place{v.sort, id}); remembered {
 		return &at, nil
 	}
-	s := &e.index.shards[tenant.ShardOf(after)]
+	s := &x.shards[tenant.ShardOf(after)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i, found := s.find(id)

@@ -9,8 +9,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/google/uuid"
-
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/dueindex"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
@@ -26,8 +25,7 @@ func isDamaged(err error) bool {
 // blockDamaged notes that a tenant cannot be served because of a damaged entry. It is
 // visited again. The visit itself may have put its record.
 func (e *Engine) blockDamaged(tenantID string, err error) {
-	v := visit{tenantID: tenantID, seq: e.index.entryAt(tenantID).seq}
-	e.index.block(v, err.Error())
+	e.index.Block(e.index.VisitOf(tenantID), err.Error())
 	if told, _ := e.told.Swap(tenantID, err.Error()); told != err.Error() {
 		e.log.Error("the schedule cannot serve a tenant", "tenant_id", tenantID, "error", err)
 	}
@@ -38,47 +36,21 @@ func (e *Engine) addDamaged(s *Status) {
 	s.Damaged = e.mount.Damaged()
 	reasons := e.rotations.Damaged()
 	for _, id := range slices.Sorted(maps.Keys(reasons)) {
-		if e.index.isBlocked(id) {
+		if e.index.IsBlocked(id) {
 			continue
 		}
 		s.Blocked++
-		if len(s.BlockedTenants) < maxListed {
+		if len(s.BlockedTenants) < dueindex.MaxListed {
 			s.BlockedTenants[id] = reasons[id]
 		}
 	}
-}
-
-func (x *index) isBlocked(tenantID string) bool {
-	e, p := x.entryAt(tenantID), x.current()
-	return p.heldUp(&e, clamp(p.now.Unix())).reason != notHeld
-}
-
-// entryAt returns what is known of a tenant, zero if nothing is.
-func (x *index) entryAt(tenantID string) (e entry) {
-	id, err := uuid.Parse(tenantID)
-	if err != nil {
-		return e
-	}
-	s := &x.shards[tenant.ShardOf(tenantID)]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if i, found := s.find(id); found {
-		e = s.entries[i]
-	}
-	return e
 }
 
 // Unfinished returns the unfinished rotations that the records tell of, as far as the
 // index knows them. The write-ahead log lists them as well, unless an entry of it is
 // damaged.
 func (e *Engine) Unfinished(ctx context.Context) (all []rotation.Intent, err error) {
-	var ids []string
-	e.index.each(func(x *entry) {
-		if x.is(unfinished) {
-			ids = append(ids, x.id.String())
-		}
-	})
-	for _, id := range ids {
+	for _, id := range e.index.Unfinished() {
 		t, err := e.tenants.Read(ctx, id)
 		switch {
 		case errors.Is(err, tenant.ErrNotFound), isDamaged(err):

@@ -16,12 +16,7 @@
 //   - It reads each shard again once a day. So an unreported change (a write that failed
 //     with hidden effect, the late write of an old instance) is found within a day.
 //
-// The index also has the tenants' display names, so that [Engine.Fleet] searches and sorts a
-// million tenants without reading a record.
-//
-// A reading's result for a tenant is dropped if a change of that tenant was reported
-// since the reading of its shard began. docs/model/schedule.py is a model of this
-// protocol.
+// Package dueindex is the index. docs/model/schedule.py is a model of this protocol.
 //
 // # Rounds
 //
@@ -33,8 +28,8 @@
 //
 // # Storage and locks
 //
-// The package has no storage prefix (the former schedule/ is deleted). Its shards have
-// locks of their own, held over memory only; they may be taken under a tenant's lock.
+// The package has no storage prefix (the former schedule/ is deleted), and holds no lock
+// over storage.
 //
 // # What it must never do
 //

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/dueindex"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
@@ -48,8 +49,7 @@ type Engine struct {
 	log       hclog.Logger
 
 	budget  *jobs.Semaphore // unfinished rotations that the schedule has started
-	index   *index
-	places  *places
+	index   *dueindex.Index
 	reading reading
 
 	told sync.Map // why tenants cannot be served, by ID, once logged
@@ -69,16 +69,18 @@ func NewEngine(c Config) *Engine {
 	e := &Engine{
 		mount: c.Mount, settings: c.Settings, keys: c.Keys, tenants: c.Tenants,
 		rotations: c.Rotations, deletion: c.Deletion, now: c.Now, jobs: c.Jobs, log: c.Log,
-		index: &index{}, places: newPlaces(), overtake: func() {},
+		index: dueindex.New(), overtake: func() {},
 	}
 	e.budget = jobs.NewSemaphore(e.maxRotations)
 	c.Tenants.Watch(func(tenantID string, t *tenant.Record, err error) {
-		e.index.changed(tenantID, t, err)
 		if err != nil {
+			e.index.Suspect(tenantID, isDamaged(err))
 			e.mayLack(tenantID)
+			return
 		}
+		e.index.Changed(tenantID, t)
 	})
-	c.Rotations.WatchRefusals(e.index.refused)
+	c.Rotations.WatchRefusals(e.index.Refused)
 	return e
 }
 
@@ -88,6 +90,16 @@ func (e *Engine) maxRotations() int {
 		return 1 // the settings cannot be read: go gently until they can
 	}
 	return c.MaxConcurrentRotations
+}
+
+// plan is what decides now which tenants are due.
+func (e *Engine) plan(ctx context.Context) (dueindex.Plan, error) {
+	rotation, err := e.settings.Rotation(ctx)
+	if err != nil {
+		return dueindex.Plan{}, err
+	}
+	c, err := e.settings.Config(ctx)
+	return dueindex.Plan{Now: e.now(), Settings: rotation, Jitter: c.SchedulerJitter}, err
 }
 
 // Start fills the index in the background. It is called on the active node alone.

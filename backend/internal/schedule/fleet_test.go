@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -20,6 +19,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/dueindex"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
@@ -56,10 +56,10 @@ func fleetOf(t testing.TB, tenants ...*tenant.Record) (*Engine, *population) {
 	})
 	plan, err := e.plan(t.Context())
 	require.NoError(t, err)
-	e.index.follow(plan)
+	e.index.Follow(plan)
 	for _, r := range tenants {
 		p.records[r.ID] = r
-		e.index.changed(r.ID, r, nil)
+		e.index.Changed(r.ID, r)
 	}
 	return e, p
 }
@@ -102,17 +102,17 @@ func small() []*tenant.Record {
 
 func TestFleetIsSorted(t *testing.T) {
 	e, _ := fleetOf(t, small()...)
-	for sort, want := range map[Sort][]string{
-		ByDueDate: {"apple", "Zebra", "rotating", "", "failed", "Éclair", "paused", "deleting"},
-		ByName:    {"apple", "deleting", "failed", "paused", "rotating", "Zebra", "Éclair", ""},
-		ByAge:     {"paused", "apple", "Zebra", "rotating", "", "failed", "Éclair", "deleting"},
+	for sort, want := range map[dueindex.Sort][]string{
+		dueindex.ByDueDate: {"apple", "Zebra", "rotating", "", "failed", "Éclair", "paused", "deleting"},
+		dueindex.ByName:    {"apple", "deleting", "failed", "paused", "rotating", "Zebra", "Éclair", ""},
+		dueindex.ByAge:     {"paused", "apple", "Zebra", "rotating", "", "failed", "Éclair", "deleting"},
 	} {
-		f, err := e.Fleet(t.Context(), Query{Sort: sort, Limit: 100})
+		f, err := e.Fleet(t.Context(), dueindex.Query{Sort: sort, Limit: 100})
 		require.NoError(t, err)
 		require.Equal(t, want, namesOf(f), sort)
 		var paged []string
 		for after := ""; ; {
-			part, err := e.Fleet(t.Context(), Query{Sort: sort, After: after, Limit: 3})
+			part, err := e.Fleet(t.Context(), dueindex.Query{Sort: sort, After: after, Limit: 3})
 			require.NoError(t, err)
 			if paged = append(paged, namesOf(part)...); len(part.Tenants) < 3 {
 				break
@@ -126,30 +126,30 @@ func TestFleetIsSorted(t *testing.T) {
 func TestFleetIsFiltered(t *testing.T) {
 	e, _ := fleetOf(t, small()...)
 	id := small()[4].ID
-	e.index.block(visit{tenantID: small()[0].ID, seq: e.index.entryAt(small()[0].ID).seq}, "no room")
+	e.index.Block(e.index.VisitOf(small()[0].ID), "no room")
 	for _, c := range []struct {
-		q    Query
+		q    dueindex.Query
 		want []string
 	}{
-		{Query{State: Overdue}, []string{"apple", "Zebra", "rotating"}},
-		{Query{State: Failed}, []string{"failed"}},
-		{Query{State: Paused}, []string{"paused"}},
-		{Query{State: Blocked}, []string{"Éclair"}},
-		{Query{State: Deleting}, []string{"deleting"}},
-		{Query{Search: "AP"}, []string{"apple"}},
-		{Query{Search: "éCL"}, []string{"Éclair"}},
-		{Query{Search: "pple"}, nil},
-		{Query{Search: id}, []string{"paused"}},
-		{Query{Search: strings.ToUpper(id[:12])}, []string{"paused"}},
-		{Query{Search: "00001"}, []string{"apple", "Éclair"}},
-		{Query{Search: "00002000-"}, []string{"Zebra"}},
-		{Query{Search: "00002000-0000-0000-0000-0000000000000"}, nil},
-		{Query{Search: "0000200-"}, nil},
-		{Query{Search: "-"}, nil},
-		{Query{Search: "d"}, []string{"deleting"}},
-		{Query{Search: "apple", State: Paused}, nil},
+		{dueindex.Query{State: dueindex.Overdue}, []string{"apple", "Zebra", "rotating"}},
+		{dueindex.Query{State: dueindex.Failed}, []string{"failed"}},
+		{dueindex.Query{State: dueindex.Paused}, []string{"paused"}},
+		{dueindex.Query{State: dueindex.Blocked}, []string{"Éclair"}},
+		{dueindex.Query{State: dueindex.Deleting}, []string{"deleting"}},
+		{dueindex.Query{Search: "AP"}, []string{"apple"}},
+		{dueindex.Query{Search: "éCL"}, []string{"Éclair"}},
+		{dueindex.Query{Search: "pple"}, nil},
+		{dueindex.Query{Search: id}, []string{"paused"}},
+		{dueindex.Query{Search: strings.ToUpper(id[:12])}, []string{"paused"}},
+		{dueindex.Query{Search: "00001"}, []string{"apple", "Éclair"}},
+		{dueindex.Query{Search: "00002000-"}, []string{"Zebra"}},
+		{dueindex.Query{Search: "00002000-0000-0000-0000-0000000000000"}, nil},
+		{dueindex.Query{Search: "0000200-"}, nil},
+		{dueindex.Query{Search: "-"}, nil},
+		{dueindex.Query{Search: "d"}, []string{"deleting"}},
+		{dueindex.Query{Search: "apple", State: dueindex.Paused}, nil},
 	} {
-		c.q.Sort, c.q.Limit = ByDueDate, 100
+		c.q.Sort, c.q.Limit = dueindex.ByDueDate, 100
 		f, err := e.Fleet(t.Context(), c.q)
 		require.NoError(t, err)
 		require.Equal(t, c.want, namesOf(f), "%+v", c.q)
@@ -177,64 +177,55 @@ func TestFleetAgreesWithStatus(t *testing.T) {
 	}
 	e, _ := fleetOf(t, all...)
 	for n := range 20 {
-		e.index.block(visit{tenantID: all[n*7].ID, seq: e.index.entryAt(all[n*7].ID).seq}, "no room")
+		e.index.Block(e.index.VisitOf(all[n*7].ID), "no room")
 	}
 	s, err := e.Status(t.Context())
 	require.NoError(t, err)
 	require.Positive(t, s.Overdue)
 	require.Positive(t, s.PausedOverdue)
 	require.Positive(t, s.Blocked)
-	for state, want := range map[Filter]int{Overdue: s.Overdue, Failed: s.Failed, Paused: s.Paused, Blocked: s.Blocked, "": s.Tenants} {
-		f, err := e.Fleet(t.Context(), Query{State: state, Sort: ByAge, Limit: 1000})
+	for state, want := range map[dueindex.Filter]int{dueindex.Overdue: s.Overdue, dueindex.Failed: s.Failed, dueindex.Paused: s.Paused, dueindex.Blocked: s.Blocked, "": s.Tenants} {
+		f, err := e.Fleet(t.Context(), dueindex.Query{State: state, Sort: dueindex.ByAge, Limit: 1000})
 		require.NoError(t, err)
 		require.Len(t, f.Tenants, want, state)
 		for _, o := range f.Tenants {
-			require.True(t, state != Overdue || o.Overdue, "the record says otherwise")
+			require.True(t, state != dueindex.Overdue || o.Overdue, "the record says otherwise")
 		}
 	}
 }
 
 func TestFleetIsCounted(t *testing.T) {
 	e, _ := fleetOf(t, small()...)
-	f, err := e.Fleet(t.Context(), Query{Sort: ByName, State: Failed, Limit: 1})
+	f, err := e.Fleet(t.Context(), dueindex.Query{Sort: dueindex.ByName, State: dueindex.Failed, Limit: 1})
 	require.NoError(t, err)
 	require.Equal(t, [...]int{1, 0, 0, 1, 0, 1, 4}, f.KeyAges, "of the whole fleet, but for what is being deleted")
-	want := [weeks + 2]int{0: 2, 1: 1}
-	want[week(0, seconds(265*day))]++
-	want[week(0, seconds(355*day))]++
-	require.Equal(t, want, f.DueByWeek)
+	require.Equal(t, [54]int{0: 2, 1: 1, 38: 1, 51: 1}, f.DueByWeek, "265 and 355 days are in the 38th and the 51st week")
 	require.False(t, f.Complete)
-
-	for due, want := range map[uint32]int{0: 0, 100: 0, 101: 1, 100 + secondsAWeek: 1, 101 + secondsAWeek: 2, 100 + 52*secondsAWeek: 52, 101 + 52*secondsAWeek: 53, never: 53} {
-		require.Equal(t, want, week(100, due), due)
-	}
 }
-
-const day = 24 * time.Hour
 
 // A walk goes on where it was, although the tenant at the end of the part before has
 // been rotated, renamed or deleted since.
 func TestFleetGoesOnWhereItWas(t *testing.T) {
-	for sort, change := range map[Sort]func(*Engine, *tenant.Record){
-		ByDueDate: func(e *Engine, r *tenant.Record) {
-			e.index.changed(r.ID, with(r.Clone(), func(r *tenant.Record) { r.Keys.Active().ActivatedAt = today }), nil)
+	for sort, change := range map[dueindex.Sort]func(*Engine, *tenant.Record){
+		dueindex.ByDueDate: func(e *Engine, r *tenant.Record) {
+			e.index.Changed(r.ID, with(r.Clone(), func(r *tenant.Record) { r.Keys.Active().ActivatedAt = today }))
 		},
-		ByName: func(e *Engine, r *tenant.Record) {
-			e.index.changed(r.ID, with(r.Clone(), func(r *tenant.Record) { r.DisplayName = "zzz" }), nil)
+		dueindex.ByName: func(e *Engine, r *tenant.Record) {
+			e.index.Changed(r.ID, with(r.Clone(), func(r *tenant.Record) { r.DisplayName = "zzz" }))
 		},
-		ByAge: func(e *Engine, r *tenant.Record) { e.index.changed(r.ID, nil, nil) },
+		dueindex.ByAge: func(e *Engine, r *tenant.Record) { e.index.Changed(r.ID, nil) },
 	} {
 		var all []*tenant.Record
 		for n := range 20 {
 			all = append(all, record(n, fmt.Sprintf("name %02d", n), 700-n))
 		}
 		e, _ := fleetOf(t, all...)
-		first, err := e.Fleet(t.Context(), Query{Sort: sort, Limit: 5})
+		first, err := e.Fleet(t.Context(), dueindex.Query{Sort: sort, Limit: 5})
 		require.NoError(t, err)
 		last := first.Tenants[4]
 		require.Equal(t, "name 04", last.DisplayName)
 		change(e, all[4])
-		next, err := e.Fleet(t.Context(), Query{Sort: sort, Limit: 5, After: last.TenantID})
+		next, err := e.Fleet(t.Context(), dueindex.Query{Sort: sort, Limit: 5, After: last.TenantID})
 		require.NoError(t, err)
 		require.Equal(t, []string{"name 05", "name 06", "name 07", "name 08", "name 09"}, namesOf(next), sort)
 	}
@@ -244,66 +235,12 @@ func TestFleetRefusesWhereToGoOn(t *testing.T) {
 	all := small()
 	e, _ := fleetOf(t, all...)
 	for _, after := range []string{"x", "00001000", uuid.NewString(), strings.ReplaceAll(all[0].ID, "-", ""), "{" + all[0].ID + "}", all[0].ID + "."} {
-		_, err := e.Fleet(t.Context(), Query{Sort: ByName, Limit: 5, After: after})
-		require.ErrorIs(t, err, ErrAfter, after)
+		_, err := e.Fleet(t.Context(), dueindex.Query{Sort: dueindex.ByName, Limit: 5, After: after})
+		require.ErrorIs(t, err, dueindex.ErrAfter, after)
 	}
-	f, err := e.Fleet(t.Context(), Query{Sort: ByName, Limit: 1, After: all[2].ID}) // that no part has ended with
+	f, err := e.Fleet(t.Context(), dueindex.Query{Sort: dueindex.ByName, Limit: 1, After: all[2].ID}) // that no part has ended with
 	require.NoError(t, err)
 	require.Equal(t, []string{"Éclair"}, namesOf(f))
-}
-
-// Names follow every change, reading the shard again included, and take no more room
-// than twice what they need.
-func TestNamesFollowChanges(t *testing.T) {
-	e, p := fleetOf(t)
-	rng := rand.New(rand.NewPCG(1, 2)) // #nosec G404 -- a test
-	want := map[string]string{}
-	id := func() string { return record(rng.IntN(40), "", 0).ID }
-	for range 20_000 {
-		r := record(rng.IntN(40), strings.Repeat("Ä", rng.IntN(100))+fmt.Sprint(rng.Int()), 5)
-		switch rng.IntN(4) {
-		case 0:
-			e.index.changed(r.ID, nil, nil)
-			delete(want, r.ID)
-		case 1:
-			v := visit{tenantID: id()}
-			if _, known := want[v.tenantID]; known {
-				v.seq = e.index.entryAt(v.tenantID).seq
-				e.index.settle(v, with(r, func(r *tenant.Record) { r.ID = v.tenantID }))
-				want[v.tenantID] = r.DisplayName
-			}
-		default:
-			e.index.changed(r.ID, r, nil)
-			want[r.ID] = r.DisplayName
-		}
-	}
-	// One tenant's record is not what the index was told, as after a hidden write.
-	some := slices.Sorted(func(yield func(string) bool) {
-		for id := range want {
-			if !yield(id) {
-				return
-			}
-		}
-	})
-	for _, id := range some {
-		p.records[id] = with(record(0, want[id], 5), func(r *tenant.Record) { r.ID = id })
-	}
-	p.records[some[0]].DisplayName, want[some[0]] = "hidden", "hidden"
-	check := func() {
-		t.Helper()
-		found := map[string]string{}
-		e.index.eachNamed(func(e *entry, name []byte) { found[e.id.String()] = string(name) })
-		require.Len(t, found, len(want))
-		for id, name := range want {
-			require.Equal(t, fold(name), found[id])
-		}
-	}
-	for n := range e.index.shards {
-		require.NoError(t, e.readShard(t.Context(), n))
-		s := &e.index.shards[n]
-		require.LessOrEqual(t, s.names.unused, max(minUnused, len(s.names.text)/2))
-	}
-	check()
 }
 
 // A page of a large fleet reads the records that it answers, and no other.
@@ -314,8 +251,8 @@ func TestFleetReadsWhatItAnswers(t *testing.T) {
 		all[n] = record(n, fmt.Sprintf("Tenant %05d", n*7919%many), n%400)
 	}
 	e, p := fleetOf(t, all...)
-	for _, q := range []Query{
-		{Sort: ByDueDate, Limit: 100}, {Sort: ByName, Limit: 1000, Search: "tenant 5"}, {Sort: ByAge, Limit: 10, State: Overdue}, {Sort: ByName, Limit: 50, Search: "nobody"},
+	for _, q := range []dueindex.Query{
+		{Sort: dueindex.ByDueDate, Limit: 100}, {Sort: dueindex.ByName, Limit: 1000, Search: "tenant 5"}, {Sort: dueindex.ByAge, Limit: 10, State: dueindex.Overdue}, {Sort: dueindex.ByName, Limit: 50, Search: "nobody"},
 	} {
 		before := p.reads.Load()
 		began := time.Now()
@@ -324,32 +261,5 @@ func TestFleetReadsWhatItAnswers(t *testing.T) {
 		require.EqualValues(t, len(f.Tenants), p.reads.Load()-before)
 		t.Logf("%+v: %d tenants in %s", q, len(f.Tenants), time.Since(began))
 		require.Equal(t, q.Search != "nobody", len(f.Tenants) == q.Limit)
-	}
-}
-
-func BenchmarkFleet(b *testing.B) {
-	const many = 1_000_000
-	e, _ := fleetOf(b)
-	plan := e.index.current()
-	for n := range many {
-		r := record(n, fmt.Sprintf("Tenant number %07d", n*7919%many), n%400)
-		id := uuid.MustParse(r.ID)
-		s := &e.index.shards[tenant.ShardOf(r.ID)]
-		one := plan.entryOf(r)
-		one.id = id
-		s.names.add(&one, fold(r.DisplayName))
-		s.entries = append(s.entries, one) // IDs ascend
-	}
-	for name, q := range map[string]Query{
-		"overdue": {Sort: ByDueDate, Limit: 100}, "search": {Sort: ByName, Limit: 100, Search: "tenant number 00"}, "age": {Sort: ByAge, Limit: 100},
-		"name": {Sort: ByName, Limit: 1000},
-	} {
-		b.Run(name, func(b *testing.B) {
-			for b.Loop() {
-				v := newView(plan, q)
-				e.index.eachNamed(v.add)
-				require.Len(b, v.picked.best(), q.Limit)
-			}
-		})
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/dueindex"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -75,7 +76,7 @@ func noneReadable(all []*Overview) error {
 	return all[0].Err
 }
 
-func (e *Engine) overview(ctx context.Context, p plan, tenantID string) *Overview {
+func (e *Engine) overview(ctx context.Context, p dueindex.Plan, tenantID string) *Overview {
 	t, err := e.tenants.Peek(ctx, tenantID)
 	if errors.Is(err, tenant.ErrNotFound) {
 		return nil
@@ -83,13 +84,13 @@ func (e *Engine) overview(ctx context.Context, p plan, tenantID string) *Overvie
 	if err != nil {
 		return &Overview{TenantID: tenantID, Err: err}
 	}
-	return p.overview(t)
+	return overviewOf(p, t)
 }
 
-func (p plan) overview(t *tenant.Record) *Overview {
+func overviewOf(p dueindex.Plan, t *tenant.Record) *Overview {
 	o := &Overview{
 		TenantID: t.ID, DisplayName: t.DisplayName, State: t.State, RotationPaused: t.RotationPaused,
-		NextRotationAt: t.NextRotation(p.settings), Overdue: p.overdue(t),
+		NextRotationAt: t.NextRotation(p.Settings), Overdue: p.Overdue(t),
 	}
 	if t.State == tenant.Shredding {
 		o.State = tenant.Deleting // to callers there is one way to go
@@ -105,10 +106,4 @@ func (p plan) overview(t *tenant.Record) *Overview {
 		o.RotationID, o.RotationStatus = latest.ID, rotation.Status(latest)
 	}
 	return o
-}
-
-// overdue reports whether status counts t as overdue.
-func (p plan) overdue(t *tenant.Record) bool {
-	e, l := p.entryOf(t), p.lateness()
-	return l.overdue(&e, clamp(p.now.Unix()))
 }

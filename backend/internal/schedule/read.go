@@ -4,6 +4,7 @@
 package schedule
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"maps"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/dueindex"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -56,7 +58,7 @@ func (e *Engine) read() {
 			if err != nil {
 				return false, false, err
 			}
-			e.index.follow(p)
+			e.index.Follow(p)
 			wasComplete := e.reading.isComplete()
 			err = e.readShards(ctx)
 			e.tellAgain()
@@ -171,9 +173,8 @@ func (r *reading) wait(ctx context.Context) {
 // those in the index. What Get shows decides; List and Get may disagree for a while,
 // after a write whose error hid its effect.
 func (e *Engine) readShard(ctx context.Context, n int) error {
-	s := &e.index.shards[n]
-	ids := s.begin()
-	defer s.end()
+	ids := e.index.BeginReading(n)
+	defer e.index.EndReading(n)
 	names, err := e.tenants.InShard(ctx, n)
 	if err != nil {
 		return err
@@ -183,8 +184,8 @@ func (e *Engine) readShard(ctx context.Context, n int) error {
 			ids[id] = true
 		}
 	}
-	all := slices.SortedFunc(maps.Keys(ids), compareIDs) // in one order, so that a run can be repeated
-	found := make([]*named, len(all))
+	all := slices.SortedFunc(maps.Keys(ids), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) }) // in one order, so that a run can be repeated
+	found := make([]*dueindex.Found, len(all))
 	var next atomic.Int64
 	var g errgroup.Group
 	for range min(recordsInFlight, len(all)) {
@@ -199,85 +200,25 @@ func (e *Engine) readShard(ctx context.Context, n int) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	s.install(found)
+	e.index.Install(n, found)
 	return nil
-}
-
-// named is an entry that a reading found, and its tenant's name.
-type named struct {
-	entry
-	name string
 }
 
 // readRecord reads one record, from storage; nil if there is none. That a record is listed and does not
 // show is a write whose error hid its effect: the next reading finds it.
-func (e *Engine) readRecord(ctx context.Context, id uuid.UUID) *named {
+func (e *Engine) readRecord(ctx context.Context, id uuid.UUID) *dueindex.Found {
 	t, err := e.tenants.Refresh(ctx, id.String())
 	e.reading.records.Add(1)
-	one := named{entry: entry{flags: suspected | unreadable, campaign: unknown, upkeepAt: never}}
 	switch {
 	case errors.Is(err, tenant.ErrNotFound):
 		return nil
-	case err == nil:
-		one = named{e.index.current().entryOf(t), fold(t.DisplayName)}
-		if len(t.Unlogged) > 0 {
-			e.untold.add(id)
-		}
+	case err != nil:
+		return dueindex.Unreadable(id)
 	}
-	one.id = id
-	return &one
-}
-
-// begin notes that the shard is being read from now on, and returns the tenants that
-// it knows.
-func (s *shard) begin() (known map[uuid.UUID]bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.reading, s.told = true, map[uuid.UUID]bool{}
-	known = make(map[uuid.UUID]bool, len(s.entries))
-	for i := range s.entries {
-		known[s.entries[i].id] = true
+	if len(t.Unlogged) > 0 {
+		e.untold.add(id)
 	}
-	return known
-}
-
-func (s *shard) end() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.reading, s.told = false, nil
-}
-
-// install takes the entries that a reading found. Entries of tenants that were reported
-// to the shard since the reading began stay as they were reported.
-func (s *shard) install(found []*named) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	known := s.entries
-	merged := make([]entry, 0, len(found))
-	var names names
-	for _, e := range known {
-		if s.told[e.id] {
-			names.add(&e, string(s.names.of(&e)))
-			merged = append(merged, e)
-		}
-	}
-	for _, e := range found {
-		if e == nil || s.told[e.id] {
-			continue
-		}
-		one, name := e.entry, e.name
-		if i, before := s.find(e.id); before && e.is(unreadable) { // what was known of it may still hold
-			one, name = known[i], string(s.names.of(&known[i]))
-			one.flags |= e.flags
-			one.lookAt = 0
-		}
-		names.add(&one, name)
-		s.changes++
-		one.seq = s.changes // a visit under way has seen another record
-		merged = append(merged, one)
-	}
-	slices.SortFunc(merged, func(a, b entry) int { return compareIDs(a.id, b.id) })
-	s.entries, s.names, s.loaded, s.next = merged, names, true, 0
+	return e.index.Found(id, t)
 }
 
 // cleanUp deletes what storage held for the schedule before it was in memory.

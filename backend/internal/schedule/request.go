@@ -79,20 +79,12 @@ func (e *Engine) DemandAll(ctx context.Context, d Demand) (did Demanded, err err
 	if err != nil {
 		return Demanded{}, err
 	}
-	e.index.follow(p)
+	e.index.Follow(p)
 	e.WakeNow()
 	bounded, cancel := context.WithTimeout(ctx, waitForIndex)
 	defer cancel()
 	e.reading.wait(bounded)
-	e.index.each(func(x *entry) {
-		switch {
-		case !x.is(active):
-		case x.is(paused) && !d.IncludePaused && !p.includesPaused(x):
-			did.SkippedPaused++
-		default:
-			did.Scheduled++
-		}
-	})
+	did.Scheduled, did.SkippedPaused = e.index.Asked(p, d.IncludePaused)
 	return did, nil
 }
 

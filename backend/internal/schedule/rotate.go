@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/dueindex"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
@@ -48,34 +49,34 @@ func (e *Engine) rotateDue(ctx, waiting context.Context, did *tally) error {
 	if err != nil {
 		return err
 	}
-	e.index.follow(p)
+	e.index.Follow(p)
 	e.mu.Lock()
-	e.lastRun = p.now
+	e.lastRun = p.Now
 	e.mu.Unlock()
-	due := e.index.due(clamp(p.now.Unix()), false)
+	due := e.index.Due(p.Now)
 	// The tenants that a caller has asked for come first, then the most overdue.
-	slices.SortFunc(due, func(a, b visit) int {
-		if a.first != b.first {
-			if a.first {
+	slices.SortFunc(due, func(a, b dueindex.Visit) int {
+		if a.Asked != b.Asked {
+			if a.Asked {
 				return -1
 			}
 			return 1
 		}
-		return cmp.Compare(a.due, b.due)
+		return cmp.Compare(a.DueAt, b.DueAt)
 	})
-	asked := slices.IndexFunc(due, func(v visit) bool { return !v.first })
+	asked := slices.IndexFunc(due, func(v dueindex.Visit) bool { return !v.Asked })
 	if asked < 0 {
 		asked = len(due)
 	}
-	for _, some := range [][]visit{due[:asked], due[asked:]} {
-		e.visitAll(waiting, some, did, func(v visit) error { return e.rotateIfDue(ctx, waiting, p, v, did) })
+	for _, some := range [][]dueindex.Visit{due[:asked], due[asked:]} {
+		e.visitAll(waiting, some, did, func(v dueindex.Visit) error { return e.rotateIfDue(ctx, waiting, p, v, did) })
 	}
 	return ctx.Err()
 }
 
 // visitAll visits tenants, many at once, until ctx ends. One that causes an error
 // is due again at the next tick, and keeps no other waiting.
-func (e *Engine) visitAll(ctx context.Context, due []visit, did *tally, f func(visit) error) {
+func (e *Engine) visitAll(ctx context.Context, due []dueindex.Visit, did *tally, f func(dueindex.Visit) error) {
 	var g errgroup.Group
 	g.SetLimit(visitsInFlight)
 	for _, v := range due {
@@ -84,7 +85,7 @@ func (e *Engine) visitAll(ctx context.Context, due []visit, did *tally, f func(v
 		}
 		g.Go(func() error {
 			if err := f(v); err != nil && ctx.Err() == nil {
-				did.trouble(fmt.Errorf("tenant %s: %w", v.tenantID, err))
+				did.trouble(fmt.Errorf("tenant %s: %w", v.TenantID, err))
 			}
 			return nil
 		})
@@ -94,21 +95,21 @@ func (e *Engine) visitAll(ctx context.Context, due []visit, did *tally, f func(v
 
 // rotateIfDue rotates a visited tenant if p says so, once there is a place in the
 // budget. It waits for that no longer than waiting lives.
-func (e *Engine) rotateIfDue(ctx, waiting context.Context, p plan, v visit, did *tally) error {
-	t, err := e.tenants.Read(ctx, v.tenantID)
+func (e *Engine) rotateIfDue(ctx, waiting context.Context, p dueindex.Plan, v dueindex.Visit, did *tally) error {
+	t, err := e.tenants.Read(ctx, v.TenantID)
 	if errors.Is(err, tenant.ErrNotFound) {
-		e.index.settle(v, nil)
+		e.index.Settle(v, nil)
 		return nil
 	}
 	if isDamaged(err) {
-		e.blockDamaged(v.tenantID, err)
+		e.blockDamaged(v.TenantID, err)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if p.due(t) == notDue {
-		e.index.settle(v, t)
+	if p.Due(t) == dueindex.NotDue {
+		e.index.Settle(v, t)
 		return nil
 	}
 	if err := e.budget.Acquire(waiting); err != nil {
@@ -119,55 +120,55 @@ func (e *Engine) rotateIfDue(ctx, waiting context.Context, p plan, v visit, did 
 
 // rotateNow rotates a tenant if it is still due: waiting for the budget may have taken
 // hours. It makes sure that release is called once that is over.
-func (e *Engine) rotateNow(ctx context.Context, v visit, release func(), did *tally) error {
+func (e *Engine) rotateNow(ctx context.Context, v dueindex.Visit, release func(), did *tally) error {
 	p, err := e.plan(ctx)
 	if err != nil {
 		release()
 		return err
 	}
-	t, err := e.tenants.Read(ctx, v.tenantID)
+	t, err := e.tenants.Read(ctx, v.TenantID)
 	if err != nil {
 		release()
 		return e.ignoreConflict(v, err)
 	}
-	what := p.due(t)
-	stillDue := func(t *tenant.Record) bool { return p.due(t) == what }
+	what := p.Due(t)
+	stillDue := func(t *tenant.Record) bool { return p.Due(t) == what }
 	switch what {
-	case notDue:
+	case dueindex.NotDue:
 		release()
 		return nil
-	case byRetry:
+	case dueindex.ByRetry:
 		err := e.retry(ctx, t, stillDue, release, did)
 		if errors.Is(err, rotation.ErrTargetUnusable) { // release was called
 			return e.rotateAnew(ctx, v, p, t, stillDue, did)
 		}
 		return e.ignoreConflict(v, err)
 	default:
-		req := p.request(t, what)
+		req := request(p, t, what)
 		req.Unless = func(t *tenant.Record) bool { return !stillDue(t) }
 		return e.ignoreConflict(v, e.start(ctx, t, req, release, did))
 	}
 }
 
 // rotateAnew starts a rotation in place of a failed one that would fail again.
-func (e *Engine) rotateAnew(ctx context.Context, v visit, p plan, t *tenant.Record, stillDue func(*tenant.Record) bool, did *tally) error {
+func (e *Engine) rotateAnew(ctx context.Context, v dueindex.Visit, p dueindex.Plan, t *tenant.Record, stillDue func(*tenant.Record) bool, did *tally) error {
 	if err := e.budget.Acquire(ctx); err != nil {
 		return nil //nolint:nilerr // the engine stops
 	}
-	req := p.request(t, byAge)
+	req := request(p, t, dueindex.ByKeyAge)
 	req.Unless = func(t *tenant.Record) bool { return !stillDue(t) }
 	return e.ignoreConflict(v, e.start(ctx, t, req, e.budget.Release, did))
 }
 
 // request is what the schedule asks for of t, on behalf of whoever asked for it.
-func (p plan) request(t *tenant.Record, what dueKind) rotation.Request {
-	if what != requested {
+func request(p dueindex.Plan, t *tenant.Record, what dueindex.DueKind) rotation.Request {
+	if what != dueindex.Requested {
 		return rotation.Request{Repeats: true}
 	}
-	if t.Owes(p.settings).Request {
+	if t.Owes(p.Settings).Request {
 		return rotation.Request{Trigger: triggerRequested, Reason: t.Request.Reason, InitiatedBy: t.Request.By}
 	}
-	c := p.settings.Campaign
+	c := p.Settings.Campaign
 	return rotation.Request{Trigger: triggerRequested, Reason: c.Reason, InitiatedBy: c.By}
 }
 
@@ -204,7 +205,7 @@ func (e *Engine) retry(ctx context.Context, t *tenant.Record, stillDue func(*ten
 
 // ignoreConflict drops an error that says that another caller was first, and notes one
 // that says that the tenant cannot be rotated as it is.
-func (e *Engine) ignoreConflict(v visit, err error) error {
+func (e *Engine) ignoreConflict(v dueindex.Visit, err error) error {
 	var running *rotation.RunningError
 	var state *rotation.StateError
 	switch {
@@ -214,12 +215,12 @@ func (e *Engine) ignoreConflict(v visit, err error) error {
 		errors.Is(err, tenant.ErrNotFound), errors.Is(err, tenant.ErrDeleting):
 		return nil
 	case errors.As(err, &state):
-		e.index.block(v, state.Error())
+		e.index.Block(v, state.Error())
 		return nil
 	case errors.Is(err, rotation.ErrNoRoom):
-		e.index.block(v, err.Error())
+		e.index.Block(v, err.Error())
 	case isDamaged(err):
-		e.blockDamaged(v.tenantID, err)
+		e.blockDamaged(v.TenantID, err)
 		return nil
 	}
 	return err

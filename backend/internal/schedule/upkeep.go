@@ -9,6 +9,7 @@ import (
 	"fmt"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/dueindex"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
@@ -17,19 +18,19 @@ import (
 // time has come.
 func (e *Engine) upkeep(ctx context.Context, did *tally) error {
 	e.replaceUsedUp(ctx, did)
-	e.visitAll(ctx, e.index.due(clamp(e.now().Unix()), true), did, func(v visit) error { return e.maintain(ctx, v, did) })
+	e.visitAll(ctx, e.index.UpkeepDue(e.now()), did, func(v dueindex.Visit) error { return e.maintain(ctx, v, did) })
 	return ctx.Err()
 }
 
 // maintain destroys what of a visited tenant is to be destroyed now.
-func (e *Engine) maintain(ctx context.Context, v visit, did *tally) error {
-	t, err := e.tenants.Read(ctx, v.tenantID)
+func (e *Engine) maintain(ctx context.Context, v dueindex.Visit, did *tally) error {
+	t, err := e.tenants.Read(ctx, v.TenantID)
 	if errors.Is(err, tenant.ErrNotFound) {
-		e.index.settle(v, nil)
+		e.index.Settle(v, nil)
 		return nil
 	}
 	if isDamaged(err) {
-		e.blockDamaged(v.tenantID, err)
+		e.blockDamaged(v.TenantID, err)
 		return nil
 	}
 	if err != nil {
@@ -39,7 +40,7 @@ func (e *Engine) maintain(ctx context.Context, v visit, did *tally) error {
 	if deletion.Due(t, now) {
 		err := e.deletion.Shred(ctx, t.ID)
 		if isDamaged(err) {
-			e.blockDamaged(v.tenantID, err)
+			e.blockDamaged(v.TenantID, err)
 			return nil
 		}
 		if err == nil {
@@ -47,8 +48,8 @@ func (e *Engine) maintain(ctx context.Context, v visit, did *tally) error {
 		}
 		return err
 	}
-	if t.State != tenant.Active || upkeepAt(t) > clamp(now.Unix()) {
-		e.index.settle(v, t)
+	if t.State != tenant.Active || !dueindex.UpkeepDue(t, now) {
+		e.index.Settle(v, t)
 		return nil
 	}
 	if c, err := e.settings.Config(ctx); err != nil || c.Unreadable {
@@ -57,7 +58,7 @@ func (e *Engine) maintain(ctx context.Context, v visit, did *tally) error {
 	n, err := e.rotations.DestroyRetired(ctx, t.ID)
 	did.destroyed.Add(int64(n))
 	if isDamaged(err) {
-		e.blockDamaged(v.tenantID, err)
+		e.blockDamaged(v.TenantID, err)
 		return nil
 	}
 	return err
@@ -96,7 +97,7 @@ func (e *Engine) replaceKey(ctx context.Context, tenantID, keyID string, did *ta
 		Reason: fmt.Sprintf("version %d nears the %d messages that a key of type %s may seal", key.Number, e.keys.SealLimit(), key.KeyType),
 		Unless: func(t *tenant.Record) bool { return t.Keys.Active().KeyID != keyID },
 	}, func() {}, did)
-	return e.ignoreConflict(visit{tenantID: tenantID}, err)
+	return e.ignoreConflict(dueindex.Visit{TenantID: tenantID}, err)
 }
 
 // resumeForLimit resumes the rotation that has to end before a used-up key can be

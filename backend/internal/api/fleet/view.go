@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/dueindex"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/schedule"
 )
 
@@ -20,8 +21,8 @@ import (
 const defaultLimit = 100
 
 var (
-	states = []string{string(schedule.Overdue), string(schedule.Failed), string(schedule.Paused), string(schedule.Blocked), string(schedule.Deleting)}
-	sorts  = []string{string(schedule.ByDueDate), string(schedule.ByName), string(schedule.ByAge)}
+	states = []string{string(dueindex.Overdue), string(dueindex.Failed), string(dueindex.Paused), string(dueindex.Blocked), string(dueindex.Deleting)}
+	sorts  = []string{string(dueindex.ByDueDate), string(dueindex.ByName), string(dueindex.ByAge)}
 )
 
 func (r *Rooms) fleetPath() *framework.Path {
@@ -80,7 +81,7 @@ func (r *Rooms) readFleet(ctx context.Context, _ *logical.Request, d *framework.
 	return resp, nil
 }
 
-func query(d *framework.FieldData) (q schedule.Query, err error) {
+func query(d *framework.FieldData) (q dueindex.Query, err error) {
 	if q.Search, _, err = api.TextField(d, "search"); err != nil {
 		return q, err
 	}
@@ -105,7 +106,7 @@ func query(d *framework.FieldData) (q schedule.Query, err error) {
 	if p.Limit == 0 {
 		p.Limit = defaultLimit
 	}
-	q.State, q.Sort, q.After, q.Limit = schedule.Filter(state), schedule.Sort(sort), p.After, p.Limit
+	q.State, q.Sort, q.After, q.Limit = dueindex.Filter(state), dueindex.Sort(sort), p.After, p.Limit
 	return q, nil
 }
 
@@ -123,8 +124,8 @@ func keyAges(f *schedule.Fleet) []map[string]any {
 	from := 0
 	for i, tenants := range f.KeyAges {
 		ages[i] = map[string]any{"from_days": from, "to_days": nil, "tenants": tenants}
-		if i < len(schedule.AgeBounds) {
-			from = schedule.AgeBounds[i]
+		if i < len(dueindex.AgeBounds) {
+			from = dueindex.AgeBounds[i]
 			ages[i]["to_days"] = from
 		}
 	}
