@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/pageedit"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -28,8 +29,8 @@ const minDeltaPage = 8 << 10
 // mayBeStale reports whether what page p shows may pass, since a stale cache may show a
 // page, or a page and its delta, that is not what storage has. So what a repeated
 // request finds done already is put with the page before it is acknowledged.
-func (tab *Table) mayBeStale(p page.Prefix, cur writable) bool {
-	return cur.BaseID != page.BaseID{} && !tab.dir.writtenHere(p)
+func (tab *Table) mayBeStale(p page.Prefix, cur pageedit.Current) bool {
+	return cur.BaseID != page.BaseID{} && !tab.dir.WrittenHere(p)
 }
 
 // fitsDelta reports whether changes that were made to page p are put as its delta.
@@ -37,21 +38,21 @@ func (tab *Table) mayBeStale(p page.Prefix, cur writable) bool {
 // To change one more item puts again what the delta holds already, so to change n has
 // cost n times half of what it holds in the end. Before that comes to half of the size
 // of the page, the page is put.
-func (tab *Table) fitsDelta(t *tenant.Record, p page.Prefix, cur writable, e *edit) bool {
-	puts := max(2, len(e.sincePut))
-	return !e.removed && e.bytes >= minDeltaPage && puts*e.sincePut.Size() <= e.bytes &&
-		cur.Version == t.Keys.Active().Number && tab.dir.writtenHere(p)
+func (tab *Table) fitsDelta(t *tenant.Record, p page.Prefix, cur pageedit.Current, e *pageedit.Edit) bool {
+	puts := max(2, len(e.SincePut))
+	return !e.Removed && e.Bytes >= minDeltaPage && puts*e.SincePut.Size() <= e.Bytes &&
+		cur.Version == t.Keys.Active().Number && tab.dir.WrittenHere(p)
 }
 
 // writeDelta puts the delta of page p, which is to hold what has changed since the
 // page was put.
-func (tab *Table) writeDelta(ctx context.Context, t *tenant.Record, p page.Prefix, cur writable, e *edit) error {
+func (tab *Table) writeDelta(ctx context.Context, t *tenant.Record, p page.Prefix, cur pageedit.Current, e *pageedit.Edit) error {
 	v, a, err := tab.store.activeAEAD(ctx, t)
 	if err != nil {
 		return err
 	}
-	h := page.Header{Version: v.Number, Counts: e.slots.Counts()}
-	delta, err := page.SealDelta(t.Owner(), p, h, cur.BaseID, a, e.sincePut)
+	h := page.Header{Version: v.Number, Counts: e.Slots.Counts()}
+	delta, err := page.SealDelta(t.Owner(), p, h, cur.BaseID, a, e.SincePut)
 	if err != nil {
 		return err
 	}
@@ -62,7 +63,7 @@ func (tab *Table) writeDelta(ctx context.Context, t *tenant.Record, p page.Prefi
 		return fmt.Errorf("writing the delta of page %s: %w", p, err)
 	}
 	tab.store.pages.End(key, &delta)
-	tab.dir.wroteDelta(p, h)
+	tab.dir.WroteDelta(p, h)
 	return nil
 }
 
@@ -73,6 +74,6 @@ func (tab *Table) deleteDelta(ctx context.Context, p page.Prefix) error {
 	if err := tab.deleteEntry(ctx, deltaKey(tab.incarnation, p)); err != nil {
 		return fmt.Errorf("deleting the delta of page %s: %w", p, err)
 	}
-	tab.dir.deletedDelta(p)
+	tab.dir.DeletedDelta(p)
 	return nil
 }

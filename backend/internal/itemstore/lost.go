@@ -103,32 +103,8 @@ func (tab *Table) passOver(l *listing, at *content, err error) (*content, error)
 		if storage.IsDamaged(err) {
 			return nil, err // the pages cannot be listed
 		}
-		at = &content{place: tab.dir.gap(l.from)}
+		at = &content{place: tab.dir.Gap(l.from)}
 	}
 	l.miss(at.place.String(), err)
 	return &content{place: at.place}, nil
-}
-
-// gap returns the largest prefix that covers h and no page. No page covers h.
-func (d *directory) gap(h page.Hash) page.Prefix {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	bits := h.Bits()
-	for i := range page.MaxDepth {
-		p := page.Prefix(bits[:i])
-		if !d.anyWithin(p) {
-			return p
-		}
-	}
-	return page.Prefix(bits)
-}
-
-// anyWithin reports whether a page covers a part of what p covers. d.mu is held.
-func (d *directory) anyWithin(p page.Prefix) bool {
-	for q := range d.pages {
-		if q.First() <= p.Last() && p.First() <= q.Last() {
-			return true
-		}
-	}
-	return false
 }

@@ -77,7 +77,7 @@ func (s *Store) open(ctx context.Context, t *tenant.Record, p page.Prefix, r raw
 // belong to it any more. Read the other way round, the delta might be of a later
 // Put than the page, and changes be missing that were acknowledged long ago.
 func (tab *Table) getBoth(ctx context.Context, p page.Prefix, get getter) (r raw, err error) {
-	if tab.dir.mayHaveDelta(p) {
+	if tab.dir.MayHaveDelta(p) {
 		if r.delta, err = get(ctx, deltaKey(tab.incarnation, p)); err != nil {
 			return raw{}, fmt.Errorf("delta: %w", readingPage(p, err))
 		}
@@ -174,7 +174,7 @@ func (tab *Table) readStaleMiss(ctx context.Context, p page.Prefix, h page.Hash)
 	// The writer that split the page has updated the directory by the time it
 	// releases the lock.
 	defer tab.store.lockPage(tab.incarnation, p)()
-	if q, found, _, _ := tab.dir.route(h); found && q != p {
+	if q, found, _, _ := tab.dir.Route(h); found && q != p {
 		return false, nil
 	}
 	return tab.staleMiss(ctx, p)

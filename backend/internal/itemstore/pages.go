@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/pagedir"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
@@ -15,28 +16,13 @@ import (
 // removed from outside.
 var errPageMissing = fmt.Errorf("a page is missing from storage: %w", page.ErrDamaged)
 
-// listed has the pages and deltas of a tenant as a List shows them, those left over
-// from a split and obsolete deltas included.
-type listed struct{ pages, deltas map[page.Prefix]bool }
-
-func (s *Store) listPages(ctx context.Context, incarnation string) (listed, error) {
+// listPages lists the pages and deltas of an incarnation.
+func (s *Store) listPages(ctx context.Context, incarnation string) (pagedir.Listed, error) {
 	names, err := s.mount.List(ctx, pagesOf(incarnation))
 	if err != nil {
-		return listed{}, err
+		return pagedir.Listed{}, err
 	}
-	l := listed{make(map[page.Prefix]bool, len(names)), map[page.Prefix]bool{}}
-	for _, name := range names {
-		p, isDelta, err := page.ParseName(name)
-		if err != nil {
-			return listed{}, err
-		}
-		if isDelta {
-			l.deltas[p] = true
-		} else {
-			l.pages[p] = true
-		}
-	}
-	return l, nil
+	return pagedir.ListedFrom(names)
 }
 
 // loadDirectory lists the tenant's pages, unless the directory is loaded.
@@ -44,15 +30,15 @@ func (tab *Table) loadDirectory(ctx context.Context) error {
 	tab.loading.Lock()
 	defer tab.loading.Unlock()
 	for range maxTries {
-		if _, _, loaded := tab.dir.headersToRead(); loaded {
+		if _, _, loaded := tab.dir.HeadersToRead(); loaded {
 			return nil
 		}
-		number := tab.dir.started()
+		number := tab.dir.Started()
 		listed, err := tab.store.listPages(ctx, tab.incarnation)
 		if err != nil {
 			return err
 		}
-		if tab.dir.install(number, listed) {
+		if tab.dir.Install(number, listed) {
 			return nil
 		}
 	}
@@ -64,7 +50,7 @@ func (tab *Table) loadDirectory(ctx context.Context) error {
 func (tab *Table) locate(ctx context.Context, h page.Hash) (p page.Prefix, empty bool, err error) {
 	missing := false
 	for range maxTries {
-		p, found, empty, loaded := tab.dir.route(h)
+		p, found, empty, loaded := tab.dir.Route(h)
 		switch {
 		case found:
 			return p, false, nil
@@ -74,7 +60,7 @@ func (tab *Table) locate(ctx context.Context, h page.Hash) (p page.Prefix, empty
 			return "", false, errPageMissing
 		case loaded:
 			missing = true
-			tab.dir.drop()
+			tab.dir.Drop()
 		}
 		if err := tab.loadDirectory(ctx); err != nil {
 			return "", false, err
@@ -122,7 +108,7 @@ func (tab *Table) putPage(ctx context.Context, p page.Prefix, sealed []byte) err
 func (tab *Table) put(ctx context.Context, key string, value []byte) error {
 	err := tab.store.mount.Put(ctx, key, value)
 	if err != nil {
-		tab.dir.drop()
+		tab.dir.Drop()
 	}
 	return err
 }
@@ -137,7 +123,7 @@ func (tab *Table) deleteEntry(ctx context.Context, key string) error {
 	tab.store.pages.Begin(key)
 	defer tab.store.pages.End(key, nil)
 	if err := tab.store.mount.Delete(ctx, key); err != nil {
-		tab.dir.drop()
+		tab.dir.Drop()
 		return err
 	}
 	return nil
@@ -149,7 +135,7 @@ func (tab *Table) deleteEntry(ctx context.Context, key string) error {
 // a first write whose error told that it failed: nothing acknowledged is in it,
 // and it counts as empty. The caller holds the lock of p.
 func (tab *Table) staleMiss(ctx context.Context, p page.Prefix) (bool, error) {
-	tab.dir.drop()
+	tab.dir.Drop()
 	if err := tab.loadDirectory(ctx); err != nil {
 		return false, err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/pagedir"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
@@ -61,7 +62,7 @@ func (s *Store) Names(ctx context.Context, t *tenant.Record, k item.Kind) ([]str
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(pagesInFlight)
 	for p, e := range leaves {
-		if e.known && e.Version > 0 && e.Counts[k] == 0 {
+		if e.Known && e.Version > 0 && e.Counts[k] == 0 {
 			continue // as it was when the list began; a damaged page has version 0
 		}
 		g.Go(func() error {
@@ -83,9 +84,9 @@ func (s *Store) Names(ctx context.Context, t *tenant.Record, k item.Kind) ([]str
 }
 
 // leaves returns the pages that count.
-func (tab *Table) leaves(ctx context.Context) (map[page.Prefix]entry, error) {
+func (tab *Table) leaves(ctx context.Context) (map[page.Prefix]pagedir.Entry, error) {
 	for range maxTries {
-		if pages, loaded := tab.dir.leaves(); loaded {
+		if pages, loaded := tab.dir.Leaves(); loaded {
 			return pages, nil
 		}
 		if err := tab.loadDirectory(ctx); err != nil {

@@ -74,13 +74,13 @@ func (sc *Scan) Run(ctx context.Context) error {
 	}
 	newest := 0
 	for p, v := range sc.on {
-		if !listed.pages[p] {
+		if !listed.Pages[p] {
 			delete(sc.on, p)
 		}
 		newest = max(newest, v)
 	}
 	var unread []page.Prefix
-	for p := range listed.pages {
+	for p := range listed.Pages {
 		if v, read := sc.on[p]; !read || v != newest {
 			unread = append(unread, p)
 		}
@@ -90,7 +90,7 @@ func (sc *Scan) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(headersInFlight)
 	for _, p := range unread {
-		g.Go(func() error { return sc.read(ctx, p, sc.Deltas && listed.deltas[p]) })
+		g.Go(func() error { return sc.read(ctx, p, sc.Deltas && listed.Deltas[p]) })
 	}
 	if err := g.Wait(); err != nil {
 		return err

@@ -9,22 +9,16 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/pageedit"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// writable is a page as a writer finds it under the page's lock.
-type writable struct {
-	page.Page
-	isNew bool  // there is no such page yet: it is a tenant's first
-	lost  error // the page was given up, and is replaced by what is left of it
-}
-
 // readForWrite reads page p under its lock, once it is sure that p is the page to
 // write to; ours is false if it is not.
-func (tab *Table) readForWrite(ctx context.Context, t *tenant.Record, p page.Prefix) (cur writable, ours bool, err error) {
+func (tab *Table) readForWrite(ctx context.Context, t *tenant.Record, p page.Prefix) (cur pageedit.Current, ours bool, err error) {
 	q, empty, err := tab.locate(ctx, p.First())
 	if err != nil || q != p {
-		return writable{}, false, err
+		return pageedit.Current{}, false, err
 	}
 	if empty {
 		return tab.firstPage(ctx)
@@ -32,31 +26,31 @@ func (tab *Table) readForWrite(ctx context.Context, t *tenant.Record, p page.Pre
 	found, lost, err := tab.openOrLost(ctx, t, p)
 	if lost != nil {
 		left, err := tab.leftOf(ctx, t, p)
-		return writable{Page: left, lost: lost}, err == nil, err
+		return pageedit.Current{Page: left, Lost: lost}, err == nil, err
 	}
 	if err != nil {
-		return writable{}, false, err
+		return pageedit.Current{}, false, err
 	}
 	if found == nil {
 		isEmpty, err := tab.staleMiss(ctx, p)
-		return writable{}, isEmpty, err
+		return pageedit.Current{}, isEmpty, err
 	}
-	return writable{Page: *found}, true, nil
+	return pageedit.Current{Page: *found}, true, nil
 }
 
 // firstPage allows the root to be created, only after a List made under its
 // lock has shown no page: a directory that was loaded before might not know of
 // one.
-func (tab *Table) firstPage(ctx context.Context) (writable, bool, error) {
+func (tab *Table) firstPage(ctx context.Context) (pageedit.Current, bool, error) {
 	listed, err := tab.store.listPages(ctx, tab.incarnation)
 	if err != nil {
-		return writable{}, false, err
+		return pageedit.Current{}, false, err
 	}
-	if len(listed.pages) > 0 {
-		tab.dir.drop()
-		return writable{}, false, nil
+	if len(listed.Pages) > 0 {
+		tab.dir.Drop()
+		return pageedit.Current{}, false, nil
 	}
-	return writable{isNew: true}, true, nil
+	return pageedit.Current{IsNew: true}, true, nil
 }
 
 // writePage seals slots under the active version and stores them as page p.
@@ -66,9 +60,9 @@ func (tab *Table) writePage(ctx context.Context, t *tenant.Record, p page.Prefix
 		return err
 	}
 	if isNew {
-		tab.dir.change(nil, map[page.Prefix]page.Header{p: h})
+		tab.dir.Change(nil, map[page.Prefix]page.Header{p: h})
 	} else {
-		tab.dir.wrote(p, h)
+		tab.dir.Wrote(p, h)
 	}
 	return nil
 }
@@ -109,8 +103,8 @@ func (tab *Table) split(ctx context.Context, t *tenant.Record, p page.Prefix, sl
 	if err := tab.deletePage(ctx, p); err != nil {
 		return nil, err
 	}
-	hadDelta := tab.dir.mayHaveDelta(p)
-	tab.dir.change(&p, added)
+	hadDelta := tab.dir.MayHaveDelta(p)
+	tab.dir.Change(&p, added)
 	if hadDelta {
 		// Without its page it counts no more. What cannot be deleted now, the next
 		// rotation deletes.
@@ -158,7 +152,7 @@ func (tab *Table) bulkLoad(ctx context.Context, t *tenant.Record, sl page.Slots)
 		added[l.Place] = headers[i]
 	}
 	gone := root
-	tab.dir.change(&gone, added)
+	tab.dir.Change(&gone, added)
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/pageedit"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -42,7 +43,7 @@ type Store struct {
 	// what storage says.
 	pages       *storage.Cache[[]byte]
 	tables      *tables
-	batches     batches
+	batches     pageedit.Batches
 	reencrypted struct{ pages, items atomic.Int64 } // by Move
 	headers     *semaphore.Weighted
 }

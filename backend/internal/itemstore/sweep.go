@@ -41,13 +41,13 @@ func (s *Store) ListPages(ctx context.Context, t *tenant.Record) ([]PageRef, err
 	if err != nil {
 		return nil, err
 	}
-	refs := make([]PageRef, 0, len(listed.pages))
-	for p := range listed.pages {
-		above, leftover := p.CoveredBy(listed.pages)
+	refs := make([]PageRef, 0, len(listed.Pages))
+	for p := range listed.Pages {
+		above, leftover := p.CoveredBy(listed.Pages)
 		refs = append(refs, PageRef{Prefix: p, Above: above, Leftover: leftover})
 	}
-	for p := range listed.deltas {
-		if !listed.pages[p] {
+	for p := range listed.Deltas {
+		if !listed.Pages[p] {
 			refs = append(refs, PageRef{Prefix: p, Leftover: true, Delta: true})
 		}
 	}
@@ -95,7 +95,7 @@ func (s *Store) Move(ctx context.Context, t *tenant.Record, ref PageRef, version
 	if err != nil || empty || p != ref.Prefix {
 		return Superseded, err
 	}
-	mayHaveDelta := tab.dir.mayHaveDelta(p)
+	mayHaveDelta := tab.dir.MayHaveDelta(p)
 	r, err := tab.getBoth(ctx, p, s.mount.Get)
 	moved := Superseded
 	if err == nil {
@@ -117,7 +117,7 @@ func (tab *Table) moveRaw(ctx context.Context, t *tenant.Record, p page.Prefix, 
 	}
 	h, err := r.header()
 	if err == nil && h.Version == version && !rewrite {
-		tab.dir.saw(p, h)
+		tab.dir.Saw(p, h)
 		return Current, nil
 	}
 	h, encoded, err := tab.store.openWithDelta(ctx, t, p, r)
@@ -168,7 +168,7 @@ func (tab *Table) reseal(ctx context.Context, t *tenant.Record, p page.Prefix, h
 	if err := tab.putPage(ctx, p, sealed); err != nil {
 		return err
 	}
-	tab.dir.wrote(p, h)
+	tab.dir.Wrote(p, h)
 	return nil
 }
 
@@ -197,12 +197,12 @@ func (tab *Table) deleteLeftover(ctx context.Context, ref PageRef) error {
 	}
 	defer tab.store.lockPage(tab.incarnation, ref.Above)()
 	listed, err := tab.store.listPages(ctx, tab.incarnation)
-	if err != nil || !listed.pages[ref.Above] {
+	if err != nil || !listed.Pages[ref.Above] {
 		return err
 	}
 	if err := tab.deletePage(ctx, ref.Prefix); err != nil {
 		return err
 	}
-	tab.dir.change(&ref.Prefix, nil)
+	tab.dir.Change(&ref.Prefix, nil)
 	return nil
 }

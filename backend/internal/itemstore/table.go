@@ -11,6 +11,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/pagedir"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -20,7 +21,7 @@ import (
 type Table struct {
 	store       *Store
 	incarnation string
-	dir         directory
+	dir         pagedir.Directory
 
 	loading  sync.Mutex    // one List at a time loads the directory
 	counting chan struct{} // holds one: one caller at a time reads what is not known

@@ -53,7 +53,7 @@ func (s *Store) table(t *tenant.Record) (tab *Table, release func()) {
 }
 
 func (r *tables) release(tab *Table) {
-	bytes := tableBytes + directoryEntryBytes*tab.dir.size()
+	bytes := tableBytes + directoryEntryBytes*tab.dir.Size()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	tab.users--
@@ -100,7 +100,7 @@ func (r *tables) drop(incarnation string) {
 	tab := r.open[incarnation]
 	r.mu.Unlock()
 	if tab != nil {
-		tab.dir.drop()
+		tab.dir.Drop()
 	}
 }
 
@@ -109,7 +109,7 @@ func (r *tables) forget(incarnation string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if tab := r.open[incarnation]; tab != nil {
-		tab.dir.drop()
+		tab.dir.Drop()
 		tab.mu.Lock()
 		clear(tab.placement)
 		tab.placement = nil

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/pagedir"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -20,7 +21,7 @@ func TestTablesKeepWithinTheirLimit(t *testing.T) {
 	used, release := s.table(&tenant.Record{Incarnation: "used"})
 	for i := range 1000 {
 		tab, release := s.table(&tenant.Record{Incarnation: fmt.Sprint(i)})
-		tab.dir.pages = map[page.Prefix]entry{"": {}}
+		require.True(t, tab.dir.Install(tab.dir.Started(), pagedir.Listed{Pages: map[page.Prefix]bool{"": true}}))
 		release()
 		require.LessOrEqual(t, s.tables.bytes, s.tables.limit)
 	}

@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/pagedir"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
@@ -22,46 +22,14 @@ import (
 const headersInFlight = 32
 
 // Usage says what each key version of a tenant holds.
-type Usage map[int]tally
-
-// Items is the number of items on all versions.
-func (u Usage) Items() (c item.Counts) {
-	for _, t := range u {
-		c = c.Plus(t.items)
-	}
-	return c
-}
-
-// Beside returns the number of items on all versions but the given one.
-func (u Usage) Beside(version int) (c item.Counts) {
-	for v, t := range u {
-		if v != version {
-			c = c.Plus(t.items)
-		}
-	}
-	return c
-}
-
-// On is the number of items on a version.
-func (u Usage) On(version int) item.Counts { return u[version].items }
-
-// Pages is the number of pages on a version.
-func (u Usage) Pages(version int) int { return u[version].pages }
-
-// AllPages is the number of pages on all versions.
-func (u Usage) AllPages() (n int) {
-	for _, t := range u {
-		n += t.pages
-	}
-	return n
-}
+type Usage = pagedir.Usage
 
 // Usage counts the pages and items of t by key version. The first call reads every page,
 // once for all callers that wait for it; later ones answer from memory.
 func (s *Store) Usage(ctx context.Context, t *tenant.Record) (Usage, error) {
 	tab, release := s.table(t)
 	defer release()
-	if sums, complete := tab.dir.tallies(); complete {
+	if sums, complete := tab.dir.Usage(); complete {
 		return sums, nil
 	}
 	select {
@@ -71,7 +39,7 @@ func (s *Store) Usage(ctx context.Context, t *tenant.Record) (Usage, error) {
 		return nil, ctx.Err()
 	}
 	for range maxTries {
-		if sums, complete := tab.dir.tallies(); complete {
+		if sums, complete := tab.dir.Usage(); complete {
 			return sums, nil
 		}
 		if err := tab.loadDirectory(ctx); err != nil {
@@ -108,13 +76,13 @@ func (s *Store) UsageOf(ctx context.Context, tenantID string) (*tenant.Record, U
 func (s *Store) KnownUsage(t *tenant.Record) (Usage, bool) {
 	tab, release := s.table(t)
 	defer release()
-	sums, complete := tab.dir.tallies()
+	sums, complete := tab.dir.Usage()
 	return sums, complete
 }
 
 // readHeaders learns the headers that are not known yet.
 func (tab *Table) readHeaders(ctx context.Context) error {
-	drops, places, _ := tab.dir.headersToRead()
+	drops, places, _ := tab.dir.HeadersToRead()
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(headersInFlight)
 	for _, p := range places {
@@ -140,7 +108,7 @@ func (tab *Table) readHeader(ctx context.Context, drops uint64, p page.Prefix) e
 	// A damaged page must not keep the rest from being counted. The sweep of a
 	// rotation reports it.
 	h, _ := r.header()
-	tab.dir.learn(drops, p, h)
+	tab.dir.Learn(drops, p, h)
 	return nil
 }
 
@@ -162,8 +130,8 @@ func (tab *Table) headerOfStaleMiss(ctx context.Context, p page.Prefix) error {
 	}
 	if isEmpty {
 		// Unless it has been written since: then what it has is known.
-		drops, _, _ := tab.dir.headersToRead()
-		tab.dir.learn(drops, p, page.Header{})
+		drops, _, _ := tab.dir.HeadersToRead()
+		tab.dir.Learn(drops, p, page.Header{})
 	}
 	return nil
 }

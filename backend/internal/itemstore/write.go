@@ -4,7 +4,6 @@
 package itemstore
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -12,8 +11,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/pageedit"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
@@ -25,34 +24,7 @@ const pagesInFlight = 32
 var errPageFull = errors.New("items cannot be told apart by their hashes")
 
 // Op is one change of one item.
-type Op struct {
-	Kind item.Kind
-	Name string
-	// Change is given the item as it is, or nil, and returns what it is to be,
-	// or nil to delete it. To change nothing it returns what it was given. It
-	// may be called more than once; an error refuses this change alone.
-	Change func(*item.Item) (*item.Item, error)
-	// IsPatch says that the change is of part of the item, which may then stay larger
-	// than what is written whole.
-	IsPatch bool
-	// Removes says that Change deletes the item. Then one that was lost with its page
-	// is no error.
-	Removes bool
-
-	// Item is the item after the change, Err why it failed.
-	Item *item.Item
-	Err  error
-
-	hash    page.Hash
-	settled bool
-}
-
-func (op *Op) settle(err error) {
-	op.Err, op.settled = err, true
-	if err != nil {
-		op.Item = nil
-	}
-}
+type Op = pageedit.Op
 
 // apply makes the changes; each Op has its own outcome. The caller has held the
 // tenant's lock shared since before it read t, so the version that seals is the
@@ -67,10 +39,10 @@ func (s *Store) apply(ctx context.Context, t *tenant.Record, ops ...*Op) {
 	for _, op := range ops {
 		h, err := tab.hash(ctx, t, op.Kind, op.Name)
 		if err != nil {
-			op.settle(err)
+			op.Settle(err)
 			continue
 		}
-		op.hash = h
+		op.Hash = h
 		pending = append(pending, op)
 	}
 	// Every turn either settles a change or splits a page on its way, so a bulk
@@ -80,10 +52,10 @@ func (s *Store) apply(ctx context.Context, t *tenant.Record, ops ...*Op) {
 			return
 		}
 		tab.applyRound(ctx, t, pending)
-		pending = slices.DeleteFunc(pending, func(op *Op) bool { return op.settled })
+		pending = slices.DeleteFunc(pending, func(op *Op) bool { return op.Settled() })
 	}
 	for _, op := range pending {
-		op.settle(storage.ErrContended)
+		op.Settle(storage.ErrContended)
 	}
 }
 
@@ -154,25 +126,18 @@ func (s *Store) inOrder(ctx context.Context, t *tenant.Record, ops []*Op) ([]*Op
 		if err != nil {
 			return nil, err
 		}
-		op.hash = h
+		op.Hash = h
 	}
-	return byHash(ops), nil
-}
-
-// byHash returns changes in the order of their hashes.
-func byHash(ops []*Op) []*Op {
-	ordered := slices.Clone(ops)
-	slices.SortStableFunc(ordered, func(a, b *Op) int { return cmp.Compare(a.hash, b.hash) })
-	return ordered
+	return pageedit.ByHash(ops), nil
 }
 
 // applyRound sends every change to the page that covers it now.
 func (tab *Table) applyRound(ctx context.Context, t *tenant.Record, ops []*Op) {
 	byPage := map[page.Prefix][]*Op{}
 	for _, op := range ops {
-		p, _, err := tab.locate(ctx, op.hash)
+		p, _, err := tab.locate(ctx, op.Hash)
 		if err != nil {
-			op.settle(err)
+			op.Settle(err)
 			continue
 		}
 		byPage[p] = append(byPage[p], op)
@@ -198,18 +163,18 @@ func (tab *Table) applyRound(ctx context.Context, t *tenant.Record, ops []*Op) {
 // unsettled are to be sent again.
 func (tab *Table) applyTo(ctx context.Context, t *tenant.Record, p page.Prefix, ops []*Op) {
 	key := pageKey(tab.incarnation, p)
-	own, leads := tab.store.batches.join(key, ops)
+	own, leads := tab.store.batches.Join(key, ops)
 	if !leads {
-		<-own.done
+		<-own.Done
 		return
 	}
 	// The others' changes must not end with this request.
 	ctx = context.WithoutCancel(ctx)
 	big := func() []page.Prefix {
-		defer close(own.done)
+		defer close(own.Done)
 		defer tab.store.lockPage(tab.incarnation, p)()
-		tab.store.batches.seal(key)
-		return tab.commit(ctx, t, p, own.ops)
+		tab.store.batches.Seal(key)
+		return tab.commit(ctx, t, p, own.Ops)
 	}()
 	tab.divide(ctx, t, big)
 }
@@ -219,7 +184,7 @@ func (tab *Table) applyTo(ctx context.Context, t *tenant.Record, p page.Prefix, 
 func (tab *Table) commit(ctx context.Context, t *tenant.Record, p page.Prefix, ops []*Op) []page.Prefix {
 	cur, ours, err := tab.readForWrite(ctx, t, p)
 	if err != nil {
-		settleAll(ops, err)
+		pageedit.SettleAll(ops, err)
 		return nil
 	}
 	if !ours {
@@ -227,37 +192,37 @@ func (tab *Table) commit(ctx context.Context, t *tenant.Record, p page.Prefix, o
 	}
 	limit, err := tab.store.settings.Config(ctx)
 	if err != nil {
-		settleAll(ops, err)
+		pageedit.SettleAll(ops, err)
 		return nil
 	}
-	e := newEdit(cur, limit.MaxItemBytes, ops)
+	e := pageedit.New(cur, limit.MaxItemBytes, ops)
 	var big []page.Prefix
 	switch {
-	case cur.isNew && page.TooLarge(p, e.slots):
-		err = tab.bulkLoad(ctx, t, e.slots)
-	case len(ops) > 1 && e.bytes > roomyBytes && page.TooLarge(p, e.slots):
+	case cur.IsNew && page.TooLarge(p, e.Slots):
+		err = tab.bulkLoad(ctx, t, e.Slots)
+	case len(ops) > 1 && e.Bytes > roomyBytes && page.TooLarge(p, e.Slots):
 		// Split what is there and send the changes again, to the children:
 		// split with them, they would be written once for each level.
 		if big, err = tab.split(ctx, t, p, cur.Slots); err != nil {
-			settleAll(ops, err)
+			pageedit.SettleAll(ops, err)
 		}
 		return big
-	case e.full || page.TooLarge(p, e.slots):
-		big, err = tab.split(ctx, t, p, e.slots)
-	case e.changed || len(e.done) > 0 && tab.mayBeStale(p, cur):
+	case e.Full || page.TooLarge(p, e.Slots):
+		big, err = tab.split(ctx, t, p, e.Slots)
+	case e.Changed || e.HasOutcomes() && tab.mayBeStale(p, cur):
 		err = tab.writeEdit(ctx, t, p, cur, e)
 	}
-	e.settle(err)
+	e.Settle(err)
 	return big
 }
 
 // writeEdit puts what an edit has made of a page: its delta, if that will do, or all.
-func (tab *Table) writeEdit(ctx context.Context, t *tenant.Record, p page.Prefix, cur writable, e *edit) error {
+func (tab *Table) writeEdit(ctx context.Context, t *tenant.Record, p page.Prefix, cur pageedit.Current, e *pageedit.Edit) error {
 	if tab.fitsDelta(t, p, cur, e) {
 		return tab.writeDelta(ctx, t, p, cur, e)
 	}
-	err := tab.writePage(ctx, t, p, e.slots, cur.isNew)
-	if err == nil && cur.lost != nil {
+	err := tab.writePage(ctx, t, p, e.Slots, cur.IsNew)
+	if err == nil && cur.Lost != nil {
 		err = tab.deleteDelta(ctx, p) // reading it may fail
 	}
 	return err
@@ -266,11 +231,3 @@ func (tab *Table) writeEdit(ctx context.Context, t *tenant.Record, p page.Prefix
 // roomyBytes is the size that a page may reach before it is split without the
 // changes that would make it so.
 const roomyBytes = 2 * page.SplitBytes
-
-func settleAll(ops []*Op, err error) {
-	for _, op := range ops {
-		if !op.settled {
-			op.settle(err)
-		}
-	}
-}

@@ -1,45 +1,45 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package itemstore
+package pageedit
 
 import (
 	"sync"
 )
 
-// batch is a set of changes of one page that are committed by one write. The caller
+// Batch is a set of changes of one page that are committed by one write. The caller
 // that opens a batch commits it. Callers that arrive while it waits for the page lock
 // join it (group commit). One page takes a few hundred writes a second, however many
 // writers it has.
-type batch struct {
-	ops  []*Op
-	done chan struct{}
+type Batch struct {
+	Ops  []*Op
+	Done chan struct{} // closed once each has its outcome, or is to be sent again
 }
 
-// batches has the open batches, which callers can still join.
-type batches struct {
+// Batches has the open batches, which callers can still join.
+type Batches struct {
 	mu   sync.Mutex
-	open map[string]*batch
+	open map[string]*Batch
 }
 
-// join adds ops to the open batch of a page, or opens one and leads it.
-func (b *batches) join(page string, ops []*Op) (own *batch, leads bool) {
+// Join adds ops to the open batch of a page, or opens one and leads it.
+func (b *Batches) Join(page string, ops []*Op) (own *Batch, leads bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	own = b.open[page]
 	if own == nil {
-		own, leads = &batch{done: make(chan struct{})}, true
+		own, leads = &Batch{Done: make(chan struct{})}, true
 		if b.open == nil {
-			b.open = map[string]*batch{}
+			b.open = map[string]*Batch{}
 		}
 		b.open[page] = own
 	}
-	own.ops = append(own.ops, ops...)
+	own.Ops = append(own.Ops, ops...)
 	return own, leads
 }
 
-// seal ends the joining of a page's open batch.
-func (b *batches) seal(page string) {
+// Seal ends the joining of a page's open batch.
+func (b *Batches) Seal(page string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.open, page)

@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package itemstore
+package pageedit
 
 import (
 	"errors"
@@ -13,35 +13,43 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
 )
 
-// edit is the content of a page while changes are made to it in memory.
-type edit struct {
-	slots   page.Slots
-	bytes   int // what the slots take, encoded
+// Current is a page as a writer finds it under the page's lock.
+type Current struct {
+	page.Page
+	IsNew bool  // there is no such page yet: it is a tenant's first
+	Lost  error // the page was given up, and is replaced by what is left of it
+}
+
+// Edit is the content of a page while changes are made to it in memory.
+type Edit struct {
+	Slots page.Slots
+	Bytes int // what the slots take, encoded
+
+	Changed bool // the slots are not what the page has
+	Removed bool // one of the changes has removed an item
+	Full    bool // a change did not fit: the page must split first
+	// SincePut has the items that have changed since the page was put, and exist.
+	SincePut page.Slots
+
 	room    int // bytes that the slots may take together
 	maxItem int // bytes that what callers give of an item may have, encoded
 
 	done    []*Op // changes that the slots hold
 	refused []*Op // changes that the state refuses which those before them make
-	changed bool
-	removed bool // one of them has removed an item
-	// sincePut has the items that have changed since the page was put, and exist.
-	sincePut page.Slots
-
-	full bool  // a change did not fit: the page must split first
-	lost error // the page was given up: items that are not there may have been
+	lost    error // the page was given up: items that are not there may have been
 }
 
-// newEdit makes changes to what is in a page, as many as fit. A tenant's first page
+// New makes changes to what is in a page, as many as fit. A tenant's first page
 // has room for all, since it is stored as many.
-func newEdit(cur writable, maxItem int, ops []*Op) *edit {
-	e := &edit{
-		slots: slices.Clone(cur.Slots), bytes: cur.Slots.Size(), room: page.MaxBytes, maxItem: maxItem,
-		sincePut: slices.Clone(cur.Changed), lost: cur.lost,
+func New(cur Current, maxItem int, ops []*Op) *Edit {
+	e := &Edit{
+		Slots: slices.Clone(cur.Slots), Bytes: cur.Slots.Size(), room: page.MaxBytes, maxItem: maxItem,
+		SincePut: slices.Clone(cur.Changed), lost: cur.Lost,
 	}
-	if cur.isNew {
+	if cur.IsNew {
 		e.room = math.MaxInt
 		// In their order each goes to the end, however many requests wait together.
-		ops = byHash(ops)
+		ops = ByHash(ops)
 	}
 	for _, op := range ops {
 		if !e.apply(op) {
@@ -53,13 +61,13 @@ func newEdit(cur writable, maxItem int, ops []*Op) *edit {
 
 // apply makes one change. It returns false if the change has to wait until the
 // page has split, because the page would pass what an entry may hold.
-func (e *edit) apply(op *Op) bool {
+func (e *Edit) apply(op *Op) bool {
 	if op.settled {
 		return true
 	}
-	i, cur, err := e.slots.Find(op.hash, op.Kind, op.Name)
+	i, cur, err := e.Slots.Find(op.Hash, op.Kind, op.Name)
 	if err != nil {
-		op.settle(err)
+		op.Settle(err)
 		return true
 	}
 	next, err := op.Change(cur)
@@ -73,7 +81,7 @@ func (e *edit) apply(op *Op) bool {
 		e.refused = append(e.refused, op)
 		return true
 	case err != nil:
-		op.settle(err)
+		op.Settle(err)
 		return true
 	case next == cur: // nothing to change
 		op.Item = cur
@@ -84,59 +92,59 @@ func (e *edit) apply(op *Op) bool {
 		op.Item = nil
 	default:
 		if fits, err := e.put(i, cur, op, next); err != nil {
-			op.settle(err)
+			op.Settle(err)
 			return true
 		} else if !fits {
-			e.full = true
+			e.Full = true
 			return false
 		}
 		op.Item = next
 	}
 	e.done = append(e.done, op)
-	e.changed = true
+	e.Changed = true
 	return true
 }
 
 // hasChanged reports whether a change of the same item was made before.
-func (e *edit) hasChanged(op *Op) bool {
-	return e.changed && slices.ContainsFunc(e.done, func(other *Op) bool {
-		return other.hash == op.hash && other.Kind == op.Kind && other.Name == op.Name
+func (e *Edit) hasChanged(op *Op) bool {
+	return e.Changed && slices.ContainsFunc(e.done, func(other *Op) bool {
+		return other.Hash == op.Hash && other.Kind == op.Kind && other.Name == op.Name
 	})
 }
 
-// settle tells each change that was made its outcome, which is that of the write. A
+// Settle tells each change that was made its outcome, which is that of the write. A
 // refusal holds if the write succeeded.
-func (e *edit) settle(err error) {
-	settleAll(e.done, err)
+func (e *Edit) Settle(err error) {
+	SettleAll(e.done, err)
 	for _, op := range e.refused {
 		if err != nil {
 			op.Err = err
 		}
-		op.settle(op.Err)
+		op.Settle(op.Err)
 	}
 }
 
 // applyLost settles a change of an item that may have been lost with its page. To remove
 // it is to replace the page.
-func (e *edit) applyLost(op *Op) bool {
+func (e *Edit) applyLost(op *Op) bool {
 	if !op.Removes {
-		op.settle(e.lost)
+		op.Settle(e.lost)
 		return true
 	}
 	op.Item = nil
 	e.done = append(e.done, op)
-	e.changed = true
+	e.Changed = true
 	return true
 }
 
-func (e *edit) remove(i int) {
-	e.removed = true
-	e.bytes -= e.slots[i].Size()
-	e.slots = slices.Delete(e.slots, i, i+1)
+func (e *Edit) remove(i int) {
+	e.Removed = true
+	e.Bytes -= e.Slots[i].Size()
+	e.Slots = slices.Delete(e.Slots, i, i+1)
 }
 
 // put places an item at index i, where cur is, if it is not nil.
-func (e *edit) put(i int, cur *item.Item, op *Op, it *item.Item) (fits bool, err error) {
+func (e *Edit) put(i int, cur *item.Item, op *Op, it *item.Item) (fits bool, err error) {
 	replace := cur != nil
 	encoded, err := it.Encode()
 	if err != nil {
@@ -147,33 +155,33 @@ func (e *edit) put(i int, cur *item.Item, op *Op, it *item.Item) (fits bool, err
 			return false, err
 		}
 	}
-	sl := page.Slot{Hash: op.hash, Kind: op.Kind, Item: encoded}
-	bytes := e.bytes + sl.Size()
+	sl := page.Slot{Hash: op.Hash, Kind: op.Kind, Item: encoded}
+	bytes := e.Bytes + sl.Size()
 	if replace {
-		bytes -= e.slots[i].Size()
+		bytes -= e.Slots[i].Size()
 	}
 	// Alone an item always fits: the configuration's bound on an item is far
 	// enough below that of a page.
-	if bytes > e.room && len(e.slots) > 0 && (!replace || len(e.slots) > 1) {
+	if bytes > e.room && len(e.Slots) > 0 && (!replace || len(e.Slots) > 1) {
 		return false, nil
 	}
-	sincePut, err := e.sincePut.Put(sl)
+	sincePut, err := e.SincePut.Put(sl)
 	if err != nil {
 		return false, err // and what was changed before stays in the delta
 	}
-	e.sincePut = sincePut
+	e.SincePut = sincePut
 	if replace {
-		e.slots[i] = sl
+		e.Slots[i] = sl
 	} else {
-		e.slots = slices.Insert(e.slots, i, sl)
+		e.Slots = slices.Insert(e.Slots, i, sl)
 	}
-	e.bytes = bytes
+	e.Bytes = bytes
 	return true, nil
 }
 
 // mustFit bounds an item. A patch of one that is larger than may be written now, since
 // the bound was lowered, may leave it as large as it is.
-func (e *edit) mustFit(cur *item.Item, op *Op, it *item.Item) error {
+func (e *Edit) mustFit(cur *item.Item, op *Op, it *item.Item) error {
 	err := it.MustBeWithin(e.maxItem)
 	if err == nil || cur == nil || !op.IsPatch {
 		return err
@@ -187,3 +195,6 @@ func (e *edit) mustFit(cur *item.Item, op *Op, it *item.Item) error {
 	}
 	return err
 }
+
+// HasOutcomes reports whether a change of those made waits for the outcome of a write.
+func (e *Edit) HasOutcomes() bool { return len(e.done) > 0 }

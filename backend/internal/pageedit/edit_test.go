@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package itemstore
+package pageedit
 
 import (
 	"testing"
@@ -19,14 +19,14 @@ func TestRefusedChangeLeavesTheDelta(t *testing.T) {
 	require.NoError(t, err)
 	held := page.Slots{{Hash: 1, Kind: item.Secrets, Item: encoded}, {Hash: 2, Kind: item.APIKeys, Item: []byte{0xff}}}
 	write := func(name string, h page.Hash) *Op {
-		return &Op{Kind: item.Secrets, Name: name, hash: h, Change: func(*item.Item) (*item.Item, error) {
+		return &Op{Kind: item.Secrets, Name: name, Hash: h, Change: func(*item.Item) (*item.Item, error) {
 			return &item.Item{Name: name, Data: []byte(`{}`), Revision: 1}, nil
 		}}
 	}
 	refused, done := write("refused", 2), write("done", 3)
-	e := newEdit(writable{Page: page.Page{Slots: held, Changed: held}}, page.MaxBytes, []*Op{refused, done})
+	e := New(Current{Page: page.Page{Slots: held, Changed: held}}, page.MaxBytes, []*Op{refused, done})
 	require.ErrorIs(t, refused.Err, page.ErrDamaged)
 	require.Equal(t, []*Op{done}, e.done)
-	require.Len(t, e.sincePut, 3)
-	require.Equal(t, e.slots, e.sincePut)
+	require.Len(t, e.SincePut, 3)
+	require.Equal(t, e.Slots, e.SincePut)
 }
