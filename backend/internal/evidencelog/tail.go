@@ -59,11 +59,25 @@ func (l *Log) tailOf(ctx context.Context, b *batch, i *item) (tail, error) {
 			return tail{seq: i.Last.Seq, index: i.Last.Index}, nil
 		}
 	}
-	found, err := l.index.Last(ctx, b.tree.at(), s)
-	if err != nil || found == nil {
+	return l.lookUp(ctx, b.tree, s)
+}
+
+// lookUp finds the last event of a sequence in the index, and keeps it in memory: the
+// event that comes next, most often at once, needs it too.
+func (l *Log) lookUp(ctx context.Context, t *tree, s logindex.Scope) (last tail, err error) {
+	found, err := l.index.Last(ctx, t.at(), s)
+	if err != nil {
 		return tail{}, err
 	}
-	return tail{seq: found.Seq, index: found.Index, event: found.Event}, nil
+	if found != nil {
+		last = tail{seq: found.Seq, index: found.Index, event: found.Event}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.tree == t { // else there may be a later one
+		l.tails.Add(s, last)
+	}
+	return last, nil
 }
 
 // logged looks for an event that may be in the log or the batch already. It reports
@@ -128,14 +142,6 @@ func (l *Log) Has(ctx context.Context, h *evidence.Head) (bool, error) {
 	if last, found := l.tails.Get(s); found {
 		return last.seq >= h.Seq, nil
 	}
-	last, err := l.index.Last(ctx, t.at(), s)
-	if err != nil || last == nil {
-		return false, err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.tree == t { // else there may be a later one
-		l.tails.Add(s, tail{seq: last.Seq, index: last.Index, event: last.Event})
-	}
-	return last.Seq >= h.Seq, nil
+	last, err := l.lookUp(ctx, t, s)
+	return err == nil && last.seq >= h.Seq, err
 }

@@ -15,6 +15,9 @@ const (
 	smallest  = 1024 // entries of a segment of level 0
 	fanout    = 16
 	maxLevels = 8
+	// cachedFragments bounds what is kept decoded: most have some 1,024 records of 48
+	// bytes, none more than 4,096. It holds the two lowest levels, which every lookup reads.
+	cachedFragments = 256
 )
 
 func segmentSize(level int) int64 { return smallest << (4 * level) }
@@ -93,40 +96,64 @@ func (x *Index) records(ctx context.Context, t At, from, to int64) ([]Record, er
 	return all, nil
 }
 
-// partRecords reads what a segment has of a tenant, or nil if its part cannot be read
-// and unreadable entries are skipped.
+// A fragment is one entry of a part, decoded.
+type fragment struct {
+	firsts  [][16]byte // in the first of a part: the first tenant of each of its fragments
+	records []Record
+}
+
+// fragment reads an entry of a part. What is in storage under its key never changes.
+func (x *Index) fragment(ctx context.Context, t At, s segment, part string, n int) (*fragment, error) {
+	key := s.key(t.Log, part, n)
+	if f, found := x.fragments.Get(key); found {
+		return f, nil
+	}
+	data, err := x.log.Read(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	f := &fragment{}
+	if n == 0 {
+		f.firsts, f.records, err = decodeFirst(data)
+	} else {
+		f.records, err = decodeRecords(data)
+	}
+	if err != nil {
+		return nil, err
+	}
+	x.fragments.Add(key, f)
+	return f, nil
+}
+
+// of returns a copy of the records of a tenant, which lie together.
+func (f *fragment) of(tenant [16]byte) []Record {
+	from, _ := slices.BinarySearchFunc(f.records, tenant, func(r Record, tenant [16]byte) int {
+		return slices.Compare(r.tenant[:], tenant[:])
+	})
+	to := from
+	for to < len(f.records) && f.records[to].tenant == tenant {
+		to++
+	}
+	return slices.Clone(f.records[from:to])
+}
+
+// partRecords reads what a segment has of a tenant.
 func (x *Index) partRecords(ctx context.Context, t At, s segment, tenant [16]byte) ([]Record, error) {
 	part := partOf(tenant, s.level)
-	first, err := x.log.Read(ctx, s.key(t.Log, part, 0))
+	first, err := x.fragment(ctx, t, s, part, 0)
 	if err != nil {
 		return nil, err
 	}
-	firsts, records, err := decodeFirst(first)
-	if err != nil {
-		return nil, err
-	}
-	var found []Record
-	for fragment := range firsts {
-		if fragment > 0 {
-			if slices.Compare(firsts[fragment][:], tenant[:]) > 0 {
-				break
-			}
-			if fragment+1 < len(firsts) && slices.Compare(firsts[fragment+1][:], tenant[:]) < 0 {
-				continue
-			}
-			data, err := x.log.Read(ctx, s.key(t.Log, part, fragment))
-			if err != nil {
-				return nil, err
-			}
-			if records, err = decodeRecords(data); err != nil {
-				return nil, err
-			}
+	found := first.of(tenant)
+	for n := 1; n < len(first.firsts) && slices.Compare(first.firsts[n][:], tenant[:]) <= 0; n++ {
+		if n+1 < len(first.firsts) && slices.Compare(first.firsts[n+1][:], tenant[:]) < 0 {
+			continue
 		}
-		for _, r := range records {
-			if r.tenant == tenant {
-				found = append(found, r)
-			}
+		f, err := x.fragment(ctx, t, s, part, n)
+		if err != nil {
+			return nil, err
 		}
+		found = append(found, f.of(tenant)...)
 	}
 	return found, nil
 }

@@ -28,6 +28,7 @@ type memory struct {
 	stored map[string][]byte
 	lost   func(key string) bool // cannot be read
 	gone   error                 // what Put fails with
+	reads  int
 }
 
 func (m *memory) Events(_ context.Context, _ logindex.At, from, to int64, f func(int64, *evidence.Event)) error {
@@ -40,6 +41,7 @@ func (m *memory) Events(_ context.Context, _ logindex.At, from, to int64, f func
 func (m *memory) Read(_ context.Context, key string) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.reads++
 	if value := m.stored[key]; value != nil && (m.lost == nil || !m.lost(key)) {
 		return value, nil
 	}
@@ -175,4 +177,15 @@ func TestSegmentCountsOnceItIsWhole(t *testing.T) {
 	require.NoError(t, x.Build(t.Context()))
 	require.False(t, x.Due())
 	check(t, m, open(t, m))
+}
+
+// After a start each tenant is looked up once, so what many lookups share is read once.
+func TestLookupsShareWhatTheyRead(t *testing.T) {
+	m := &memory{stored: map[string][]byte{}}
+	x := open(t, m)
+	m.grow(x, 17*1024)
+	require.NoError(t, x.Build(t.Context()))
+	x, m.reads = open(t, m), 0
+	check(t, m, x)
+	require.LessOrEqual(t, m.reads, 17, "one segment of level 1, of 16 parts, and one of level 0")
 }

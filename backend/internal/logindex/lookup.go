@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
@@ -37,6 +39,8 @@ type Index struct {
 	log    Log
 	report func(error)
 
+	fragments *lru.Cache[string, *fragment]
+
 	mu  sync.RWMutex
 	now Contents
 }
@@ -50,7 +54,11 @@ type Contents struct {
 
 // New returns an index of a log. report is told of each part that cannot be read and is
 // made again.
-func New(log Log, report func(error)) *Index { return &Index{log: log, report: report} }
+func New(log Log, report func(error)) *Index {
+	x := &Index{log: log, report: report}
+	x.fragments, _ = lru.New[string, *fragment](cachedFragments) // fails only for a size of 0
+	return x
+}
 
 // Load finds which segments are built, and reads the entries beyond them. What it returns
 // is for Install.
