@@ -94,3 +94,27 @@ func TestRefusedLargeRequestsGiveTheirBytesBack(t *testing.T) {
 	}
 	m.Must(enginetest.Update, enginetest.TenantPath("/items"), large(3))
 }
+
+// The answers of reads of many items count as large requests do.
+func TestManyLargeAnswers(t *testing.T) {
+	m := enginetest.WithTenant(t)
+	m.Must(enginetest.Update, enginetest.TenantPath("/items"), large(3))
+	var names []any
+	for i := range 12 {
+		names = append(names, map[string]any{"kind": "secrets", "name": fmt.Sprintf("large/%d", i)})
+	}
+	read := map[string]any{"items": names}
+
+	m.Engine.Bound = admission.New(2 << 20) // an answer has 3 MiB
+	resp, err := m.Call(enginetest.Update, enginetest.TenantPath("/items/read"), read)
+	require.Equal(t, 429, enginetest.Code(resp, err))
+	require.Equal(t, []string{"1"}, resp.Headers["Retry-After"])
+	results := m.Must(enginetest.Update, enginetest.TenantPath("/items/read"), map[string]any{"items": names[:1]})["results"]
+	require.Len(t, results, 1)
+	require.Equal(t, 200, enginetest.Code(m.Call(enginetest.Read, enginetest.ItemPath("large/1"), nil)))
+
+	m.Engine.Bound = admission.New(4 << 20)
+	for range 5 { // each gives its room back
+		require.Len(t, m.Must(enginetest.Update, enginetest.TenantPath("/items/read"), read)["results"], 12)
+	}
+}

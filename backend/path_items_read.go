@@ -68,7 +68,9 @@ func (b *backend) readItems(ctx context.Context, req *logical.Request, d *framew
 		return nil, err // even if no entry is well-formed
 	}
 	b.limiter.Touch(b.now())
-	found, err := b.items.ReadMany(ctx, t, wanted, maxReadBytes)
+	more, release := b.Answering(id)
+	defer release()
+	found, err := b.items.ReadMany(ctx, t, wanted, maxReadBytes, more)
 	if err != nil {
 		return nil, err
 	}

@@ -88,6 +88,51 @@ func (b *Bound) Admit(whose string, bytes int) (release func(), err error) {
 	return sync.OnceFunc(func() { b.release(whose, bytes) }), nil
 }
 
+// A Grant is room for an answer whose size shows only as it is made. It is safe for
+// concurrent use.
+type Grant struct {
+	bound *Bound
+	whose string
+	bytes int // of the answer so far
+	taken int // of the bound
+}
+
+// Grant begins an answer. The caller calls Release once it is made.
+func (b *Bound) Grant(whose string) *Grant { return &Grant{bound: b, whose: whose} }
+
+// More takes so many bytes more, or fails with [BusyError], by the rule of Admit: what
+// the answer has already does not count against it.
+func (g *Grant) More(bytes int) error {
+	b := g.bound
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	g.bytes += bytes
+	if g.bytes <= small {
+		return nil
+	}
+	more := g.bytes - g.taken
+	own, free := b.byWhom[g.whose], b.bytes-b.used-more
+	if free < 0 || own > g.taken && own+more > free {
+		g.bytes -= bytes
+		return BusyError{}
+	}
+	b.used += more
+	b.byWhom[g.whose] = own + more
+	g.taken = g.bytes
+	return nil
+}
+
+// Release gives back what the answer has taken.
+func (g *Grant) Release() {
+	g.bound.mu.Lock()
+	taken := g.taken
+	g.bytes, g.taken = 0, 0
+	g.bound.mu.Unlock()
+	if taken > 0 {
+		g.bound.release(g.whose, taken)
+	}
+}
+
 func (b *Bound) release(whose string, bytes int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

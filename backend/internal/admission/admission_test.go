@@ -108,3 +108,26 @@ func TestBoundOfAMachine(t *testing.T) {
 		require.Equal(t, c.want, int64(bound(c.memory, c.limit)), "%+v", c)
 	}
 }
+
+// An answer that grows takes room by the rule of requests, and gives all of it back. What
+// it has already does not count against it.
+func TestAnswersTakeRoomAsTheyGrow(t *testing.T) {
+	b := New(64 * mib)
+	large := b.Grant("a")
+	for range 48 {
+		require.NoError(t, large.More(mib))
+	}
+	second := b.Grant("a")
+	require.NoError(t, second.More(small), "a small answer is always taken")
+	require.ErrorIs(t, second.More(17*mib), BusyError{})
+	other := b.Grant("b")
+	require.NoError(t, other.More(15*mib), "another tenant has its part")
+	require.ErrorIs(t, other.More(2*mib), BusyError{})
+	large.Release()
+	large.Release() // again: it has no effect
+	require.NoError(t, other.More(2*mib), "what was refused counts for nothing")
+	other.Release()
+	second.Release()
+	require.Zero(t, b.used)
+	require.Empty(t, b.byWhom)
+}

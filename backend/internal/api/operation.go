@@ -92,6 +92,16 @@ func (o *Operations) serve(ctx context.Context, h Handler, req *logical.Request,
 	return o.call(ctx, h, req, d)
 }
 
+// Answering begins an answer of a tenant's that may be large: more is told of its bytes as
+// they are read, and fails with [admission.BusyError] where there is too much in flight.
+func (o *Operations) Answering(tenantID string) (more func(bytes int) error, release func()) {
+	if o.Bound == nil {
+		return func(int) error { return nil }, func() {}
+	}
+	g := o.Bound.Grant(o.Mount + "/" + tenantID)
+	return g.More, g.Release
+}
+
 func isWrite(op logical.Operation) bool {
 	return op == logical.UpdateOperation || op == logical.CreateOperation || op == logical.PatchOperation
 }

@@ -67,7 +67,7 @@ func TestLargeLog(t *testing.T) {
 	size := first.Size()
 	require.EqualValues(t, largeLog+1, size)
 	require.Eventually(t, func() bool { // the index follows in the background
-		return len(disk.Keys("evidence/log/000001/index/1/")) >= 16*5
+		return len(disk.Keys("evidence/log/000001/index/1/")) >= 16*(largeLog/16384)
 	}, time.Minute, 10*time.Millisecond)
 	first.end()
 

@@ -44,12 +44,13 @@ type Found struct {
 
 // ReadMany reads items of t and returns one result for each, in their order. A page is
 // opened once for all items on it, unless it is split meanwhile. Items are read until
-// they have limit bytes together; the others are left out. It fails with
+// they have limit bytes together; the others are left out. more is told of the bytes of
+// each before it is kept; with its error, ReadMany fails. It also fails with
 // [tenant.ErrNotFound] if the tenant is shredded meanwhile.
-func (s *Store) ReadMany(ctx context.Context, t *tenant.Record, wanted []Wanted, limit int64) ([]Found, error) {
+func (s *Store) ReadMany(ctx context.Context, t *tenant.Record, wanted []Wanted, limit int64, more func(bytes int) error) ([]Found, error) {
 	tab, release := s.table(t)
 	defer release()
-	r := &manyReader{tab: tab, tenant: t, wanted: wanted, found: make([]Found, len(wanted)), hashes: make([]page.Hash, len(wanted))}
+	r := &manyReader{tab: tab, tenant: t, wanted: wanted, found: make([]Found, len(wanted)), hashes: make([]page.Hash, len(wanted)), more: more}
 	r.left.Store(limit)
 	pages, err := r.byPage(ctx)
 	if err != nil {
@@ -71,6 +72,7 @@ type manyReader struct {
 	hashes []page.Hash
 	found  []Found
 	left   atomic.Int64 // bytes that the items may still have
+	more   func(bytes int) error
 }
 
 // byPage returns the indexes of the items by the page that covers them, each page's in
@@ -131,6 +133,11 @@ func (r *manyReader) readAll(ctx context.Context, items []int) error {
 		}
 		for _, i := range items[:covered] {
 			r.found[i] = r.take(c, i, err)
+			if it := r.found[i].Item; it != nil {
+				if err := r.more(bytesOf(it)); err != nil {
+					return err
+				}
+			}
 		}
 		items = items[covered:]
 	}
@@ -152,13 +159,19 @@ func (r *manyReader) take(c *content, i int, err error) Found {
 	case it == nil:
 		return Found{Err: item.ErrNotFound}
 	}
-	size := int64(len(it.Data) + itemOverhead)
-	for k, v := range it.Metadata {
-		size += int64(len(k) + len(v))
-	}
+	size := int64(bytesOf(it))
 	if r.left.Add(-size) < 0 {
 		r.left.Add(size) // a smaller one may have room
 		return Found{Err: ErrLeftOut}
 	}
 	return Found{Item: it, Version: c.version}
+}
+
+// bytesOf is what an item counts for in an answer.
+func bytesOf(it *item.Item) int {
+	size := len(it.Data) + itemOverhead
+	for k, v := range it.Metadata {
+		size += len(k) + len(v)
+	}
+	return size
 }
