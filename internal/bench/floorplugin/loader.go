@@ -55,6 +55,7 @@ func loader(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, 
 			{
 				Pattern: "fleet",
 				Fields: map[string]*framework.FieldSchema{
+					"from":    {Type: framework.TypeInt, Description: "The number of the first tenant."},
 					"tenants": {Type: framework.TypeInt, Description: "How many tenants to create."},
 					"items":   {Type: framework.TypeInt, Description: "How many items each has."},
 				},
@@ -101,9 +102,9 @@ func (l *load) load(ctx context.Context, _ *logical.Request, d *framework.FieldD
 func FleetTenant(n int) string { return fmt.Sprintf("00000000-0000-4000-9000-%012d", n) }
 
 func (l *load) fleet(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	tenants, items := d.Get("tenants").(int), d.Get("items").(int)
+	from, tenants, items := d.Get("from").(int), d.Get("tenants").(int), d.Get("items").(int)
 	for n := range tenants {
-		path := "tenants/" + FleetTenant(n)
+		path := "tenants/" + FleetTenant(from+n)
 		if resp, err := l.send(ctx, path, nil); err != nil || resp != nil && resp.IsError() {
 			return resp, err
 		}
