@@ -22,12 +22,13 @@ import (
 type testCode struct {
 	functions map[string]bool
 	scenarios map[string]*ast.CompositeLit // lists of scenarios, by the variable or function
+	joined    map[string][]string          // the lists that a variable joins
 }
 
 // readTestCode reads every test file of the repository, whatever its build tags.
 func readTestCode(t *testing.T) testCode {
 	t.Helper()
-	code := testCode{functions: map[string]bool{}, scenarios: map[string]*ast.CompositeLit{}}
+	code := testCode{functions: map[string]bool{}, scenarios: map[string]*ast.CompositeLit{}, joined: map[string][]string{}}
 	require.NoError(t, filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -46,7 +47,24 @@ func readTestCode(t *testing.T) testCode {
 		}
 		return nil
 	}))
+	code.join()
 	return code
+}
+
+// join takes lists that a variable joins for one.
+func (c *testCode) join() {
+	for name, parts := range c.joined {
+		whole := &ast.CompositeLit{}
+		for _, part := range parts {
+			if list := c.scenarios[part]; list != nil {
+				whole.Elts = append(whole.Elts, list.Elts...)
+				delete(c.scenarios, part)
+			}
+		}
+		if len(whole.Elts) > 0 {
+			c.scenarios[name] = whole
+		}
+	}
 }
 
 func (c *testCode) add(decl ast.Decl) {
@@ -61,6 +79,15 @@ func (c *testCode) add(decl ast.Decl) {
 		}
 	}
 	ast.Inspect(decl, func(n ast.Node) bool {
+		if call, ok := n.(*ast.CallExpr); ok {
+			if f, ok := call.Fun.(*ast.SelectorExpr); ok && f.Sel.Name == "Concat" {
+				for _, arg := range call.Args {
+					if part, ok := arg.(*ast.Ident); ok {
+						c.joined[name] = append(c.joined[name], part.Name)
+					}
+				}
+			}
+		}
 		list, ok := n.(*ast.CompositeLit)
 		if !ok {
 			return true
