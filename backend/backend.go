@@ -126,6 +126,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, opt Options) (
 		Paths: framework.PathAppend(
 			b.itemPaths(),
 			encrypt.Paths(b.Operations, b.encryption, func() { b.limiter.Touch(b.now()) }),
+			b.kvPaths(),
 			b.configPaths(),
 			b.rotationSettingsPaths(),
 			b.dekPaths(),

@@ -4,12 +4,10 @@
 package backend
 
 import (
-	"encoding/json"
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
 )
 
 func casField(raw map[string]any) (item.Cas, error) {
@@ -33,10 +31,10 @@ func parseWrite(raw map[string]any, request item.Request, now func() time.Time) 
 	if !ok {
 		return item.Write{}, api.Invalid("data must be given, as an object")
 	}
-	if w.Data, err = encodeData(data); err != nil {
+	if w.Data, err = api.EncodeData(data); err != nil {
 		return item.Write{}, err
 	}
-	w.Metadata, err = parseMetadata(raw["metadata"])
+	w.Metadata, err = api.ParseMetadata("metadata", raw["metadata"])
 	return w, err
 }
 
@@ -57,7 +55,7 @@ func parsePatch(raw map[string]any, requestID string, now func() time.Time) (p p
 		if !ok {
 			return patch{}, api.Invalid("data must be an object")
 		}
-		if _, err := encodeData(data); err != nil {
+		if _, err := api.EncodeData(data); err != nil {
 			return patch{}, err
 		}
 		p.data = data
@@ -65,7 +63,7 @@ func parsePatch(raw map[string]any, requestID string, now func() time.Time) (p p
 	if value, named := raw["metadata"]; named {
 		metadata, ok := value.(map[string]any)
 		if !ok && value != nil {
-			return patch{}, errMetadata
+			return patch{}, api.Invalid("metadata must be an object of strings")
 		}
 		p.metadata, p.clearMetadata = metadata, value == nil
 	}
@@ -86,6 +84,9 @@ func (p patch) merge(cur *item.Item) (*item.Item, error) {
 	if next.Data, err = p.mergeData(cur.Data); err != nil {
 		return nil, err
 	}
+	if !next.HasData() {
+		next.Revision = 0 // it begins with the first data
+	}
 	next.Metadata, err = p.mergeMetadata(cur.Metadata)
 	return next, err
 }
@@ -94,11 +95,7 @@ func (p patch) mergeData(cur []byte) ([]byte, error) {
 	if p.data == nil {
 		return cur, nil
 	}
-	var data map[string]any
-	if err := json.Unmarshal(cur, &data); err != nil {
-		return nil, page.ErrDamaged // the parser's text may quote the data
-	}
-	return encodeData(item.Merge(data, p.data))
+	return api.MergeData(cur, p.data)
 }
 
 func (p patch) mergeMetadata(cur map[string]string) (map[string]string, error) {
@@ -108,9 +105,5 @@ func (p patch) mergeMetadata(cur map[string]string) (map[string]string, error) {
 	case p.metadata == nil:
 		return cur, nil
 	}
-	target := make(map[string]any, len(cur))
-	for k, v := range cur {
-		target[k] = v
-	}
-	return parseMetadata(item.Merge(target, p.metadata))
+	return api.MergeMetadata("metadata", cur, p.metadata)
 }

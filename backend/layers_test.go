@@ -25,7 +25,7 @@ var layers = []string{
 	"actor", "machine", "admission", "storage", "jobs", "logkeys", "logindex", "evidencelog", "witnesses", "people", "ledger",
 	"keyring", "item", "page", "pagedir", "pageedit", "settings", "keystore", "tenant", "itemstore",
 	"encryption", "deletion", "kekrotation", "wrappingkey", "rotation", "dueindex", "schedule",
-	"api", "api/encrypt", "api/evidence", "api/fleet", "api/metrics",
+	"api", "api/encrypt", "api/evidence", "api/fleet", "api/kv", "api/metrics",
 }
 
 // isGlue tells rooms that speak to Vault's framework, as package backend does.

@@ -5,7 +5,6 @@ package backend
 
 import (
 	"context"
-	"encoding/json"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -13,7 +12,6 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
 )
 
 func (b *backend) itemPaths() []*framework.Path {
@@ -21,9 +19,9 @@ func (b *backend) itemPaths() []*framework.Path {
 		"revision": api.Described(framework.TypeInt, "The item's revision, from 1."),
 	})
 	answer := api.OK("The item.", map[string]*framework.FieldSchema{
-		"data":        api.Described(framework.TypeMap, "The secret."),
+		"data":        {Type: framework.TypeMap, Description: "The secret. Null, if the item has metadata alone."},
 		"metadata":    api.Described(framework.TypeMap, "What is not secret."),
-		"revision":    api.Described(framework.TypeInt, "The item's revision, from 1."),
+		"revision":    api.Described(framework.TypeInt, "The item's revision, from 1. 0, if the item has metadata alone."),
 		"key_version": api.Described(framework.TypeInt, "The version of the tenant's key that it is encrypted under."),
 		"created_at":  api.Described(framework.TypeTime, "When it was created."),
 		"updated_at":  api.Described(framework.TypeTime, "When it was written last."),
@@ -162,9 +160,9 @@ func (b *backend) readItem(ctx context.Context, _ *logical.Request, d *framework
 	if err != nil {
 		return nil, err
 	}
-	var data map[string]any
-	if err := json.Unmarshal(it.Data, &data); err != nil {
-		return nil, page.ErrDamaged // the parser's text may quote the data
+	data, err := api.DecodeData(it.Data)
+	if err != nil {
+		return nil, err
 	}
 	return &logical.Response{Data: itemValue(it, version, data)}, nil
 }

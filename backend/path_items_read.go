@@ -103,6 +103,9 @@ func (b *backend) readResult(req *logical.Request, f itemstore.Found) map[string
 	if f.Err != nil {
 		return b.refusedItem(req, f.Err)
 	}
+	if !f.Item.HasData() {
+		return itemValue(f.Item, f.Version, nil)
+	}
 	if !json.Valid(f.Item.Data) {
 		return b.refusedItem(req, page.ErrDamaged)
 	}

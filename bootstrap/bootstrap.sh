@@ -40,6 +40,7 @@ NAME_PREFIX=${NAME_PREFIX-dek-}
 USERPASS_MOUNT=${USERPASS_MOUNT:-}
 USERPASS_TTL=${USERPASS_TTL:-}
 USERPASS_MAX_TTL=${USERPASS_MAX_TTL:-}
+KV_FACE=${KV_FACE:-}
 FORCE=${FORCE:-}
 
 # The roles that hold for one tenant, the one of the claim tenant_id.

@@ -37,6 +37,10 @@ check_arguments() {
 		esac
 		[ -f "$here/policies/$role.hcl" ] || die "DEK_ROLES: there is no role $role"
 	done
+	case $KV_FACE in
+	'' | 0 | 1) ;;
+	*) die "KV_FACE is 1 or nothing" ;;
+	esac
 	case $FORCE in
 	'' | 0 | 1) ;;
 	*) die "FORCE is 1 or nothing" ;;

@@ -61,6 +61,7 @@ setup_engine() {
 		upgrade_mount
 	fi
 	allow_headers
+	[ "$KV_FACE" != 1 ] || show_kv_face
 }
 
 # allow_headers lets answers of 429 say when to send the request again: Vault drops
@@ -76,6 +77,18 @@ allow_headers() {
 		;;
 	*) say "note: allowed_response_headers of $DEK_MOUNT/ lacks Retry-After, which answers of 429 have" ;;
 	esac
+}
+
+# show_kv_face lets Vault tell clients that the mount is one of KV version 2, as which
+# the engine serves it in any case.
+show_kv_face() {
+	# A mount without options has no such field.
+	options=$("$VAULT_BIN" read -field=options "sys/mounts/$DEK_MOUNT" 2>/dev/null) || options=
+	case $options in
+	*version:2*) return ;;
+	esac
+	vault_do secrets tune -options=version=2 "$DEK_MOUNT"
+	say "Vault says of $DEK_MOUNT/ that it is KV version 2 from now on: vault kv asks for its data/ and metadata/. Vault does not take that back"
 }
 
 # registered_command is the file that Vault starts for the catalog's entry.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -95,7 +96,11 @@ func TestContractOpenAPI(t *testing.T) {
 // it does not. Where lists are, a path may end in a slash.
 func describedOperation(paths map[string]any, p permission) map[string]any {
 	method := map[string]string{"read": "get", "list": "get", "update": "post", "patch": "patch", "delete": "delete"}[p.operation]
-	for _, path := range []string{"/dek/" + p.path, "/dek/" + p.path + "/"} {
+	forms := []string{"/dek/" + p.path, "/dek/" + p.path + "/"}
+	if p.operation == "list" { // a path that is read as well has its list behind the slash
+		slices.Reverse(forms)
+	}
+	for _, path := range forms {
 		described, _ := paths[path].(map[string]any)
 		if op, ok := described[method].(map[string]any); ok {
 			return op

@@ -255,12 +255,34 @@ func everyItem(t *testing.T, s *devstack.Stack, tenant string, ok func(method, p
 	ok("LIST", under("secrets"), nil)
 	ok(http.MethodDelete, under("secrets/db/main"), nil)
 	ok(http.MethodPost, under("items/read"), map[string]any{"items": []any{map[string]any{"kind": "secrets", "name": "db/main"}}})
+	everyKV(tenant, ok)
 	ciphertext := ok(http.MethodPost, under("encrypt"), map[string]any{"plaintext": "eA=="})["ciphertext"]
 	ok(http.MethodPost, under("decrypt"), map[string]any{"ciphertext": ciphertext})
 	ok(http.MethodPost, under("rewrap"), map[string]any{"ciphertext": ciphertext})
 	ok(http.MethodPost, under("encrypt"), map[string]any{"batch_input": []any{map[string]any{"plaintext": "eA==", "reference": "r"}}})
 	ok(http.MethodPost, under("datakey/plaintext"), nil)
 	ok(http.MethodPost, under("datakey/wrapped"), nil)
+}
+
+// everyKV makes the operations of the face of KV version 2 succeed.
+func everyKV(tenant string, ok func(method, path string, body any) map[string]any) {
+	face := func(part string) string { return "dek/" + part + "/" + tenant + "/secrets/folder/kv" }
+	data := map[string]any{"data": map[string]any{"password": "x"}}
+	metadata := map[string]any{"custom_metadata": map[string]any{"owner": "billing"}}
+	ok(http.MethodPost, face("data"), data)
+	ok(http.MethodPatch, face("data"), data)
+	ok(http.MethodPost, face("metadata"), metadata)
+	ok(http.MethodPatch, face("metadata"), metadata)
+	for _, part := range []string{"data", "metadata", "subkeys"} {
+		ok(http.MethodGet, face(part), nil)
+	}
+	ok("LIST", "dek/metadata/"+tenant+"/secrets", nil)
+	ok("LIST", "dek/metadata/"+tenant+"/secrets/folder", nil)
+	for _, part := range []string{"undelete", "delete", "destroy"} {
+		ok(http.MethodPost, face(part), map[string]any{"versions": []int{2}})
+	}
+	ok(http.MethodDelete, face("data"), nil)
+	ok(http.MethodDelete, face("metadata"), nil)
 }
 
 // everyRotation makes the operations of rotations succeed, which takes one that is slow

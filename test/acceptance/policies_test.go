@@ -40,7 +40,6 @@ var servedByContract = []string{
 	"providers", "providers/",
 	"tenants/{tenant_id}/kek", "tenants/{tenant_id}/kek/",
 	"tenants/{tenant_id}/holders", "tenants/{tenant_id}/holders/",
-	"data/", "metadata/", "subkeys/", "delete/", "undelete/", "destroy/",
 }
 
 // isToCome reports whether a path is the contract's and the engine may not serve it
@@ -233,6 +232,28 @@ func TestApplicationPolicy(t *testing.T) {
 		works(http.MethodDelete, kind+"/a/b", nil)
 		works(http.MethodPut, "items", map[string]any{"items": []any{map[string]any{"kind": kind, "name": "c", "data": data}}})
 		works(http.MethodGet, kind+"/c", nil)
+	}
+	face := func(method, part string, body any) {
+		t.Helper()
+		a := call(t, s, method, "dek/"+part, token, body)
+		require.Less(t, a.Status, 300, "%s %s: %s", method, part, a.errors())
+	}
+	for _, kind := range []string{"credentials", "apiKeys", "secrets"} {
+		name := tenant + "/" + kind + "/d/e"
+		face(http.MethodPut, "data/"+name, data)
+		face(http.MethodPatch, "data/"+name, data)
+		face(http.MethodGet, "data/"+name, nil)
+		face(http.MethodGet, "subkeys/"+name, nil)
+		face(http.MethodPut, "metadata/"+name, map[string]any{"custom_metadata": map[string]any{"a": "1"}})
+		face(http.MethodPatch, "metadata/"+name, map[string]any{"custom_metadata": map[string]any{"b": "1"}})
+		face(http.MethodGet, "metadata/"+name, nil)
+		face("LIST", "metadata/"+tenant+"/"+kind, nil)
+		face("LIST", "metadata/"+tenant+"/"+kind+"/d/", nil)
+		face(http.MethodPut, "undelete/"+name, map[string]any{"versions": []int{1}})
+		face(http.MethodPut, "destroy/"+name, map[string]any{"versions": []int{1}})
+		face(http.MethodPut, "delete/"+name, map[string]any{"versions": []int{2}})
+		face(http.MethodDelete, "data/"+name, nil)
+		face(http.MethodDelete, "metadata/"+name, nil)
 	}
 	sealed := works(http.MethodPut, "encrypt", map[string]any{"plaintext": "aGVsbG8="}).data()
 	assert.Equal(t, "aGVsbG8=", works(http.MethodPut, "decrypt", sealed).data()["plaintext"])

@@ -180,6 +180,8 @@ func typeName(t framework.FieldType) string {
 		return "a string"
 	case framework.TypeInt:
 		return "a whole number"
+	case framework.TypeCommaIntSlice:
+		return "a list of whole numbers"
 	case framework.TypeBool:
 		return "true or false"
 	case framework.TypeDurationSecond:

@@ -26,7 +26,7 @@ func (c Cas) Check(cur *Item) error {
 	switch {
 	case !c.Named || has == c.Revision:
 		return nil
-	case has == 0:
+	case cur == nil:
 		return fmt.Errorf("%w: cas is %d, but there is no such item", ErrRevision, c.Revision)
 	default:
 		return fmt.Errorf("%w: cas is %d, but the item has revision %d", ErrRevision, c.Revision, has)
@@ -98,6 +98,44 @@ func (w Write) Replace(name string) func(*Item) (*Item, error) {
 			return next, err
 		}
 		next.Data, next.Metadata = w.Data, w.Metadata
+		return next, nil
+	}
+}
+
+// ReplaceData returns the change that writes data and leaves the metadata of the item of
+// that name as they are.
+func (w Write) ReplaceData(name string) func(*Item) (*Item, error) {
+	return func(cur *Item) (*Item, error) {
+		next, done, err := w.Next(name, cur)
+		if err != nil || done {
+			return next, err
+		}
+		next.Data = w.Data
+		if cur != nil {
+			next.Metadata = cur.Metadata
+		}
+		return next, nil
+	}
+}
+
+// Annotate returns the change that gives the item of that name what merge makes of its
+// metadata. Revision, times and data stay. If there is no such item, it makes one without
+// data.
+func (c Change) Annotate(name string, merge func(map[string]string) (map[string]string, error)) func(*Item) (*Item, error) {
+	return func(cur *Item) (next *Item, err error) {
+		if c.Request.Wrote(cur) {
+			return cur, nil
+		}
+		now := c.Now()
+		next = &Item{Name: name, CreatedAt: now, UpdatedAt: now}
+		if cur != nil {
+			kept := *cur
+			next = &kept
+		}
+		if next.Metadata, err = merge(next.Metadata); err != nil {
+			return nil, err
+		}
+		next.RequestID = c.Request.String()
 		return next, nil
 	}
 }

@@ -44,16 +44,20 @@ func (k Kind) String() string { return Kinds[k].pathName }
 // Item is one item of a tenant.
 type Item struct {
 	Name     string
-	Data     []byte // a JSON object, the secret
+	Data     []byte // a JSON object, the secret; empty: the item has metadata alone
 	Metadata map[string]string
 
-	Revision  uint64 // from 1
+	Revision  uint64 // from 1; 0 as long as no data was written
 	CreatedAt time.Time
 	UpdatedAt time.Time
 	// RequestID identifies the request that wrote the item last. Vault repeats a
 	// request after a crash of the plugin, and recognizes a repeated one by it.
 	RequestID string
 }
+
+// HasData reports whether the item has a secret. One that was made by writing metadata
+// alone has none before the first write of data.
+func (it *Item) HasData() bool { return len(it.Data) > 0 }
 
 // itemRecord is an item as a page holds it. Fields are only ever appended.
 type itemRecord struct {
