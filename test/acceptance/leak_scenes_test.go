@@ -112,6 +112,7 @@ func (l *leaks) items(tenant string) {
 		l.want(204, l.vault("DELETE", gone, nil))
 		l.want(404, l.vault("GET", gone, nil))
 	}
+	l.kv(tenant)
 	var many []any
 	for range 100 { // splits pages
 		one := l.item()
@@ -120,6 +121,23 @@ func (l *leaks) items(tenant string) {
 		many = append(many, one)
 	}
 	l.want(200, l.vault("PUT", tenantPath(tenant, "items"), map[string]any{"items": many}))
+}
+
+// kv uses the face of KV version 2.
+func (l *leaks) kv(tenant string) {
+	name := tenant + "/secrets/" + l.mark("name") + "/" + l.mark("name")
+	own := l.item()
+	l.want(200, l.vault("PUT", "dek/data/"+name, map[string]any{"data": own["data"]}))
+	l.want(200, l.vault("PATCH", "dek/data/"+name, map[string]any{"data": l.item()["data"], "options": map[string]any{"cas": 1}}))
+	l.want(400, l.vault("PUT", "dek/data/"+name, map[string]any{"data": own["data"], "options": map[string]any{"cas": 1}}))
+	for _, method := range []string{"PUT", "PATCH"} {
+		l.want(204, l.vault(method, "dek/metadata/"+name, map[string]any{"custom_metadata": l.item()["metadata"]}))
+	}
+	for _, part := range []string{"data", "metadata", "subkeys"} {
+		l.want(200, l.vault("GET", "dek/"+part+"/"+name, nil))
+	}
+	l.want(200, l.vault("LIST", "dek/metadata/"+tenant+"/secrets", nil))
+	l.want(204, l.vault("PUT", "dek/destroy/"+name, map[string]any{"versions": []int{2}}))
 }
 
 func (l *leaks) encryption(tenant string) {
