@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/ui"
 )
 
 // Config is what a Proxy is made of. Realms are required; the rest has defaults.
@@ -58,6 +60,7 @@ type Proxy struct {
 	discards  discards
 	logins    *logins
 	trusted   []netip.Prefix
+	ui        http.Handler
 	mux       *http.ServeMux
 	adminMux  *http.ServeMux
 }
@@ -78,6 +81,9 @@ func New(cfg Config) (*Proxy, error) {
 		return nil, err
 	}
 	if p.tokens, err = newTokenCache(cfg.CacheSize, p.now, p.metrics.cacheLookup); err != nil {
+		return nil, err
+	}
+	if p.ui, err = ui.New(ui.Config{Host: pageHost{p}, PublicURL: p.publicURL, Now: p.now}); err != nil {
 		return nil, err
 	}
 	p.mux, p.adminMux = p.muxes(cfg.SeparateAdmin)

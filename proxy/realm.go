@@ -5,6 +5,7 @@ package proxy
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
@@ -33,6 +34,14 @@ type Vault interface {
 	Identify(ctx context.Context, token, entityID string) (vault.Alias, error)
 	// Revoke ends a token.
 	Revoke(ctx context.Context, token string) error
+	// Do makes a call of the engine and returns the answer's data.
+	Do(ctx context.Context, token string, r vault.Request) (json.RawMessage, error)
+	// Raw reads a path of the engine whose answer is not Vault's JSON.
+	Raw(ctx context.Context, token, at string) ([]byte, error)
+	// Self asks Vault about a token.
+	Self(ctx context.Context, token string) (vault.Self, error)
+	// Capabilities asks Vault what a token may do at paths of the engine.
+	Capabilities(ctx context.Context, token string, paths []string) (map[string][]string, error)
 	// CheckToken returns an error that tells whether Vault knows the token.
 	CheckToken(ctx context.Context, token string) error
 	// Rotate starts a rotation. The same key gets the same rotation back.

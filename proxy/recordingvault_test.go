@@ -5,6 +5,7 @@ package proxy
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
@@ -36,6 +37,18 @@ func (v *recordingVault) Serves(context.Context) error { return nil }
 func (v *recordingVault) LoginUser(_ context.Context, username, _ string) (vault.User, error) {
 	v.users = append(v.users, username)
 	return vault.User{Token: vault.Token{Value: "hvs.x"}, Username: username}, nil
+}
+
+func (v *recordingVault) Do(context.Context, string, vault.Request) (json.RawMessage, error) {
+	return nil, nil
+}
+
+func (v *recordingVault) Raw(context.Context, string, string) ([]byte, error) { return nil, nil }
+
+func (v *recordingVault) Self(context.Context, string) (vault.Self, error) { return vault.Self{}, nil }
+
+func (v *recordingVault) Capabilities(context.Context, string, []string) (map[string][]string, error) {
+	return nil, nil
 }
 
 func (v *recordingVault) CheckToken(context.Context, string) error { return nil }

@@ -65,7 +65,9 @@ func (p *Proxy) muxes(separate bool) (callers, operators *http.ServeMux) {
 		maps.Copy(main, admin)
 	}
 	maps.Copy(admin, p.healthRoutes())
-	return p.newMux(main), p.newMux(admin)
+	callers, operators = p.newMux(main), p.newMux(admin)
+	callers.Handle("/ui/", p.handle(p.page))
+	return callers, operators
 }
 
 func (p *Proxy) newMux(table map[string]methods) *http.ServeMux {

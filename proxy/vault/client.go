@@ -217,7 +217,7 @@ func (c *Client) read(ctx context.Context, token, at string, out *answer) error 
 	return finish(ctx, resp, err, out)
 }
 
-func (c *Client) write(ctx context.Context, token, at string, body map[string]string, out *answer) error {
+func (c *Client) write(ctx context.Context, token, at string, body any, out *answer) error {
 	raw, err := json.Marshal(body)
 	if err != nil {
 		return fmt.Errorf("encode request to vault: %w", err)
