@@ -31,6 +31,7 @@ func (b *backend) buildEvidence(mountUUID string) {
 	p.Log, p.People, p.Ledger = b.evidence, persons, b.ledger
 	p.Witnesses = witnesses.NewStore(b.evidence, b.mount)
 	b.tenants.Attest(b.ledger)
+	b.settings.Attest(b.ledger)
 }
 
 // logStarted says which binary keeps the log.

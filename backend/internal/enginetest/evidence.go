@@ -69,6 +69,7 @@ func (w *Oracle) attested() {
 	w.T.Helper()
 	require.Zero(w.T, w.Must(Read, "status", nil)["evidence_pending"])
 	w.Verified()
+	w.settingsAttested()
 	if !w.Exists() {
 		return
 	}

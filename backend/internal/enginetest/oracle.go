@@ -33,6 +33,7 @@ type Oracle struct {
 	External  External            // what has left the engine
 	KEKs      KEKs                // rotations of the KEK
 	Imported  map[string][]byte   // keys whose import was acknowledged, by rotation
+	Settings  map[string]any      // changes that were acknowledged, by field
 	Damaged   string              // the page that damage flips a bit of
 }
 
@@ -245,6 +246,7 @@ func (w *Oracle) On(m *Mount) *Oracle {
 	c.Ends = maps.Clone(w.Ends)
 	c.Imported = maps.Clone(w.Imported)
 	c.Damaged = w.Damaged
+	c.Settings = maps.Clone(w.Settings)
 	for item, values := range w.Allowed {
 		c.Allowed[item] = slices.Clone(values)
 	}

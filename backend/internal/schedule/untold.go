@@ -54,6 +54,15 @@ func (e *Engine) mayLack(tenantID string) {
 // tellAgain has the evidence log told, in the background, of what it lacks. A record
 // that cannot be read keeps no other waiting: the next reading finds it.
 func (e *Engine) tellAgain() {
+	if e.settings.MayLack(e.now()) {
+		e.jobs.Run(jobs.Job{
+			ID: "evidence/settings", Trouble: "telling the evidence log of changed settings met trouble",
+			Step: func(ctx context.Context) (done, progressed bool, err error) {
+				err = e.settings.TellAgain(ctx, e.now())
+				return err == nil, false, err
+			},
+		})
+	}
 	if _, some := e.untold.first(); !some {
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
@@ -19,6 +20,9 @@ type Rotation struct {
 	// is kept beside the interval since it changes when everyone is due, and rewrites
 	// no tenant's record. Only the next one takes its place.
 	Campaign Campaign `json:"campaign,omitzero"`
+
+	// Unlogged are the events that the evidence log may lack.
+	Unlogged []ledger.Event `json:"unlogged,omitempty"`
 
 	former // what an earlier version stored of a campaign
 
@@ -143,11 +147,15 @@ func (s *Store) UpdateRotation(ctx context.Context, change func(*Rotation) error
 	if err != nil {
 		return r, err
 	}
+	before := r.values()
 	if err := change(&r); errors.Is(err, ErrUnchanged) {
 		return r, nil
 	} else if err != nil {
 		return Rotation{}, err
 	}
+	if r.Unlogged, err = s.logged(ctx, r.Unlogged, "rotationSettings", before, r.values()); err != nil {
+		return Rotation{}, err
+	}
 	defer s.rotation.Drop() // after the write, and after a failed one too
-	return r, s.mount.PutJSON(ctx, settingsKey, r)
+	return r, s.put(ctx, settingsKey, r, r.Unlogged)
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
@@ -57,6 +58,9 @@ type Config struct {
 	// ManualRotationsPerHour bounds the rotations of one tenant that callers start in
 	// an hour; 0: there is no limit.
 	ManualRotationsPerHour int `json:"manual_rotations_per_hour"`
+
+	// Unlogged are the events that the evidence log may lack.
+	Unlogged []ledger.Event `json:"unlogged,omitempty"`
 }
 
 // Config returns the configuration in force: that of [Store.SafeConfig] if what was
@@ -113,11 +117,15 @@ func (s *Store) UpdateConfig(ctx context.Context, change func(*Config) error) (C
 	if err != nil {
 		return Config{}, err
 	}
+	before := c.values()
 	if err := change(&c); err != nil {
 		return Config{}, err
 	}
+	if c.Unlogged, err = s.logged(ctx, c.Unlogged, "config", before, c.values()); err != nil {
+		return Config{}, err
+	}
 	defer s.config.Drop() // after the write, and after a failed one too
-	if err := s.mount.PutJSON(ctx, configKey, c); err != nil {
+	if err := s.put(ctx, configKey, c, c.Unlogged); err != nil {
 		return Config{}, err
 	}
 	s.watch(c)

@@ -13,7 +13,9 @@ package settings
 
 import (
 	"sync"
+	"time"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
@@ -26,6 +28,10 @@ type Store struct {
 	config   storage.Value[Config]
 	rotation storage.Value[Rotation]
 	watch    func(Config)
+
+	ledger *ledger.Ledger // nil: nothing is logged
+	lookAt time.Time      // when to read the entries for events; covered by lock
+	looked bool           // they were since the start; covered by lock
 }
 
 // NewStore returns the settings in m. defaultOrgID is the organization's ID until
