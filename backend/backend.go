@@ -20,6 +20,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api/encrypt"
 	evidencepaths "github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api/evidence"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/destruction"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/encryption"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/evidencelog"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
@@ -44,20 +45,21 @@ type backend struct {
 	*framework.Backend
 	*api.Operations
 
-	storage    logical.Storage // for the write-ahead log
-	mount      *storage.Mount
-	settings   *settings.Store
-	keys       *keystore.Store
-	tenants    *tenant.Store
-	items      *itemstore.Store
-	rotations  *rotation.Engine
-	kek        *kekrotation.Engine
-	wrapping   *wrappingkey.Engine
-	deletion   *deletion.Engine
-	encryption *encryption.Engine
-	jobs       *jobs.Runner
-	pages      *jobs.Semaphore
-	schedule   *schedule.Engine
+	storage     logical.Storage // for the write-ahead log
+	mount       *storage.Mount
+	settings    *settings.Store
+	keys        *keystore.Store
+	tenants     *tenant.Store
+	items       *itemstore.Store
+	rotations   *rotation.Engine
+	kek         *kekrotation.Engine
+	wrapping    *wrappingkey.Engine
+	destruction *destruction.Engine
+	deletion    *deletion.Engine
+	encryption  *encryption.Engine
+	jobs        *jobs.Runner
+	pages       *jobs.Semaphore
+	schedule    *schedule.Engine
 
 	evidencePaths evidencepaths.Paths
 	evidence      *evidencelog.Log
@@ -164,9 +166,13 @@ func (b *backend) build(mountUUID string) {
 	b.jobs = jobs.NewRunner(b.Logger())
 	b.buildEvidence(mountUUID)
 	b.pages = jobs.NewSemaphore(b.parallelism)
+	b.destruction = destruction.NewEngine(destruction.Config{
+		Keys: b.keys, Tenants: b.tenants, Items: b.items, Ledger: b.ledger, Now: b.now,
+	})
 	b.rotations = rotation.NewEngine(rotation.Config{
 		Settings: b.settings, Keys: b.keys, Tenants: b.tenants, Items: b.items,
-		Intents: intentLog{b.storage}, Ledger: b.ledger, Now: b.now, Jobs: b.jobs, Pages: b.pages, Log: b.Logger(),
+		Intents: intentLog{b.storage}, Ledger: b.ledger, Destruction: b.destruction, Now: b.now,
+		Jobs: b.jobs, Pages: b.pages, Log: b.Logger(),
 	})
 	b.deletion = deletion.NewEngine(deletion.Config{
 		Settings: b.settings, Keys: b.keys, Tenants: b.tenants, Items: b.items,
@@ -181,7 +187,7 @@ func (b *backend) build(mountUUID string) {
 	})
 	b.schedule = schedule.NewEngine(schedule.Config{
 		Mount: b.mount, Settings: b.settings, Keys: b.keys, Tenants: b.tenants,
-		Rotations: b.rotations, Deletion: b.deletion, Now: b.now, Jobs: b.jobs, Log: b.Logger(),
+		Rotations: b.rotations, Deletion: b.deletion, Destruction: b.destruction, Now: b.now, Jobs: b.jobs, Log: b.Logger(),
 	})
 }
 

@@ -94,7 +94,7 @@ func (b *backend) updateDEKConfig(ctx context.Context, _ *logical.Request, d *fr
 	}
 	t, err := b.tenants.Active(ctx, id)
 	if err == nil && named {
-		t, err = b.rotations.SetMinDecryptionVersion(ctx, id, least)
+		t, err = b.destruction.SetMinDecryptionVersion(ctx, id, least)
 	}
 	if err != nil {
 		return nil, err
@@ -116,7 +116,7 @@ func (b *backend) destroyVersion(ctx context.Context, req *logical.Request, d *f
 	if err != nil {
 		return nil, err
 	}
-	v, did, err := b.rotations.DestroyVersion(ctx, id, number, force)
+	v, did, err := b.destruction.DestroyVersion(ctx, id, number, force)
 	if errors.Is(err, keyring.ErrNoVersion) {
 		return nil, api.Refuse(http.StatusNotFound, "key version not found")
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/destruction"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/dueindex"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/encryption"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/evidencelog"
@@ -63,7 +64,7 @@ var statuses = []struct {
 	{keystore.ErrNoKEK, http.StatusNotFound, ""},
 	{rotation.ErrNoRoom, http.StatusConflict, ""},
 	{rotation.ErrState, http.StatusConflict, ""},
-	{rotation.ErrMinDecryption, http.StatusBadRequest, ""},
+	{destruction.ErrMinDecryption, http.StatusBadRequest, ""},
 	{deletion.ErrWindow, http.StatusBadRequest, ""},
 	{deletion.ErrRecordDamaged, http.StatusConflict, ""},
 	{deletion.ErrKeysLeft, http.StatusServiceUnavailable, ""},

@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package rotation
+package destruction
 
 import (
 	"context"
@@ -56,20 +56,20 @@ func (e *Engine) DestroyRetired(ctx context.Context, tenantID string) (destroyed
 func (e *Engine) destroyDue(ctx context.Context, h *tenant.Held, scan *itemstore.Scan) (destroyed int, err error) {
 	t := h.Record()
 	next := t.Clone()
-	d := destruction{
-		head: evidence.Head{Time: e.now(), Actor: evidence.System}, why: evidence.WhyRetention, scanned: scan.Read(),
+	d := Cause{
+		Head: evidence.Head{Time: e.now(), Actor: evidence.System}, Why: evidence.WhyRetention, Scanned: scan.Read(),
 	}
 	for _, v := range t.Keys.Versions {
 		switch {
-		case destroyed == maxDestroyed || next.RoomForEvents() == 0:
+		case destroyed == MaxDestroyed || next.RoomForEvents() == 0:
 			continue // the next round does
 		case !e.due(&v) || v.State != keyring.Deactivated:
 			continue
 		case scan.Pages(v.Number) > 0:
-			next.Keys.Find(v.Number).DestroyAfter = e.now().Add(Backoff)
+			next.Keys.Find(v.Number).DestroyAfter = e.now().Add(lookAgainAfter)
 			continue
 		}
-		if err := e.destroy(ctx, next, v, d); err != nil {
+		if err := e.Destroy(ctx, next, v, d); err != nil {
 			return 0, err
 		}
 		destroyed++
@@ -87,7 +87,7 @@ func (e *Engine) postpone(ctx context.Context, tenantID string) error {
 	_, err := e.tenants.Update(ctx, tenantID, func(next *tenant.Record) error {
 		for i := range next.Keys.Versions {
 			if v := &next.Keys.Versions[i]; e.due(v) {
-				v.DestroyAfter = e.now().Add(Backoff)
+				v.DestroyAfter = e.now().Add(lookAgainAfter)
 			}
 		}
 		return next.Usable()
@@ -95,10 +95,12 @@ func (e *Engine) postpone(ctx context.Context, tenantID string) error {
 	return err
 }
 
-// destroy deletes a page key and notes it in next. If something has left the
+// Destroy deletes a page key and notes it in next. If something has left the
 // engine under the version, its external key stays, and so does the version:
-// storage tells, since the key's existence is what external use means.
-func (e *Engine) destroy(ctx context.Context, next *tenant.Record, v keyring.Version, d destruction) error {
+// storage tells, since the key's existence is what external use means. The caller holds
+// the tenant's lock exclusively, has made sure that no page is on the version, and puts
+// next afterwards.
+func (e *Engine) Destroy(ctx context.Context, next *tenant.Record, v keyring.Version, d Cause) error {
 	external, err := e.keys.ExternalUse(ctx, next.Owner())
 	if err != nil {
 		return err

@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package rotation
+package destruction
 
 import (
 	"context"
@@ -19,7 +19,7 @@ import (
 
 // DestroyVersion destroys the keys of one deactivated version, any, not only the
 // oldest (vault#3635), and returns the version as it is then. It fails with a
-// [StateError] while a page is on it or while it has an external key, unless force is
+// [tenant.StateError] while a page is on it or while it has an external key, unless force is
 // true. After a forced destruction, pages and ciphertexts on the version never open
 // again.
 //
@@ -81,10 +81,10 @@ func (e *Engine) mayDestroy(ctx context.Context, t *tenant.Record, version int, 
 	}
 	if r := t.Rotation; r != nil && (version == r.From || version == r.To) {
 		// Pages are on their way from one to the other: in either direction.
-		return v, &StateError{fmt.Sprintf("version %d is part of rotation %s, which is unfinished", version, r.ID)}
+		return v, &tenant.StateError{Message: fmt.Sprintf("version %d is part of rotation %s, which is unfinished", version, r.ID)}
 	}
 	if v.State != keyring.Deactivated {
-		return v, &StateError{fmt.Sprintf("version %d is %s: only a deactivated version can be destroyed", version, v.State)}
+		return v, &tenant.StateError{Message: fmt.Sprintf("version %d is %s: only a deactivated version can be destroyed", version, v.State)}
 	}
 	if force {
 		return v, e.scanAll(ctx, scan)
@@ -92,7 +92,7 @@ func (e *Engine) mayDestroy(ctx context.Context, t *tenant.Record, version int, 
 	return v, e.mustBeUnused(ctx, t, v, scan)
 }
 
-// mustBeUnused fails with a [StateError] that says what depends on a version.
+// mustBeUnused fails with a [tenant.StateError] that says what depends on a version.
 func (e *Engine) mustBeUnused(ctx context.Context, t *tenant.Record, v keyring.Version, scan *itemstore.Scan) error {
 	var uses []string
 	switch err := scan.Run(ctx); {
@@ -111,7 +111,7 @@ func (e *Engine) mustBeUnused(ctx context.Context, t *tenant.Record, v keyring.V
 		uses = append(uses, "ciphertexts outside the engine may depend on it (external_use)")
 	}
 	if len(uses) > 0 {
-		return &StateError{fmt.Sprintf("version %d is in use: %s; force=true destroys it all the same",
+		return &tenant.StateError{Message: fmt.Sprintf("version %d is in use: %s; force=true destroys it all the same",
 			v.Number, strings.Join(uses, " and "))}
 	}
 	return nil
@@ -163,15 +163,15 @@ func (e *Engine) destroyVersion(ctx context.Context, h *tenant.Held, v keyring.V
 // asked for. It is made before a key goes: what it needs may fail.
 func (e *Engine) logAsked(ctx context.Context, t *tenant.Record, v keyring.Version, scan *itemstore.Scan, force bool) (*tenant.Record, error) {
 	next := t.Clone()
-	d := destruction{why: evidence.WhyAsked, scanned: scan.Read(), left: scan.Pages(v.Number)}
+	d := Cause{Why: evidence.WhyAsked, Scanned: scan.Read(), Left: scan.Pages(v.Number)}
 	var err error
-	if d.head, err = e.ledger.Head(ctx, ""); err != nil {
+	if d.Head, err = e.ledger.Head(ctx, ""); err != nil {
 		return nil, err
 	}
 	if force {
-		d.why = evidence.WhyForced
+		d.Why = evidence.WhyForced
 		if usage, known := e.items.KnownUsage(t); known {
-			d.scanned, d.left = usage.AllPages(), usage.Pages(v.Number)
+			d.Scanned, d.Left = usage.AllPages(), usage.Pages(v.Number)
 		}
 	}
 	if v.ExternalKeyEnds || v.PageKeyDestroyed {
@@ -183,45 +183,4 @@ func (e *Engine) logAsked(ctx context.Context, t *tenant.Record, v keyring.Versi
 		return next, nil
 	}
 	return next, d.log(next, v, evidence.WhichPage)
-}
-
-// MinDecryptionError reports a least version for ciphertexts above the current one.
-type MinDecryptionError struct{ Current int }
-
-// ErrMinDecryption is what every [MinDecryptionError] is.
-var ErrMinDecryption = errors.New("min_decryption_version is above the current version")
-
-// Unwrap returns [ErrMinDecryption].
-func (e *MinDecryptionError) Unwrap() error { return ErrMinDecryption }
-
-func (e *MinDecryptionError) Error() string {
-	return fmt.Sprintf("min_decryption_version must be at most %d, the current version", e.Current)
-}
-
-// SetMinDecryptionVersion sets the least version whose ciphertexts are opened. It
-// fails with a [MinDecryptionError].
-func (e *Engine) SetMinDecryptionVersion(ctx context.Context, tenantID string, least int) (*tenant.Record, error) {
-	return e.tenants.Update(ctx, tenantID, func(next *tenant.Record) error {
-		if err := next.Usable(); err != nil {
-			return err
-		}
-		if current := next.Keys.Active().Number; least > current {
-			return &MinDecryptionError{current}
-		}
-		return e.setMinimum(ctx, next, least)
-	})
-}
-
-// setMinimum changes the least version whose ciphertexts are opened, with its event.
-func (e *Engine) setMinimum(ctx context.Context, next *tenant.Record, least int) error {
-	old := next.MinDecryptionVersion
-	next.MinDecryptionVersion = least
-	if old == least {
-		return nil
-	}
-	h, err := e.ledger.Head(ctx, "")
-	if err != nil {
-		return err
-	}
-	return next.Log(h, &evidence.MinimumChanged{Old: int64(old), New: int64(least)})
 }

@@ -15,15 +15,10 @@ import (
 )
 
 // StateError reports an action that a rotation's state does not allow.
-type StateError struct{ Message string }
-
-func (e *StateError) Error() string { return e.Message }
-
-// Unwrap returns [ErrState].
-func (e *StateError) Unwrap() error { return ErrState }
+type StateError = tenant.StateError
 
 // ErrState is what every [StateError] is.
-var ErrState = errors.New("the rotation's state does not allow it")
+var ErrState = tenant.ErrState
 
 // Action is an action on a rotation.
 type Action string
@@ -67,7 +62,7 @@ func (e *Engine) do(ctx context.Context, h *tenant.Held, rotationID string, a Ac
 		return e.retry(ctx, h, r, true)
 	}
 	if t.Rotation == nil || t.Rotation.ID != rotationID {
-		return nil, &StateError{fmt.Sprintf("rotation %s has ended: it is %s", rotationID, statusOf[r.Phase])}
+		return nil, &StateError{Message: fmt.Sprintf("rotation %s has ended: it is %s", rotationID, statusOf[r.Phase])}
 	}
 	if a == Cancel && t.Rotation.Phase == tenant.Sweeping {
 		if err := e.mayGoBack(ctx, t); err != nil {
@@ -101,7 +96,7 @@ func (e *Engine) change(ctx context.Context, next *tenant.Record, a Action) erro
 		next.Keys.Reactivate(r.From, e.now())
 		r.Phase, r.Paused = tenant.RollingBack, false
 		// What the old version seals from now on must open.
-		if err := e.setMinimum(ctx, next, min(next.MinDecryptionVersion, r.From)); err != nil {
+		if err := e.destruction.SetMinimum(ctx, next, min(next.MinDecryptionVersion, r.From)); err != nil {
 			return err
 		}
 	default:
@@ -120,7 +115,7 @@ func (e *Engine) mayGoBack(ctx context.Context, t *tenant.Record) error {
 		err = e.keys.CheckPageKey(ctx, t.Owner(), from)
 	}
 	if keystore.IsGone(err) {
-		return &StateError{fmt.Sprintf("rotation %s cannot be rolled back: the key of version %d is gone", t.Rotation.ID, t.Rotation.From)}
+		return &StateError{Message: fmt.Sprintf("rotation %s cannot be rolled back: the key of version %d is gone", t.Rotation.ID, t.Rotation.From)}
 	}
 	if err != nil {
 		return err
@@ -133,14 +128,14 @@ func (e *Engine) mayGoBack(ctx context.Context, t *tenant.Record) error {
 func (e *Engine) mustNotBeOverLimit(ctx context.Context, t *tenant.Record, r *tenant.Rotation, v *keyring.Version) error {
 	worn, err := e.keys.IsOverLimit(ctx, t.Owner(), v)
 	if err == nil && worn {
-		err = &StateError{fmt.Sprintf("rotation %s cannot move pages to version %d: its key nears the %d messages that aes256-gcm allows",
+		err = &StateError{Message: fmt.Sprintf("rotation %s cannot move pages to version %d: its key nears the %d messages that aes256-gcm allows",
 			r.ID, v.Number, e.keys.SealLimit())}
 	}
 	return err
 }
 
 func retiring(r *tenant.Rotation) error {
-	return &StateError{fmt.Sprintf("rotation %s is about to end: the old key is being retired", r.ID)}
+	return &StateError{Message: fmt.Sprintf("rotation %s is about to end: the old key is being retired", r.ID)}
 }
 
 // retry lets the latest rotation, which failed, go on: in the direction in which
@@ -193,7 +188,7 @@ func (e *Engine) retry(ctx context.Context, h *tenant.Held, r *tenant.Rotation, 
 // or that would fail again.
 func (e *Engine) mustBeRetriable(ctx context.Context, t *tenant.Record, r *tenant.Rotation) error {
 	if t.Rotation != nil || t.Last == nil || t.Last.ID != r.ID || r.Phase != tenant.Failed {
-		return &StateError{fmt.Sprintf("rotation %s is %s: only the latest rotation can be retried, and only if it failed",
+		return &StateError{Message: fmt.Sprintf("rotation %s is %s: only the latest rotation can be retried, and only if it failed",
 			r.ID, statusOf[r.Phase])}
 	}
 	if err := e.mustNotBeOverLimit(ctx, t, r, t.Keys.Active()); err != nil {
@@ -211,7 +206,7 @@ func (e *Engine) mustOpen(ctx context.Context, t *tenant.Record) error {
 	err := e.keys.CheckPageKey(ctx, t.Owner(), t.Keys.Active())
 	if keystore.IsGone(err) {
 		return fmt.Errorf("%w: %w", ErrTargetUnusable,
-			&StateError{fmt.Sprintf("the key of version %d does not open: start a new rotation", t.Keys.Active().Number)})
+			&StateError{Message: fmt.Sprintf("the key of version %d does not open: start a new rotation", t.Keys.Active().Number)})
 	}
 	return err
 }

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: MPL-2.0
 
 // Package rotation creates tenants and rotates their keys. A creation is a rotation from
-// nothing. The package owns the order of writes, the recovery of what broke off, and the
-// destruction of versions; it works in the background by itself ([Engine.Drive]).
+// nothing. The package owns the order of writes, the recovery of what broke off; package
+// destruction ends keys. It works in the background by itself ([Engine.Drive]).
 //
 // A rotation starts with three writes under the tenant's exclusive lock:
 //
@@ -18,8 +18,8 @@
 // on, so there is no cursor, and moving a page twice is harmless. [Run.Finish] then
 // ends the rotation. By default the old key is kept for a while: the record says that
 // the rotation is over and when the key is to be destroyed, then the history is written
-// and the intent deleted. Later, [Engine.DestroyRetired] reads every page again and
-// destroys the key. Without a retention the order is: phase retiring, the old key
+// and the intent deleted. Later, package destruction reads every page again and destroys
+// the key. Without a retention the order is: phase retiring, the old key
 // deleted, the record, the history, the intent.
 //
 // An import ([Request.Material]) differs in step 2 alone. A failed rotation ([Retry], or

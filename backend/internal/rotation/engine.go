@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/destruction"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
@@ -56,13 +57,14 @@ type Intents interface {
 
 // Engine rotates tenants' keys.
 type Engine struct {
-	settings *settings.Store
-	keys     *keystore.Store
-	tenants  *tenant.Store
-	items    *itemstore.Store
-	intents  Intents
-	ledger   *ledger.Ledger
-	now      func() time.Time
+	settings    *settings.Store
+	keys        *keystore.Store
+	tenants     *tenant.Store
+	items       *itemstore.Store
+	intents     Intents
+	ledger      *ledger.Ledger
+	destruction *destruction.Engine
+	now         func() time.Time
 
 	jobs  *jobs.Runner
 	pages *jobs.Semaphore // pages in flight, of all rotations together
@@ -80,13 +82,14 @@ type Engine struct {
 
 // Config has the packages, the clock and the logger that an Engine uses.
 type Config struct {
-	Settings *settings.Store
-	Keys     *keystore.Store
-	Tenants  *tenant.Store
-	Items    *itemstore.Store
-	Intents  Intents
-	Ledger   *ledger.Ledger
-	Now      func() time.Time
+	Settings    *settings.Store
+	Keys        *keystore.Store
+	Tenants     *tenant.Store
+	Items       *itemstore.Store
+	Intents     Intents
+	Ledger      *ledger.Ledger
+	Destruction *destruction.Engine
+	Now         func() time.Time
 
 	Jobs  *jobs.Runner
 	Pages *jobs.Semaphore // bounds the pages in flight, of all rotations together
@@ -97,7 +100,7 @@ type Config struct {
 func NewEngine(c Config) *Engine {
 	return &Engine{
 		settings: c.Settings, keys: c.Keys, tenants: c.Tenants, items: c.Items,
-		intents: c.Intents, ledger: c.Ledger, now: c.Now, jobs: c.Jobs, pages: c.Pages, log: c.Log,
+		intents: c.Intents, ledger: c.Ledger, destruction: c.Destruction, now: c.Now, jobs: c.Jobs, pages: c.Pages, log: c.Log,
 		live: map[string]*Run{}, refused: func(string, string) {},
 	}
 }

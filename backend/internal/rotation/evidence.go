@@ -15,10 +15,6 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
-// maxDestroyed is how many keys one Put of a record says to be destroyed, since it
-// carries an event for each. What is left is destroyed by the next.
-const maxDestroyed = 32
-
 // headOf begins an event about a rotation, which names who started it.
 func (e *Engine) headOf(r *tenant.Rotation) evidence.Head {
 	h := evidence.Head{Time: e.now(), Actor: r.Evidence.Actor, Trigger: r.Trigger}
@@ -172,20 +168,4 @@ func counts(c item.Counts) evidence.Counts {
 		out[kind] = int64(n)
 	}
 	return out
-}
-
-// A destruction says why a key goes, and what was looked at before.
-type destruction struct {
-	head    evidence.Head
-	why     string
-	scanned int
-	left    int
-}
-
-// log adds the event of a key's end.
-func (d destruction) log(next *tenant.Record, v keyring.Version, which string) error {
-	return next.Log(d.head, &evidence.KeyDestroyed{
-		Version: int64(v.Number), KeyID: v.KeyID, Which: which, Why: d.why,
-		PagesScanned: int64(d.scanned), PagesLeft: int64(d.left),
-	})
 }

@@ -26,11 +26,11 @@ func (e *Engine) repeated(ctx context.Context, t *tenant.Record, req *Request) (
 	}
 	if req.Material != nil && v.Fingerprint != req.fingerprint {
 		// The answer would say that this key was imported.
-		return nil, &StateError{fmt.Sprintf("idempotency_key is that of rotation %s, which was to another key", v.RotationID)}
+		return nil, &StateError{Message: fmt.Sprintf("idempotency_key is that of rotation %s, which was to another key", v.RotationID)}
 	}
 	r, err := e.find(ctx, t, v)
 	if errors.Is(err, ErrNotFound) {
-		err = &StateError{fmt.Sprintf("idempotency_key is that of rotation %s, which is older than the history", v.RotationID)}
+		err = &StateError{Message: fmt.Sprintf("idempotency_key is that of rotation %s, which is older than the history", v.RotationID)}
 	}
 	return r, err
 }

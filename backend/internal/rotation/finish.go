@@ -7,6 +7,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/destruction"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -71,13 +72,13 @@ func (r *Run) retire(ctx context.Context, h *tenant.Held, retention time.Duratio
 	// those too that earlier rotations kept because a page did not open.
 	t := h.Record()
 	next := t.Clone()
-	d := r.destruction(t, evidence.WhyRotation)
+	d := r.cause(t, evidence.WhyRotation)
 	destroyed := 0
 	for _, v := range t.Keys.Versions {
 		if v.Number == r.target || v.State == keyring.Destroyed {
 			continue
 		}
-		if destroyed == maxDestroyed && !v.PageKeyDestroyed {
+		if destroyed == destruction.MaxDestroyed && !v.PageKeyDestroyed {
 			r.keep(next.Keys.Find(v.Number), 0) // upkeep destroys the rest
 			continue
 		}
@@ -85,7 +86,7 @@ func (r *Run) retire(ctx context.Context, h *tenant.Held, retention time.Duratio
 			r.keep(next.Keys.Find(v.Number), retention)
 			continue
 		}
-		if err := r.e.destroy(ctx, next, v, d); err != nil {
+		if err := r.e.destruction.Destroy(ctx, next, v, d); err != nil {
 			return err
 		}
 		destroyed++
@@ -93,11 +94,11 @@ func (r *Run) retire(ctx context.Context, h *tenant.Held, retention time.Duratio
 	return r.end(ctx, h, next, tenant.Completed)
 }
 
-// destruction says that keys go since the run's pages have left them.
-func (r *Run) destruction(t *tenant.Record, why string) destruction {
+// cause says that keys go since the run's pages have left them.
+func (r *Run) cause(t *tenant.Record, why string) destruction.Cause {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return destruction{head: r.e.headOf(t.Rotation), why: why, scanned: r.listed}
+	return destruction.Cause{Head: r.e.headOf(t.Rotation), Why: why, Scanned: r.listed}
 }
 
 // keep settles when the page key of a version is to be destroyed, unless that
@@ -112,7 +113,7 @@ func (r *Run) keep(v *keyring.Version, retention time.Duration) {
 func (r *Run) rollBack(ctx context.Context, h *tenant.Held) error {
 	next := h.Record().Clone()
 	if v := next.Keys.Find(next.Rotation.To); v != nil && v.State != keyring.Destroyed {
-		if err := r.e.destroy(ctx, next, *v, r.destruction(h.Record(), evidence.WhyRollback)); err != nil {
+		if err := r.e.destruction.Destroy(ctx, next, *v, r.cause(h.Record(), evidence.WhyRollback)); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/destruction"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
@@ -107,10 +108,10 @@ func (e *Engine) makeRoom(ctx context.Context, t *tenant.Record, scan *itemstore
 			return nil, noRoom(t)
 		}
 		gone := *v
-		d := destruction{
-			head: evidence.Head{Time: e.now(), Actor: evidence.System}, why: evidence.WhyRoom, scanned: scan.Read(),
+		d := destruction.Cause{
+			Head: evidence.Head{Time: e.now(), Actor: evidence.System}, Why: evidence.WhyRoom, Scanned: scan.Read(),
 		}
-		if err := e.destroy(ctx, t, gone, d); err != nil {
+		if err := e.destruction.Destroy(ctx, t, gone, d); err != nil {
 			return nil, err
 		}
 		made = append(made, tenant.Room{Version: gone.Number, KeyID: gone.KeyID, DestroyedAt: e.now()})

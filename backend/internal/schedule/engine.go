@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/destruction"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/dueindex"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
@@ -24,13 +25,14 @@ import (
 
 // Config has the packages, the clock and the logger that an Engine uses.
 type Config struct {
-	Mount     *storage.Mount
-	Settings  *settings.Store
-	Keys      *keystore.Store
-	Tenants   *tenant.Store
-	Rotations *rotation.Engine
-	Deletion  *deletion.Engine
-	Now       func() time.Time
+	Mount       *storage.Mount
+	Settings    *settings.Store
+	Keys        *keystore.Store
+	Tenants     *tenant.Store
+	Rotations   *rotation.Engine
+	Deletion    *deletion.Engine
+	Destruction *destruction.Engine
+	Now         func() time.Time
 
 	Jobs *jobs.Runner
 	Log  hclog.Logger
@@ -38,15 +40,16 @@ type Config struct {
 
 // Engine keeps the schedule of one mount.
 type Engine struct {
-	mount     *storage.Mount
-	settings  *settings.Store
-	keys      *keystore.Store
-	tenants   *tenant.Store
-	rotations *rotation.Engine
-	deletion  *deletion.Engine
-	now       func() time.Time
-	jobs      *jobs.Runner
-	log       hclog.Logger
+	mount       *storage.Mount
+	settings    *settings.Store
+	keys        *keystore.Store
+	tenants     *tenant.Store
+	rotations   *rotation.Engine
+	deletion    *deletion.Engine
+	destruction *destruction.Engine
+	now         func() time.Time
+	jobs        *jobs.Runner
+	log         hclog.Logger
 
 	budget  *jobs.Semaphore // unfinished rotations that the schedule has started
 	index   *dueindex.Index
@@ -68,7 +71,7 @@ type Engine struct {
 func NewEngine(c Config) *Engine {
 	e := &Engine{
 		mount: c.Mount, settings: c.Settings, keys: c.Keys, tenants: c.Tenants,
-		rotations: c.Rotations, deletion: c.Deletion, now: c.Now, jobs: c.Jobs, log: c.Log,
+		rotations: c.Rotations, deletion: c.Deletion, destruction: c.Destruction, now: c.Now, jobs: c.Jobs, log: c.Log,
 		index: dueindex.New(), overtake: func() {},
 	}
 	e.budget = jobs.NewSemaphore(e.maxRotations)

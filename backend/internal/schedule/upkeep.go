@@ -55,7 +55,7 @@ func (e *Engine) maintain(ctx context.Context, v dueindex.Visit, did *tally) err
 	if c, err := e.settings.Config(ctx); err != nil || c.Unreadable {
 		return err // how long keys are to be kept is not known
 	}
-	n, err := e.rotations.DestroyRetired(ctx, t.ID)
+	n, err := e.destruction.DestroyRetired(ctx, t.ID)
 	did.destroyed.Add(int64(n))
 	if isDamaged(err) {
 		e.blockDamaged(v.TenantID, err)

@@ -1,0 +1,62 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package destruction
+
+import (
+	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
+)
+
+// MaxDestroyed is how many keys one Put of a record says to be destroyed, since it
+// carries an event for each. What is left is destroyed by the next.
+const MaxDestroyed = 32
+
+// lookAgainAfter is the time after which a retired key is looked at again that a page is
+// on after all, or may be.
+const lookAgainAfter = 24 * time.Hour
+
+// Config has the packages and the clock that an Engine uses.
+type Config struct {
+	Keys    *keystore.Store
+	Tenants *tenant.Store
+	Items   *itemstore.Store
+	Ledger  *ledger.Ledger
+	Now     func() time.Time
+}
+
+// Engine destroys keys of tenants' versions.
+type Engine struct {
+	keys    *keystore.Store
+	tenants *tenant.Store
+	items   *itemstore.Store
+	ledger  *ledger.Ledger
+	now     func() time.Time
+}
+
+// NewEngine returns an Engine.
+func NewEngine(c Config) *Engine {
+	return &Engine{keys: c.Keys, tenants: c.Tenants, items: c.Items, ledger: c.Ledger, now: c.Now}
+}
+
+// A Cause says why a key goes, and what was looked at before.
+type Cause struct {
+	Head    evidence.Head
+	Why     string
+	Scanned int // pages
+	Left    int // pages that are on it: 0 unless forced
+}
+
+// log adds the event of a key's end.
+func (d Cause) log(next *tenant.Record, v keyring.Version, which string) error {
+	return next.Log(d.Head, &evidence.KeyDestroyed{
+		Version: int64(v.Number), KeyID: v.KeyID, Which: which, Why: d.Why,
+		PagesScanned: int64(d.Scanned), PagesLeft: int64(d.Left),
+	})
+}
