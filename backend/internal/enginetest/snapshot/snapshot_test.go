@@ -1,0 +1,263 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package snapshot
+
+import (
+	"compress/gzip"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
+)
+
+// release is the storage of a mount, and what must be read from it.
+type release struct {
+	MadeAt  time.Time
+	Entries map[string][]byte
+
+	Items       map[string]any               // by path, as they are read but for the key version
+	Deleted     map[string]any               // those of the tenant that can be restored
+	Ciphertexts map[string]map[string]string // by tenant, by plaintext
+	Paused      string                       // the rotation of the first tenant that is under way
+}
+
+func (r *release) write(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	require.NoError(t, err)
+	z := gzip.NewWriter(f)
+	require.NoError(t, json.NewEncoder(z).Encode(r))
+	require.NoError(t, z.Close())
+	require.NoError(t, f.Close())
+}
+
+func read(t *testing.T, path string) (r release) {
+	t.Helper()
+	f, err := os.Open(path)
+	require.NoError(t, err)
+	defer func() { _ = f.Close() }()
+	z, err := gzip.NewReader(f)
+	require.NoError(t, err)
+	require.NoError(t, json.NewDecoder(z).Decode(&r))
+	return r
+}
+
+// settle lets what runs in the background go on, in fake time.
+func settle() { enginetest.Advance(time.Minute) }
+
+// clock goes on from when the release was made. Time begins anew in each test.
+func (r *release) clock() func() time.Time {
+	began := time.Now()
+	return func() time.Time { return r.MadeAt.Add(time.Since(began)) }
+}
+
+func (r *release) disk() *storagetest.Disk {
+	disk := storagetest.NewDisk()
+	for key, value := range r.Entries {
+		disk.Set(key, value)
+	}
+	return disk
+}
+
+// open starts an engine on a disk.
+func open(t *testing.T, disk *storagetest.Disk, clock func() time.Time) *enginetest.Mount {
+	t.Helper()
+	m := enginetest.Conditions{Clock: clock}.Open(t, disk, 0, storagetest.None)
+	m.Start()
+	return m
+}
+
+// item is an item as it is read, but for the version of its key.
+func item(t *testing.T, m *enginetest.Mount, path string) any {
+	t.Helper()
+	data := m.Must(enginetest.Read, path, nil)
+	delete(data, "key_version")
+	encoded, err := json.Marshal(data)
+	require.NoError(t, err)
+	var same any
+	require.NoError(t, json.Unmarshal(encoded, &same))
+	return same
+}
+
+// readsBack reads every item and opens every ciphertext.
+func (r *release) readsBack(t *testing.T, m *enginetest.Mount) {
+	t.Helper()
+	for path, want := range r.Items {
+		require.Equal(t, want, item(t, m, path), path)
+	}
+	for tenant, texts := range r.Ciphertexts {
+		for plaintext, ciphertext := range texts {
+			opened := m.Must(enginetest.Update, "tenants/"+tenant+"/decrypt", map[string]any{"ciphertext": ciphertext})
+			require.Equal(t, plaintext, opened["plaintext"])
+		}
+	}
+}
+
+// TestReleasesAreOpened opens what each release has stored, goes on with what was under
+// way, rotates every key and deletes everything.
+func TestReleasesAreOpened(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.json.gz")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) { synctest.Test(t, func(t *testing.T) { goesOn(t, read(t, file)) }) })
+	}
+}
+
+func goesOn(t *testing.T, r release) {
+	clock := r.clock()
+	m := open(t, r.disk(), clock)
+	defer func() { m.Close() }()
+	r.readsBack(t, m)
+
+	m.Must(enginetest.Update, enginetest.Action(r.Paused, "resume"), nil)
+	settle()
+	require.Equal(t, "completed", m.Status(r.Paused)["status"])
+	r.readsBack(t, m)
+
+	m.Must(enginetest.Update, "tenants/"+deleting+"/restore", nil)
+	for path, want := range r.Deleted {
+		require.Equal(t, want, item(t, m, path), path)
+	}
+	for _, tenant := range tenants {
+		m.Must(enginetest.Update, "tenants/"+tenant+"/secrets/new", enginetest.Secret("new"))
+		m.Must(enginetest.Update, "tenants/"+tenant+"/dek/rotate", nil)
+		settle()
+		require.Equal(t, "completed", m.RotationsOf(tenant)[0]["status"], tenant)
+	}
+	m.Must(enginetest.Update, "kek/rotate", nil)
+	settle()
+	require.Equal(t, "completed", m.Must(enginetest.Read, "kek", nil)["status"])
+	r.readsBack(t, m)
+
+	m.Close()
+	m = open(t, m.Disk, clock)
+	r.readsBack(t, m)
+	m.Verified()
+	for _, tenant := range tenants {
+		m.Must(enginetest.Delete, "tenants/"+tenant, map[string]any{"deletion_window": 0})
+	}
+	settle()
+	require.Empty(t, m.Disk.Keys("pages/"))
+	require.Empty(t, m.Disk.Keys("keys/"))
+	require.Len(t, m.Must(enginetest.List, "tombstones", nil)["keys"], len(tenants)+1)
+}
+
+// The tenants of a snapshot.
+var (
+	deleting = enginetest.TenantN(3)
+	shredded = enginetest.TenantN(4)
+	tenants  = []string{enginetest.TenantID, enginetest.TenantN(1), enginetest.TenantN(2), deleting}
+)
+
+// TestMakeSnapshot makes the storage of a release, with an entry of every kind. Without
+// SNAPSHOT it is thrown away once it was read back.
+func TestMakeSnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := made(t)
+		m := open(t, r.disk(), r.clock())
+		r.readsBack(t, m)
+		m.Close()
+		if name := os.Getenv("SNAPSHOT"); name != "" {
+			r.write(t, filepath.Join("testdata", name+".json.gz"))
+		}
+	})
+}
+
+func made(t *testing.T) *release {
+	m := enginetest.NewMount(t)
+	r := &release{Items: map[string]any{}, Deleted: map[string]any{}, Ciphertexts: map[string]map[string]string{}}
+	m.Must(enginetest.Update, "config", map[string]any{"org_id": "acme", "manual_rotations_per_hour": 0, "rotation_parallelism": 1})
+	m.Must(enginetest.Update, "key/rotationSettings", map[string]any{"rotation_interval": "90_DAYS"})
+	m.Must(enginetest.Update, "tenants/"+enginetest.TenantID, map[string]any{"display_name": "Acme"})
+	m.Must(enginetest.Update, "tenants/"+tenants[1], map[string]any{"key_type": "aes256-gcm"})
+	m.Must(enginetest.Update, "tenants/"+tenants[2], map[string]any{"rotation_interval": "30d", "rotation_paused": true})
+	m.Must(enginetest.Update, "tenants/"+deleting, nil)
+	m.Must(enginetest.Update, "tenants/"+shredded, nil)
+	for _, tenant := range tenants {
+		fill(m, tenant)
+		sealed := m.Must(enginetest.Update, "tenants/"+tenant+"/encrypt", map[string]any{"plaintext": "c2VjcmV0"})
+		r.Ciphertexts[tenant] = map[string]string{"c2VjcmV0": sealed["ciphertext"].(string)}
+	}
+	m.Must(enginetest.Update, "rotations", map[string]any{"all": true, "include_paused": true, "reason": "a key leaked"})
+	m.Tick()
+	settle()
+	m.Must(enginetest.Update, enginetest.TenantPath("/dek/import"), m.Imports([]byte("a key of its owner, of 32 bytes.")))
+	settle()
+	m.Must(enginetest.Update, "kek/rotate", map[string]any{"reason": "yearly"})
+	settle()
+	m.Must(enginetest.Update, "wrapping_key/rotate", nil)
+	bulk(m, enginetest.TenantID)
+	m.Must(enginetest.Update, enginetest.ItemPath("bulk/1"), enginetest.Secret("in the delta"))
+	m.Must(enginetest.Update, enginetest.ItemPath("bulk/1"), enginetest.Secret("in the delta again"))
+	m.Must(enginetest.Delete, "tenants/"+shredded, map[string]any{"deletion_window": 0})
+
+	var release func()
+	r.Paused, release = enginetest.RotateAndHold(m)
+	m.Must(enginetest.Update, enginetest.Action(r.Paused, "pause"), nil)
+	release()
+	settle()
+	for _, tenant := range tenants {
+		for _, kind := range []string{"credentials", "apiKeys", "secrets"} {
+			names, _ := m.Must(enginetest.List, "tenants/"+tenant+"/"+kind, nil)["keys"].([]string)
+			for _, name := range names {
+				path := "tenants/" + tenant + "/" + kind + "/" + name
+				r.Items[path] = item(t, m, path)
+			}
+		}
+	}
+	delete(r.Ciphertexts, deleting)
+	for path := range r.Items {
+		if strings.HasPrefix(path, "tenants/"+deleting) {
+			r.Deleted[path] = r.Items[path]
+			delete(r.Items, path)
+		}
+	}
+	require.Len(t, r.Deleted, 4)
+	require.Greater(t, len(r.Items), 50)
+	m.Must(enginetest.Delete, "tenants/"+deleting, map[string]any{"deletion_window": "720h"})
+	settle()
+	m.Close()
+	r.MadeAt, r.Entries = time.Now(), map[string][]byte{}
+	for _, key := range m.Disk.Keys("") {
+		r.Entries[key] = m.Disk.Value(key)
+	}
+	require.NotEmpty(t, m.DeltaKeys())
+	for _, prefix := range []string{"wal/", "history/", "tombstones/", "import/keys/", "kek/keys/", "evidence/log/", "uses/", "seals/"} {
+		require.NotEmpty(t, m.Disk.Keys(prefix), prefix)
+	}
+	return r
+}
+
+// fill writes items of each kind, one with metadata alone.
+func fill(m *enginetest.Mount, tenant string) {
+	for _, kind := range []string{"credentials", "apiKeys", "secrets"} {
+		m.Must(enginetest.Update, "tenants/"+tenant+"/"+kind+"/db/main", map[string]any{
+			"data":     map[string]any{"password": "ünïcode", "port": 5432, "nested": map[string]any{"list": []any{1, "two", nil, true}}},
+			"metadata": map[string]any{"owner": "billing"},
+		})
+		m.Must(logical.PatchOperation, "tenants/"+tenant+"/"+kind+"/db/main", map[string]any{"data": map[string]any{"port": 5433}})
+	}
+	m.Must(enginetest.Update, "metadata/"+tenant+"/secrets/planned", map[string]any{"custom_metadata": map[string]any{"owner": "billing"}})
+}
+
+// bulk writes so many items that pages split.
+func bulk(m *enginetest.Mount, tenant string) {
+	var items []any
+	for i := range 40 {
+		name := fmt.Sprintf("bulk/%d", i)
+		items = append(items, map[string]any{"kind": "secrets", "name": name, "data": map[string]any{"value": enginetest.Filler(name, 1500)}})
+	}
+	m.Must(enginetest.Update, "tenants/"+tenant+"/items", map[string]any{"items": items})
+}
