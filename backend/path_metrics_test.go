@@ -87,7 +87,7 @@ func TestMetricsCount(t *testing.T) {
 			"pages_reencrypted_total": float64(pages), "items_reencrypted_total": 100,
 			"texts_sealed_total encrypt": 1, "texts_opened_total decrypt": 2, "texts_refused_total decrypt": 1,
 			"texts_sealed_total rewrap": 1, "texts_opened_total rewrap": 2, "texts_refused_total rewrap": 1, "texts_sealed_total datakey": 1,
-			"kek_overdue": 0, "kek_rotating": 0, "evidence_entries": 6,
+			"kek_overdue": 0, "kek_rotating": 0, "evidence_entries": 7,
 		} {
 			got, there := after[name]
 			require.True(t, there, name)
