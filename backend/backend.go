@@ -113,7 +113,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, opt Options) (
 	b.shareMemory(settings.Config{})
 	b.settings.Watch(b.shareMemory)
 	b.Operations = &api.Operations{
-		Check: b.checkCaller, Caller: b.initiator, Leads: b.leads,
+		Check: b.check, Caller: b.initiator, Leads: b.leads,
 		Bound: admission.Process(), Mount: conf.BackendUUID, Log: b.logger,
 	}
 	b.evidencePaths.Operations = b.Operations
@@ -193,8 +193,8 @@ func (b *backend) build(mountUUID string) {
 
 // initialize takes up the rotations that were unfinished when the engine last
 // stopped. Unsealing waits for it, so it only starts what does that.
-func (b *backend) initialize(context.Context, *logical.InitializationRequest) error {
-	if b.takeUp() {
+func (b *backend) initialize(ctx context.Context, _ *logical.InitializationRequest) error {
+	if b.takeUp(ctx) {
 		b.schedule.Start()
 	}
 	return nil
@@ -203,8 +203,8 @@ func (b *backend) initialize(context.Context, *logical.InitializationRequest) er
 // periodic is called every minute, holds Vault's state lock and has 90 seconds:
 // it only makes sure that every unfinished rotation is being worked on, and lets
 // the scheduler look.
-func (b *backend) periodic(context.Context, *logical.Request) error {
-	if b.takeUp() {
+func (b *backend) periodic(ctx context.Context, _ *logical.Request) error {
+	if b.takeUp(ctx) {
 		b.jobs.Once("storage/recheck", b.mount.Recheck, nil)
 		b.schedule.Wake()
 		b.encryption.WriteUses(b.jobs)
@@ -216,8 +216,14 @@ func (b *backend) periodic(context.Context, *logical.Request) error {
 // takeUp has every unfinished rotation worked on, that of the KEK included, and
 // every creation of a tenant that broke off. It does nothing, and returns false, on
 // a node that may not write: a standby or secondary, whose leader does it.
-func (b *backend) takeUp() bool {
+//
+// Nor does it anything about storage that a newer version of the plugin has written.
+func (b *backend) takeUp(ctx context.Context) bool {
 	if !b.WriteSafeReplicationState() {
+		return false
+	}
+	if _, err := b.settings.Config(ctx); errors.Is(err, settings.ErrNewer) {
+		b.Logger().Error("the engine does nothing", "error", err)
 		return false
 	}
 	b.ledger.Drive()

@@ -25,6 +25,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/witnesses"
@@ -99,6 +100,7 @@ var statuses = []struct {
 	{evidence.ErrKey, http.StatusBadRequest, "witnesses must have verifier keys of cosignatures, each once"},
 	{evidence.ErrCheckpoint, http.StatusBadRequest, "checkpoint must be one of this log"},
 	{evidence.ErrSignature, http.StatusBadRequest, "checkpoint is not signed by a key of this log"},
+	{settings.ErrNewer, http.StatusServiceUnavailable, ""},
 	{ledger.ErrFull, http.StatusServiceUnavailable, ""},
 	{storage.ErrContended, http.StatusServiceUnavailable, ""},
 	{keystore.ErrExhausted, http.StatusServiceUnavailable, "the tenant's key has sealed as many messages as aes256-gcm allows: rotate it, or wait until the schedule does within minutes"},
