@@ -23,16 +23,16 @@ const internalPath = "github.com/vault-plugin-dek/vault-plugin-dek/backend/inter
 // Those that are for tests alone are imported by tests alone.
 var layers = []string{
 	"actor", "machine", "admission", "storage", "jobs", "logkeys", "logindex", "evidencelog", "witnesses", "people", "ledger",
-	"keyring", "item", "page", "pagedir", "pageedit", "settings", "keystore", "tenant", "itemstore",
+	"keyring", "item", "page", "pagedir", "pageedit", "settings", "provider", "keystore", "tenant", "itemstore",
 	"encryption", "destruction", "deletion", "kekrotation", "wrappingkey", "rotation", "dueindex", "schedule",
-	"api", "api/encrypt", "api/evidence", "api/fleet", "api/kv", "api/metrics",
+	"api", "api/encrypt", "api/evidence", "api/fleet", "api/kv", "api/metrics", "api/providers",
 }
 
 // isGlue tells rooms that speak to Vault's framework, as package backend does.
 func isGlue(room string) bool { return room == "." || room == "api" || strings.HasPrefix(room, "api/") }
 
 var forTests = []string{
-	"keyring/keyringtest", "storagetest",
+	"keyring/keyringtest", "storagetest", "provider/providertest",
 	"enginetest", "enginetest/crash", "enginetest/interleave", "enginetest/outage", "enginetest/snapshot", "enginetest/fleet",
 }
 

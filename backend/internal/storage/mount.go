@@ -118,6 +118,16 @@ func (m *Mount) PutJSON(ctx context.Context, key string, v any) error {
 	return m.put(ctx, entry)
 }
 
+// PutJSONSealWrapped is PutJSON for what holds a credential.
+func (m *Mount) PutJSONSealWrapped(ctx context.Context, key string, v any) error {
+	entry, err := logical.StorageEntryJSON(key, v)
+	if err != nil {
+		return fmt.Errorf("encoding %s: %w", key, err)
+	}
+	entry.SealWrap = true
+	return m.put(ctx, entry)
+}
+
 func (m *Mount) put(ctx context.Context, entry *logical.StorageEntry) error {
 	if err := m.storage.Put(context.WithoutCancel(ctx), entry); err != nil {
 		return fmt.Errorf("writing %s: %w", entry.Key, err)

@@ -1,0 +1,252 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// The places for calls to one provider at a time. Background work has its own, so that
+// no request waits behind it.
+const (
+	requestCalls    = 32
+	backgroundCalls = 4
+)
+
+// connection is a provider as it was set up last.
+type connection struct {
+	config  Config
+	wrapper wrapper
+	places  [2]chan struct{} // for requests, and for background work
+}
+
+// Origin says who needs a call.
+type Origin int
+
+// The origins of calls.
+const (
+	Request Origin = iota
+	Background
+)
+
+var places = [...]int{Request: requestCalls, Background: backgroundCalls}
+
+// The states of a provider, after the call that ended last.
+const (
+	StateOK          = "ok"
+	StateUnavailable = "unavailable"
+	StateDenied      = "denied"
+)
+
+// State says what the latest calls to a provider came to. The zero value: there was none
+// since the engine started.
+type State struct {
+	State     string
+	Since     time.Time // when that began
+	CheckedAt time.Time
+	LastError string // what the provider said the last time that a call failed
+}
+
+// State returns what the latest calls to a provider came to.
+func (s *Store) State(name string) State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.states[name]
+}
+
+// States returns the state of each provider that was called since the engine started.
+func (s *Store) States() map[string]State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.states)
+}
+
+func (s *Store) note(name string, failed *Error) {
+	state, said := StateOK, ""
+	if failed != nil {
+		state, said = StateUnavailable, failed.Word
+		if errors.Is(failed.Kind, ErrDenied) {
+			state = StateDenied
+		}
+	}
+	if is, changed := s.setState(name, state, said); changed {
+		s.in.Changed(name, is)
+	}
+}
+
+func (s *Store) setState(name, state, said string) (is State, changed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	is = s.states[name]
+	now := s.now()
+	if changed = is.State != state; changed {
+		is.State, is.Since = state, now
+	}
+	if said != "" {
+		is.LastError = said
+	}
+	is.CheckedAt = now
+	s.states[name] = is
+	return is, changed
+}
+
+// Wrap has a provider wrap a KEK, and opens the result once, so that no KEK is stored
+// that does not open. It returns how the provider was set up. It fails with [ErrNotFound]
+// or an [Error].
+func (s *Store) Wrap(ctx context.Context, name string, p Place, key []byte) (wrapped []byte, c Config, err error) {
+	c, err = s.call(ctx, name, Request, func(ctx context.Context, w wrapper) error {
+		if wrapped, err = wrapWith(ctx, w, p, key); err != nil {
+			return err
+		}
+		opened, err := unwrapWith(ctx, w, p, wrapped)
+		defer clear(opened)
+		if err == nil && !slices.Equal(opened, key) {
+			return errAnswer
+		}
+		return err
+	})
+	return wrapped, c, err
+}
+
+// Unwrap has a provider open what it wrapped for a place. The caller clears the key. It
+// fails with [ErrNotFound] or an [Error].
+func (s *Store) Unwrap(ctx context.Context, name string, from Origin, p Place, wrapped []byte, check func(key []byte) bool) (key []byte, c Config, err error) {
+	c, err = s.call(ctx, name, from, func(ctx context.Context, w wrapper) error {
+		opened, err := unwrapWith(ctx, w, p, wrapped)
+		if err == nil && !check(opened) {
+			clear(opened)
+			return errAnswer
+		}
+		key = opened
+		return err
+	})
+	return key, c, err
+}
+
+// Probe has a provider wrap and unwrap a random key, and notes the state.
+func (s *Store) Probe(ctx context.Context, name string) error {
+	_, err := s.call(ctx, name, Request, probe)
+	return err
+}
+
+// Sealed is a KEK that a provider has wrapped.
+type Sealed struct {
+	Place
+	Wrapped []byte
+	Check   func(key []byte) bool // whether key is the KEK
+}
+
+// Try fails with an [Error] if a provider that is set up as c does not wrap and unwrap a
+// probe, or does not open what is sealed.
+func (s *Store) Try(ctx context.Context, name string, c Config, sealed []Sealed) error {
+	w, err := kinds[c.Type].build(c, s.in)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	err = within(ctx, c, w, probe)
+	for _, one := range sealed {
+		if err != nil {
+			break
+		}
+		err = within(ctx, c, w, func(ctx context.Context, w wrapper) error {
+			key, err := unwrapWith(ctx, w, one.Place, one.Wrapped)
+			defer clear(key)
+			if err == nil && !one.Check(key) {
+				return errAnswer
+			}
+			return err
+		})
+	}
+	if err != nil {
+		return failure(name, err)
+	}
+	return nil
+}
+
+// within makes a call that ends with the timeout.
+func within(ctx context.Context, c Config, w wrapper, f func(context.Context, wrapper) error) error {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	return f(ctx, w)
+}
+
+// call makes a call to a provider, and notes what came of it. A call that finds no place
+// fails at once, and says nothing of the provider.
+func (s *Store) call(ctx context.Context, name string, from Origin, f func(context.Context, wrapper) error) (Config, error) {
+	c, err := s.connect(ctx, name)
+	if err != nil {
+		return Config{}, err
+	}
+	select {
+	case c.places[from] <- struct{}{}:
+		defer func() { <-c.places[from] }()
+	default:
+		return Config{}, &Error{name, ErrBusy, "too many calls to it are in flight"}
+	}
+	if err := within(ctx, c.config, c.wrapper, f); err != nil {
+		failed := failure(name, err)
+		if context.Cause(ctx) == nil {
+			s.note(name, failed)
+		}
+		return Config{}, failed
+	}
+	s.note(name, nil)
+	return c.config, nil
+}
+
+// connect returns the connection to a provider as it is set up now.
+func (s *Store) connect(ctx context.Context, name string) (*connection, error) {
+	config, err := s.Config(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.live[name]
+	if was != nil && was.config.SameKey(config) {
+		if was.config.sameTimes(config) {
+			return was, nil
+		}
+		next := *was
+		next.config = config
+		s.live[name] = &next
+		return &next, nil
+	}
+	k, known := kinds[config.Type]
+	if !known {
+		return nil, &Error{name, ErrUnavailable, "this version of the plugin does not have its type"}
+	}
+	w, err := k.build(config, s.in)
+	if err != nil {
+		return nil, failure(name, fmt.Errorf("it cannot be set up: %w", err))
+	}
+	next := &connection{config: config, wrapper: w}
+	for origin, n := range places {
+		next.places[origin] = make(chan struct{}, n)
+	}
+	if was != nil {
+		was.wrapper.close()
+	}
+	s.live[name] = next
+	return next, nil
+}
+
+// Renew prolongs the credentials of the providers that are in use, as far as that is due.
+func (s *Store) Renew(ctx context.Context) {
+	s.mu.Lock()
+	live := slices.Collect(maps.Values(s.live))
+	s.mu.Unlock()
+	for _, c := range live {
+		_ = within(ctx, c.config, c.wrapper, func(ctx context.Context, w wrapper) error {
+			w.renew(ctx)
+			return nil
+		})
+	}
+}

@@ -1,0 +1,143 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package provider
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The bounds of a provider's durations.
+const (
+	DefaultLease   = 5 * time.Minute
+	MinLease       = 10 * time.Second
+	MaxLease       = 24 * time.Hour
+	MaxGrace       = 24 * time.Hour
+	DefaultTimeout = 5 * time.Second
+	MinTimeout     = time.Second
+	MaxTimeout     = time.Minute
+)
+
+const (
+	// Configured stands for a credential in answers. In a request it keeps the credential
+	// that there is.
+	Configured = "<configured>"
+
+	maxParameters     = 32
+	maxParameterBytes = 16 << 10
+)
+
+// Config is what a provider is set up with.
+type Config struct {
+	Type       string            `json:"type"`
+	Parameters map[string]string `json:"parameters,omitempty"`
+	Socket     string            `json:"socket,omitempty"` // of type kmsv2
+	// Lease is how long an opened KEK may be used without asking the provider, Grace how
+	// much longer while the provider is unavailable, Timeout how long a call may take.
+	Lease   time.Duration `json:"lease"`
+	Grace   time.Duration `json:"grace,omitempty"`
+	Timeout time.Duration `json:"timeout"`
+	// Mount says that the KEK of the mount may be under it.
+	Mount bool `json:"mount,omitempty"`
+}
+
+// kind is a type of provider.
+type kind struct {
+	parameters  []string // that it takes
+	credentials []string // of these, those that are never shown
+	build       func(Config, Surroundings) (wrapper, error)
+}
+
+var kinds = map[string]kind{
+	"transit": {transitParameters, transitCredentials, newTransit},
+	"kmsv2":   {build: newKMSv2},
+}
+
+// Types returns the types of providers that there are.
+func Types() []string { return slices.Sorted(maps.Keys(kinds)) }
+
+// check fails with [ErrInvalid] if the settings break a rule that can be told without
+// calling the provider.
+func (c Config) check(in Surroundings) error {
+	k, known := kinds[c.Type]
+	if !known {
+		return invalid("type must be one of %s", strings.Join(Types(), ", "))
+	}
+	if err := c.checkDurations(); err != nil {
+		return err
+	}
+	if len(c.Parameters) > maxParameters {
+		return invalid("parameters must have at most %d entries", maxParameters)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Parameters)) {
+		if !slices.Contains(k.parameters, name) {
+			return invalid("parameters has a name that type %s does not take; it takes %s", c.Type, strings.Join(k.parameters, ", "))
+		}
+		if len(c.Parameters[name]) > maxParameterBytes {
+			return invalid("%s must have at most %d bytes", name, maxParameterBytes)
+		}
+	}
+	w, err := k.build(c, in)
+	if err != nil {
+		return err
+	}
+	w.close()
+	return nil
+}
+
+func (c Config) checkDurations() error {
+	for _, d := range []struct {
+		field           string
+		value, min, max time.Duration
+	}{
+		{"lease", c.Lease, MinLease, MaxLease},
+		{"grace", c.Grace, 0, MaxGrace},
+		{"timeout", c.Timeout, MinTimeout, MaxTimeout},
+	} {
+		if d.value < d.min || d.value > d.max {
+			return invalid("%s must be from %s to %s", d.field, d.min, d.max)
+		}
+	}
+	return nil
+}
+
+// Shown returns the parameters as answers have them: credentials as [Configured].
+func (c Config) Shown() map[string]string {
+	shown := maps.Clone(c.Parameters)
+	for _, name := range kinds[c.Type].credentials {
+		if _, set := shown[name]; set {
+			shown[name] = Configured
+		}
+	}
+	return shown
+}
+
+// With returns the settings with other parameters, of which those that are [Configured]
+// keep the credential that c has. It fails with [ErrInvalid] if c has none.
+func (c Config) With(parameters map[string]string) (Config, error) {
+	parameters = maps.Clone(parameters)
+	for _, name := range kinds[c.Type].credentials {
+		if parameters[name] != Configured {
+			continue
+		}
+		kept, set := c.Parameters[name]
+		if !set {
+			return Config{}, invalid("%s must be given, since there is none yet", name)
+		}
+		parameters[name] = kept
+	}
+	c.Parameters = parameters
+	return c, nil
+}
+
+func (c Config) sameTimes(d Config) bool {
+	return c.Lease == d.Lease && c.Grace == d.Grace && c.Timeout == d.Timeout
+}
+
+// SameKey reports whether c and d lead to the same key in the same way.
+func (c Config) SameKey(d Config) bool {
+	return c.Type == d.Type && c.Socket == d.Socket && maps.Equal(c.Parameters, d.Parameters)
+}

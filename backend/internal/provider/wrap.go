@@ -1,0 +1,113 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package provider
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+
+	"github.com/fxamacker/cbor/v2"
+	wrapping "github.com/hashicorp/go-kms-wrapping/v2"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+)
+
+// wrapper calls a provider. Encrypt and Decrypt are those of go-kms-wrapping's Wrapper. An
+// error that is no refusal says nothing about the key.
+type wrapper interface {
+	Encrypt(ctx context.Context, plaintext []byte, opt ...wrapping.Option) (*wrapping.BlobInfo, error)
+	Decrypt(ctx context.Context, blob *wrapping.BlobInfo, opt ...wrapping.Option) ([]byte, error)
+	// renew prolongs the credential, if that has to be done by now.
+	renew(ctx context.Context)
+	// close gives back what the wrapper holds. It is not used any more.
+	close()
+}
+
+// Place is where a wrapped KEK belongs. The KEK of the mount has no owner.
+type Place struct {
+	keyring.Owner
+	KEKID string
+}
+
+func (p Place) associatedData() []byte {
+	return keyring.AssociatedData("vault-plugin-dek/provided-kek/v1", p.Tenant, p.Incarnation, p.KEKID)
+}
+
+// content is what a provider wraps.
+type content struct {
+	Format      uint8  `cbor:"1,keyasint"` // 1
+	Tenant      string `cbor:"2,keyasint"`
+	Incarnation string `cbor:"3,keyasint"`
+	KEKID       string `cbor:"4,keyasint"`
+	Key         []byte `cbor:"5,keyasint"`
+}
+
+const contentFormat = 1
+
+// errAnswer reports an answer that is not what was wrapped: another key's, or nonsense.
+// It says nothing about the KEK, which is not damaged by that.
+var errAnswer = errors.New("the answer is not what was wrapped")
+
+func wrapWith(ctx context.Context, w wrapper, p Place, key []byte) ([]byte, error) {
+	plaintext, err := cbor.Marshal(content{contentFormat, p.Tenant, p.Incarnation, p.KEKID, key})
+	if err != nil {
+		return nil, fmt.Errorf("encoding a KEK: %w", err)
+	}
+	defer clear(plaintext)
+	blob, err := w.Encrypt(ctx, plaintext, wrapping.WithAad(p.associatedData()))
+	if err != nil {
+		return nil, err
+	}
+	wrapped, err := proto.Marshal(blob)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a wrapped KEK: %w", err)
+	}
+	return wrapped, nil
+}
+
+func unwrapWith(ctx context.Context, w wrapper, p Place, wrapped []byte) ([]byte, error) {
+	blob := new(wrapping.BlobInfo)
+	if err := proto.Unmarshal(wrapped, blob); err != nil {
+		return nil, errors.New("the wrapped KEK is malformed")
+	}
+	plaintext, err := w.Decrypt(ctx, blob, wrapping.WithAad(p.associatedData()))
+	if err != nil {
+		return nil, err
+	}
+	defer clear(plaintext)
+	var c content
+	if err := cbor.Unmarshal(plaintext, &c); err != nil {
+		return nil, errAnswer // what the decoder says may quote the content
+	}
+	if c.Format != contentFormat || c.Tenant != p.Tenant || c.Incarnation != p.Incarnation || c.KEKID != p.KEKID ||
+		len(c.Key) != keyring.KeySize {
+		clear(c.Key)
+		return nil, errAnswer
+	}
+	return c.Key, nil
+}
+
+// probe wraps and unwraps a random key.
+func probe(ctx context.Context, w wrapper) error {
+	id, err := keyring.NewID("probe-")
+	if err != nil {
+		return fmt.Errorf("making a probe: %w", err)
+	}
+	key, place := keyring.NewMaterial(), Place{KEKID: id}
+	wrapped, err := wrapWith(ctx, w, place, key)
+	if err != nil {
+		return err
+	}
+	opened, err := unwrapWith(ctx, w, place, wrapped)
+	if err != nil {
+		return err
+	}
+	if subtle.ConstantTimeCompare(key, opened) != 1 {
+		return errAnswer
+	}
+	return nil
+}
