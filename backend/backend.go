@@ -19,6 +19,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api/encrypt"
 	evidencepaths "github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api/evidence"
+	providerpaths "github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api/providers"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/destruction"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/encryption"
@@ -29,6 +30,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/logkeys"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/provider"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/schedule"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
@@ -62,6 +64,8 @@ type backend struct {
 	schedule    *schedule.Engine
 
 	evidencePaths evidencepaths.Paths
+	providerPaths providerpaths.Paths
+	providers     *provider.Store
 	evidence      *evidencelog.Log
 	ledger        *ledger.Ledger
 	limiter       jobs.Limiter
@@ -82,11 +86,18 @@ the old key when nothing depends on it any more.
 // Factory makes the engine for one mount. It writes nothing: Vault refuses
 // writes until the mount is set up.
 func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
-	engine, err := New(ctx, conf, Options{})
-	if err != nil {
-		return nil, err
+	return FactoryWith(Options{})(ctx, conf)
+}
+
+// FactoryWith returns a Factory of engines with other options.
+func FactoryWith(opt Options) logical.Factory {
+	return func(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
+		engine, err := New(ctx, conf, opt)
+		if err != nil {
+			return nil, err
+		}
+		return engine.backend, nil
 	}
-	return engine.backend, nil
 }
 
 func newBackend(ctx context.Context, conf *logical.BackendConfig, opt Options) (*backend, error) {
@@ -99,12 +110,12 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, opt Options) (
 		storage:  conf.StorageView,
 		mount:    mount,
 		settings: settings.NewStore(mount, conf.BackendUUID),
-		keys:     keystore.NewStore(mount, now),
 		tenants:  tenant.NewStore(mount),
 		now:      now,
 
 		newWrappingKey: opt.NewWrappingKey,
 	}
+	b.buildProviders(opt.Providers)
 	mount.OnDamage(b.damaged)
 	b.items = itemstore.NewStore(mount, b.settings, b.keys, b.tenants)
 	b.encryption = encryption.NewEngine(encryption.Config{
@@ -114,15 +125,16 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, opt Options) (
 	b.settings.Watch(b.shareMemory)
 	b.Operations = &api.Operations{
 		Check: b.check, Caller: b.initiator, Leads: b.leads,
-		Bound: admission.Process(), Mount: conf.BackendUUID, Log: b.logger,
+		Bound: admission.Process(), Mount: conf.BackendUUID, Log: b.logger, Unlock: b.unlock,
 	}
+	b.providerPaths.Operations = b.Operations
 	b.evidencePaths.Operations = b.Operations
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
 		RunningVersion: Version,
 		Help:           strings.TrimSpace(backendHelp),
 		PathsSpecial: &logical.Paths{
-			SealWrapStorage: slices.Concat(keystore.SealWrapped(), logkeys.SealWrapped()),
+			SealWrapStorage: slices.Concat(keystore.SealWrapped(), logkeys.SealWrapped(), provider.SealWrapped()),
 		},
 		// Patterns are tried in this order, so what is asked for most comes first.
 		Paths: framework.PathAppend(
@@ -139,6 +151,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, opt Options) (
 			b.statusPaths(),
 			b.kekPaths(),
 			b.evidencePaths.All(),
+			b.providerPaths.All(),
 			b.tenantPaths(),
 			b.fleetPaths(),
 		),
@@ -164,6 +177,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, opt Options) (
 // the logger.
 func (b *backend) build(mountUUID string) {
 	b.jobs = jobs.NewRunner(b.Logger())
+	b.jobs.Await = b.keys.Await
 	b.buildEvidence(mountUUID)
 	b.pages = jobs.NewSemaphore(b.parallelism)
 	b.destruction = destruction.NewEngine(destruction.Config{
@@ -210,6 +224,7 @@ func (b *backend) periodic(ctx context.Context, _ *logical.Request) error {
 		b.encryption.WriteUses(b.jobs)
 		b.wrapping.Drive()
 	}
+	b.tendProviders()
 	return nil
 }
 

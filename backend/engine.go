@@ -16,6 +16,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/provider"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/schedule"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -29,7 +30,12 @@ type Options struct {
 	// NewWrappingKey makes the private key that unwraps imported keys. Nil is
 	// keyring.NewWrappingKey, which takes a second or so.
 	NewWrappingKey func() ([]byte, error)
+	// Providers are what key providers use of the process.
+	Providers ProviderSurroundings
 }
+
+// ProviderSurroundings are what key providers use of the process.
+type ProviderSurroundings = provider.Surroundings
 
 // Engine is the backend of one mount together with its rooms, so that a caller of New
 // can look behind the paths.
@@ -45,6 +51,7 @@ type Engine struct {
 	Schedule  *schedule.Engine
 	Jobs      *jobs.Runner
 	Ledger    *ledger.Ledger
+	Providers *provider.Store
 	Pages     *jobs.Semaphore // of the pages that may be in flight
 }
 
@@ -64,5 +71,6 @@ func New(ctx context.Context, conf *logical.BackendConfig, opt Options) (*Engine
 	return &Engine{
 		backend: b, Keys: b.keys, Tenants: b.tenants, Items: b.items, Rotations: b.rotations,
 		Deletion: b.deletion, KEK: b.kek, Schedule: b.schedule, Jobs: b.jobs, Ledger: b.ledger, Pages: b.pages,
+		Providers: b.providers,
 	}, nil
 }

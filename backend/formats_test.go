@@ -89,6 +89,9 @@ func (w *written) everything(t *testing.T) {
 	require.Equal(t, "completed", m.Must(enginetest.Read, "kek", nil)["status"])
 	m.Storage.Hook(nil)
 	w.watch(m)
+	m.Provide(nil)
+	m.MoveKEK(enginetest.ProviderName)
+	m.MoveKEK("")
 	enginetest.WithoutDate(t, m.Disk)
 	m.Must(enginetest.Update, "wrapping_key/rotate", nil)
 	m.Tick()
@@ -106,7 +109,7 @@ var placeholders = strings.NewReplacer(
 	"<hh>", "[0-9a-f]{2}", "<tenant_id>", uuidForm, "<incarnation>", "[0-9a-f]{32}", "<kek_id>", "kek-"+uuidForm,
 	"<key_id>", "(dek|plc|wk)-"+uuidForm, "<bits>", "[01]{0,64}", "<version>", "[0-9]{10}", "<uuid>", uuidForm,
 	"<n>", "[0-9]{16}", "<log>", "[0-9]{6}", "<block>", "[0-9]{12}", "<log_key>", "[0-9]{6}-[0-9]{6}-[0-9]{12}",
-	"<chunk>", "[0-9]{16}-[0-9]{16}-[0-9]{16}", "<person>", "person-"+uuidForm, "<hash>", "[0-9a-f]{64}",
+	"<chunk>", "[0-9]{16}-[0-9]{16}-[0-9]{16}", "<person>", "person-"+uuidForm, "<hash>", "[0-9a-f]{64}", "<name>", "[a-z0-9-]{1,64}",
 	"<index>/<day>", "((rotated|due|aged|upkeep)/20[0-9]{2}-[0-9]{2}-[0-9]{2}|(failed|idle)/all)", ".", `\.`,
 )
 

@@ -12,6 +12,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 )
 
 // maxBulkItems bounds the items of a bulk write.
@@ -66,6 +67,9 @@ func (b *backend) writeItems(ctx context.Context, req *logical.Request, d *frame
 	}
 	results := make([]map[string]any, len(ops))
 	for i, op := range ops {
+		if keystore.IsLocked(op.Err) {
+			return nil, op.Err // all of them: those that were written are recognized
+		}
 		results[i] = b.bulkResult(op)
 	}
 	return &logical.Response{Data: map[string]any{"results": results}}, nil

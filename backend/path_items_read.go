@@ -14,6 +14,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
 )
 
@@ -77,6 +78,9 @@ func (b *backend) readItems(ctx context.Context, req *logical.Request, d *framew
 	answer := map[string]any{"results": results}
 	var leftOut []int
 	for n, f := range found {
+		if keystore.IsLocked(f.Err) {
+			return nil, f.Err
+		}
 		results[at[n]] = b.readResult(req, f)
 		if errors.Is(f.Err, itemstore.ErrLeftOut) {
 			leftOut = append(leftOut, at[n])

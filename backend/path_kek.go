@@ -20,6 +20,10 @@ var kekAnswer = map[string]*framework.FieldSchema{
 	"created_at":      api.Described(framework.TypeTime, "When it was made; null: not known."),
 	"age":             api.Described(framework.TypeInt, "Seconds since then; null: not known."),
 	"older_kek_ids":   api.Described(framework.TypeStringSlice, "Other KEKs that are still in storage."),
+	"provider":        api.Described(framework.TypeString, "The key provider that it is under; empty: it lies in Vault's storage."),
+	"state":           api.Described(framework.TypeString, "What the latest call to that provider came to: ok, unavailable or denied; empty: there is none."),
+	"lease_until":     api.Described(framework.TypeTime, "How long it may be used without another call; null: without end, or it is not open."),
+	"waiting_for":     api.Described(framework.TypeString, "The key provider that an unfinished rotation waits for; null: none."),
 	"status":          api.Described(framework.TypeString, "Of the latest rotation: not_rotated (there was none), in_progress, completed or failed."),
 	"previous_kek_id": api.Described(framework.TypeString, "The KEK that the latest rotation left; empty: there was none."),
 	"reason":          api.Described(framework.TypeString, "Why, as the request had it."),
@@ -53,6 +57,10 @@ func (b *backend) kekPaths() []*framework.Path {
 					Type:        framework.TypeString,
 					Description: "Why, for those who read it later.",
 				},
+				"provider": {
+					Type:        framework.TypeString,
+					Description: "The key provider to put the KEK under, one that has mount=true. Empty: Vault's storage. Default: where it is.",
+				},
 				"idempotency_key": {
 					Type:        framework.TypeString,
 					Description: "A request with the key of the latest rotation gets that rotation back. Default: Vault's request ID.",
@@ -65,7 +73,9 @@ func (b *backend) kekPaths() []*framework.Path {
 			HelpDescription: "Answers at once; the keys of all tenants are then wrapped anew in the background, while everything " +
 				"goes on, and the old KEK is destroyed. Nothing that tenants have is encrypted anew: for that, rotate their keys. " +
 				"While a rotation is unfinished the answer is 409 and names the KEK that it goes to. A key that does not open " +
-				"is listed in failures; the rotation then ends failed, the old KEK is kept, and the next rotation takes what was left.",
+				"is listed in failures; the rotation then ends failed, the old KEK is kept, and the next rotation takes what was left. " +
+				"With provider the new KEK is under that key provider, or in Vault's storage again. A provider that denies is 424, " +
+				"one that is unavailable 503, and nothing has changed.",
 		},
 	}
 }
@@ -86,6 +96,13 @@ func (b *backend) rotateKEK(ctx context.Context, req *logical.Request, d *framew
 	}
 	if want.IdempotencyKey, _, err = api.TextField(d, "idempotency_key"); err != nil {
 		return nil, err
+	}
+	under, named, err := api.TextField(d, "provider")
+	if err != nil {
+		return nil, err
+	}
+	if named {
+		want.Provider = &under
 	}
 	if want.IdempotencyKey == "" {
 		want.IdempotencyKey = req.ID
@@ -123,6 +140,10 @@ func (b *backend) kekResponse(v kekrotation.View) *logical.Response {
 		"created_at":      api.Time(v.CreatedAt),
 		"age":             age,
 		"older_kek_ids":   append([]string{}, v.Older...),
+		"provider":        v.Provider,
+		"state":           v.ProviderState,
+		"lease_until":     api.Time(v.LeaseUntil),
+		"waiting_for":     api.TextOrNull(v.WaitingFor),
 		"status":          v.Status,
 		"previous_kek_id": r.From,
 		"reason":          r.Reason,

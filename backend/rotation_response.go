@@ -32,6 +32,7 @@ var rotationAnswer = map[string]*framework.FieldSchema{
 	"percent":              api.Described(framework.TypeFloat, "Rotated of those to rotate, 0 to 100."),
 	"items_per_second":     api.Described(framework.TypeFloat, "How fast it goes, or went."),
 	"initiated_by":         api.Described(framework.TypeMap, "Who asked: id, name, email."),
+	"waiting_for":          api.Described(framework.TypeString, "The key provider that an unfinished rotation waits for; null: none."),
 	"trigger":              api.Described(framework.TypeString, "manual, requested (by a request for many) or scheduled."),
 }
 
@@ -61,5 +62,6 @@ func rotationResponse(v rotation.View) *logical.Response {
 		"items_per_second":     v.ItemsPerSecond,
 		"initiated_by":         api.Person(v.InitiatedBy),
 		"trigger":              v.Trigger,
+		"waiting_for":          api.TextOrNull(v.WaitingFor),
 	}}
 }

@@ -189,6 +189,14 @@ func TestCalls(t *testing.T) {
 			return second(c.RotateMany(ctx, ManyRotations{Tenants: []string{"a"}, Reason: "leak", IncludePaused: true}))
 		}},
 		{"read KEK", "GET", "/v1/dek/kek", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error { return second(c.KEK(ctx)) }},
+		{"list providers", "GET", "/v1/dek/providers", "list=true", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error { return second(c.Providers(ctx, Page{})) }},
+		{"read provider", "GET", "/v1/dek/providers/owner", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error { return second(c.Provider(ctx, "owner")) }},
+		{"write provider", "PUT", "/v1/dek/providers/owner", "", `{"lease":60}`, true, func(ctx context.Context, c *Client, _ *Tenant) error {
+			lease := 60
+			return second(c.SetProvider(ctx, "owner", ProviderChange{Lease: &lease}))
+		}},
+		{"delete provider", "DELETE", "/v1/dek/providers/owner", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error { return c.DeleteProvider(ctx, "owner") }},
+		{"check provider", "PUT", "/v1/dek/providers/owner/check", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error { return second(c.CheckProvider(ctx, "owner")) }},
 		{"rotate wrapping key", "PUT", "/v1/dek/wrapping_key/rotate", "", ``, false, func(ctx context.Context, c *Client, _ *Tenant) error {
 			_, _, err := c.RotateWrappingKey(ctx)
 			return err

@@ -137,6 +137,10 @@ func (c *Client) RotateMany(ctx context.Context, r ManyRotations) (*Scheduled, e
 type KEK struct {
 	ID            string     `json:"kek_id"`
 	CreatedAt     *time.Time `json:"created_at"`
+	Provider      string     `json:"provider"`    // empty: it lies in Vault's storage
+	State         string     `json:"state"`       // of the provider: ok, unavailable or denied
+	LeaseUntil    *time.Time `json:"lease_until"` // nil: without end, or not open
+	WaitingFor    string     `json:"waiting_for"` // the provider that a rotation waits for
 	OlderIDs      []string   `json:"older_kek_ids"`
 	Status        string     `json:"status"` // not_rotated, in_progress, completed or failed
 	PreviousKEKID string     `json:"previous_kek_id"`

@@ -31,7 +31,8 @@ type Rotation struct {
 	Percent             float64        `json:"percent"`
 	ItemsPerSecond      float64        `json:"items_per_second"`
 	InitiatedBy         Person         `json:"initiated_by"`
-	Trigger             string         `json:"trigger"` // manual, requested or scheduled
+	Trigger             string         `json:"trigger"`     // manual, requested or scheduled
+	WaitingFor          string         `json:"waiting_for"` // the key provider that it waits for
 }
 
 // PageFailure is a page that did not open.

@@ -42,6 +42,8 @@ func run(args []string, logger hclog.Logger) error {
 	meta := &api.PluginAPIClientMeta{}
 	flags := meta.FlagSet()
 	show := flags.Bool("version", false, "print version and commit, and exit")
+	sockets := flags.String("provider-sockets", "",
+		"directory below which the Unix sockets of key providers of type kmsv2 must lie; empty: there can be none")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -51,7 +53,7 @@ func run(args []string, logger hclog.Logger) error {
 	logger.Info("plugin starts", "version", version.Version(), "commit", version.Commit())
 	go endWithServer()
 	return plugin.ServeMultiplex(&plugin.ServeOpts{
-		BackendFactoryFunc: backend.Factory,
+		BackendFactoryFunc: backend.FactoryWith(backend.Options{Providers: backend.ProviderSurroundings{Sockets: *sockets}}),
 		TLSProviderFunc:    api.VaultPluginTLSProvider(meta.GetTLSConfig()),
 	})
 }

@@ -38,7 +38,7 @@ func rotationFields() fields {
 		"previous_version": isNumber, "new_version": isNumber, "reason": isText, "status": isText,
 		"started_at": isTime, "updated_at": isTime, "completed_at": isNull, "estimated_completion": isTime,
 		"items_to_rotate": amounts, "items_rotated": amounts, "items_failed": is(0.0), "failures": is([]any{}),
-		"percent": isNumber, "items_per_second": isNumber, "initiated_by": person, "trigger": is("manual"),
+		"percent": isNumber, "items_per_second": isNumber, "initiated_by": person, "trigger": is("manual"), "waiting_for": isNull,
 	}
 }
 

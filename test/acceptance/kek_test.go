@@ -101,6 +101,7 @@ func TestContractKEK(t *testing.T) {
 		"kek_id": matches(kekIDForm), "created_at": isTime, "age": isNumber, "older_kek_ids": is([]any{}),
 		"status": is("not_rotated"), "previous_kek_id": is(""), "reason": is(""), "percent": is(0.0),
 		"started_at": isNull, "updated_at": isNull, "completed_at": isNull,
+		"provider": is(""), "state": is(""), "lease_until": isNull, "waiting_for": isNull,
 		"tenants": is(0.0), "keys": is(0.0), "keys_failed": is(0.0), "failures": is([]any{}),
 		"initiated_by": is(map[string]any{"id": "", "name": "", "email": ""}),
 	}

@@ -195,6 +195,7 @@ func TestAnswersHoldAgainstTheDocument(t *testing.T) {
 	post("dek/rotations", map[string]any{"tenants": []string{newTenant(t, s)}, "reason": "asked for"})
 	get("dek/kek")
 	post("dek/kek/rotate", nil)
+	everyProvider(t, s, ok)
 	get("dek/wrapping_key")
 	post("dek/wrapping_key/rotate", nil)
 
@@ -222,6 +223,17 @@ func TestAnswersHoldAgainstTheDocument(t *testing.T) {
 			assert.NotZero(t, answered, "no answer of %s %s was held against the document: make one here", p.operation, p.path)
 		}
 	}
+}
+
+// everyProvider makes the operations of key providers succeed.
+func everyProvider(t *testing.T, s *devstack.Stack, ok func(method, path string, body any) map[string]any) {
+	t.Helper()
+	owner := newTransitOwner(t, s)
+	ok(http.MethodPost, "dek/providers/document", owner.provider())
+	ok(http.MethodGet, "dek/providers/document", nil)
+	ok("LIST", "dek/providers", nil)
+	ok(http.MethodPost, "dek/providers/document/check", nil)
+	ok(http.MethodDelete, "dek/providers/document", nil)
 }
 
 // everyEvidence makes the operations of the evidence log succeed.

@@ -37,7 +37,6 @@ func mayUse(path, operation string) []string {
 // servedByContract are paths of the contract that an engine may not serve yet. A
 // rule for a path that is not there opens nothing.
 var servedByContract = []string{
-	"providers", "providers/",
 	"tenants/{tenant_id}/kek", "tenants/{tenant_id}/kek/",
 	"tenants/{tenant_id}/holders", "tenants/{tenant_id}/holders/",
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/provider"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
@@ -102,6 +103,14 @@ var statuses = []struct {
 	{evidence.ErrSignature, http.StatusBadRequest, "checkpoint is not signed by a key of this log"},
 	{settings.ErrNewer, http.StatusServiceUnavailable, ""},
 	{ledger.ErrFull, http.StatusServiceUnavailable, ""},
+	{provider.ErrDenied, http.StatusFailedDependency, ""},
+	{provider.ErrUnavailable, http.StatusServiceUnavailable, ""},
+	{provider.ErrBusy, http.StatusServiceUnavailable, ""},
+	{provider.ErrInvalid, http.StatusBadRequest, ""},
+	{provider.ErrNotFound, http.StatusNotFound, "key provider not found"},
+	{keystore.ErrProvider, http.StatusBadRequest, ""},
+	{keystore.ErrProviderInUse, http.StatusConflict, ""},
+	{keystore.ErrTooManyWait, http.StatusServiceUnavailable, ""},
 	{storage.ErrContended, http.StatusServiceUnavailable, ""},
 	{keystore.ErrExhausted, http.StatusServiceUnavailable, "the tenant's key has sealed as many messages as aes256-gcm allows: rotate it, or wait until the schedule does within minutes"},
 }

@@ -183,6 +183,14 @@ func Time(t time.Time) any {
 	return t.UTC().Format(time.RFC3339Nano)
 }
 
+// TextOrNull is a text as responses have it, null for an empty one.
+func TextOrNull(text string) any {
+	if text == "" {
+		return nil
+	}
+	return text
+}
+
 // Person is who asked for something, as answers have it.
 func Person(a actor.Actor) map[string]any {
 	return map[string]any{"id": a.ID, "name": a.Name, "email": a.Email}

@@ -16,6 +16,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/admission"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
 // Handler is an operation that reports errors as the engine does.
@@ -33,12 +34,21 @@ type Operations struct {
 	Mount string
 	// Caller identifies the caller of a request, for the evidence log.
 	Caller func(*logical.Request) actor.Actor
+	// Unlock, if set, is given the error of a handler. It waits for what the handler needs,
+	// and returns nil if the handler is to be called again. Otherwise it returns the error
+	// to answer. A handler that was called before has changed what it could: a request that
+	// is repeated is recognized by its ID.
+	Unlock func(context.Context, error) error
 	// Log returns the logger for faults.
 	Log func() hclog.Logger
 }
 
 // errNoLeader is for a write that came without its fields.
 var errNoLeader = Refuse(http.StatusServiceUnavailable, "no node of Vault leads at this moment, so the write was not made: try again")
+
+// maxCalls bounds how often a handler is called for one request. It is called again once
+// a key provider has opened what the handler needs.
+const maxCalls = 8
 
 // On makes an operation of a path, with its errors turned into answers. The name,
 // a verb and mostly what it is done to, is the operation's in OpenAPI.
@@ -48,11 +58,7 @@ func (o *Operations) On(h Handler, name, summary string, responses map[int][]fra
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: "dek", OperationVerb: verb, OperationSuffix: object},
 		Callback: func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 			growStack()
-			var resp *logical.Response
-			err := o.Check(req)
-			if err == nil {
-				resp, err = o.serve(ctx, h, req, d)
-			}
+			resp, err := o.serveUnlocked(ctx, h, req, d)
 			if err == nil {
 				return resp, nil
 			}
@@ -74,6 +80,24 @@ func (o *Operations) On(h Handler, name, summary string, responses map[int][]fra
 		ForwardPerformanceStandby:   true,
 		ForwardPerformanceSecondary: true,
 	}
+}
+
+// serveUnlocked is serve, and waits for key providers in between.
+func (o *Operations) serveUnlocked(ctx context.Context, h Handler, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	if err := o.Check(req); err != nil {
+		return nil, err
+	}
+	for range maxCalls {
+		resp, err := o.serve(ctx, h, req, d)
+		if err == nil || o.Unlock == nil {
+			return resp, err
+		}
+		// Nothing is held here: no lock, and no place among what is in flight.
+		if err := o.Unlock(ctx, err); err != nil {
+			return nil, err
+		}
+	}
+	return nil, storage.ErrContended
 }
 
 // serve has a request answered, if not too much is in flight and its text is UTF-8.

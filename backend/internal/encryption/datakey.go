@@ -18,7 +18,7 @@ type DataKey struct {
 	Sealed Sealed // Open opens it, with the same associated data
 	// Lease is how long the caller may go on using the key, sealing and opening. It
 	// bounds how long anything opens in a caller's process after a version was
-	// destroyed or a tenant deleted.
+	// destroyed, a tenant deleted, or a key provider denied.
 	Lease time.Duration
 }
 
@@ -41,5 +41,5 @@ func (e *Engine) DataKey(ctx context.Context, tenantID string, size int, associa
 		return DataKey{}, err
 	}
 	e.counters.dataKey.addSealed(sealed)
-	return DataKey{key, sealed[0], config.DataKeyLease}, nil
+	return DataKey{key, sealed[0], e.keys.LeaseLeft(config.DataKeyLease)}, nil
 }

@@ -42,7 +42,7 @@ func start(t *testing.T, disk *storagetest.Disk) *process {
 	mount := storage.NewMount(s)
 	p := &process{
 		t: t, disk: disk, storage: s,
-		settings: settings.NewStore(mount, "org"), keys: keystore.NewStore(mount, time.Now), tenants: tenant.NewStore(mount),
+		settings: settings.NewStore(mount, "org"), keys: keystore.NewStore(mount, time.Now, nil), tenants: tenant.NewStore(mount),
 	}
 	p.Engine = encryption.NewEngine(encryption.Config{Settings: p.settings, Keys: p.keys, Tenants: p.tenants, Now: time.Now})
 	return p

@@ -19,6 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/provider"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/provider/providertest"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
@@ -31,6 +33,7 @@ type Mount struct {
 	Disk    *storagetest.Disk
 	Storage *storagetest.Storage
 	Engine  *backend.Engine
+	Transit *providertest.Transit // that key providers of the mount ask
 	// KeysMayStay says that a key may outlive its retention: by a clock that is wrong, or
 	// because of a page that turns up on it.
 	KeysMayStay bool
@@ -74,13 +77,15 @@ func (c Conditions) Open(t *testing.T, disk *storagetest.Disk, n int, fault stor
 	if c.System == nil {
 		c.System = logical.StaticSystemView{PluginEnvironment: &logical.PluginEnvironment{}}
 	}
-	m := &Mount{T: t, Disk: disk, Storage: storagetest.Open(disk, n, fault), clock: c.Clock}
+	m := &Mount{T: t, Disk: disk, Storage: storagetest.Open(disk, n, fault), clock: c.Clock, Transit: providertest.NewTransit()}
 	b, err := backend.New(context.Background(), &logical.BackendConfig{
 		StorageView: m.Storage,
 		BackendUUID: "6f2b1a6e-0000-4000-8000-000000000000",
 		Logger:      c.Log,
 		System:      c.System,
-	}, backend.Options{Clock: c.Clock, NewWrappingKey: NextWrappingKey})
+	}, backend.Options{
+		Clock: c.Clock, NewWrappingKey: NextWrappingKey, Providers: provider.Surroundings{Transport: m.Transit},
+	})
 	require.NoError(t, err)
 	m.Engine = b
 	m.LimitSeals(fewSeals)

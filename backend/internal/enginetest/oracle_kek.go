@@ -25,9 +25,14 @@ type KEKs struct {
 }
 
 // RotateKEK starts a rotation of the KEK.
-func (w *Oracle) RotateKEK() {
+func (w *Oracle) RotateKEK() { w.rotateKEK(nil) }
+
+// RotateKEKUnder moves the KEK under a provider, empty for Vault's storage.
+func (w *Oracle) RotateKEKUnder(name string) { w.rotateKEK(map[string]any{"provider": name}) }
+
+func (w *Oracle) rotateKEK(data map[string]any) {
 	w.KEKs.Asked++
-	w.Do(Update, "kek/rotate", nil, func(w *Oracle, resp *logical.Response) {
+	w.Do(Update, "kek/rotate", data, func(w *Oracle, resp *logical.Response) {
 		w.KEKs.Acked = append(w.KEKs.Acked, resp.Data["kek_id"].(string))
 	})
 }
@@ -35,9 +40,16 @@ func (w *Oracle) RotateKEK() {
 // MidKEK starts a rotation of the KEK and runs f while it has moved the keys of
 // some tenants and waits for a place in the pool, without a lock. If a fault comes
 // before, f runs all the same.
-func (w *Oracle) MidKEK(f func()) {
+func (w *Oracle) MidKEK(f func()) { w.midKEK(w.RotateKEK, f) }
+
+// MidKEKUnder is MidKEK of a move under a provider.
+func (w *Oracle) MidKEKUnder(name string, f func()) {
+	w.midKEK(func() { w.RotateKEKUnder(name) }, f)
+}
+
+func (w *Oracle) midKEK(start, f func()) {
 	held := w.HoldAfter("keys/")
-	w.RotateKEK()
+	start()
 	Advance(time.Second)
 	w.Storage.Hook(nil)
 	f()

@@ -59,7 +59,7 @@ func (w *Oracle) countedVersion(rec *tenant.Record, v keyring.Version) {
 		if !cached {
 			disk.RestartVault()
 		}
-		fresh := keystore.NewStore(storage.NewMount(storagetest.Open(disk, 0, storagetest.None)), time.Now)
+		fresh := keystore.NewStore(storage.NewMount(storagetest.Open(disk, 0, storagetest.None)), time.Now, nil)
 		fresh.LimitSeals(fewSeals)
 		shown, err := fresh.Seals(context.Background(), rec.Owner(), &v, true)
 		require.NoError(w.T, err)

@@ -27,7 +27,8 @@ type Table struct {
 	counting chan struct{} // holds one: one caller at a time reads what is not known
 
 	mu        sync.Mutex
-	placement []byte // the placement key, once read
+	placement []byte         // the placement key, once read
+	term      *keystore.Term // how long that may be used
 
 	users int    // guarded by the lock of tables
 	used  uint64 // when it was last released, by the clock of tables
@@ -44,8 +45,8 @@ func (tab *Table) hash(ctx context.Context, t *tenant.Record, k item.Kind, name 
 func (tab *Table) withPlacementKey(ctx context.Context, t *tenant.Record, f func(key []byte)) error {
 	tab.mu.Lock()
 	defer tab.mu.Unlock()
-	if tab.placement == nil {
-		key, err := tab.store.keys.OpenKey(ctx, t.Owner().Binding(t.PlacementKeyID, "", keyring.PlacementKey))
+	if tab.placement == nil || tab.term.Over() {
+		key, term, err := tab.store.keys.OpenKeyFor(ctx, t.Owner().Binding(t.PlacementKeyID, "", keyring.PlacementKey))
 		if keystore.IsGone(err) {
 			if _, gone := tab.store.sameTenant(ctx, t); gone != nil {
 				return gone
@@ -54,7 +55,8 @@ func (tab *Table) withPlacementKey(ctx context.Context, t *tenant.Record, f func
 		if err != nil {
 			return err
 		}
-		tab.placement = key
+		clear(tab.placement)
+		tab.placement, tab.term = key, term
 	}
 	f(tab.placement)
 	return nil

@@ -58,6 +58,11 @@ type Job struct {
 
 // Runner runs jobs, each in a goroutine of its own. It is safe for concurrent use.
 type Runner struct {
+	// Await, if set, is given the error of a step before that is tried again. It waits for
+	// what the step needs, and reports whether it knows the error: then there is nothing to
+	// log. It must be set before the runner is used.
+	Await func(context.Context, error) (known bool)
+
 	log hclog.Logger
 
 	ctx    context.Context // ends when the engine stops; not a request's
@@ -121,6 +126,9 @@ func (r *Runner) retry(j Job, err error, pause time.Duration) bool {
 	if ReadOnly(err) {
 		r.NoteReadOnly(err)
 		return false
+	}
+	if r.Await != nil && r.Await(r.ctx, err) {
+		return r.wait(pause)
 	}
 	j.Log.Warn(j.Trouble+", trying again", "error", err, "pause", pause.String())
 	return r.wait(pause)

@@ -25,7 +25,7 @@ func (e *Engine) startIfDue(ctx context.Context, r *keystore.KEKRecord) (*keysto
 		return r, err
 	}
 	from, started := r.KEKID, false
-	r, err = e.keys.SwitchKEK(ctx, func(now *keystore.KEKRecord) (*keystore.KEKRotation, error) {
+	r, err = e.keys.SwitchKEK(ctx, nil, func(now *keystore.KEKRecord) (*keystore.KEKRotation, error) {
 		// A caller may have rotated it meanwhile.
 		if started = now.KEKID == from && !now.Rotation.Unfinished(); !started {
 			return nil, nil

@@ -70,11 +70,14 @@ type Request struct {
 	// one started, as long as no other has begun since.
 	IdempotencyKey string
 	InitiatedBy    actor.Actor
+	// Provider is the one that the new KEK is to be under, empty: none. Nil: the one that
+	// the KEK is under now, or none.
+	Provider *string
 }
 
 // Start starts a rotation and drives it in the background. It returns the record as
 // it is then, and whether this request started it. It fails with [keystore.ErrNoKEK]
-// or a [RunningError]. After any other error the rotation may still have started; the
+// a [RunningError], [keystore.ErrProvider] or an error of the provider. After any other error the rotation may still have started; the
 // job that drives it decides that.
 func (e *Engine) Start(ctx context.Context, req Request) (r *keystore.KEKRecord, started bool, err error) {
 	defer e.Drive()
@@ -82,7 +85,7 @@ func (e *Engine) Start(ctx context.Context, req Request) (r *keystore.KEKRecord,
 }
 
 func (e *Engine) start(ctx context.Context, req Request) (r *keystore.KEKRecord, started bool, err error) {
-	r, err = e.keys.SwitchKEK(ctx, func(now *keystore.KEKRecord) (*keystore.KEKRotation, error) {
+	r, err = e.keys.SwitchKEK(ctx, req.Provider, func(now *keystore.KEKRecord) (*keystore.KEKRotation, error) {
 		if last := now.Rotation; last != nil && last.IdempotencyKey == req.IdempotencyKey {
 			return nil, nil
 		}
@@ -98,7 +101,7 @@ func (e *Engine) start(ctx context.Context, req Request) (r *keystore.KEKRecord,
 // from is a rotation from the current KEK that begins now.
 func (e *Engine) from(now *keystore.KEKRecord, req Request) *keystore.KEKRotation {
 	return &keystore.KEKRotation{
-		From: now.KEKID, Phase: keystore.KEKRewrapping, IdempotencyKey: req.IdempotencyKey,
+		From: now.KEKID, FromProvider: now.Provider, Phase: keystore.KEKRewrapping, IdempotencyKey: req.IdempotencyKey,
 		Reason: req.Reason, InitiatedBy: req.InitiatedBy, StartedAt: e.now(),
 	}
 }
@@ -173,6 +176,12 @@ type View struct {
 	Older    []string
 	Progress keystore.KEKProgress
 	Failures []keystore.KeyFailure
+	// ProviderState is what the latest call to the KEK's provider came to, empty if it lies
+	// in Vault's storage, LeaseUntil how long it may be used without another.
+	ProviderState string
+	LeaseUntil    time.Time
+	// WaitingFor is the provider that an unfinished rotation waits for, empty: none.
+	WaitingFor string
 }
 
 // View describes the KEK as it stands. It fails with [keystore.ErrNoKEK].
@@ -181,7 +190,7 @@ func (e *Engine) View(ctx context.Context) (View, error) {
 	if err != nil {
 		return View{}, err
 	}
-	v := View{KEKRecord: *r, Status: statusNone}
+	v := View{KEKRecord: *r, Status: statusNone, ProviderState: e.keys.ProviderState(r), LeaseUntil: e.keys.LeaseUntil(r.KEKID)}
 	stored, err := e.keys.StoredKEKs(ctx)
 	if err != nil {
 		return View{}, err
@@ -209,6 +218,7 @@ func (e *Engine) View(ctx context.Context) (View, error) {
 // viewUnfinished fills in what changes while a rotation runs: from memory where
 // it runs, else from what was last noted.
 func (e *Engine) viewUnfinished(ctx context.Context, v *View) (err error) {
+	v.WaitingFor = e.keys.WaitingFor()
 	if run := e.running(v.KEKID); run != nil {
 		v.Progress, v.Failures = run.progress(), run.failures()
 		return nil

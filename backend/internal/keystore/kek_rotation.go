@@ -6,6 +6,7 @@ package keystore
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
@@ -26,6 +27,7 @@ const (
 // KEKRotation describes a rotation of the KEK to the one that the record names.
 type KEKRotation struct {
 	From           string      `json:"from_kek_id"`
+	FromProvider   string      `json:"from_provider,omitempty"`
 	Phase          KEKPhase    `json:"phase"`
 	IdempotencyKey string      `json:"idempotency_key,omitempty"`
 	Reason         string      `json:"reason,omitempty"`
@@ -62,33 +64,58 @@ const switchTries = 3
 
 // SwitchKEK makes a new KEK the current one. It calls next under the KEK's exclusive
 // lock for the rotation that begins; if next returns nil or an error, nothing changes.
-// It returns the record as it is then. It fails with [ErrNoKEK].
+// It returns the record as it is then. The new KEK is under the provider to, empty for
+// Vault's storage; nil: where the current one is. It fails with [ErrNoKEK], [ErrProvider]
+// or a [provider.Error]: moving out of a provider needs it once more.
 //
 // The new KEK is stored first, and then the record that names it, which is the
 // commit point. A KEK that no record names has wrapped nothing; it is destroyed at the
 // end of the next rotation.
-func (s *Store) SwitchKEK(ctx context.Context, next func(now *KEKRecord) (*KEKRotation, error)) (*KEKRecord, error) {
+func (s *Store) SwitchKEK(ctx context.Context, to *string, next func(now *KEKRecord) (*KEKRotation, error)) (*KEKRecord, error) {
+	var ready *preparedSwitch
+	for range switchTries {
+		r, needs, err := s.trySwitch(ctx, to, ready, next)
+		if needs == nil || err != nil {
+			return r, err
+		}
+		// Providers are called without a lock, so the record is looked at again.
+		if ready, err = s.prepareSwitch(ctx, r, *needs); err != nil {
+			return nil, err
+		}
+	}
+	return nil, storage.ErrContended
+}
+
+// trySwitch is SwitchKEK if no provider has to be called for it, or has been. Otherwise it
+// changes nothing, and needs is the provider that the new KEK is to be under.
+func (s *Store) trySwitch(ctx context.Context, to *string, ready *preparedSwitch, next func(now *KEKRecord) (*KEKRotation, error)) (r *KEKRecord, needs *string, err error) {
 	s.kekLock.Lock()
 	defer s.kekLock.Unlock()
-	r, err := s.KEK(ctx)
-	if err != nil {
-		return nil, err
+	if r, err = s.KEK(ctx); err != nil {
+		return nil, nil, err
 	}
 	rotation, err := next(r)
 	if rotation == nil || err != nil {
-		return r, err
+		return r, nil, err
 	}
-	id, err := s.newKEK(ctx)
+	under := r.Provider
+	if to != nil {
+		under = *to
+	}
+	if (under != "" || r.Provider != "") && !ready.fits(r, under) {
+		return r, &under, nil
+	}
+	id, err := s.storeNewKEK(ctx, ready)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	switched := &KEKRecord{KEKID: id, CreatedAt: rotation.StartedAt, Rotation: rotation}
+	switched := &KEKRecord{KEKID: id, Provider: under, CreatedAt: rotation.StartedAt, Rotation: rotation}
 	for range switchTries {
 		if err = s.putKEKRecord(ctx, switched); err == nil {
-			return switched, nil
+			return switched, nil, nil
 		}
 	}
-	return nil, err
+	return nil, nil, err
 }
 
 // EndKEKRotation ends the rotation to a KEK as end says. If it has completed, all
@@ -108,6 +135,9 @@ func (s *Store) EndKEKRotation(ctx context.Context, kekID string, end func(*KEKR
 		if err := s.destroyOtherKEKs(ctx, kekID); err != nil {
 			return nil, err
 		}
+	}
+	if r.Provider != "" {
+		s.endInVault()
 	}
 	r.Rotation = &ended
 	if err := s.putKEKRecord(ctx, r); err != nil {
@@ -147,9 +177,20 @@ func (s *Store) destroyOtherKEKs(ctx context.Context, kekID string) error {
 }
 
 func (s *Store) destroyKEK(ctx context.Context, key string) error {
+	s.forgetKEK(strings.TrimPrefix(key, kekPrefix))
 	s.keks.Begin(key)
 	defer s.keks.End(key, nil)
 	return s.mount.Delete(ctx, key)
+}
+
+// forgetKEK drops what is in memory of a KEK. Keys opened beneath one under a provider are
+// opened anew.
+func (s *Store) forgetKEK(id string) {
+	if o, cached, _ := s.keks.Get(kekPrefix + id); cached && o.provider != "" {
+		o.term.finish()
+	}
+	s.gates.drop(id)
+	s.keks.Drop(kekPrefix + id)
 }
 
 // KEKProgress says how far a rotation of the KEK was when that was last stored. It

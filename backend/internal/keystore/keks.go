@@ -21,14 +21,23 @@ var ErrNoKEK = errors.New("there is no key-encryption key yet: it is made with t
 // themselves are written once.
 type KEKRecord struct {
 	KEKID     string       `json:"kek_id"`
+	Provider  string       `json:"provider,omitempty"`  // that it is under; empty: it lies in Vault's storage
 	CreatedAt time.Time    `json:"created_at,omitzero"` // zero: made before this was noted
 	Rotation  *KEKRotation `json:"rotation,omitempty"`
 }
 
 // CurrentKEK returns the KEK that wraps now, made if there is none yet. The
 // mount's KEK lock stays held shared until release, so that the KEK cannot be
-// switched before what it wraps is stored.
+// switched before what it wraps is stored. It fails with a [LockedError].
 func (s *Store) CurrentKEK(ctx context.Context) (kek *keyring.KEK, release func(), err error) {
+	o, release, err := s.currentKEK(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return o.KEK, release, nil
+}
+
+func (s *Store) currentKEK(ctx context.Context) (kek *openKEK, release func(), err error) {
 	for range 2 {
 		s.kekLock.RLock()
 		kek, err = s.readCurrentKEK(ctx)
@@ -47,7 +56,7 @@ func (s *Store) CurrentKEK(ctx context.Context) (kek *keyring.KEK, release func(
 }
 
 // readCurrentKEK returns nil, and no error, if there is none yet.
-func (s *Store) readCurrentKEK(ctx context.Context) (*keyring.KEK, error) {
+func (s *Store) readCurrentKEK(ctx context.Context) (*openKEK, error) {
 	r, err := s.KEK(ctx)
 	if errors.Is(err, ErrNoKEK) {
 		return nil, nil
@@ -55,7 +64,7 @@ func (s *Store) readCurrentKEK(ctx context.Context) (*keyring.KEK, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.OpenKEK(ctx, r.KEKID)
+	return s.openKEK(ctx, r.KEKID)
 }
 
 // makeFirstKEK writes the key, then the record that names it. If the record is
@@ -107,20 +116,46 @@ func (s *Store) putKEKRecord(ctx context.Context, r *KEKRecord) error {
 
 // OpenKEK returns a KEK, from memory once it was read: every key of a tenant that is
 // not in memory needs it. A KEK is written once and forgotten before it is destroyed, so
-// one in memory is as it is stored. It fails with [ErrGone] or [ErrDamaged].
+// one in memory is as it is stored. One under a provider is not opened here. It fails with
+// [ErrGone], [ErrDamaged] or a [LockedError].
 func (s *Store) OpenKEK(ctx context.Context, id string) (*keyring.KEK, error) {
-	kek, opened, lease := s.keks.Get(kekPrefix + id)
-	if opened {
-		return kek, nil
+	o, err := s.openKEK(ctx, id)
+	if err != nil {
+		return nil, err
 	}
-	kek, err := s.readKEK(ctx, id)
-	if err == nil {
-		s.keks.Keep(kekPrefix+id, kek, lease)
-	}
-	return kek, err
+	return o.KEK, nil
 }
 
-func (s *Store) readKEK(ctx context.Context, id string) (*keyring.KEK, error) {
+func (s *Store) openKEK(ctx context.Context, id string) (*openKEK, error) {
+	o, opened, lease := s.keks.Get(kekPrefix + id)
+	if opened && !o.term.Over() {
+		if o.provider != "" {
+			s.renewInBackground(ctx, o)
+		}
+		return o, nil
+	}
+	term := s.inVault.Load() // before reading: what is read may be destroyed since
+	entry, err := s.readKEKEntry(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	key, protected, err := decodeKEK(id, entry)
+	if err != nil {
+		return nil, err
+	}
+	if protected != nil {
+		return nil, &LockedError{KEKID: id, Provider: protected.Provider}
+	}
+	kek, err := keyring.NewKEK(id, key)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", id, ErrDamaged, err)
+	}
+	o = &openKEK{KEK: kek, term: term}
+	s.keks.Keep(kekPrefix+id, o, lease)
+	return o, nil
+}
+
+func (s *Store) readKEKEntry(ctx context.Context, id string) ([]byte, error) {
 	key, err := s.mount.Get(ctx, kekPrefix+id)
 	if storage.IsDamaged(err) {
 		return nil, fmt.Errorf("%s: %w: %w", id, ErrDamaged, err)
@@ -131,11 +166,7 @@ func (s *Store) readKEK(ctx context.Context, id string) (*keyring.KEK, error) {
 	if key == nil {
 		return nil, fmt.Errorf("%s: %w", id, ErrGone)
 	}
-	kek, err := keyring.NewKEK(id, key)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", id, ErrDamaged, err)
-	}
-	return kek, nil
+	return key, nil
 }
 
 // StoredKEKs lists the KEKs in storage: the current one, those that a rotation

@@ -54,9 +54,46 @@ const wrappedKeyFormat = 1
 // come back into the cache from a read that began before.
 type keyCache struct {
 	loading sync.RWMutex
-	opened  *lru.Cache[string, keyring.AEAD]
+	opened  *lru.Cache[string, openedKey]
 
 	hits, misses atomic.Int64
+}
+
+// openedKey is a key that may be used for the term of the KEK above it.
+type openedKey struct {
+	keyring.AEAD
+	term *Term
+}
+
+// get returns an opened key whose term lasts.
+func (c *keyCache) get(keyID string) (keyring.AEAD, bool) {
+	k, found := c.opened.Get(keyID)
+	if found && k.term.Over() {
+		c.dropIfOver(keyID)
+		found = false
+	}
+	return k.AEAD, found
+}
+
+// dropIfOver forgets a key whose term has ended. It waits for those that are being loaded,
+// so that none is forgotten but that one.
+func (c *keyCache) dropIfOver(keyID string) {
+	c.loading.Lock()
+	defer c.loading.Unlock()
+	if k, found := c.opened.Peek(keyID); found && k.term.Over() {
+		c.opened.Remove(keyID)
+	}
+}
+
+// dropOver forgets all keys whose term has ended.
+func (c *keyCache) dropOver() {
+	c.loading.Lock()
+	defer c.loading.Unlock()
+	for _, id := range c.opened.Keys() {
+		if k, found := c.opened.Peek(id); found && k.term.Over() {
+			c.opened.Remove(id)
+		}
+	}
 }
 
 // CacheLookups returns how many lookups of opened keys the cache has answered since the
@@ -64,7 +101,7 @@ type keyCache struct {
 func (s *Store) CacheLookups() (hits, misses int64) { return s.keys.hits.Load(), s.keys.misses.Load() }
 
 func newKeyCache() *keyCache {
-	opened, err := lru.New[string, keyring.AEAD](settings.MinCacheBytes / openKeyBytes)
+	opened, err := lru.New[string, openedKey](settings.MinCacheBytes / openKeyBytes)
 	if err != nil {
 		panic(err) // only for a size that is not positive
 	}
@@ -88,22 +125,22 @@ func (s *Store) CreateKey(ctx context.Context, b keyring.Binding) error {
 
 // ImportKey is CreateKey for a key that is given, which the caller clears.
 func (s *Store) ImportKey(ctx context.Context, b keyring.Binding, key []byte) error {
-	kek, release, err := s.CurrentKEK(ctx)
+	kek, release, err := s.currentKEK(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	if err := s.PutKey(ctx, kek, b, key); err != nil {
+	if err := s.PutKey(ctx, kek.KEK, b, key); err != nil {
 		return err
 	}
 	s.madeKey(b)
-	return s.holdOpen(b, key)
+	return s.holdOpen(b, key, kek.term)
 }
 
 // holdOpen keeps a key that was just stored open, because it is about to be used:
 // otherwise its first use would read it back. A caller that makes or destroys a key
 // holds the tenant's lock exclusively.
-func (s *Store) holdOpen(b keyring.Binding, key []byte) error {
+func (s *Store) holdOpen(b keyring.Binding, key []byte, term *Term) error {
 	if b.Purpose == keyring.PlacementKey {
 		return nil // it seals nothing
 	}
@@ -111,7 +148,7 @@ func (s *Store) holdOpen(b keyring.Binding, key []byte) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", b.KeyID, err)
 	}
-	s.keys.opened.Add(b.KeyID, s.counted(b, a))
+	s.keys.opened.Add(b.KeyID, openedKey{s.counted(b, a), term})
 	return nil
 }
 
@@ -140,14 +177,14 @@ func (s *Store) OpenPageKeys(ctx context.Context, o keyring.Owner, versions ...*
 
 // aead opens the key at the place that b names. It fails with [ErrGone].
 func (s *Store) aead(ctx context.Context, b keyring.Binding) (keyring.AEAD, error) {
-	if a, ok := s.keys.opened.Get(b.KeyID); ok {
+	if a, ok := s.keys.get(b.KeyID); ok {
 		s.keys.hits.Add(1)
 		return a, nil
 	}
 	s.keys.misses.Add(1)
 	s.keys.loading.RLock()
 	defer s.keys.loading.RUnlock()
-	key, err := s.OpenKey(ctx, b)
+	key, term, err := s.OpenKeyFor(ctx, b)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +196,7 @@ func (s *Store) aead(ctx context.Context, b keyring.Binding) (keyring.AEAD, erro
 	a = s.counted(b, a)
 	// A key that was just made stays: an external key may have been made in place of
 	// one that Get did not show then and that was read here before.
-	s.keys.opened.ContainsOrAdd(b.KeyID, a)
+	s.keys.opened.ContainsOrAdd(b.KeyID, openedKey{a, term})
 	return a, nil
 }
 
@@ -172,30 +209,38 @@ func (s *Store) CheckPageKey(ctx context.Context, o keyring.Owner, v *keyring.Ve
 }
 
 // OpenKey reads and unwraps a key. The caller clears it after use. It fails with
-// [ErrGone] if the key or its KEK is not in storage, and with [ErrDamaged].
+// [ErrGone] if the key or its KEK is not in storage, with [ErrDamaged], and with a
+// [LockedError].
 func (s *Store) OpenKey(ctx context.Context, b keyring.Binding) ([]byte, error) {
+	key, _, err := s.OpenKeyFor(ctx, b)
+	return key, err
+}
+
+// OpenKeyFor is OpenKey for a caller that keeps the key: it uses it only while the term
+// lasts.
+func (s *Store) OpenKeyFor(ctx context.Context, b keyring.Binding) ([]byte, *Term, error) {
 	gone := ""
 	for {
 		w, err := s.ReadKey(ctx, b.Incarnation, b.KeyID)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if w == nil {
-			return nil, fmt.Errorf("%s: %w", b.KeyID, errNoEntry)
+			return nil, nil, fmt.Errorf("%s: %w", b.KeyID, errNoEntry)
 		}
-		kek, err := s.OpenKEK(ctx, w.KEKID)
+		kek, err := s.openKEK(ctx, w.KEKID)
 		if errors.Is(err, ErrGone) && gone != w.KEKID {
 			gone = w.KEKID // the key may have been moved to another KEK since it was read
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		key, err := kek.Unwrap(ctx, w.Wrapped, b)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w: %w", b.KeyID, ErrDamaged, err)
+			return nil, nil, fmt.Errorf("%s: %w: %w", b.KeyID, ErrDamaged, err)
 		}
-		return key, nil
+		return key, kek.term, nil
 	}
 }
 

@@ -26,8 +26,13 @@
 // comes after a tenant's lock. A caller that makes or destroys a key holds the tenant's
 // lock exclusively.
 //
+// The lock of a KEK's gate comes after all of these, and none is taken under it but that
+// of opened keys. A KEK under a provider is opened by [Store.Unlock], which no caller calls
+// with a lock held: what needs a KEK that is not open fails with a [LockedError].
+//
 // # What it must never do
 //
+// Call a provider with a lock held. Use a key after the lease of the KEK above it.
 // Put key material into an error. Let a destroyed key back into its cache. Grant a seal
 // that no successful Put has reserved. Take a missing KEK for a missing key.
 package keystore
@@ -35,9 +40,10 @@ package keystore
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/provider"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
@@ -46,9 +52,13 @@ type Store struct {
 	mount *storage.Mount
 	now   func() time.Time
 
+	providers *provider.Store
+
 	kekLock sync.RWMutex
 	keys    *keyCache
-	keks    *storage.Cache[*keyring.KEK] // opened, by storage key
+	keks    *storage.Cache[*openKEK] // opened, by storage key
+	gates   gates                    // of KEKs under a provider
+	inVault atomic.Pointer[Term]     // of the KEKs in Vault's storage
 	seals   *seals
 }
 
@@ -56,10 +66,23 @@ type Store struct {
 // rotations have not finished with.
 const openKEKs = 64
 
-// NewStore returns the keys in m. now is the clock by which they are dated.
-func NewStore(m *storage.Mount, now func() time.Time) *Store {
-	keks := storage.NewCache(openKEKs, openKEKs, func(*keyring.KEK) int { return 1 })
-	return &Store{mount: m, now: now, keys: newKeyCache(), keks: keks, seals: newSeals()}
+// NewStore returns the keys in m. now is the clock by which they are dated. providers
+// open the KEKs that are under one.
+func NewStore(m *storage.Mount, now func() time.Time, providers *provider.Store) *Store {
+	s := &Store{
+		mount: m, now: now, providers: providers, keys: newKeyCache(), seals: newSeals(),
+		keks:  storage.NewCache(openKEKs, openKEKs, func(*openKEK) int { return 1 }),
+		gates: gates{of: map[string]*gate{}},
+	}
+	s.inVault.Store(newTerm(now, forever))
+	return s
+}
+
+// endInVault ends the term of all KEKs in Vault's storage: one is under a provider now, and
+// what was opened before must end with its lease.
+func (s *Store) endInVault() {
+	s.inVault.Swap(newTerm(s.now, forever)).finish()
+	s.keys.dropOver()
 }
 
 // Invalidate forgets what is cached of the storage entry key, which another node
@@ -68,7 +91,10 @@ func (s *Store) Invalidate(key string) {
 	if strings.HasPrefix(key, keyPrefix) {
 		s.keys.drop()
 	}
-	if strings.HasPrefix(key, kekPrefix) {
-		s.keks.Drop(key)
+	if id, isKEK := strings.CutPrefix(key, kekPrefix); isKEK {
+		s.forgetKEK(id)
+	}
+	if key == kekCurrent {
+		s.endInVault()
 	}
 }

@@ -40,7 +40,7 @@ func newSealing(t *testing.T, disk *storagetest.Disk, kt keyring.KeyType) *seali
 func openSealing(t *testing.T, disk *storagetest.Disk, kt keyring.KeyType) *sealing {
 	t.Helper()
 	entries := storagetest.Open(disk, 0, storagetest.None)
-	s := NewStore(storage.NewMount(entries), time.Now)
+	s := NewStore(storage.NewMount(entries), time.Now, nil)
 	s.LimitSeals(fewSeals)
 	owner := keyring.Owner{Tenant: "t", Incarnation: "i"}
 	return &sealing{s, t, entries, owner, keyring.NewRing("dek-1", kt, time.Time{})}
@@ -263,7 +263,7 @@ func TestCountersDoNotShareWhatTheyReserve(t *testing.T) {
 
 func BenchmarkSeal(b *testing.B) {
 	for _, kt := range []keyring.KeyType{keyring.XAES256GCM, keyring.AES256GCM} {
-		s := NewStore(storage.NewMount(storagetest.Open(storagetest.NewDisk(), 0, storagetest.None)), time.Now)
+		s := NewStore(storage.NewMount(storagetest.Open(storagetest.NewDisk(), 0, storagetest.None)), time.Now, nil)
 		key, err := keyring.NewAEAD(kt, make([]byte, keyring.KeySize))
 		require.NoError(b, err)
 		binding := keyring.Binding{Owner: keyring.Owner{Tenant: "t", Incarnation: "i"}, KeyID: "dek-1", KeyType: kt}

@@ -68,7 +68,7 @@ func TestKeyEntryVectors(t *testing.T) {
 		put("keys/"+v.Incarnation+"/"+v.KeyID, v.Entry)
 		require.Equal(t, []byte(v.Key), v.opened(t, v.Entry))
 
-		s := NewStore(storage.NewMount(entries), time.Now)
+		s := NewStore(storage.NewMount(entries), time.Now, nil)
 		key, err := s.OpenKey(ctx, v.binding())
 		require.NoError(t, err)
 		require.Equal(t, []byte(v.Key), key)

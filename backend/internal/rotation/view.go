@@ -34,6 +34,8 @@ type View struct {
 	Percent        float64 // of the items to rotate, 0 to 100
 	ItemsPerSecond float64
 	UpdatedAt      time.Time
+	// WaitingFor is the key provider that it waits for, empty: none.
+	WaitingFor string
 	// EstimatedCompletion is zero once the rotation is over.
 	EstimatedCompletion time.Time
 }
@@ -108,6 +110,7 @@ func (e *Engine) View(ctx context.Context, t *tenant.Record, r *tenant.Rotation)
 // only the first time reads them: what was last noted of the progress is up to a second
 // behind what callers have seen, and stands in only where they cannot be counted.
 func (e *Engine) viewUnfinished(ctx context.Context, t *tenant.Record, v *View) error {
+	v.WaitingFor = e.keys.WaitingFor()
 	e.mu.Lock()
 	run, rate := e.live[v.ID], e.rate
 	e.mu.Unlock()

@@ -84,7 +84,11 @@ func (e *Engine) visitAll(ctx context.Context, due []dueindex.Visit, did *tally,
 			break
 		}
 		g.Go(func() error {
-			if err := f(v); err != nil && ctx.Err() == nil {
+			err := f(v)
+			if err != nil && e.keys.Await(ctx, err) {
+				err = f(v) // its KEK's provider was asked meanwhile
+			}
+			if err != nil && ctx.Err() == nil {
 				did.trouble(fmt.Errorf("tenant %s: %w", v.TenantID, err))
 			}
 			return nil

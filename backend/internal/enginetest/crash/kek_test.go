@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/provider/providertest"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
@@ -132,6 +133,78 @@ var kekScenarios = []scenario{
 		},
 	},
 }
+
+// providerScenarios move the KEK under a key provider and away from it.
+var providerScenarios = []scenario{
+	{
+		name:   "make a key provider, and delete it",
+		before: func(w *enginetest.Oracle) { w.Create() },
+		act: func(w *enginetest.Oracle) {
+			_, _ = w.Call(enginetest.Update, "providers/"+enginetest.ProviderName, enginetest.ProviderBody(nil))
+			w.Put("a", "1")
+			_, _ = w.Call(enginetest.Delete, "providers/"+enginetest.ProviderName, nil)
+		},
+	},
+	{
+		name: "move the KEK under a provider, rotate it there, and move it out",
+		before: func(w *enginetest.Oracle) {
+			w.Create()
+			enginetest.OtherTenants(w)
+			w.Encrypt("one")
+			w.Provide(nil)
+		},
+		act: func(w *enginetest.Oracle) {
+			for _, under := range []string{enginetest.ProviderName, enginetest.ProviderName, ""} {
+				w.RotateKEKUnder(under)
+				enginetest.Advance(time.Second)
+				w.Put("a", under)
+			}
+		},
+	},
+	{
+		name: "a denying provider while a tenant is created, encrypts and rotates",
+		before: func(w *enginetest.Oracle) {
+			w.Create()
+			w.Put("a", "1")
+			w.Provide(nil)
+			w.MoveKEK(enginetest.ProviderName)
+		},
+		act: func(w *enginetest.Oracle) {
+			w.Transit.Set(providertest.Denies)
+			enginetest.Advance(enginetest.ProviderLease + time.Second)
+			_, _ = w.Call(enginetest.Update, "tenants/"+enginetest.TenantN(1), nil)
+			_, _ = w.Call(enginetest.Update, enginetest.TenantPath("/encrypt"), map[string]any{"plaintext": "eA=="})
+			_, _ = w.Call(enginetest.Update, enginetest.TenantPath("/dek/rotate"), nil)
+			w.Transit.Set(providertest.Works)
+			enginetest.Advance(11 * time.Second)
+			w.Put("a", "2")
+			w.Encrypt("two")
+			w.Rotate()
+			enginetest.Advance(time.Minute)
+		},
+	},
+	{
+		name: "move the KEK out while its provider denies, then answers",
+		before: func(w *enginetest.Oracle) {
+			w.Create()
+			enginetest.OtherTenants(w)
+			w.Provide(nil)
+			w.MoveKEK(enginetest.ProviderName)
+		},
+		act: func(w *enginetest.Oracle) {
+			w.MidKEKUnder("", func() {
+				w.Transit.Set(providertest.Denies)
+				enginetest.Advance(enginetest.ProviderLease + time.Second)
+			})
+			enginetest.Advance(time.Minute)
+			w.Transit.Set(providertest.Works)
+			enginetest.Advance(time.Minute)
+			w.Put("a", "1")
+		},
+	},
+}
+
+func TestEveryCrashPointOfProviders(t *testing.T) { atEveryPoint(t, providerScenarios) }
 
 func TestEveryCrashPointOfTheKEK(t *testing.T) { atEveryPoint(t, kekScenarios) }
 

@@ -1,0 +1,140 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package providers_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/provider"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/provider/providertest"
+)
+
+const path = "providers/" + enginetest.ProviderName
+
+func TestProviderIsWrittenReadListedAndDeleted(t *testing.T) {
+	enginetest.InFakeTime(t, func(m *enginetest.Mount) {
+		m.Refused(404, "not found", enginetest.Read, path, nil)
+		m.Refused(404, "not found", enginetest.Delete, path, nil)
+		m.Refused(404, "not found", enginetest.Update, path+"/check", nil)
+		m.Provide(nil)
+		got := m.Must(enginetest.Read, path, nil)
+		require.Equal(t, "transit", got["type"])
+		require.Equal(t, map[string]any{
+			"address": "https://owner.example", "token": provider.Configured, "key_name": "dek",
+		}, got["parameters"])
+		require.Equal(t, []any{int64(60), int64(0), int64(2), true, "ok", 0},
+			[]any{got["lease"], got["grace"], got["timeout"], got["mount"], got["state"], got["in_use"]})
+
+		// Only the fields that are named change, and a credential is kept.
+		m.Must(enginetest.Update, path, map[string]any{"lease": 120, "grace": "1h"})
+		m.Must(enginetest.Update, path, map[string]any{"parameters": map[string]any{
+			"address": "https://owner.example", "token": provider.Configured, "key_name": "other",
+		}})
+		got = m.Must(enginetest.Read, path, nil)
+		require.Equal(t, []any{int64(120), int64(3600), true}, []any{got["lease"], got["grace"], got["mount"]})
+		require.Equal(t, "other", got["parameters"].(map[string]any)["key_name"])
+		require.Equal(t, []string{enginetest.ProviderName}, m.Must(enginetest.List, "providers", nil)["keys"])
+		require.Equal(t, map[string]any{enginetest.ProviderName: "ok"}, m.Must(enginetest.Read, "status", nil)["providers"])
+
+		m.Must(enginetest.Delete, path, nil)
+		m.Refused(404, "not found", enginetest.Read, path, nil)
+	})
+}
+
+// A provider that does not work is not written, and what there is stays.
+func TestProviderIsTriedBeforeItIsWritten(t *testing.T) {
+	enginetest.InFakeTime(t, func(m *enginetest.Mount) {
+		m.Transit.Set(providertest.Denies)
+		m.Refused(400, "permission denied", enginetest.Update, path, enginetest.ProviderBody(nil))
+		m.Refused(404, "", enginetest.Read, path, nil)
+		m.Transit.Set(providertest.Works)
+		m.Provide(nil)
+		m.Transit.Set(providertest.Sealed)
+		m.Refused(400, "Vault is sealed", enginetest.Update, path, map[string]any{"lease": "2m"})
+		m.Transit.Set(providertest.Lies)
+		m.Refused(400, "not what was wrapped", enginetest.Update, path, map[string]any{"lease": "2m"})
+		require.EqualValues(t, 60, m.Must(enginetest.Read, path, nil)["lease"])
+
+		got := m.Must(enginetest.Update, path+"/check", nil)
+		require.Equal(t, "unavailable", got["state"])
+		require.Contains(t, got["last_error"], "not what was wrapped")
+		m.Transit.Set(providertest.Denies)
+		enginetest.Advance(time.Second)
+		got = m.Must(enginetest.Update, path+"/check", nil)
+		require.Equal(t, "denied", got["state"])
+		require.NotNil(t, got["since"])
+		require.Equal(t, map[string]any{enginetest.ProviderName: "denied"}, m.Must(enginetest.Read, "status", nil)["providers"])
+		m.Transit.Set(providertest.Works)
+		require.Equal(t, "ok", m.Must(enginetest.Update, path+"/check", nil)["state"])
+	})
+}
+
+func TestProviderFieldsThatAreRefused(t *testing.T) {
+	enginetest.InFakeTime(t, func(m *enginetest.Mount) {
+		for rule, more := range map[string]map[string]any{
+			"type must be one of kmsv2, transit":      {"type": "shamir"},
+			"lease must be from 10s to 24h0m0s":       {"lease": "9s"},
+			"grace must be from 0s to 24h0m0s":        {"grace": "25h"},
+			"timeout must be from 1s to 1m0s":         {"timeout": 0},
+			"lease must be a duration":                {"lease": "soon"},
+			"timeout must be a duration":              {"timeout": ""},
+			"mount must be true or false":             {"mount": "perhaps"},
+			"socket is for type kmsv2":                {"socket": "/run/kms.sock"},
+			"-provider-sockets":                       {"type": "kmsv2", "socket": "/run/kms.sock", "parameters": map[string]any{}},
+			"parameters must be an object of strings": {"parameters": map[string]any{"address": 1}},
+			"token is missing in parameters":          {"parameters": map[string]any{"address": "https://a"}},
+			"token must be given":                     {"parameters": map[string]any{"address": "https://a", "token": provider.Configured}},
+		} {
+			m.Refused(400, rule, enginetest.Update, path, enginetest.ProviderBody(more))
+		}
+		for _, name := range []string{"UPPER", "-a", "a_b", strings.Repeat("a", 65), "a..b"} {
+			m.Refused(400, "name must be", enginetest.Update, "providers/"+name, enginetest.ProviderBody(nil))
+		}
+		require.EqualValues(t, 0, m.Transit.Calls(), "none of them reached a provider")
+	})
+}
+
+func TestProviderInUseStays(t *testing.T) {
+	enginetest.InFakeTime(t, func(m *enginetest.Mount) {
+		m.Must(enginetest.Update, enginetest.TenantPath(""), nil)
+		m.Provide(nil)
+		m.MoveKEK(enginetest.ProviderName)
+		require.Equal(t, 1, m.Must(enginetest.Read, path, nil)["in_use"])
+		m.Refused(409, "kek/rotate", enginetest.Delete, path, nil)
+
+		// Settings under which it does not open what it protects are refused.
+		m.Transit.Set(providertest.OtherKey)
+		m.Refused(400, "nothing has changed", enginetest.Update, path, map[string]any{"lease": "2m"})
+		m.Transit.Set(providertest.Works)
+		m.MoveKEK("")
+		m.Must(enginetest.Delete, path, nil)
+	})
+}
+
+// A provider whose entry cannot be read is unavailable until it is written anew, and lists
+// and status go on.
+func TestDamagedProviderIsWrittenAnew(t *testing.T) {
+	enginetest.InFakeTime(t, func(m *enginetest.Mount) {
+		m.Must(enginetest.Update, enginetest.ItemPath("a"), enginetest.Secret("1"))
+		m.Provide(nil)
+		m.MoveKEK(enginetest.ProviderName)
+		m.Disk.Set(path, []byte("{"))
+		enginetest.Advance(enginetest.ProviderLease + time.Second)
+		m.DropPages()
+		m.Refused(503, "write them anew", enginetest.Read, enginetest.ItemPath("a"), nil)
+		m.Must(enginetest.List, "providers", nil)
+		m.Must(enginetest.Read, "status", nil)
+		m.Refused(400, "token must be given", enginetest.Update, path, enginetest.ProviderBody(map[string]any{
+			"parameters": map[string]any{"address": "https://owner.example", "token": provider.Configured, "key_name": "dek"},
+		}))
+		m.Provide(nil)
+		enginetest.Advance(11 * time.Second)
+		m.Must(enginetest.Read, enginetest.ItemPath("a"), nil)
+	})
+}

@@ -1,0 +1,142 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package providers
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/hashicorp/go-secure-stdlib/parseutil"
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/provider"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
+)
+
+func (p *Paths) write(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name, err := nameOf(d)
+	if err != nil {
+		return nil, err
+	}
+	var was *provider.Config
+	c, err := p.Providers.Config(ctx, name)
+	switch {
+	case err == nil:
+		now := c
+		was = &now
+	case errors.Is(err, provider.ErrNotFound), storage.IsDamaged(err):
+		c = provider.Config{Lease: provider.DefaultLease, Timeout: provider.DefaultTimeout}
+	default:
+		return nil, err
+	}
+	if c, err = withFields(c, d); err != nil {
+		return nil, err
+	}
+	if err := p.Providers.Check(c); err != nil {
+		return nil, invalid(err)
+	}
+	err = p.Keys.PutProvider(ctx, name, c, was)
+	if provider.IsCallError(err) {
+		return nil, api.Refuse(http.StatusBadRequest, "nothing has changed: %s", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.Log().Info("key provider changed", "provider", name, "created", was == nil, "request_id", req.ID)
+	return p.answer(ctx, name)
+}
+
+// invalid is an error of settings without the word that tells what it is.
+func invalid(err error) error {
+	if text, ok := provider.Rule(err); ok {
+		return api.Invalid("%s", text)
+	}
+	return err
+}
+
+// withFields returns c with the fields that a request names.
+func withFields(c provider.Config, d *framework.FieldData) (provider.Config, error) {
+	for _, f := range []struct {
+		name string
+		to   *string
+	}{{"type", &c.Type}, {"socket", &c.Socket}} {
+		text, named, err := api.TextField(d, f.name)
+		if err != nil {
+			return c, err
+		}
+		if named {
+			*f.to = text
+		}
+	}
+	for _, f := range []struct {
+		name string
+		to   *time.Duration
+	}{{"lease", &c.Lease}, {"grace", &c.Grace}, {"timeout", &c.Timeout}} {
+		if err := durationField(d, f.name, f.to); err != nil {
+			return c, err
+		}
+	}
+	mount, named, err := api.BoolField(d, "mount")
+	if err != nil {
+		return c, err
+	}
+	if named {
+		c.Mount = mount
+	}
+	if c.Type != "kmsv2" && c.Socket != "" {
+		return c, api.Invalid("socket is for type kmsv2")
+	}
+	parameters, named, err := parametersField(d)
+	if err != nil || !named {
+		return c, err
+	}
+	if c, err = c.With(parameters); err != nil {
+		return c, invalid(err)
+	}
+	return c, nil
+}
+
+// durationField sets to to a field, if the request names it. Vault's duration strings
+// are taken, and whole seconds. An empty text is refused: it would mean 0.
+func durationField(d *framework.FieldData, field string, to *time.Duration) error {
+	raw, named := d.Raw[field]
+	if !named || raw == nil {
+		return nil
+	}
+	value, err := parseutil.ParseDurationSecond(raw)
+	if text, isText := raw.(string); err != nil || isText && text == "" || value%time.Second != 0 || value < 0 {
+		return api.Invalid("%s must be a duration, such as 5m or a whole number of seconds", field)
+	}
+	*to = value
+	return nil
+}
+
+// parametersField returns the parameters, if the request names them. Vault's stanza has
+// numbers and yes or no without quotes in some places, so these are taken, too.
+func parametersField(d *framework.FieldData) (map[string]string, bool, error) {
+	raw, named := d.Raw["parameters"]
+	if !named || raw == nil {
+		return nil, false, nil
+	}
+	list, ok := raw.(map[string]any)
+	if !ok {
+		return nil, false, api.Invalid("parameters must be an object of strings")
+	}
+	parameters := make(map[string]string, len(list))
+	for name, value := range list {
+		switch v := value.(type) {
+		case string:
+			parameters[name] = v
+		case bool:
+			parameters[name] = map[bool]string{true: "true", false: "false"}[v]
+		default:
+			return nil, false, api.Invalid("parameters must be an object of strings")
+		}
+	}
+	return parameters, true, nil
+}

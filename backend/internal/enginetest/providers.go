@@ -1,0 +1,46 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package enginetest
+
+import (
+	"maps"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/provider/providertest"
+)
+
+// ProviderName is that of the key provider that Provide makes, and ProviderLease its lease.
+const (
+	ProviderName  = "owner"
+	ProviderLease = time.Minute
+)
+
+// ProviderBody is the body of a write of a key provider that the mount's Transit answers.
+func ProviderBody(more map[string]any) map[string]any {
+	body := map[string]any{
+		"type": "transit", "lease": "1m", "timeout": "2s", "mount": true,
+		"parameters": map[string]any{"address": "https://owner.example", "token": providertest.Token, "key_name": "dek"},
+	}
+	maps.Copy(body, more)
+	return body
+}
+
+// Provide makes a key provider.
+func (m *Mount) Provide(more map[string]any) {
+	m.T.Helper()
+	m.Must(Update, "providers/"+ProviderName, ProviderBody(more))
+}
+
+// MoveKEK moves the mount's KEK under a provider, empty for Vault's storage, and waits
+// until every key is there.
+func (m *Mount) MoveKEK(under string) {
+	m.T.Helper()
+	m.Must(Update, "kek/rotate", map[string]any{"provider": under})
+	Advance(time.Second)
+	kek := m.Must(Read, "kek", nil)
+	require.Equal(m.T, "completed", kek["status"])
+	require.Equal(m.T, under, kek["provider"])
+}

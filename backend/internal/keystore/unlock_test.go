@@ -1,0 +1,340 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package keystore_test
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/provider/providertest"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
+)
+
+// beneath is a mount whose KEK is under a provider, with a tenant that has items and keys of
+// every kind.
+func beneath(t *testing.T, more map[string]any, f func(w *enginetest.Oracle)) {
+	t.Helper()
+	enginetest.InFakeTime(t, func(m *enginetest.Mount) {
+		w := enginetest.NewOracle(m)
+		w.Put("a", "1")
+		w.Bulk(20, 3000)
+		w.Encrypt("outside")
+		m.Provide(more)
+		m.MoveKEK(enginetest.ProviderName)
+		f(w)
+	})
+}
+
+// openedAnew starts an engine anew on what is stored.
+func openedAnew(w *enginetest.Oracle) *enginetest.Oracle {
+	w.T.Helper()
+	w.Close()
+	n := w.On(enginetest.OpenMount(w.T, w.Disk, 0, storagetest.None))
+	w.T.Cleanup(n.Close)
+	return n
+}
+
+// refusedEverywhere makes a request of every kind, of which each needs a key.
+func refusedEverywhere(w *enginetest.Oracle, code int) {
+	w.T.Helper()
+	text := w.Must(enginetest.Read, enginetest.TenantPath("/dek"), nil)["current_version"]
+	for _, r := range []struct {
+		op   string
+		path string
+		body map[string]any
+	}{
+		{"read", enginetest.ItemPath("a"), nil},
+		{"update", enginetest.ItemPath("a"), enginetest.Secret("2")},
+		{"update", enginetest.ItemPath("b"), enginetest.Secret("2")},
+		{"patch", enginetest.ItemPath("a"), enginetest.Secret("2")},
+		{"delete", enginetest.ItemPath("a"), nil},
+		{"list", enginetest.TenantPath("/secrets"), nil},
+		{"update", enginetest.TenantPath("/items"), map[string]any{"items": []any{
+			map[string]any{"kind": "secrets", "name": "a", "data": map[string]any{"value": "2"}},
+		}}},
+		{"update", enginetest.TenantPath("/items/read"), map[string]any{"items": []any{map[string]any{"kind": "secrets", "name": "a"}}}},
+		{"update", enginetest.TenantPath("/encrypt"), map[string]any{"plaintext": "eA=="}},
+		{"update", enginetest.TenantPath("/encrypt"), map[string]any{"batch_input": []any{map[string]any{"plaintext": "eA=="}}}},
+		{"update", enginetest.TenantPath("/datakey/plaintext"), nil},
+		{"update", enginetest.TenantPath("/dek/rotate"), nil},
+		{"update", "tenants/" + enginetest.OtherTenant, nil},
+		{"update", "kek/rotate", map[string]any{"provider": ""}},
+		{"update", "kek/rotate", nil},
+	} {
+		resp, err := w.Call(logical.Operation(r.op), r.path, r.body)
+		require.Equal(w.T, code, enginetest.Code(resp, err), "%s %s of version %v: %v", r.op, r.path, text, err)
+		require.ErrorContains(w.T, err, "key provider "+enginetest.ProviderName)
+	}
+}
+
+// A provider that denies takes effect when the lease has ended, everywhere, after a
+// restart too. When it no longer denies everything is as it was.
+func TestDenialEndsEveryUse(t *testing.T) {
+	beneath(t, nil, func(w *enginetest.Oracle) {
+		w.ReadsBack()
+		w.Transit.Set(providertest.Denies)
+		w.ReadsBack() // the lease lasts
+		enginetest.Advance(enginetest.ProviderLease + time.Second)
+		refusedEverywhere(w, 424)
+		w.DropPages()
+		refusedEverywhere(w, 424)
+		require.Equal(w.T, "denied", w.Must(enginetest.Read, "kek", nil)["state"])
+
+		w = openedAnew(w)
+		w.Transit.Set(providertest.Denies)
+		refusedEverywhere(w, 424)
+		w.Transit.Set(providertest.Works)
+		enginetest.Advance(11 * time.Second)
+		w.ReadsBack()
+		w.Opens()
+		w.AtRest()
+	})
+}
+
+// A use before the lease ends asks for another, and a denial then counts at once.
+func TestDenialAtTheRenewalCountsAtOnce(t *testing.T) {
+	beneath(t, nil, func(w *enginetest.Oracle) {
+		enginetest.Advance(enginetest.ProviderLease * 95 / 100)
+		w.Transit.Set(providertest.Denies)
+		w.Must(enginetest.Read, enginetest.ItemPath("a"), nil) // the provider is asked behind it
+		enginetest.Advance(time.Millisecond)
+		refusedEverywhere(w, 424)
+	})
+}
+
+// What a caller may do with a data key ends with the lease of the KEK above it.
+func TestDataKeyEndsWithTheLease(t *testing.T) {
+	beneath(t, nil, func(w *enginetest.Oracle) {
+		lease := func() any {
+			return w.Must(enginetest.Update, enginetest.TenantPath("/datakey/plaintext"), nil)["lease"]
+		}
+		w.Transit.Set(providertest.Sealed)
+		first := lease().(int64)
+		require.InDelta(w.T, 59, first, 1, "moving in took a second")
+		enginetest.Advance(20 * time.Second)
+		require.InDelta(w.T, first-20, lease(), 1)
+		w.Transit.Set(providertest.Works)
+		w.MoveKEK("")
+		require.EqualValues(w.T, 3600, lease())
+	})
+}
+
+func TestUnavailableProviderHasGrace(t *testing.T) {
+	beneath(t, map[string]any{"grace": "10m"}, func(w *enginetest.Oracle) {
+		for _, mode := range []providertest.Mode{providertest.Sealed, providertest.Hangs, providertest.OtherKey, providertest.Lies, providertest.Garbage} {
+			w.Transit.Set(mode)
+			enginetest.Advance(enginetest.ProviderLease + time.Second)
+			w.ReadsBack()
+			enginetest.Advance(9 * time.Minute)
+			w.ReadsBack()
+			enginetest.Advance(time.Minute)
+			refusedEverywhere(w, 503)
+			w.Transit.Set(providertest.Works)
+			enginetest.Advance(11 * time.Second)
+			w.ReadsBack()
+			w.Opens()
+		}
+	})
+}
+
+func TestUnavailableProviderWithoutGrace(t *testing.T) {
+	beneath(t, nil, func(w *enginetest.Oracle) {
+		w.Transit.Set(providertest.Breaks)
+		enginetest.Advance(enginetest.ProviderLease + time.Second)
+		refusedEverywhere(w, 503)
+	})
+}
+
+// However many requests wait, there is one call, and more than 64 do not wait.
+func TestOneCallForAllWhoWait(t *testing.T) {
+	beneath(t, nil, func(w *enginetest.Oracle) {
+		enginetest.Advance(enginetest.ProviderLease + time.Second)
+		w.Transit.Set(providertest.Hangs)
+		before := w.Transit.Calls()
+		var many, timedOut atomic.Int64
+		var all sync.WaitGroup
+		for range 100 {
+			all.Go(func() {
+				_, err := w.Call(enginetest.Read, enginetest.ItemPath("a"), nil)
+				switch {
+				case err != nil && err.Error() == "too many requests wait for a key provider":
+					many.Add(1)
+				case err != nil:
+					timedOut.Add(1)
+				}
+			})
+		}
+		all.Wait()
+		require.Equal(w.T, []int64{36, 64, 1}, []int64{many.Load(), timedOut.Load(), w.Transit.Calls() - before})
+
+		// A refusal serves all who ask for a second, then longer.
+		for range 20 {
+			_, err := w.Call(enginetest.Read, enginetest.ItemPath("a"), nil)
+			require.Error(w.T, err)
+		}
+		require.EqualValues(w.T, 1, w.Transit.Calls()-before)
+	})
+}
+
+// A refusal serves all who ask for 1 s, then for longer, up to 10 s.
+func TestRefusalsServeForAWhile(t *testing.T) {
+	beneath(t, nil, func(w *enginetest.Oracle) {
+		enginetest.Advance(enginetest.ProviderLease + time.Second)
+		w.Transit.Set(providertest.Denies)
+		before := w.Transit.Calls()
+		for range 600 { // a minute
+			_, err := w.Call(enginetest.Read, enginetest.ItemPath("a"), nil)
+			require.Error(w.T, err)
+			enginetest.Advance(100 * time.Millisecond)
+		}
+		require.InDelta(w.T, 9, w.Transit.Calls()-before, 1, "after 0, 1, 3, 7, 15, 25, 35, 45 and 55 s")
+	})
+}
+
+// A mount in use asks once a lease, however much it does.
+func TestOneCallALease(t *testing.T) {
+	beneath(t, nil, func(w *enginetest.Oracle) {
+		before := w.Transit.Calls()
+		const leases = 20
+		for n := range 60 * leases {
+			w.Put(fmt.Sprint("n", n%7), "1")
+			w.DropPages()
+			w.ReadsBack()
+			enginetest.Advance(time.Second)
+		}
+		calls := w.Transit.Calls() - before
+		require.LessOrEqual(w.T, calls, int64(leases*10/7+1), "a lease is renewed after 7 tenths of it at the earliest")
+		require.GreaterOrEqual(w.T, calls, int64(leases))
+	})
+}
+
+// A rotation of a tenant waits for the provider, says so, and goes on by itself.
+func TestRotationWaitsForTheProvider(t *testing.T) {
+	beneath(t, nil, func(w *enginetest.Oracle) {
+		w.Must(enginetest.Update, "config", map[string]any{"rotation_parallelism": 1})
+		w.Engine.Pages.Request() // holds the pages up
+		w.Rotate()
+		id := w.Rotations[len(w.Rotations)-1]
+		require.Nil(w.T, w.Status(id)["waiting_for"])
+		w.Transit.Set(providertest.Denies)
+		enginetest.Advance(enginetest.ProviderLease + time.Second)
+		w.Engine.Pages.Release()
+		enginetest.Advance(time.Minute)
+		status := w.Status(id)
+		require.Equal(w.T, []any{"in_progress", enginetest.ProviderName, 0}, []any{status["status"], status["waiting_for"], status["items_failed"]})
+		w.Transit.Set(providertest.Works)
+		enginetest.Advance(time.Minute)
+		status = w.Status(id)
+		require.Equal(w.T, []any{"completed", nil, 0}, []any{status["status"], status["waiting_for"], status["items_failed"]})
+		w.ReadsBack()
+		w.AtRest()
+	})
+}
+
+// A rotation of the KEK out of a provider waits, too, and no key fails by that.
+func TestMovingOutWaitsForTheProvider(t *testing.T) {
+	beneath(t, nil, func(w *enginetest.Oracle) {
+		w.Must(enginetest.Update, "config", map[string]any{"rotation_parallelism": 1})
+		w.Engine.Pages.Request()
+		w.Must(enginetest.Update, "kek/rotate", map[string]any{"provider": ""})
+		w.Transit.Set(providertest.Denies)
+		enginetest.Advance(enginetest.ProviderLease + time.Second)
+		w.Engine.Pages.Release()
+		enginetest.Advance(time.Minute)
+		kek := w.Must(enginetest.Read, "kek", nil)
+		require.Equal(w.T, []any{"in_progress", enginetest.ProviderName, ""}, []any{kek["status"], kek["waiting_for"], kek["provider"]})
+		w.Transit.Set(providertest.Works)
+		enginetest.Advance(time.Minute)
+		kek = w.Must(enginetest.Read, "kek", nil)
+		require.Equal(w.T, []any{"completed", nil, 0}, []any{kek["status"], kek["waiting_for"], kek["keys_failed"]})
+		w.Transit.Set(providertest.Denies)
+		enginetest.Advance(enginetest.ProviderLease + time.Second)
+		w.ReadsBack()
+		w.Opens()
+		w.AtRest()
+	})
+}
+
+// The schedule starts what is due once the provider opens again.
+func TestScheduleWaitsForTheProvider(t *testing.T) {
+	beneath(t, nil, func(w *enginetest.Oracle) {
+		w.Must(enginetest.Update, enginetest.TenantPath(""), map[string]any{"rotation_interval": "1h"})
+		w.Transit.Set(providertest.Denies)
+		enginetest.Advance(3 * time.Hour)
+		w.Tick()
+		require.Empty(w.T, w.RotationsOf(enginetest.TenantID))
+		w.Transit.Set(providertest.Works)
+		enginetest.Advance(11 * time.Second)
+		w.Tick()
+		enginetest.Advance(time.Minute)
+		require.Equal(w.T, "completed", w.RotationsOf(enginetest.TenantID)[0]["status"])
+		w.ReadsBack()
+	})
+}
+
+// A tenant whose provider is gone for good is deleted, and so are its keys.
+func TestTenantIsDeletedWithoutItsProvider(t *testing.T) {
+	beneath(t, nil, func(w *enginetest.Oracle) {
+		w.Transit.Set(providertest.Gone)
+		w = openedAnew(w)
+		w.Transit.Set(providertest.Gone)
+		w.Must(enginetest.Delete, enginetest.TenantPath(""), map[string]any{"deletion_window": 0})
+		enginetest.Advance(time.Minute)
+		require.Empty(w.T, w.Disk.Keys("keys/"))
+		require.Empty(w.T, w.Disk.Keys("pages/"))
+	})
+}
+
+// What is stored of a KEK under a provider does not hold the KEK, and what is opened is
+// checked: another KEK at its place does not open anything.
+func TestStoredKEKIsWrapped(t *testing.T) {
+	beneath(t, nil, func(w *enginetest.Oracle) {
+		keys := w.Disk.Keys("kek/keys/")
+		require.Len(w.T, keys, 1)
+		entry := w.Disk.Value(keys[0])
+		require.Greater(w.T, len(entry), 64)
+		w.Must(enginetest.Update, "kek/rotate", nil)
+		enginetest.Advance(time.Second)
+		now := w.Disk.Keys("kek/keys/")
+		require.Len(w.T, now, 1)
+		require.NotEqual(w.T, keys, now)
+		w.Disk.Set(now[0], entry) // as whoever can write to storage may do
+		w.Disk.RestartVault()
+		w = openedAnew(w)
+		_, err := w.Call(enginetest.Read, enginetest.ItemPath("a"), nil)
+		require.ErrorContains(w.T, err, "unavailable")
+	})
+}
+
+// An answer of storage that is lost after the switch leaves the KEK under both or neither,
+// never a KEK that cannot be reached.
+func TestSwitchWhoseOutcomeIsNotKnown(t *testing.T) {
+	for _, fault := range []storagetest.Fault{storagetest.Before, storagetest.After, storagetest.AfterStale} {
+		for _, prefix := range []string{"kek/keys/", "kek/current"} {
+			enginetest.InFakeTime(t, func(m *enginetest.Mount) {
+				w := enginetest.NewOracle(m)
+				w.Put("a", "1")
+				m.Provide(nil)
+				m.Storage.Fail(enginetest.FailOn("put", prefix, fault))
+				_, err := m.Call(enginetest.Update, "kek/rotate", map[string]any{"provider": enginetest.ProviderName})
+				require.Error(t, err)
+				m.Storage.Fail(nil)
+				w.Put("b", "1")
+				enginetest.Advance(time.Minute)
+				m.Disk.RestartVault()
+				w = openedAnew(w)
+				enginetest.Advance(time.Minute)
+				w.ReadsBack()
+				w.AtRest()
+			})
+		}
+	}
+}
