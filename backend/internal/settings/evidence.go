@@ -25,7 +25,8 @@ const lookAgainAfter = 24 * time.Hour
 func (s *Store) Attest(l *ledger.Ledger) { s.ledger = l }
 
 // logged returns what an entry carries after a change of the settings at a path of the
-// engine, with its event if there is one.
+// engine, with its event if there is one. What was before is nil where it could not be
+// read.
 func (s *Store) logged(ctx context.Context, carried []ledger.Event, path string, before, after evidence.Values) ([]ledger.Event, error) {
 	if s.ledger == nil {
 		return carried, nil
@@ -33,11 +34,21 @@ func (s *Store) logged(ctx context.Context, carried []ledger.Event, path string,
 	carried = s.ledger.Unlogged(ctx, carried)
 	change := evidence.Change{Old: evidence.Values{}, New: evidence.Values{}}
 	for name, value := range after {
-		if before[name] != value {
-			change.Old[name], change.New[name] = before[name], value
+		old, had := before[name]
+		if had && old == value {
+			continue
+		}
+		change.New[name] = value
+		if had {
+			change.Old[name] = old
 		}
 	}
-	if len(change.New) == 0 {
+	for name, old := range before {
+		if _, has := after[name]; !has {
+			change.Old[name] = old
+		}
+	}
+	if len(change.New)+len(change.Old) == 0 {
 		return carried, nil
 	}
 	h, err := s.ledger.Head(ctx, "")
@@ -124,18 +135,17 @@ func (s *Store) putAgain(ctx context.Context) error {
 func (c *Config) values() evidence.Values {
 	seconds := func(d time.Duration) string { return strconv.FormatInt(int64(d/time.Second), 10) }
 	v := evidence.Values{
-		"org_id":                      c.OrgID,
-		"rotation_parallelism":        strconv.Itoa(c.RotationParallelism),
-		"max_item_bytes":              strconv.Itoa(c.MaxItemBytes),
-		"retired_key_retention":       seconds(c.RetiredKeyRetention),
-		"scheduler_jitter":            seconds(c.SchedulerJitter),
-		"min_deletion_window":         seconds(c.MinDeletionWindow),
-		"data_key_lease":              seconds(c.DataKeyLease),
-		"cache_bytes":                 strconv.Itoa(c.CacheBytes),
-		"kek_rotation_interval":       seconds(c.KEKRotationInterval),
-		"max_concurrent_rotations":    strconv.Itoa(c.MaxConcurrentRotations),
-		"manual_rotations_per_hour":   strconv.Itoa(c.ManualRotationsPerHour),
-		"min_deletion_window_pending": "",
+		"org_id":                    c.OrgID,
+		"rotation_parallelism":      strconv.Itoa(c.RotationParallelism),
+		"max_item_bytes":            strconv.Itoa(c.MaxItemBytes),
+		"retired_key_retention":     seconds(c.RetiredKeyRetention),
+		"scheduler_jitter":          seconds(c.SchedulerJitter),
+		"min_deletion_window":       seconds(c.MinDeletionWindow),
+		"data_key_lease":            seconds(c.DataKeyLease),
+		"cache_bytes":               strconv.Itoa(c.CacheBytes),
+		"kek_rotation_interval":     seconds(c.KEKRotationInterval),
+		"max_concurrent_rotations":  strconv.Itoa(c.MaxConcurrentRotations),
+		"manual_rotations_per_hour": strconv.Itoa(c.ManualRotationsPerHour),
 	}
 	if p := c.LowerDeletionWindow; p != nil {
 		v["min_deletion_window_pending"] = seconds(p.Window)

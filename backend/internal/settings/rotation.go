@@ -148,6 +148,9 @@ func (s *Store) UpdateRotation(ctx context.Context, change func(*Rotation) error
 		return r, err
 	}
 	before := r.values()
+	if r.Repaired {
+		before = nil
+	}
 	if err := change(&r); errors.Is(err, ErrUnchanged) {
 		return r, nil
 	} else if err != nil {

@@ -123,6 +123,9 @@ func (s *Store) UpdateConfig(ctx context.Context, change func(*Config) error) (C
 		return Config{}, err
 	}
 	before := c.values()
+	if c.Repaired {
+		before = nil
+	}
 	if err := change(&c); err != nil {
 		return Config{}, err
 	}
