@@ -124,7 +124,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, opt Options) (
 	b.shareMemory(settings.Config{})
 	b.settings.Watch(b.shareMemory)
 	b.Operations = &api.Operations{
-		Check: b.check, Caller: b.initiator, Leads: b.leads,
+		Check: b.checkCaller, Caller: b.initiator, Leads: b.leads,
 		Bound: admission.Process(), Mount: conf.BackendUUID, Log: b.logger, Unlock: b.unlock,
 	}
 	b.providerPaths.Operations = b.Operations
@@ -207,8 +207,8 @@ func (b *backend) build(mountUUID string) {
 
 // initialize takes up the rotations that were unfinished when the engine last
 // stopped. Unsealing waits for it, so it only starts what does that.
-func (b *backend) initialize(ctx context.Context, _ *logical.InitializationRequest) error {
-	if b.takeUp(ctx) {
+func (b *backend) initialize(context.Context, *logical.InitializationRequest) error {
+	if b.takeUp() {
 		b.schedule.Start()
 	}
 	return nil
@@ -217,8 +217,8 @@ func (b *backend) initialize(ctx context.Context, _ *logical.InitializationReque
 // periodic is called every minute, holds Vault's state lock and has 90 seconds:
 // it only makes sure that every unfinished rotation is being worked on, and lets
 // the scheduler look.
-func (b *backend) periodic(ctx context.Context, _ *logical.Request) error {
-	if b.takeUp(ctx) {
+func (b *backend) periodic(context.Context, *logical.Request) error {
+	if b.takeUp() {
 		b.jobs.Once("storage/recheck", b.mount.Recheck, nil)
 		b.schedule.Wake()
 		b.encryption.WriteUses(b.jobs)
@@ -231,14 +231,8 @@ func (b *backend) periodic(ctx context.Context, _ *logical.Request) error {
 // takeUp has every unfinished rotation worked on, that of the KEK included, and
 // every creation of a tenant that broke off. It does nothing, and returns false, on
 // a node that may not write: a standby or secondary, whose leader does it.
-//
-// Nor does it anything about storage that a newer version of the plugin has written.
-func (b *backend) takeUp(ctx context.Context) bool {
+func (b *backend) takeUp() bool {
 	if !b.WriteSafeReplicationState() {
-		return false
-	}
-	if _, err := b.settings.Config(ctx); errors.Is(err, settings.ErrNewer) {
-		b.Logger().Error("the engine does nothing", "error", err)
 		return false
 	}
 	b.ledger.Drive()

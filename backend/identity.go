@@ -12,7 +12,6 @@ import (
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 )
 
 // tenantClaim is the alias metadata that templated policies put into their paths.
@@ -22,14 +21,6 @@ var (
 	errNoTenant  = api.Refuse(http.StatusForbidden, "this login's tenant_id is not a UUID in lower case: its policies could match other tenants")
 	errOtherName = api.Refuse(http.StatusForbidden, "this login's name differs from its Vault identity's only in the case of letters: the identity may be another's")
 )
-
-// check refuses a request before anything else is done about it.
-func (b *backend) check(req *logical.Request) error {
-	if b.settings.Newer() {
-		return settings.ErrNewer
-	}
-	return b.checkCaller(req)
-}
 
 // checkCaller refuses a caller whose Vault identity does not say reliably which
 // tenant it belongs to:

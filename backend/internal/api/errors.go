@@ -26,7 +26,6 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/provider"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/witnesses"
@@ -101,7 +100,6 @@ var statuses = []struct {
 	{evidence.ErrKey, http.StatusBadRequest, "witnesses must have verifier keys of cosignatures, each once"},
 	{evidence.ErrCheckpoint, http.StatusBadRequest, "checkpoint must be one of this log"},
 	{evidence.ErrSignature, http.StatusBadRequest, "checkpoint is not signed by a key of this log"},
-	{settings.ErrNewer, http.StatusServiceUnavailable, ""},
 	{ledger.ErrFull, http.StatusServiceUnavailable, ""},
 	{provider.ErrDenied, http.StatusFailedDependency, ""},
 	{provider.ErrUnavailable, http.StatusServiceUnavailable, ""},

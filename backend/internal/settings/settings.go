@@ -27,9 +27,7 @@ const (
 
 // Config is the mount's configuration.
 type Config struct {
-	// Format is that of the mount's storage, 0 for the first: see [Format].
-	Format int    `json:"format,omitempty"`
-	OrgID  string `json:"org_id"`
+	OrgID string `json:"org_id"`
 	// RotationParallelism bounds the pages in flight over all tenants.
 	RotationParallelism int `json:"rotation_parallelism"`
 	// MaxItemBytes bounds an encoded item: name, data and metadata together.
@@ -83,9 +81,6 @@ func (s *Store) StoredConfig(ctx context.Context) (Config, error) {
 	}
 	read := s.defaultConfig()
 	if _, err := s.mount.GetJSON(ctx, configKey, &read); err != nil {
-		return Config{}, err
-	}
-	if err := s.checkFormat(read); err != nil {
 		return Config{}, err
 	}
 	s.config.Keep(&read, generation)

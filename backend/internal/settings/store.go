@@ -13,7 +13,6 @@ package settings
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
@@ -29,7 +28,6 @@ type Store struct {
 	config   storage.Value[Config]
 	rotation storage.Value[Rotation]
 	watch    func(Config)
-	newer    atomic.Bool // what Newer answers
 
 	ledger *ledger.Ledger // nil: nothing is logged
 	lookAt time.Time      // when to read the entries for events; covered by lock
