@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"net/http"
 	"slices"
@@ -182,10 +183,15 @@ func (a *account) End(ctx context.Context) error {
 func (p *Proxy) refusal(ctx context.Context, err error) *ui.Refusal {
 	prob := asProblem(err, missing{codeNotFound, "Not found", "Vault has nothing here"})
 	ex := exchangeOf(ctx)
+	ex.reason = prob.why()
+	var ve *vault.Error
+	if errors.As(err, &ve) && (ve.NotMounted() || ve.Status == http.StatusMethodNotAllowed) {
+		// A path that this engine does not have, or an engine that is not there.
+		return &ui.Refusal{Status: http.StatusNotFound, Reason: "Vault has nothing here"}
+	}
 	if prob.cause != nil && prob.status >= http.StatusInternalServerError {
 		p.log.Error("request failed", "request_id", ex.id, "status", prob.status, "error", prob.cause)
 	}
-	ex.reason = prob.why()
 	return &ui.Refusal{Status: prob.status, Reason: prob.reason, RetryAfter: prob.retryAfter}
 }
 

@@ -56,5 +56,6 @@ fi
 # Without it the tests that need it say so, and fail under CI=true.
 scripts/postgres.sh || true
 scripts/kv_clients.sh || true
+scripts/chromium.sh || true
 step 'unit tests' $GO test $race -timeout 30m ./...
 step 'acceptance tests on a real Vault' $GO test -tags acceptance -count=1 -timeout 20m ./test/acceptance/...

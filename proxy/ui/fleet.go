@@ -4,6 +4,7 @@
 package ui
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"slices"
@@ -89,20 +90,27 @@ var (
 	dueWeeks    = 8
 )
 
-// home is the fleet for those who may see it, else the person's own tenant, else a
-// place to name one.
+// home is the fleet for those who may see it, else the person's own tenant, else the
+// first view that there is, else a place to name a tenant.
 func (s *site) home(v *visit) error {
-	if err := v.learn(v.r.Context()); err != nil {
+	own := v.session.account.Tenant()
+	// Where the JWT names none, this asks about a tenant that there is not.
+	at := pathsOf(cmp.Or(own, strings.TrimPrefix(anyRotation, "rot-")))
+	if err := v.learnTenant(at); err != nil {
 		return err
 	}
-	switch {
-	case v.may("fleet", "read"):
-		http.Redirect(v.w, v.r, Root+"fleet", http.StatusSeeOther)
-	case v.session.account.Tenant() != "":
-		http.Redirect(v.w, v.r, Root+"tenants/"+v.session.account.Tenant(), http.StatusSeeOther)
-	default:
+	to := ""
+	for _, l := range v.nav() {
+		to = cmp.Or(to, l.Path)
+	}
+	sees := v.may(at.dek, "read") || v.may(at.tenant, "read") || v.may(at.rotate, "update")
+	if own != "" && sees && !v.may("fleet", "read") {
+		to = Root + at.tenant
+	}
+	if to == "" {
 		return v.show("find", text("find.title"), "")
 	}
+	http.Redirect(v.w, v.r, to, http.StatusSeeOther)
 	return nil
 }
 

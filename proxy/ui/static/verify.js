@@ -170,3 +170,5 @@ form?.addEventListener("submit", async (event) => {
     bar.hidden = true;
   }
 });
+// Before this script runs, the button would send the form.
+if (form) form.querySelector("button").disabled = false;
