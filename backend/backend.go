@@ -24,6 +24,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/destruction"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/encryption"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/evidencelog"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/holders"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kekrotation"
@@ -57,6 +58,7 @@ type backend struct {
 	kek         *kekrotation.Engine
 	wrapping    *wrappingkey.Engine
 	destruction *destruction.Engine
+	holders     *holders.Engine
 	deletion    *deletion.Engine
 	encryption  *encryption.Engine
 	jobs        *jobs.Runner
@@ -120,6 +122,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, opt Options) (
 	b.items = itemstore.NewStore(mount, b.settings, b.keys, b.tenants)
 	b.encryption = encryption.NewEngine(encryption.Config{
 		Settings: b.settings, Keys: b.keys, Tenants: b.tenants, Now: b.now, Log: b.logger,
+		Tried: b.tried, NotesTry: holders.NotesTry,
 	})
 	b.shareMemory(settings.Config{})
 	b.settings.Watch(b.shareMemory)
@@ -146,6 +149,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, opt Options) (
 			b.dekPaths(),
 			b.currentDEKPaths(),
 			b.versionPaths(),
+			b.holderPaths(),
 			b.importPaths(),
 			b.rotationPaths(),
 			b.statusPaths(),
@@ -192,6 +196,7 @@ func (b *backend) build(mountUUID string) {
 		Settings: b.settings, Keys: b.keys, Tenants: b.tenants, Items: b.items,
 		Ledger: b.ledger, Now: b.now, Jobs: b.jobs, Log: b.Logger(),
 	})
+	b.buildHolders()
 	b.kek = kekrotation.NewEngine(kekrotation.Config{
 		Settings: b.settings, Keys: b.keys, Tenants: b.tenants, Now: b.now, Jobs: b.jobs, Pages: b.pages, Log: b.Logger(),
 	})
@@ -201,7 +206,7 @@ func (b *backend) build(mountUUID string) {
 	})
 	b.schedule = schedule.NewEngine(schedule.Config{
 		Mount: b.mount, Settings: b.settings, Keys: b.keys, Tenants: b.tenants,
-		Rotations: b.rotations, Deletion: b.deletion, Destruction: b.destruction, Now: b.now, Jobs: b.jobs, Log: b.Logger(),
+		Rotations: b.rotations, Deletion: b.deletion, Destruction: b.destruction, Holders: b.holders, Now: b.now, Jobs: b.jobs, Log: b.Logger(),
 	})
 }
 

@@ -141,7 +141,13 @@ func (b *backend) updateConfig(ctx context.Context, _ *logical.Request, d *frame
 		if err := cacheBytesField(d, &c.CacheBytes); err != nil {
 			return err
 		}
-		return durationFields(d, c)
+		lease := c.DataKeyLease
+		if c.Repaired {
+			lease = settings.MaxDataKeyLease // it is not known what was in force
+		}
+		err = durationFields(d, c)
+		c.NoteLease(lease, b.now())
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -166,7 +172,7 @@ func durationFields(d *framework.FieldData, c *settings.Config) error {
 	}{
 		{"retired_key_retention", maxRetention, &c.RetiredKeyRetention},
 		{"scheduler_jitter", maxJitter, &c.SchedulerJitter},
-		{"data_key_lease", maxDataKeyLease, &c.DataKeyLease},
+		{"data_key_lease", settings.MaxDataKeyLease, &c.DataKeyLease},
 		{"kek_rotation_interval", settings.MaxInterval, &c.KEKRotationInterval},
 	} {
 		if err := durationField(d, f.name, f.most, f.to); err != nil {
@@ -209,7 +215,6 @@ const (
 	maxManualRotations     = 100_000
 	maxRetention           = 10 * 366 * 24 * time.Hour
 	maxJitter              = 30 * 24 * time.Hour
-	maxDataKeyLease        = 24 * time.Hour
 )
 
 // durationField sets to to a field, if the request names it.

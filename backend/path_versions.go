@@ -29,11 +29,15 @@ var versionAnswer = map[string]*framework.FieldSchema{
 	"destroyed_at":              api.Described(framework.TypeTime, "When its keys were destroyed; null: they are there."),
 	"page_key_destroyed_at":     api.Described(framework.TypeTime, "When the key of its pages was destroyed; null: it is there."),
 	"external_key_destroyed_at": api.Described(framework.TypeTime, "When the key of what has left the engine under it was destroyed; null: it is there, or never was."),
-	"last_external_use":         api.Described(framework.TypeString, "The day, in UTC, on which something was last sealed or opened for callers under it; null: never."),
-	"external_use":              api.Described(framework.TypeBool, "Whether something has left the engine under it: ciphertexts or data keys."),
-	"pages":                     api.Described(framework.TypeInt, "How many pages of items are on it."),
-	"rotation_id":               api.Described(framework.TypeString, "The rotation that made it; empty for the first."),
-	"imported":                  {Type: framework.TypeBool, Description: "True if its owner made its page key; else missing."},
+	"external_key_destroy_after": {
+		Type:        framework.TypeTime,
+		Description: "When the external key is to be destroyed, since all holders have reported the version gone; null: it is kept.",
+	},
+	"last_external_use": api.Described(framework.TypeString, "The day, in UTC, on which something was last sealed or opened for callers under it; null: never."),
+	"external_use":      api.Described(framework.TypeBool, "Whether something has left the engine under it: ciphertexts or data keys."),
+	"pages":             api.Described(framework.TypeInt, "How many pages of items are on it."),
+	"rotation_id":       api.Described(framework.TypeString, "The rotation that made it; empty for the first."),
+	"imported":          {Type: framework.TypeBool, Description: "True if its owner made its page key; else missing."},
 }
 
 func (b *backend) versionPaths() []*framework.Path {
@@ -46,16 +50,23 @@ func (b *backend) versionPaths() []*framework.Path {
 					Type:        framework.TypeInt,
 					Description: "The least version whose ciphertexts decrypt and rewrap open: from 1 to the current version.",
 				},
+				"follow_holders": {
+					Type: framework.TypeBool,
+					Description: "Whether all places that keep ciphertexts of the tenant are named as holders, so that external keys " +
+						"are destroyed once every one has reported that it keeps nothing of their version. Default: false.",
+				},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.UpdateOperation: b.On(b.updateDEKConfig, "configure key", "Change the settings of a tenant's key.",
 					api.OK("The settings.", map[string]*framework.FieldSchema{
 						"min_decryption_version": api.Described(framework.TypeInt, "The least version whose ciphertexts are opened."),
+						"follow_holders":         api.Described(framework.TypeBool, "Whether external keys go as the holders report."),
 					})),
 			},
 			HelpSynopsis: "Settings of a tenant's key.",
 			HelpDescription: "min_decryption_version is for what decrypt and rewrap are given; items are not touched by it. " +
-				"It may be lowered again.",
+				"It may be lowered again. It rises by itself with the " +
+				"external keys that go as the holders report.",
 		},
 		{
 			Pattern: api.TenantPattern + "/dek/versions/(?P<version>[^/]+)/destroy$",
@@ -92,14 +103,23 @@ func (b *backend) updateDEKConfig(ctx context.Context, _ *logical.Request, d *fr
 	if named && least < 1 {
 		return nil, api.Invalid("min_decryption_version must be at least 1")
 	}
+	follow, followNamed, err := api.BoolField(d, "follow_holders")
+	if err != nil {
+		return nil, err
+	}
 	t, err := b.tenants.Active(ctx, id)
 	if err == nil && named {
 		t, err = b.destruction.SetMinDecryptionVersion(ctx, id, least)
 	}
+	if err == nil && followNamed {
+		t, err = b.holders.Follow(ctx, id, follow)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &logical.Response{Data: map[string]any{"min_decryption_version": t.LeastDecryptable()}}, nil
+	return &logical.Response{Data: map[string]any{
+		"min_decryption_version": t.LeastDecryptable(), "follow_holders": t.FollowHolders,
+	}}, nil
 }
 
 func (b *backend) destroyVersion(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -159,6 +179,10 @@ func versionValue(v *keyring.Version, usage itemstore.Usage, external map[string
 		"external_use":              external[v.KeyID],
 		"pages":                     usage.Pages(v.Number),
 		"rotation_id":               v.RotationID,
+	}
+	value["external_key_destroy_after"] = nil
+	if external[v.KeyID] {
+		value["external_key_destroy_after"] = api.Time(v.Gone.DestroyAfter)
 	}
 	if v.Fingerprint != "" {
 		value["imported"] = true

@@ -77,7 +77,7 @@ func (d *document) holds(t *testing.T, method, path string, a answer) {
 var documentMethods = map[string]string{"read": "get", "list": "get", "update": "post", "patch": "patch", "delete": "delete"}
 
 // find returns the operation and the path of the document that a request is for: of
-// those that match, the one with the fewest parameters.
+// those that match, the one with the fewest parameters, and of two such the longer.
 func (d *document) find(method, path string) (operation, template string, found bool) {
 	operation = map[string]string{
 		http.MethodGet: "read", "list": "list", http.MethodPut: "update", http.MethodPost: "update",
@@ -89,7 +89,7 @@ func (d *document) find(method, path string) (operation, template string, found 
 		if op == nil || listsKeys(op) != (operation == "list") || !matchesTemplate(strings.TrimSuffix(candidate, "/"), "/"+path) {
 			continue
 		}
-		if n := strings.Count(candidate, "{"); n < least {
+		if n := strings.Count(candidate, "{"); n < least || n == least && len(candidate) > len(template) {
 			template, least, found = candidate, n, true
 		}
 	}
@@ -189,6 +189,12 @@ func TestAnswersHoldAgainstTheDocument(t *testing.T) {
 	get(under("dek"))
 	get(under("dek/current"))
 	post(under("dek/config"), map[string]any{"min_decryption_version": 1})
+
+	post(under("holders/orders"), map[string]any{"description": "a table"})
+	get(under("holders/orders"))
+	list(under("holders"))
+	scan := post(under("holders/orders/report/start"), nil)["scan_started_at"]
+	post(under("holders/orders/report"), map[string]any{"oldest_version": 1, "counts": map[string]any{"1": 7}, "scan_started_at": scan})
 
 	everyRotation(t, s, tenant, ok)
 	list(under("dek/rotations"))

@@ -38,7 +38,6 @@ func mayUse(path, operation string) []string {
 // rule for a path that is not there opens nothing.
 var servedByContract = []string{
 	"tenants/{tenant_id}/kek", "tenants/{tenant_id}/kek/",
-	"tenants/{tenant_id}/holders", "tenants/{tenant_id}/holders/",
 }
 
 // isToCome reports whether a path is the contract's and the engine may not serve it

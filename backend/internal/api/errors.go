@@ -19,6 +19,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/dueindex"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/encryption"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/evidencelog"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/holders"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
@@ -85,6 +86,9 @@ var statuses = []struct {
 	{encryption.ErrReserved, http.StatusBadRequest, ""},
 	{encryption.ErrDataKeySize, http.StatusBadRequest, ""},
 	{encryption.ErrTooLong, http.StatusRequestEntityTooLarge, ""},
+	{holders.ErrNotFound, http.StatusNotFound, ""},
+	{holders.ErrTooMany, http.StatusConflict, ""},
+	{holders.ErrReport, http.StatusBadRequest, ""},
 	{dueindex.ErrAfter, http.StatusBadRequest, ""},
 	{keyring.ErrKeyType, http.StatusBadRequest, ""},
 	{keyring.ErrVersion, http.StatusBadRequest, ""},

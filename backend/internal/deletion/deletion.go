@@ -255,6 +255,7 @@ func (e *Engine) Restore(ctx context.Context, tenantID string) (t *tenant.Record
 		}
 		restored = true
 		next.State = tenant.Active
+		next.StandStill(e.now().Sub(next.DeletedAt))
 		next.DeleteAfter, next.DeletedAt, next.DeletedBy = time.Time{}, time.Time{}, actor.Actor{}
 		h, err := e.ledger.Head(ctx, "")
 		if err != nil {

@@ -60,3 +60,16 @@ func (d Cause) log(next *tenant.Record, v keyring.Version, which string) error {
 		PagesScanned: int64(d.Scanned), PagesLeft: int64(d.Left),
 	})
 }
+
+// logExternal adds the event of an external key whose destruction broke off after the key
+// was deleted.
+func (d Cause) logExternal(next *tenant.Record, v keyring.Version) error {
+	if !v.ExternalKeyEnds {
+		return nil
+	}
+	d.Why = evidence.WhyAsked
+	if !v.Gone.At.IsZero() {
+		d.Why = evidence.WhyHolders
+	}
+	return d.log(next, v, evidence.WhichExternal)
+}

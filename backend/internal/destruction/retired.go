@@ -114,6 +114,9 @@ func (e *Engine) Destroy(ctx context.Context, next *tenant.Record, v keyring.Ver
 		}
 	}
 	if !external[v.KeyID] {
+		if err := d.logExternal(next, v); err != nil {
+			return err
+		}
 		if err := e.keys.ForgetSeals(ctx, next.Incarnation, v); err != nil {
 			return err
 		}

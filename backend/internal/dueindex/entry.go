@@ -51,6 +51,7 @@ const (
 	asked                         // it owes a rotation to a request that names it
 	askedPaused                   // which holds though it is paused
 	triedAsked                    // its latest attempt was for that request
+	stillUsed                     // a version is in use though its holders report it gone
 )
 
 func (e *entry) is(f flags) bool { return e.flags&f != 0 }
@@ -68,6 +69,9 @@ func (p Plan) entryOf(t *tenant.Record) entry {
 		e.flags |= active
 	}
 	e.setRequest(t)
+	if t.UsedThoughGone() != nil {
+		e.flags |= stillUsed
+	}
 	if t.RotationPaused {
 		e.flags |= paused
 	}
@@ -111,10 +115,10 @@ func (e *entry) setRequest(t *tenant.Record) {
 	}
 }
 
-// UpkeepDue reports whether a retired key of t is to be destroyed now, or t itself.
+// UpkeepDue reports whether a key of t is to be destroyed now, or t itself.
 func UpkeepDue(t *tenant.Record, now time.Time) bool { return upkeepAt(t) <= clamp(now.Unix()) }
 
-// upkeepAt returns when a retired key of t is to be destroyed, or t itself: never if
+// upkeepAt returns when a key of t is to be destroyed, or t itself: never if
 // that waits for the end of a rotation, which looks at the keys.
 func upkeepAt(t *tenant.Record) uint32 {
 	switch t.State {
@@ -123,6 +127,21 @@ func upkeepAt(t *tenant.Record) uint32 {
 	case tenant.Deleting:
 		return ceil(t.DeleteAfter)
 	}
+	at := retiredAt(t)
+	for i := range t.Keys.Versions {
+		v := &t.Keys.Versions[i]
+		if ends := t.ExternalKeyEnds(v); !ends.IsZero() {
+			at = min(at, ceil(ends))
+		}
+	}
+	return at
+}
+
+// RetiredDue reports whether the page key of a retired version of t is to be destroyed now.
+func RetiredDue(t *tenant.Record, now time.Time) bool { return retiredAt(t) <= clamp(now.Unix()) }
+
+// retiredAt returns when the page key of a retired version of t is to be destroyed.
+func retiredAt(t *tenant.Record) uint32 {
 	at := uint32(never)
 	for i := range t.Keys.Versions {
 		if v := &t.Keys.Versions[i]; !v.DestroyAfter.IsZero() && t.Rotation == nil {

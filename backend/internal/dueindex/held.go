@@ -19,6 +19,7 @@ const (
 	afterCancel
 	tenantPaused
 	tenantDeleting
+	usedThoughGone
 	notHeld
 )
 
@@ -36,7 +37,7 @@ func (p Plan) heldUp(e *entry, now uint32) hold {
 	case e.is(blocked):
 		return hold{reason: refusedStart}
 	case !p.owes(e):
-		return hold{reason: notHeld}
+		return hold{reason: e.keepsKey()}
 	case !e.is(active):
 		return hold{reason: tenantDeleting}
 	case e.is(unfinished):
@@ -51,7 +52,16 @@ func (p Plan) heldUp(e *entry, now uint32) hold {
 		}
 		return hold{afterCancel, e.waitUntil}
 	}
-	return hold{reason: notHeld}
+	return hold{reason: e.keepsKey()}
+}
+
+// keepsKey says whether an external key is kept since it was used after all holders had
+// reported its version gone.
+func (e *entry) keepsKey() reason {
+	if e.is(stillUsed) {
+		return usedThoughGone
+	}
+	return notHeld
 }
 
 // texts are the reasons as status gives them.
@@ -61,6 +71,7 @@ var texts = map[reason]string{
 	rotationPaused:   "its rotation is paused: resume or cancel it",
 	tenantPaused:     "a rotation was asked for, and rotation_paused is set",
 	tenantDeleting:   "a rotation was asked for, and the tenant is being deleted: it is rotated if it is restored",
+	usedThoughGone:   "something was opened, or refused, under a version that all holders have reported gone: its external key is kept for another retention",
 }
 
 func (h hold) text() string {

@@ -4,10 +4,12 @@
 package encryption
 
 import (
+	"context"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -21,6 +23,8 @@ type Engine struct {
 	tenants  *tenant.Store
 	now      func() time.Time
 	log      func() hclog.Logger
+	tried    func(ctx context.Context, tenantID string, versions []int) error
+	notesTry func(v *keyring.Version, now time.Time) bool
 
 	uses     *uses
 	counters counters
@@ -33,11 +37,19 @@ type Config struct {
 	Tenants  *tenant.Store
 	Now      func() time.Time
 	Log      func() hclog.Logger // asked for when there is something to log
+	// Tried is called, before the answer, with versions of which something was opened, or
+	// refused, after every holder had reported them gone. Its error fails the request.
+	Tried func(ctx context.Context, tenantID string, versions []int) error
+	// NotesTry reports whether a use of a version is news for Tried.
+	NotesTry func(v *keyring.Version, now time.Time) bool
 }
 
 // NewEngine returns an Engine.
 func NewEngine(c Config) *Engine {
-	return &Engine{settings: c.Settings, keys: c.Keys, tenants: c.Tenants, now: c.Now, log: c.Log, uses: newUses()}
+	return &Engine{
+		settings: c.Settings, keys: c.Keys, tenants: c.Tenants, now: c.Now, log: c.Log,
+		tried: c.Tried, notesTry: c.NotesTry, uses: newUses(),
+	}
 }
 
 // Plaintext is a text to seal.

@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
@@ -33,18 +35,24 @@ func (e *Engine) Open(ctx context.Context, tenantID string, texts []Ciphertext) 
 		}
 		results[i] = Opened{plaintext, err}
 	}
+	if err := o.noteTries(ctx); err != nil {
+		return nil, err
+	}
 	e.counters.decrypt.addOpened(results)
 	return results, nil
 }
 
 // opener opens the texts of one request.
 type opener struct {
+	engine *Engine
 	keys   *keystore.Store
 	tenant *tenant.Record
 	used   *used
 	// dataKeys caches the data keys of envelopes, by their text: envelopes that a
 	// client has sealed one after the other share one.
 	dataKeys map[string]keyring.AEAD
+	// tried are versions that every holder has reported gone.
+	tried map[int]bool
 }
 
 func (e *Engine) newOpener(ctx context.Context, tenantID string) (*opener, error) {
@@ -52,7 +60,7 @@ func (e *Engine) newOpener(ctx context.Context, tenantID string) (*opener, error
 	if err != nil {
 		return nil, err
 	}
-	return &opener{keys: e.keys, tenant: t, used: &used{engine: e, tenant: t}, dataKeys: map[string]keyring.AEAD{}}, nil
+	return &opener{engine: e, keys: e.keys, tenant: t, used: &used{engine: e, tenant: t}, dataKeys: map[string]keyring.AEAD{}}, nil
 }
 
 // open opens one text. Of the first line of a file it returns the data key.
@@ -110,6 +118,7 @@ func (o *opener) openDataKey(ctx context.Context, c keyring.Ciphertext, reserved
 func (o *opener) openCiphertext(ctx context.Context, c keyring.Ciphertext, ad []byte) ([]byte, error) {
 	v, err := openable(o.tenant, c.Version)
 	if err != nil {
+		o.noteTry(o.tenant.Keys.Find(c.Version))
 		return nil, err
 	}
 	key, err := o.keys.ExternalKey(ctx, o.tenant.Owner(), v)
@@ -119,6 +128,7 @@ func (o *opener) openCiphertext(ctx context.Context, c keyring.Ciphertext, ad []
 	if err != nil {
 		return nil, err
 	}
+	o.noteTry(v)
 	plaintext, err := key.Open(c.Sealed, keyring.CiphertextAD(o.tenant.ID, o.tenant.Incarnation, v.KeyID, ad))
 	if err != nil {
 		return nil, ErrDoesNotOpen
@@ -135,9 +145,31 @@ func openable(t *tenant.Record, number int) (*keyring.Version, error) {
 		return nil, fmt.Errorf("ciphertext is of version %d of the tenant's key, %w", number, ErrVersionDestroyed)
 	case err != nil:
 		return nil, fmt.Errorf("ciphertext is of version %d, %w", number, ErrUnknownVersion)
+	case v.ExternalKeyEnds: // the record says so before the key is deleted
+		return nil, fmt.Errorf("ciphertext is of version %d of the tenant's key, %w", number, ErrVersionDestroyed)
 	}
 	if least := t.LeastDecryptable(); number < least {
 		return nil, fmt.Errorf("ciphertext is of version %d of the tenant's key, %w, which is %d", number, ErrBelowMinimum, least)
 	}
 	return v, nil
+}
+
+// noteTry notes a use of a version, or a try, if every holder has reported it gone. v may
+// be nil.
+func (o *opener) noteTry(v *keyring.Version) {
+	if v == nil || v.Gone.At.IsZero() || !o.engine.notesTry(v, o.engine.now()) {
+		return
+	}
+	if o.tried == nil {
+		o.tried = map[int]bool{}
+	}
+	o.tried[v.Number] = true
+}
+
+// noteTries stores what was noted, so that the keys are kept for longer.
+func (o *opener) noteTries(ctx context.Context) error {
+	if len(o.tried) == 0 {
+		return nil
+	}
+	return o.engine.tried(ctx, o.tenant.ID, slices.Sorted(maps.Keys(o.tried)))
 }

@@ -36,6 +36,9 @@ func (e *Engine) Rewrap(ctx context.Context, tenantID string, texts []Ciphertext
 			e.counters.rewrap.opened.Add(1)
 		}
 	}
+	if err := o.noteTries(ctx); err != nil {
+		return nil, err
+	}
 	sealed, err := e.seal(ctx, tenantID, tasks)
 	e.counters.rewrap.addSealed(sealed)
 	return sealed, err

@@ -63,6 +63,8 @@ type Version struct {
 	// ExternalKeyEnds says that the version has an external key and that it is about to
 	// be destroyed. Once it is, nothing else tells that there was one.
 	ExternalKeyEnds bool `json:"external_key_ends,omitempty"`
+	// Gone is set while every holder has reported that it keeps nothing of the version.
+	Gone Gone `json:"reported_gone,omitzero"`
 
 	// RotationID is the rotation that made this version, empty for the first. Request is
 	// a digest of its idempotency key, by which a repeated request is recognized.
@@ -76,6 +78,16 @@ type Version struct {
 	Fingerprint string `json:"fingerprint,omitempty"`
 }
 
+// Gone says that no holder keeps anything of a version any more, and what follows from it.
+type Gone struct {
+	// At is when the last of the holders had reported it; zero: one may keep something.
+	At time.Time `json:"at,omitzero"`
+	// DestroyAfter is when the external key is to be destroyed.
+	DestroyAfter time.Time `json:"destroy_after,omitzero"`
+	// TriedAt is when something of the version was last opened, or refused, since At.
+	TriedAt time.Time `json:"tried_at,omitzero"`
+}
+
 // PageKeyGone returns when the version's page key was destroyed, zero while it is there.
 func (v *Version) PageKeyGone() time.Time {
 	if v.PageKeyDestroyedAt.IsZero() && v.State == Destroyed && !v.PageKeyDestroyed {
@@ -86,7 +98,7 @@ func (v *Version) PageKeyGone() time.Time {
 
 // MarkDestroyed notes that the version's keys are gone.
 func (v *Version) MarkDestroyed(now time.Time) {
-	v.State, v.DestroyedAt, v.DestroyAfter = Destroyed, now, time.Time{}
+	v.State, v.DestroyedAt, v.DestroyAfter, v.Gone = Destroyed, now, time.Time{}, Gone{}
 	if !v.PageKeyDestroyed {
 		v.PageKeyDestroyedAt = now
 	}
@@ -204,7 +216,7 @@ func (r *Ring) Reactivate(number int, now time.Time) {
 			v.State, v.DeactivatedAt = Deactivated, now
 		}
 	}
-	next.State, next.DeactivatedAt = Active, time.Time{}
+	next.State, next.DeactivatedAt, next.Gone = Active, time.Time{}, Gone{}
 }
 
 // Destroy marks the version of that number destroyed; its key must be gone. It stays in

@@ -15,6 +15,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/deletion"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/destruction"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/dueindex"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/holders"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
@@ -32,6 +33,7 @@ type Config struct {
 	Rotations   *rotation.Engine
 	Deletion    *deletion.Engine
 	Destruction *destruction.Engine
+	Holders     *holders.Engine
 	Now         func() time.Time
 
 	Jobs *jobs.Runner
@@ -47,6 +49,7 @@ type Engine struct {
 	rotations   *rotation.Engine
 	deletion    *deletion.Engine
 	destruction *destruction.Engine
+	holders     *holders.Engine
 	now         func() time.Time
 	jobs        *jobs.Runner
 	log         hclog.Logger
@@ -71,7 +74,7 @@ type Engine struct {
 func NewEngine(c Config) *Engine {
 	e := &Engine{
 		mount: c.Mount, settings: c.Settings, keys: c.Keys, tenants: c.Tenants,
-		rotations: c.Rotations, deletion: c.Deletion, destruction: c.Destruction, now: c.Now, jobs: c.Jobs, log: c.Log,
+		rotations: c.Rotations, deletion: c.Deletion, destruction: c.Destruction, holders: c.Holders, now: c.Now, jobs: c.Jobs, log: c.Log,
 		index: dueindex.New(), overtake: func() {},
 	}
 	e.budget = jobs.NewSemaphore(e.maxRotations)

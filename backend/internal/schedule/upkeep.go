@@ -55,12 +55,26 @@ func (e *Engine) maintain(ctx context.Context, v dueindex.Visit, did *tally) err
 	if c, err := e.settings.Config(ctx); err != nil || c.Unreadable {
 		return err // how long keys are to be kept is not known
 	}
-	n, err := e.destruction.DestroyRetired(ctx, t.ID)
-	did.destroyed.Add(int64(n))
+	err = e.destroyKeys(ctx, t, did)
 	if isDamaged(err) {
 		e.blockDamaged(v.TenantID, err)
 		return nil
 	}
+	return err
+}
+
+// destroyKeys destroys the keys of a tenant whose time has come: page keys after their
+// retention, and external keys that no holder needs.
+func (e *Engine) destroyKeys(ctx context.Context, t *tenant.Record, did *tally) error {
+	if dueindex.RetiredDue(t, e.now()) {
+		n, err := e.destruction.DestroyRetired(ctx, t.ID)
+		did.destroyed.Add(int64(n))
+		if err != nil {
+			return err
+		}
+	}
+	n, err := e.holders.DestroyGone(ctx, t.ID)
+	did.destroyed.Add(int64(n))
 	return err
 }
 

@@ -45,6 +45,8 @@ type Config struct {
 	LowerDeletionWindow *PendingWindow `json:"min_deletion_window_pending,omitempty"`
 	// DataKeyLease is how long a caller may go on using a data key.
 	DataKeyLease time.Duration `json:"data_key_lease"`
+	// LongerDataKeyLease is of before it was lowered, nil if it never was.
+	LongerDataKeyLease *LongerLease `json:"longer_data_key_lease,omitempty"`
 	// CacheBytes bounds the caches together; 0: the machine's memory decides.
 	CacheBytes int `json:"cache_bytes,omitempty"`
 	// KEKRotationInterval is how old the mount's key-encryption key may get; 0: it is

@@ -72,6 +72,12 @@ type Record struct {
 	// those outside the engine only; 0 is as good as 1.
 	MinDecryptionVersion int `json:"min_decryption_version,omitempty"`
 
+	// Holders are the places that keep ciphertexts of the tenant. They are never changed
+	// in place. FollowHolders says that all of them are named: then external keys go as
+	// the holders report.
+	Holders       []Holder `json:"holders,omitempty"`
+	FollowHolders bool     `json:"follow_holders,omitempty"`
+
 	// GivenUp describes what was lost with versions that were destroyed by force, until
 	// a rotation has replaced it and said so; nil: nothing. It is never changed in place.
 	GivenUp *GivenUp `json:"given_up,omitempty"`
@@ -107,6 +113,7 @@ func (t *Record) Clone() *Record {
 	c := *t
 	c.Keys = t.Keys.Clone()
 	c.Unlogged = slices.Clone(t.Unlogged)
+	c.Holders = slices.Clone(t.Holders)
 	if t.Rotation != nil {
 		r := *t.Rotation
 		c.Rotation = &r
