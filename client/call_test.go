@@ -97,6 +97,7 @@ func tenantOf(t *testing.T, c *Client) *Tenant {
 func TestCalls(t *testing.T) {
 	const item = "/v1/dek/tenants/" + tenantID + "/credentials/db/main"
 	const dek = "/v1/dek/tenants/" + tenantID + "/dek"
+	const holder = "/v1/dek/tenants/" + tenantID + "/holders"
 	calls := []struct {
 		name, method, path, query string
 		body                      string
@@ -139,6 +140,21 @@ func TestCalls(t *testing.T) {
 		{"minimum", "PUT", dek + "/config", "", `{"min_decryption_version":2}`, true, func(ctx context.Context, _ *Client, t *Tenant) error {
 			return second(t.SetMinDecryptionVersion(ctx, 2))
 		}},
+		{"list holders", "GET", holder, "limit=2&list=true", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return second(t.Holders(ctx, Page{Limit: 2}))
+		}},
+		{"read holder", "GET", holder + "/orders/card", "", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error { return second(t.Holder(ctx, "orders/card")) }},
+		{"write holder", "PUT", holder + "/orders", "", `{"description":"a table","backups_kept":"24h0m0s"}`, true, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return second(t.WriteHolder(ctx, "orders", HolderSettings{Description: new("a table"), BackupsKept: new(Duration(24 * time.Hour))}))
+		}},
+		{"delete holder", "DELETE", holder + "/orders", "", ``, false, func(ctx context.Context, _ *Client, t *Tenant) error { return t.DeleteHolder(ctx, "orders") }},
+		{"start scan", "PUT", holder + "/orders/report/start", "", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error { return second(t.StartScan(ctx, "orders")) }},
+		{"report", "PUT", holder + "/orders/report", "", `{"oldest_version":2,"counts":{"2":7},"scan_started_at":"2026-01-02T03:04:05.000006Z"}`, true, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return second(t.Report(ctx, "orders", HolderReport{
+				OldestVersion: 2, Counts: map[int]int64{2: 7}, ScanStartedAt: time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC),
+			}))
+		}},
+		{"follow holders", "PUT", dek + "/config", "", `{"follow_holders":true}`, true, func(ctx context.Context, _ *Client, t *Tenant) error { return t.FollowHolders(ctx, true) }},
 		{"destroy", "PUT", dek + "/versions/2/destroy", "", `{"force":true}`, true, func(ctx context.Context, _ *Client, t *Tenant) error {
 			return second(t.DestroyVersion(ctx, 2, true))
 		}},

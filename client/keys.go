@@ -16,7 +16,8 @@ type Key struct {
 	CurrentVersion       int          `json:"current_version"`
 	CurrentKeyID         string       `json:"current_key_id"`
 	MinDecryptionVersion int          `json:"min_decryption_version"`
-	Versions             []KeyVersion `json:"versions"` // oldest first
+	FollowHolders        bool         `json:"follow_holders"` // whether external keys go as holders report
+	Versions             []KeyVersion `json:"versions"`       // oldest first
 }
 
 // KeyVersion is one version of a key.
@@ -33,7 +34,11 @@ type KeyVersion struct {
 	// the latter also if there never was one.
 	PageKeyDestroyedAt     *time.Time `json:"page_key_destroyed_at"`
 	ExternalKeyDestroyedAt *time.Time `json:"external_key_destroyed_at"`
-	ExternalUse            bool       `json:"external_use"` // whether something left the engine under it
+	// ExternalKeyDestroyAfter is when the external key is to be destroyed, since all holders
+	// have reported the version gone; nil: it is kept.
+	ExternalKeyDestroyAfter *time.Time `json:"external_key_destroy_after"`
+
+	ExternalUse bool `json:"external_use"` // whether something left the engine under it
 	// LastExternalUse is the day, as 2006-01-02 in UTC, on which something was last sealed
 	// or opened under it; empty: never.
 	LastExternalUse string `json:"last_external_use"`

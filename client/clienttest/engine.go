@@ -34,6 +34,7 @@ type tenant struct {
 	keys      map[int][]byte // by version; destroyed ones are missing
 	current   int
 	rotations map[string]map[string]any
+	holders   map[string]*holder
 	denied    bool
 }
 
@@ -217,6 +218,10 @@ func (e *Engine) serveTenant(w http.ResponseWriter, t *tenant, id, path string, 
 		}
 		fallthrough
 	default:
+		if name, ok := strings.CutPrefix(path, "holders/"); ok {
+			t.serveHolder(w, name, body)
+			return
+		}
 		if r := t.rotations[strings.TrimPrefix(path, "dek/rotations/")]; r != nil {
 			answer(w, t.advance(r))
 			return

@@ -54,6 +54,7 @@ func TestPostgres(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, *bench){
 		"rewrap": testRewrapPostgres, "tenant that is gone": testTenantThatIsGone, "swap": testSwap,
 		"usage": testPostgresUsage, "count at the end": testCountAtTheEnd,
+		"report": testReport,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newBench(t, server)) })
 	}
@@ -263,6 +264,49 @@ func testCountAtTheEnd(t *testing.T, b *bench) {
 	var old int
 	require.NoError(t, b.db.QueryRow(context.Background(), `SELECT count(*) FROM t WHERE c NOT LIKE 'dek:v2:%'`).Scan(&old))
 	assert.Zero(t, old)
+}
+
+// The table reports as a holder of each tenant of which nothing is left, with a scan that
+// began before the last count.
+func testReport(t *testing.T, b *bench) {
+	b.exec(`CREATE TABLE cards (id int PRIMARY KEY, tenant uuid, c text)`)
+	for i := range 40 {
+		id := []string{tenantID, otherID}[i%2]
+		b.exec(`INSERT INTO cards VALUES ($1, $2, $3)`, i, id, b.seal(id, "x", ""))
+	}
+	b.engine.CreateHolder(tenantID, "cards")
+	b.engine.CreateHolder(tenantID, "orders")
+	b.engine.CreateHolder(otherID, "cards")
+	b.engine.Rotate(tenantID)
+	b.engine.Rotate(otherID)
+	b.exec(`UPDATE cards SET c = 'nonsense' WHERE id = 1`) // of the other tenant
+	args := []string{"--table", "cards", "--column", "c", "--tenant-column", "tenant"}
+
+	code, _, errs := b.rewrap(append(args, "--no-report")...)
+	require.Equal(t, exitRefused, code, errs)
+	code, _, errs = b.rewrap(append(args, "--dry-run")...)
+	require.Equal(t, exitRefused, code, errs)
+	require.Nil(t, b.engine.Report(tenantID, "cards"))
+
+	code, out, errs := b.rewrap(append(args, "-json")...)
+	require.Equal(t, exitRefused, code, errs)
+	assert.Contains(t, out, `{"count":20,"event":"reported","holder":"cards","oldest_version":2,"tenant":"`+tenantID+`"}`)
+	report := b.engine.Report(tenantID, "cards")
+	assert.Equal(t, []any{2.0, map[string]any{"2": 20.0}}, []any{report["oldest_version"], report["counts"]})
+	assert.NotEmpty(t, report["scan_started_at"])
+	assert.Nil(t, b.engine.Report(otherID, "cards"), "a text of another version is left")
+	assert.Contains(t, errs, "nothing is reported for tenant "+otherID)
+
+	one := []string{"--table", "cards", "--column", "c", "--tenant", tenantID, "--holder"}
+	b.exec(`DELETE FROM cards`)
+	code, _, errs = b.rewrap(append(one, "orders")...)
+	require.Equal(t, exitDone, code, errs)
+	assert.Equal(t, 2.0, b.engine.Report(tenantID, "orders")["oldest_version"], "nothing is held at all")
+	code, _, errs = b.rewrap(append(one, "unknown")...)
+	assert.Equal(t, exitFailed, code)
+	assert.Contains(t, errs, "holder not found")
+	code, _, errs = b.rewrap(append(one, "orders", "--no-report")...)
+	assert.Equal(t, exitUsage, code, errs)
 }
 
 func checkpoint0(p client.Progress) checkpoint { return checkpoint{Job: `"t"["c"]`, Progress: p} }

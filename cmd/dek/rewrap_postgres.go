@@ -21,6 +21,8 @@ type postgresOptions struct {
 	columns                  []string
 	tenant, tenantColumn     string
 	ad, associatedDataColumn string
+	holder                   string
+	noReport                 bool
 	checkpoint               string
 	batch                    int
 	rate                     float64
@@ -42,7 +44,11 @@ the rest, as for psql. A password is better there, or in ~/.pgpass, than in --ds
 
 Texts that do not open are named by their primary keys and passed over, and the
 command ends with 3. With --checkpoint a command that was stopped goes on where it
-was. While Vault or the database restarts it waits, --patience long.`,
+was. While Vault or the database restarts it waits, --patience long.
+
+At the end the command reports as a holder of each tenant, once a count that began
+after report/start has found nothing of another version. It is the table as a whole
+that reports: name all its columns with ciphertexts.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
@@ -59,6 +65,8 @@ was. While Vault or the database restarts it waits, --patience long.`,
 	f.StringVar(&o.tenantColumn, "tenant-column", "", "the column with each row's tenant")
 	f.StringVar(&o.ad, "associated-data", "", "what the texts were encrypted with")
 	f.StringVar(&o.associatedDataColumn, "associated-data-column", "", "the column that has it, as text")
+	f.StringVar(&o.holder, "holder", "", "the holder to report as at the end (default: the table's name, if the tenant has such a holder)")
+	f.BoolVar(&o.noReport, "no-report", false, "report nothing")
 	f.StringVar(&o.checkpoint, "checkpoint", "", "a file that keeps how far the command is")
 	f.IntVar(&o.batch, "batch", client.DefaultBatch, "texts at a time")
 	f.Float64Var(&o.rate, "rate", 0, "texts a second at most (default: no limit)")
@@ -77,6 +85,8 @@ func (o *postgresOptions) check() error {
 		return usage("one of --tenant and --tenant-column is needed")
 	case o.ad != "" && o.associatedDataColumn != "":
 		return usage("only one of --associated-data and --associated-data-column can be given")
+	case o.holder != "" && o.noReport:
+		return usage("only one of --holder and --no-report can be given")
 	case o.batch < 1:
 		return usage("--batch must be at least 1")
 	case o.rate < 0:
@@ -152,7 +162,7 @@ const maxRounds = 3
 
 // run sweeps the table until a count says that nothing is left.
 func (j *postgresJob) run(ctx context.Context) error {
-	total, _, err := j.left(ctx)
+	total, _, counted, err := j.left(ctx)
 	if err != nil {
 		return err
 	}
@@ -161,11 +171,18 @@ func (j *postgresJob) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		_, left, err := j.left(ctx)
+		scans, err := j.startScans(ctx, counted)
 		if err != nil {
 			return err
 		}
+		var left int64
+		if _, left, counted, err = j.left(ctx); err != nil {
+			return err
+		}
 		if left <= refused {
+			if err := j.report(ctx, scans, counted); err != nil {
+				return err
+			}
 			break
 		}
 		if round == maxRounds {

@@ -73,53 +73,55 @@ func add(a, b client.Progress) client.Progress {
 
 // left counts the texts, and those that are not of their tenants' current
 // versions.
-func (j *postgresJob) left(ctx context.Context) (total, left int64, err error) {
-	began := time.Now()
-	for {
-		if total, left, err = j.countLeft(ctx); err == nil {
-			return total, left, nil
-		}
-		if err := j.outlast(ctx, err, began); err != nil {
-			return 0, 0, err
-		}
-	}
+func (j *postgresJob) left(ctx context.Context) (total, left int64, of map[string]*holdings, err error) {
+	err = j.lasting(ctx, func() error {
+		total, left, of, err = j.countLeft(ctx)
+		return err
+	})
+	return total, left, of, err
 }
 
-func (j *postgresJob) countLeft(ctx context.Context) (total, left int64, err error) {
+func (j *postgresJob) countLeft(ctx context.Context) (total, left int64, of map[string]*holdings, err error) {
 	counts, err := j.store.counts(ctx)
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, nil, err
 	}
-	current := map[string]string{}
+	of = map[string]*holdings{}
 	for _, c := range counts {
 		total += c.n
-		if _, known := current[c.tenant]; !known {
-			if current[c.tenant], err = j.currentVersion(ctx, c.tenant); err != nil {
-				return 0, 0, err
+		h := of[c.tenant]
+		if h == nil {
+			h = &holdings{}
+			if h.version, err = j.versionOf(ctx, c.tenant); err != nil {
+				return 0, 0, nil, err
 			}
+			of[c.tenant] = h
 		}
-		if c.version != current[c.tenant] {
-			left += c.n
+		if h.version > 0 && c.version == fmt.Sprintf("v%d", h.version) {
+			h.current += c.n
+			continue
 		}
+		h.left += c.n
+		left += c.n
 	}
-	return total, left, nil
+	return total, left, of, nil
 }
 
-// currentVersion is a tenant's current version as in v2, and empty for what is no
-// tenant: its rows are refused.
-func (j *postgresJob) currentVersion(ctx context.Context, id string) (string, error) {
+// versionOf is a tenant's current version, and 0 for what is no tenant: its rows are
+// refused.
+func (j *postgresJob) versionOf(ctx context.Context, id string) (int, error) {
 	t, err := j.tenants.client.Tenant(id)
 	var version int
 	if err == nil {
 		version, err = t.CurrentVersion(ctx)
 	}
 	if errors.Is(err, client.ErrTenantID) || errors.Is(err, client.ErrNoTenant) || errors.Is(err, client.ErrProviderDenied) {
-		return "", nil
+		return 0, nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("tenant %s: %w", id, err)
+		return 0, fmt.Errorf("tenant %s: %w", id, err)
 	}
-	return fmt.Sprintf("v%d", version), nil
+	return version, nil
 }
 
 // errSampled ends the sweep of an estimate.
@@ -128,7 +130,7 @@ var errSampled = errors.New("enough")
 // estimate counts, and opens and seals as much of the table as takes a second to
 // tell how long all of it would take.
 func (j *postgresJob) estimate(ctx context.Context) error {
-	total, left, err := j.left(ctx)
+	total, left, _, err := j.left(ctx)
 	if err != nil {
 		return err
 	}
