@@ -19,7 +19,7 @@ func (b *backend) dekPaths() []*framework.Path {
 		"current_version":        api.Described(framework.TypeInt, "The active version."),
 		"current_key_id":         api.Described(framework.TypeString, "Its key ID."),
 		"min_decryption_version": api.Described(framework.TypeInt, "The least version whose ciphertexts are opened."),
-		"follow_holders":         api.Described(framework.TypeBool, "Whether external keys go as the holders report."),
+		"follow_holders":         {Type: framework.TypeBool, Description: "True if external keys go as the holders report; else missing."},
 		"versions":               api.Described(framework.TypeSlice, "The versions, oldest first, with their states, times, how many pages are on each, and for aes256-gcm how much each has sealed at most."),
 	})
 	return []*framework.Path{{
@@ -64,9 +64,11 @@ func (b *backend) readDEK(ctx context.Context, _ *logical.Request, d *framework.
 		"current_version":        active.Number,
 		"current_key_id":         active.KeyID,
 		"min_decryption_version": t.LeastDecryptable(),
-		"follow_holders":         t.FollowHolders,
 		"versions":               versions,
 	}}
+	if t.FollowHolders {
+		resp.Data["follow_holders"] = true
+	}
 	warnOfLastUse(resp, useErr)
 	return resp, nil
 }

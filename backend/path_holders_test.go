@@ -77,7 +77,7 @@ func TestHoldersAreRefused(t *testing.T) {
 			message string
 			data    map[string]any
 		}{
-			"no version":        {"oldest_version must be given", nil},
+			"no version":        {"oldest_version must be from 1", nil},
 			"version 0":         {"oldest_version must be from 1 to 3", map[string]any{"oldest_version": 0}},
 			"a destroyed one":   {"destroyed", map[string]any{"oldest_version": 1}},
 			"one to come":       {"oldest_version must be from 1 to 3", map[string]any{"oldest_version": 4}},

@@ -31,7 +31,7 @@ var versionAnswer = map[string]*framework.FieldSchema{
 	"external_key_destroyed_at": api.Described(framework.TypeTime, "When the key of what has left the engine under it was destroyed; null: it is there, or never was."),
 	"external_key_destroy_after": {
 		Type:        framework.TypeTime,
-		Description: "When the external key is to be destroyed, since all holders have reported the version gone; null: it is kept.",
+		Description: "When the external key is to be destroyed, since all holders have reported the version gone; else missing.",
 	},
 	"last_external_use": api.Described(framework.TypeString, "The day, in UTC, on which something was last sealed or opened for callers under it; null: never."),
 	"external_use":      api.Described(framework.TypeBool, "Whether something has left the engine under it: ciphertexts or data keys."),
@@ -60,7 +60,7 @@ func (b *backend) versionPaths() []*framework.Path {
 				logical.UpdateOperation: b.On(b.updateDEKConfig, "configure key", "Change the settings of a tenant's key.",
 					api.OK("The settings.", map[string]*framework.FieldSchema{
 						"min_decryption_version": api.Described(framework.TypeInt, "The least version whose ciphertexts are opened."),
-						"follow_holders":         api.Described(framework.TypeBool, "Whether external keys go as the holders report."),
+						"follow_holders":         {Type: framework.TypeBool, Description: "Whether external keys go as the holders report: there if they do, or if it was named."},
 					})),
 			},
 			HelpSynopsis: "Settings of a tenant's key.",
@@ -117,9 +117,11 @@ func (b *backend) updateDEKConfig(ctx context.Context, _ *logical.Request, d *fr
 	if err != nil {
 		return nil, err
 	}
-	return &logical.Response{Data: map[string]any{
-		"min_decryption_version": t.LeastDecryptable(), "follow_holders": t.FollowHolders,
-	}}, nil
+	answer := map[string]any{"min_decryption_version": t.LeastDecryptable()}
+	if followNamed || t.FollowHolders {
+		answer["follow_holders"] = t.FollowHolders
+	}
+	return &logical.Response{Data: answer}, nil
 }
 
 func (b *backend) destroyVersion(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -180,8 +182,7 @@ func versionValue(v *keyring.Version, usage itemstore.Usage, external map[string
 		"pages":                     usage.Pages(v.Number),
 		"rotation_id":               v.RotationID,
 	}
-	value["external_key_destroy_after"] = nil
-	if external[v.KeyID] {
+	if external[v.KeyID] && !v.Gone.DestroyAfter.IsZero() {
 		value["external_key_destroy_after"] = api.Time(v.Gone.DestroyAfter)
 	}
 	if v.Fingerprint != "" {

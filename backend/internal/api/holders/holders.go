@@ -106,14 +106,9 @@ func (r *Rooms) report(ctx context.Context, req *logical.Request, d *framework.F
 		return nil, err
 	}
 	said := holders.Report{By: r.Caller(req)}
-	oldest, given, err := api.IntField(d, "oldest_version")
-	if err != nil {
-		return nil, err
+	if said.Oldest, _, err = api.IntField(d, "oldest_version"); err != nil {
+		return nil, err // one that is not given is 0, which is refused once the tenant is known
 	}
-	if !given {
-		return nil, api.Invalid("oldest_version must be given")
-	}
-	said.Oldest = oldest
 	if said.Counts, err = countsField(d); err != nil {
 		return nil, err
 	}
