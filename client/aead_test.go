@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -254,3 +255,6 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// advance lets time pass on the clock of a synctest bubble: nobody waits for it.
+func advance(d time.Duration) { <-time.After(d) }

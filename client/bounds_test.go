@@ -51,12 +51,12 @@ func TestNothingOutlivesTheBound(t *testing.T) {
 					a := closing(t, tenant.AEAD(b.opts...))
 					text := encrypted(t, a, "x", "")
 					take(e)
-					time.Sleep(b.bound - time.Nanosecond)
+					advance(b.bound - time.Nanosecond)
 					_, err := a.Decrypt([]byte(text), nil)
 					require.NoError(t, err, "within the bound nobody is asked")
 					encrypted(t, a, "x", "")
 
-					time.Sleep(time.Nanosecond)
+					advance(time.Nanosecond)
 					_, err = a.Decrypt([]byte(text), nil)
 					require.Error(t, err)
 					sealed, err := a.Encrypt([]byte("x"), nil)
@@ -87,7 +87,7 @@ func TestOpenedKeysEndByTheLatestLease(t *testing.T) {
 		require.NoError(t, err)
 		e.Rotate(tenantID)
 		e.DestroyVersion(tenantID, 1)
-		time.Sleep(30 * time.Second)
+		advance(30 * time.Second)
 		_, err = a.Decrypt([]byte(text), nil)
 		assert.True(t, DoesNotOpen(err))
 	})
@@ -99,15 +99,15 @@ func TestBoundCountsFromTheRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, tenant := inMemory(t)
 		e.SetLease(60)
-		e.Intercept(func(_ http.ResponseWriter, r *http.Request) bool { time.Sleep(50 * time.Second); return false })
+		e.Intercept(func(_ http.ResponseWriter, r *http.Request) bool { advance(50 * time.Second); return false })
 		a := closing(t, tenant.AEAD())
 		text := encrypted(t, a, "x", "")
 		e.Intercept(nil)
 		e.DeleteTenant(tenantID)
-		time.Sleep(9 * time.Second)
+		advance(9 * time.Second)
 		_, err := a.Decrypt([]byte(text), nil)
 		require.NoError(t, err)
-		time.Sleep(time.Second)
+		advance(time.Second)
 		_, err = a.Decrypt([]byte(text), nil)
 		assert.ErrorIs(t, err, ErrNotFound)
 	})
@@ -117,7 +117,7 @@ func TestLeaseThatEndsOnTheWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, tenant := inMemory(t)
 		e.SetLease(1)
-		e.Intercept(func(_ http.ResponseWriter, r *http.Request) bool { time.Sleep(2 * time.Second); return false })
+		e.Intercept(func(_ http.ResponseWriter, r *http.Request) bool { advance(2 * time.Second); return false })
 		_, err := closing(t, tenant.AEAD()).Encrypt(nil, nil)
 		assert.ErrorIs(t, err, ErrLease)
 	})
@@ -229,7 +229,7 @@ func TestEviction(t *testing.T) {
 // though nobody asks for it.
 func TestKeysAreDropped(t *testing.T) {
 	for name, drop := range map[string]func(*AEAD){
-		"end":    func(*AEAD) { time.Sleep(5 * time.Minute) },
+		"end":    func(*AEAD) { advance(5 * time.Minute) },
 		"forget": func(a *AEAD) { a.Forget() },
 		"close":  func(a *AEAD) { assert.NoError(t, a.Close()) },
 	} {

@@ -107,7 +107,7 @@ func TestStreamReadingEndsWithTheKey(t *testing.T) {
 		for range 2 {
 			_, err = io.ReadFull(r, part)
 			require.NoError(t, err)
-			time.Sleep(DefaultMaxAge)
+			advance(DefaultMaxAge)
 		}
 		assert.Equal(t, 2, e.Requests("decrypt"))
 		e.Rotate(tenantID)
@@ -140,7 +140,7 @@ func TestStreamWrittenOverARotation(t *testing.T) {
 				if tc.rotate {
 					e.Rotate(tenantID)
 				}
-				time.Sleep(tc.takes)
+				advance(tc.takes)
 				err = w.Close()
 				assert.Equal(t, tc.rotated, errors.Is(err, ErrRotated), "%v", err)
 				assert.NoError(t, w.Close())

@@ -3,7 +3,11 @@
 
 package ui
 
-import "time"
+import (
+	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
+)
 
 type counts struct {
 	Credentials int64 `json:"credentials"`
@@ -51,12 +55,6 @@ type dekAnswer struct {
 	Versions             []version `json:"versions"`
 }
 
-type person struct {
-	ID    string `json:"id"`
-	Name  string `json:"name"`
-	Email string `json:"email"`
-}
-
 type rotation struct {
 	RotationID          string     `json:"rotation_id"`
 	TenantID            string     `json:"tenant_id"`
@@ -76,10 +74,10 @@ type rotation struct {
 		Page   string `json:"page"`
 		Reason string `json:"reason"`
 	} `json:"failures"`
-	Percent        float64 `json:"percent"`
-	ItemsPerSecond float64 `json:"items_per_second"`
-	InitiatedBy    person  `json:"initiated_by"`
-	WaitingFor     string  `json:"waiting_for"`
+	Percent        float64      `json:"percent"`
+	ItemsPerSecond float64      `json:"items_per_second"`
+	InitiatedBy    vault.Person `json:"initiated_by"`
+	WaitingFor     string       `json:"waiting_for"`
 }
 
 // Unfinished reports whether it goes on, or can.

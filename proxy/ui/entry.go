@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
 )
 
 type entryPage struct {
@@ -18,7 +20,7 @@ type entryPage struct {
 	Entry    string
 	LeafHash string
 	Proof    string
-	Person   *person
+	Person   *vault.Person
 	Back     string
 }
 
@@ -73,7 +75,7 @@ func (v *visit) findPerson(data *entryPage) error {
 	if err := v.learn(v.r.Context(), at); err != nil || !v.may(at, "read") {
 		return err
 	}
-	var p person
+	var p vault.Person
 	err := v.get(at, nil, &p)
 	if isAbsent(err) {
 		return nil

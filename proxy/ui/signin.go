@@ -148,7 +148,7 @@ func (s *site) signIn(w http.ResponseWriter, r *http.Request) {
 		s.showSignIn(v, refused.Status, data)
 		return
 	}
-	// A session that the browser had before is over, whoever planted it.
+	// The session that the browser had before ends: an attacker may have planted its cookie.
 	s.sessions.end(s.cookie(r, sessionCookie))
 	s.setCookie(w, r, signInCookie, "")
 	s.setCookie(w, r, sessionCookie, s.sessions.begin(account))

@@ -122,7 +122,7 @@ func TestDamageOnARealVault(t *testing.T) {
 	t.Run("write-ahead log", func(t *testing.T) {
 		succeeded(t, wal.call(t, http.MethodPut, "dek/rotations/"+wal.rotation+"/resume", nil))
 		waitRotation(t, s, wal.id, wal.rotation, "completed")
-		require.Eventually(t, func() bool { // whoever ends the rotation deletes its intent last
+		require.Eventually(t, func() bool { // the rotation's job deletes its intent last, after it is shown as completed
 			a := callRoot(t, s, "LIST", "sys/raw/"+base+"wal", nil)
 			return a.data()["keys"] == nil
 		}, rotationLimit, rotationTick)

@@ -91,7 +91,7 @@ func TestPageShowsEachRoleItsOwn(t *testing.T) {
 				if strings.Contains(may.actions, action) {
 					continue
 				}
-				// A person who reads the name would have to type that.
+				// An administrator who deletes the tenant would have to type this name.
 				if role == "super_admin" || role == "auditor" {
 					form.fields = withConfirm(form.fields, name)
 				}

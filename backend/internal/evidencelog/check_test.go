@@ -73,7 +73,7 @@ func TestPresentCheckpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := storagetest.NewDisk()
 		p := start(t, storagetest.Open(disk, 0, storagetest.None), nil)
-		time.Sleep(time.Hour) // of the bubble's clock
+		<-time.After(time.Hour) // of the bubble's clock
 		_, err := p.Append(t.Context(), pending(event(1, 1), true))
 		require.NoError(t, err)
 		present, err := p.Present(t.Context())

@@ -104,7 +104,7 @@ func TestStoredKEKIsWrapped(t *testing.T) {
 		now := w.Disk.Keys("kek/keys/")
 		require.Len(w.T, now, 1)
 		require.NotEqual(w.T, keys, now)
-		w.Disk.Set(now[0], entry) // as whoever can write to storage may do
+		w.Disk.Set(now[0], entry) // an attacker who can write to storage may do that
 		w.Disk.RestartVault()
 		w = openedAnew(w)
 		_, err := w.Call(enginetest.Read, enginetest.ItemPath("a"), nil)

@@ -71,7 +71,7 @@ func TestSettingsChangeWithoutTheLog(t *testing.T) {
 		}
 		m.Refused(503, "wait for the evidence log", enginetest.Update, "config", map[string]any{"scheduler_jitter": 1000})
 		m.Storage.Fail(nil)
-		time.Sleep(time.Minute) // of the bubble's clock
+		enginetest.Advance(time.Minute)
 		m.Must(enginetest.Update, "config", map[string]any{"scheduler_jitter": 1000})
 		require.Equal(t, "1000", m.SettingsLogged()["scheduler_jitter"])
 	})

@@ -234,7 +234,7 @@ func (m *emergency) request(what string) {
 func (m *emergency) asked(err error, includePaused bool) {
 	if err == nil && m.known() != nil {
 		m.owed = append(m.owed, demand{time.Now(), includePaused})
-		time.Sleep(time.Millisecond)
+		enginetest.Advance(time.Millisecond)
 	}
 }
 
