@@ -97,15 +97,24 @@ func (d *damage) judge(key string, err error) error {
 	if err == nil || passes(err) {
 		return err
 	}
+	damaged, isNew := d.sentence(key, err)
+	if damaged == nil {
+		return err
+	}
+	d.report(key, damaged, isNew)
+	return damaged
+}
+
+// sentence returns nil while an error of a read of key may pass, and whether the entry is
+// found to be damaged by this read.
+func (d *damage) sentence(key string, err error) (damaged *DamagedError, isNew bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	defer d.count()
 	if _, known := d.known[key]; !known && !says(err, permanent) && !d.outlasts(key) {
-		return err
+		return nil, false
 	}
-	damaged := &DamagedError{Kind(key), err}
-	d.note(key, damaged, false)
-	return damaged
+	return &DamagedError{Kind(key), err}, d.note(key, false)
 }
 
 var errMalformed = errors.New("the entry is malformed")
@@ -113,25 +122,35 @@ var errMalformed = errors.New("the entry is malformed")
 // malformed is the error of an entry that was read and does not decode. What the
 // decoder says may quote the content.
 func (d *damage) malformed(key string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	defer d.count()
 	err := &DamagedError{Kind(key), errMalformed}
-	d.note(key, err, true)
+	d.report(key, err, d.noteMalformed(key))
 	return err
 }
 
-// note keeps an entry as damaged, and reports the first time. d.mu is held.
-func (d *damage) note(key string, err error, malformed bool) {
+func (d *damage) noteMalformed(key string) (isNew bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	defer d.count()
+	return d.note(key, true)
+}
+
+// note keeps an entry as damaged, and reports whether it was not. d.mu is held.
+func (d *damage) note(key string, malformed bool) (isNew bool) {
 	if _, known := d.known[key]; known || len(d.known) >= maxTracked {
-		return
+		return false
 	}
 	if d.known == nil {
 		d.known = map[string]bool{}
 	}
 	d.known[key] = malformed
 	delete(d.suspects, key)
-	if d.found != nil {
+	return true
+}
+
+// report tells of an entry the first time that it is found to be damaged. The caller
+// holds no lock: who is told takes locks under which others read the mount.
+func (d *damage) report(key string, err error, isNew bool) {
+	if isNew && d.found != nil {
 		d.found(key, err)
 	}
 }
@@ -168,8 +187,9 @@ func says(err error, texts []string) bool {
 }
 
 // OnDamage calls f once for each entry that is found to be damaged; a prefix that
-// cannot be listed ends in a slash. f must not use the mount. It is called before the
-// mount is used.
+// cannot be listed ends in a slash. f is called on the goroutine of the read, whose caller
+// may hold locks; the mount holds none of its own. OnDamage is called before the mount is
+// used.
 func (m *Mount) OnDamage(f func(key string, err error)) { m.damage.found = f }
 
 // checkedAtOnce bounds the entries that Recheck reads.

@@ -157,3 +157,23 @@ func TestMalformedEntryIsDamaged(t *testing.T) {
 	}
 	require.Equal(t, 1, told)
 }
+
+// Who is told of damage takes locks under which others read the mount: a read that found
+// damage at the same moment would wait for them for ever.
+func TestDamageIsToldWithoutALock(t *testing.T) {
+	m, disk, _ := damagedMount(t, storagetest.ErrAltered)
+	disk.Set("pages/malformed", []byte("{"))
+	var told []string
+	m.OnDamage(func(key string, _ error) {
+		require.True(t, m.damage.mu.TryLock(), "the mount holds its lock")
+		m.damage.mu.Unlock()
+		told = append(told, key)
+	})
+	for range 2 {
+		_, err := m.Get(t.Context(), "pages/bad")
+		require.ErrorIs(t, err, ErrDamaged)
+		_, err = m.GetJSON(t.Context(), "pages/malformed", &struct{}{})
+		require.ErrorIs(t, err, ErrDamaged)
+	}
+	require.Equal(t, []string{"pages/bad", "pages/malformed"}, told)
+}
