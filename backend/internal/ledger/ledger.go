@@ -42,6 +42,16 @@ type Event struct {
 	Seq int64 `json:"seq,omitempty"` // 0 for one of the mount, which gets its number in the log
 	// Bytes are those of the log's entry, but for its previous one.
 	Bytes []byte `json:"event"`
+
+	decoded *evidence.Event // of Bytes, shared; nil if they were read from storage
+}
+
+// decode returns the event, which is shared.
+func (e *Event) decode() (*evidence.Event, error) {
+	if e.decoded != nil {
+		return e.decoded, nil
+	}
+	return evidence.Decode(e.Bytes)
 }
 
 // Config has the packages and the clock that a Ledger uses. Log's Wake is to call
@@ -129,8 +139,9 @@ func Encode(h evidence.Head, d evidence.Detail) (Event, error) {
 	if h.TenantID == "" {
 		h.Seq = 1 // the log numbers it
 	}
-	bytes, err := evidence.Encode(&evidence.Event{Head: h, Detail: d})
-	return Event{Seq: carried, Bytes: bytes}, err
+	decoded := &evidence.Event{Head: h, Detail: d}
+	bytes, err := evidence.Encode(decoded)
+	return Event{Seq: carried, Bytes: bytes, decoded: decoded}, err
 }
 
 // Logged returns where the last event of an incarnation is that a stored checkpoint has,
@@ -144,7 +155,7 @@ func (l *Ledger) Knows(tenantID, incarnation string, carried Event) bool {
 	if at, found := l.Logged(tenantID, incarnation); found && at.Seq >= carried.Seq {
 		return true
 	}
-	e, err := evidence.Decode(carried.Bytes)
+	e, err := carried.decode()
 	return err != nil || l.log.Waits(&e.Head)
 }
 
@@ -163,7 +174,7 @@ func (l *Ledger) Tell(ctx context.Context, events []Event, known int64, last *ev
 func (l *Ledger) submit(events []Event, known int64, last *evidence.Position, urgent bool) []*evidencelog.Ticket {
 	var waiting []evidencelog.Pending
 	for _, carried := range events {
-		e, err := evidence.Decode(carried.Bytes)
+		e, err := carried.decode()
 		if err != nil {
 			l.logger.Error("an event that a record carries cannot be read, and is not logged", "seq", carried.Seq, "error", err)
 			continue
@@ -204,7 +215,7 @@ const MaxSeq = evidence.MaxInteger
 // them up, and waits until the log is open.
 func (l *Ledger) Lacks(ctx context.Context, events []Event) (bool, error) {
 	for _, carried := range events {
-		e, err := evidence.Decode(carried.Bytes)
+		e, err := carried.decode()
 		if err != nil {
 			continue // it never gets there
 		}

@@ -74,7 +74,8 @@ func (e *Engine) step(ctx context.Context, i Intent, log hclog.Logger) (done, pr
 	return true, true, nil
 }
 
-// sweep moves pages and finishes the rotation, until it has ended.
+// sweep moves pages and finishes the rotation, until it has ended. While a tenant has many
+// pages, it lists them once more before the List under the lock that decides.
 func (e *Engine) sweep(ctx context.Context, run *Run) (progressed bool, err error) {
 	for {
 		pending, err := run.Pending(ctx)
@@ -86,7 +87,9 @@ func (e *Engine) sweep(ctx context.Context, run *Run) (progressed bool, err erro
 				return progressed, err
 			}
 			progressed = true
-			continue
+			if !run.isSmall() {
+				continue
+			}
 		}
 		if done, err := run.Finish(ctx); done || err != nil {
 			return progressed, err

@@ -149,6 +149,15 @@ func (r *Run) unseen(ctx context.Context, t *tenant.Record, keyStays bool) ([]it
 	return pending, nil
 }
 
+// smallTenant is how many pages are listed so fast that writers can wait for it.
+const smallTenant = 64
+
+func (r *Run) isSmall() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.listed <= smallTenant
+}
+
 // sure reports whether enough is known of a page. A successful Put is enough where all
 // pages are read again before the old key is destroyed, some days later, and after a
 // cancel. Where the key is destroyed at once, the page must have been read since.

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/hashicorp/vault/sdk/helper/jsonutil"
+
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 )
 
@@ -142,8 +144,19 @@ func (s *Store) put(ctx context.Context, t *Record) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("writing %s: %w", recordKey(t.ID), err)
 	}
-	err := s.mount.PutJSON(ctx, recordKey(t.ID), t)
-	s.wrote(t.ID, t, err)
+	value, err := jsonutil.EncodeJSON(t)
+	if err != nil {
+		return fmt.Errorf("encoding %s: %w", recordKey(t.ID), err)
+	}
+	s.records.Begin(t.ID)
+	err = s.mount.Put(ctx, recordKey(t.ID), value)
+	var kept **Record
+	if err == nil {
+		written := t.sized(len(value))
+		kept = &written
+	}
+	s.records.End(t.ID, kept)
+	s.note(t.ID, t, err)
 	return err
 }
 
@@ -152,15 +165,16 @@ func (s *Store) forget(ctx context.Context, tenantID string) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("deleting %s: %w", recordKey(tenantID), err)
 	}
+	s.records.Begin(tenantID)
 	err := s.mount.Delete(ctx, recordKey(tenantID))
-	s.wrote(tenantID, nil, err)
+	s.records.End(tenantID, nil)
+	s.note(tenantID, nil, err)
 	return err
 }
 
-// wrote reports a write of a record to everything kept in memory. t is the record as it
+// note reports a write of a record to what else is kept in memory. t is the record as it
 // is now, nil if there is none; after an error its state is unknown.
-func (s *Store) wrote(tenantID string, t *Record, err error) {
-	s.records.Drop(tenantID)
+func (s *Store) note(tenantID string, t *Record, err error) {
 	s.list.note(tenantID, t != nil, err)
 	s.watch(tenantID, t, err)
 }

@@ -96,11 +96,21 @@ type Record struct {
 	// ShreddedAt is set once the keys of a tenant that is being shredded are gone.
 	ShreddedAt time.Time `json:"shredded_at,omitzero"`
 
-	encoded int // bytes that it had in storage when it was read
+	encoded int // bytes that it has in storage
 }
 
 // memory estimates the bytes that a record takes in a cache.
 func (t *Record) memory() int { return 2*t.encoded + 300 }
+
+// sized is the record, which has so many bytes in storage.
+func (t *Record) sized(bytes int) *Record {
+	if t.encoded == bytes {
+		return t
+	}
+	c := *t
+	c.encoded = bytes
+	return &c
+}
 
 // Owner returns the identity to which the tenant's keys and pages are bound.
 func (t *Record) Owner() keyring.Owner {

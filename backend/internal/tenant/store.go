@@ -58,7 +58,8 @@ func (s *Store) LimitMemory(bytes int) { s.records.Limit(bytes) }
 func (s *Store) Invalidate(key string) {
 	switch {
 	case strings.HasPrefix(key, prefix):
-		s.wrote(path.Base(key), nil, errElsewhere)
+		s.records.Drop(path.Base(key))
+		s.note(path.Base(key), nil, errElsewhere)
 	case strings.HasPrefix(key, tombstonePrefix):
 		id, _, _ := strings.Cut(path.Base(key), ".")
 		s.tombstones.note(id, false, errElsewhere)
