@@ -96,7 +96,7 @@ Exit codes: 0 done, 1 failed, 2 faulty usage, 3 done but something was refused.`
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.mount, "mount", client.DefaultMount, "where the engine is mounted")
 	flags.BoolVar(&a.json, "json", false, "write lines of JSON, for programs")
-	root.AddCommand(a.statusCommand(), a.rotateCommand(), a.encryptCommand(), a.decryptCommand(), a.rewrapCommand())
+	root.AddCommand(a.statusCommand(), a.rotateCommand(), a.encryptCommand(), a.decryptCommand(), a.rewrapCommand(), a.importCommand())
 	root.AddCommand(evidencecmd.Command(evidencecmd.Env{
 		Client: vaultClient,
 		Mount:  func() string { return a.mount },

@@ -9,26 +9,25 @@ import (
 	"fmt"
 	"os"
 	"time"
-
-	"github.com/vault-plugin-dek/vault-plugin-dek/client"
 )
 
 // checkpointEvery is how often a checkpoint is written at most. What a killed
 // command loses by it is looked at again.
 const checkpointEvery = 500 * time.Millisecond
 
-// checkpoint says how far a command has come, for the next one to go on.
-type checkpoint struct {
-	Job      string          `json:"job"` // what is swept: another job's checkpoint is refused
-	Progress client.Progress `json:"progress"`
+// checkpoint says how far a command has come, for the next one to go on. P is how the
+// command counts.
+type checkpoint[P any] struct {
+	Job      string `json:"job"` // what is done: another job's checkpoint is refused
+	Progress P      `json:"progress"`
 
 	path string
 	last time.Time
 }
 
 // openCheckpoint reads the checkpoint at path; with an empty path there is none.
-func openCheckpoint(path, job string) (*checkpoint, error) {
-	c := &checkpoint{Job: job, path: path}
+func openCheckpoint[P any](path, job string) (*checkpoint[P], error) {
+	c := &checkpoint[P]{Job: job, path: path}
 	if path == "" {
 		return c, nil
 	}
@@ -39,7 +38,7 @@ func openCheckpoint(path, job string) (*checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	var before checkpoint
+	var before checkpoint[P]
 	if err := json.Unmarshal(text, &before); err != nil {
 		return nil, usage("%s is no checkpoint", path)
 	}
@@ -51,7 +50,7 @@ func openCheckpoint(path, job string) (*checkpoint, error) {
 }
 
 // save keeps the progress, if the last time is long enough ago.
-func (c *checkpoint) save(p client.Progress) error {
+func (c *checkpoint[P]) save(p P) error {
 	c.Progress = p
 	if c.path == "" || time.Since(c.last) < checkpointEvery {
 		return nil
@@ -60,7 +59,7 @@ func (c *checkpoint) save(p client.Progress) error {
 }
 
 // flush writes the progress.
-func (c *checkpoint) flush() error {
+func (c *checkpoint[P]) flush() error {
 	if c.path == "" {
 		return nil
 	}
@@ -76,7 +75,7 @@ func (c *checkpoint) flush() error {
 }
 
 // remove ends the job.
-func (c *checkpoint) remove() error {
+func (c *checkpoint[P]) remove() error {
 	if c.path == "" {
 		return nil
 	}

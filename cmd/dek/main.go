@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: MPL-2.0
 
 // Command dek works with the DEK secrets engine for people and jobs: it shows the
-// fleet, rotates keys, encrypts files, and brings ciphertexts that lie outside of
-// Vault to the current version. See docs/client.md.
+// fleet, rotates keys, encrypts files, brings ciphertexts that lie outside of Vault to
+// the current version, and moves secrets from KV into a tenant. See docs/client.md.
 package main
 
 import (

@@ -130,7 +130,7 @@ func scanned(t *testing.T, path string) int64 {
 	if err != nil {
 		return 0
 	}
-	var c checkpoint
+	var c checkpoint[client.Progress]
 	require.NoError(t, json.Unmarshal(text, &c), "a checkpoint is whole at all times")
 	return c.Progress.Scanned
 }

@@ -309,4 +309,6 @@ func testReport(t *testing.T, b *bench) {
 	assert.Equal(t, exitUsage, code, errs)
 }
 
-func checkpoint0(p client.Progress) checkpoint { return checkpoint{Job: `"t"["c"]`, Progress: p} }
+func checkpoint0(p client.Progress) checkpoint[client.Progress] {
+	return checkpoint[client.Progress]{Job: `"t"["c"]`, Progress: p}
+}

@@ -106,7 +106,7 @@ type postgresJob struct {
 	o       *postgresOptions
 	store   *postgresStore
 	tenants *tenants
-	keep    *checkpoint
+	keep    *checkpoint[client.Progress]
 	total   client.Progress
 }
 
@@ -140,7 +140,7 @@ func (a *app) rewrapPostgres(ctx context.Context, o *postgresOptions) error {
 			return usage("--tenant: %s", err)
 		}
 	}
-	keep, err := openCheckpoint(o.checkpoint, o.job(t))
+	keep, err := openCheckpoint[client.Progress](o.checkpoint, o.job(t))
 	if err != nil {
 		return err
 	}

@@ -110,16 +110,8 @@ func (j *postgresJob) unreported(id string, err error) error {
 	return nil
 }
 
-// lasting calls f until it succeeds, or fails for another reason than a restart of Vault.
+// lasting calls f until it succeeds, or fails for another reason than a restart of Vault
+// or the database.
 func (j *postgresJob) lasting(ctx context.Context, f func() error) error {
-	began := time.Now()
-	for {
-		err := f()
-		if err == nil {
-			return nil
-		}
-		if err := j.outlast(ctx, err, began); err != nil {
-			return err
-		}
-	}
+	return j.a.lasting(ctx, j.o.patience, mayPassOrDatabase, f)
 }

@@ -48,19 +48,12 @@ func (j *postgresJob) sweep(ctx context.Context, total int64) (refused int64, er
 	}
 }
 
-// outlast waits after a failure that a restart of Vault or the database ends. It
-// gives it back if it is another, or if nothing has moved for too long.
+// outlast waits after a failure that a restart of Vault or the database ends.
 func (j *postgresJob) outlast(ctx context.Context, err error, moved time.Time) error {
-	if ctx.Err() != nil {
-		return errors.New("interrupted")
-	}
-	if !mayPass(err) && !databaseMayPass(err) || time.Since(moved) > j.o.patience {
-		return err
-	}
-	j.a.say("dek: %s; waiting", err)
-	sleep(ctx, time.Second)
-	return nil
+	return j.a.outlast(ctx, err, moved, j.o.patience, mayPassOrDatabase)
 }
+
+func mayPassOrDatabase(err error) bool { return mayPass(err) || databaseMayPass(err) }
 
 // add is the progress of two sweeps, of which the second went on where the first
 // ended.

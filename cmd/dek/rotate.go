@@ -14,10 +14,6 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/client"
 )
 
-// patience is how long a command goes on trying while Vault or a database does not
-// answer: a failover, a restart.
-const patience = 2 * time.Minute
-
 func (a *app) rotateCommand() *cobra.Command {
 	var request client.RotationRequest
 	var wait bool
@@ -84,27 +80,6 @@ func (a *app) follow(ctx context.Context, t *client.Tenant, r *client.Rotation) 
 		if !sleep(ctx, time.Second) {
 			return nil, ctx.Err()
 		}
-	}
-}
-
-// mayPass reports whether the failure is one that a failover or a restart ends.
-func mayPass(err error) bool {
-	var answered *client.Error
-	if errors.As(err, &answered) {
-		return answered.Status == 429 || answered.Status >= 500
-	}
-	var failed *client.TransportError
-	return errors.As(err, &failed)
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

@@ -8,10 +8,8 @@ package acceptance
 import (
 	"bytes"
 	"context"
-	"errors"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -25,34 +23,6 @@ import (
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
 )
-
-// dekCommand builds the command dek and returns what runs it: with the stack's root
-// token, or, without a stack, with no Vault at all.
-func dekCommand(t *testing.T) func(s *devstack.Stack, args ...string) (code int, stdout, stderr string) {
-	t.Helper()
-	root, err := devstack.RepoRoot()
-	require.NoError(t, err)
-	binary := filepath.Join(t.TempDir(), "dek")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "./cmd/dek")
-	build.Dir = root
-	out, err := build.CombinedOutput()
-	require.NoError(t, err, string(out))
-	return func(s *devstack.Stack, args ...string) (int, string, string) {
-		cmd := exec.CommandContext(t.Context(), binary, args...)
-		cmd.Env = []string{"HOME=" + t.TempDir(), "VAULT_ADDR=http://127.0.0.1:1"}
-		if s != nil {
-			cmd.Env = append(cmd.Env, "VAULT_ADDR="+s.VaultAddr(), "VAULT_TOKEN="+s.RootToken())
-		}
-		var stdout, stderr bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &stdout, &stderr
-		err := cmd.Run()
-		var exit *exec.ExitError
-		if err != nil && !errors.As(err, &exit) {
-			require.NoError(t, err)
-		}
-		return cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()
-	}
-}
 
 // TestEvidence does to keys what can be done to them, and verifies the evidence of it as
 // somebody without Vault does.

@@ -1,0 +1,84 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/client"
+)
+
+// patience is how long a command goes on trying while Vault or a database does not
+// answer: a failover, a restart.
+const patience = 2 * time.Minute
+
+// errInterrupted ends a command that a signal stopped.
+var errInterrupted = errors.New("interrupted")
+
+// lasting calls f until it succeeds. A failure that passes reports to be one that ends by
+// itself is waited out, for as long as limit.
+func (a *app) lasting(ctx context.Context, limit time.Duration, passes func(error) bool, f func() error) error {
+	began := time.Now()
+	for {
+		err := f()
+		if err == nil {
+			return nil
+		}
+		if err := a.outlast(ctx, err, began, limit, passes); err != nil {
+			return err
+		}
+	}
+}
+
+// outlast waits a second after a failure that passes. It gives the failure back if it is
+// another, or if nothing has moved for longer than limit.
+func (a *app) outlast(ctx context.Context, err error, moved time.Time, limit time.Duration, passes func(error) bool) error {
+	if ctx.Err() != nil {
+		return errInterrupted
+	}
+	if !passes(err) || time.Since(moved) > limit {
+		return err
+	}
+	a.say("dek: %s; waiting", err)
+	if !sleep(ctx, time.Second) {
+		return errInterrupted
+	}
+	return nil
+}
+
+// mayPass reports whether the failure is one that a failover or a restart ends.
+func mayPass(err error) bool {
+	var answered *client.Error
+	if errors.As(err, &answered) {
+		return passingStatus(answered.Status)
+	}
+	var other *api.ResponseError // of the source of an import
+	if errors.As(err, &other) {
+		return passingStatus(other.StatusCode)
+	}
+	var failed *client.TransportError
+	var unreached *url.Error
+	return errors.As(err, &failed) || errors.As(err, &unreached)
+}
+
+func passingStatus(status int) bool {
+	return status == http.StatusPreconditionFailed || status == http.StatusTooManyRequests || status >= http.StatusInternalServerError
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
