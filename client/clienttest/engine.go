@@ -181,7 +181,9 @@ func (e *Engine) serve(w http.ResponseWriter, method, rest string, body map[stri
 	parts := strings.SplitN(rest, "/", 3)
 	switch {
 	case rest == "status":
-		answer(w, map[string]any{"tenants": len(e.tenants), "oldest_key_age": 3600, "as_of": "2026-01-02T03:04:05Z"})
+		answer(w, map[string]any{
+			"tenants": len(e.tenants), "index_complete": true, "oldest_key_age": 3600, "as_of": "2026-01-02T03:04:05Z",
+		})
 		return
 	case len(parts) < 2 || parts[0] != "tenants":
 		refuse(w, http.StatusNotFound, "1 error occurred:\n\t* unsupported path\n\n")

@@ -149,12 +149,12 @@ func vaultClient() (*api.Client, error) {
 }
 
 // client is a client of the engine.
-func (a *app) client() (*client.Client, error) {
+func (a *app) client(more ...client.Option) (*client.Client, error) {
 	vault, err := vaultClient()
 	if err != nil {
 		return nil, err
 	}
-	c, err := client.New(vault, client.WithMount(a.mount))
+	c, err := client.New(vault, append(more, client.WithMount(a.mount))...)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUsage, err)
 	}

@@ -12,15 +12,20 @@ import (
 // meter shows how far a command is: a bar on a terminal, lines of JSON with
 // -json, nothing else.
 type meter struct {
-	a    *app
-	bar  *progressbar.ProgressBar
-	last time.Time
+	a     *app
+	bar   *progressbar.ProgressBar
+	total int64
+	last  time.Time
 }
 
-// meter makes a meter up to total, below 0 if that is not known.
+// meter makes a meter up to total, 0 or below if that is not known. A bar that cannot be
+// drawn is no failure of the command.
 func (a *app) meter(total int64, what string) *meter {
-	m := &meter{a: a}
+	m := &meter{a: a, total: total}
 	if !a.json && isTerminal(a.stderr) {
+		if total <= 0 {
+			total = -1 // a spinner: a bar of nothing cannot be drawn
+		}
 		m.bar = progressbar.NewOptions64(total,
 			progressbar.OptionSetDescription(what), progressbar.OptionSetWriter(a.stderr),
 			progressbar.OptionShowCount(), progressbar.OptionShowIts(),
@@ -33,7 +38,11 @@ func (a *app) meter(total int64, what string) *meter {
 // there is at most one a second.
 func (m *meter) show(done int64, event any) error {
 	if m.bar != nil {
-		return m.bar.Set64(done)
+		if m.total > 0 {
+			done = min(done, m.total) // more has come since the total was counted
+		}
+		_ = m.bar.Set64(done)
+		return nil
 	}
 	if !m.a.json || time.Since(m.last) < time.Second {
 		return nil
@@ -45,6 +54,6 @@ func (m *meter) show(done int64, event any) error {
 // finish takes the bar away.
 func (m *meter) finish() {
 	if m.bar != nil {
-		_ = m.bar.Finish() // a bar that cannot be drawn is no failure
+		_ = m.bar.Finish()
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,7 +23,9 @@ func (a *app) rotateCommand() *cobra.Command {
 		Short: "Rotate a tenant's key",
 		Long: `Start a rotation of a tenant's key, and with --wait follow it to its end.
 
-It ends with 1 if the rotation could not be started, failed or was rolled back.`,
+With --wait it ends with 0 once the rotation is completed, and with 1 if it failed or was
+rolled back. While Vault restarts it waits, for 2 minutes at most. An interrupt ends the
+command, and not the rotation.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := a.tenant(args[0])
@@ -30,6 +33,9 @@ It ends with 1 if the rotation could not be started, failed or was rolled back.`
 				return err
 			}
 			r, err := t.Rotate(cmd.Context(), request)
+			if client.OutcomeUnknown(err) {
+				return fmt.Errorf("it is not known whether a rotation has been started: %w", err)
+			}
 			if err != nil {
 				return err
 			}
@@ -62,24 +68,36 @@ func (a *app) tellRotation(r *client.Rotation, waited bool) error {
 func (a *app) follow(ctx context.Context, t *client.Tenant, r *client.Rotation) (*client.Rotation, error) {
 	m := a.meter(sum(r.ItemsToRotate), "re-encrypting")
 	defer m.finish()
-	seen := time.Now()
+	id, seen := r.ID, time.Now()
 	for {
 		var shown error
-		ended, err := t.WaitRotation(ctx, r.ID, 500*time.Millisecond, func(r *client.Rotation) {
+		ended, err := t.WaitRotation(ctx, id, 500*time.Millisecond, func(next *client.Rotation) {
 			seen = time.Now()
+			a.tellHeld(r, next)
+			r = next
 			shown = errors.Join(shown, m.show(sum(r.ItemsRotated), r))
 		})
-		switch {
-		case err == nil:
+		if err == nil {
 			return ended, shown
-		case ctx.Err() != nil:
-			return nil, fmt.Errorf("interrupted: rotation %s goes on", r.ID)
-		case !mayPass(err) || time.Since(seen) > patience:
-			return nil, err
 		}
-		if !sleep(ctx, time.Second) {
-			return nil, ctx.Err()
+		if err := a.outlast(ctx, err, seen, patience, mayPass); errors.Is(err, errInterrupted) {
+			return nil, fmt.Errorf("%w: rotation %s goes on", err, id)
+		} else if err != nil {
+			return nil, fmt.Errorf("rotation %s is no longer followed: %w", id, err)
 		}
+	}
+}
+
+// tellHeld says when a rotation begins to wait for somebody, or goes on.
+func (a *app) tellHeld(before, now *client.Rotation) {
+	switch {
+	case a.json || before.Status == now.Status && before.WaitingFor == now.WaitingFor:
+	case now.Status == client.Paused, now.Status == client.RollingBack:
+		a.say("dek: rotation %s is %s", now.ID, strings.ReplaceAll(string(now.Status), "_", " "))
+	case now.WaitingFor != "":
+		a.say("dek: rotation %s waits for key provider %s", now.ID, now.WaitingFor)
+	case now.Status == client.InProgress:
+		a.say("dek: rotation %s goes on", now.ID)
 	}
 }
 

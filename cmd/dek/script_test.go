@@ -4,7 +4,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http/httptest"
@@ -134,34 +133,6 @@ func exitsCommand(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("dek %v ended with %d, not with %d", args[1:], got, want)
-	}
-}
-
-// watcher ends a context once it has been written to n times.
-type watcher struct {
-	n    int
-	stop func()
-}
-
-func (w *watcher) Write(p []byte) (int, error) {
-	if w.n--; w.n == 0 {
-		w.stop()
-	}
-	return len(p), nil
-}
-
-// status --watch looks again and again, until it is interrupted.
-func TestWatch(t *testing.T) {
-	e := clienttest.New()
-	server := httptest.NewServer(e)
-	t.Cleanup(server.Close)
-	t.Setenv("VAULT_ADDR", server.URL)
-	t.Setenv("VAULT_TOKEN", "token")
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	code := run(ctx, []string{"status", "--watch", "--interval", "1ms"}, os.Stdin, &watcher{3, stop}, os.Stderr)
-	if code != exitDone {
-		t.Errorf("ended with %d", code)
 	}
 }
 

@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,20 +18,29 @@ func (a *app) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show how the fleet is doing",
-		Long:  "Show how the fleet is doing: tenants, rotations, who is overdue, how old the oldest key is.",
-		Args:  cobra.NoArgs,
+		Long: `Show how the fleet is doing: tenants, rotations, which tenants are overdue, failed or
+blocked, how old the oldest key is.
+
+With --watch it looks again and again, until it is interrupted, and then ends with 0.
+On a terminal it draws over what it has shown. While Vault does not answer it says so,
+and goes on.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if interval <= 0 {
 				return usage("--interval must be above 0")
+			}
+			if watch {
+				return a.watchStatus(cmd.Context(), interval)
 			}
 			c, err := a.client()
 			if err != nil {
 				return err
 			}
-			if watch {
-				return a.watchStatus(cmd.Context(), c, interval)
+			s, err := c.Status(cmd.Context())
+			if err != nil {
+				return err
 			}
-			return a.showStatus(cmd.Context(), c)
+			return a.tell(s, "%s", statusText(s))
 		},
 	}
 	cmd.Flags().BoolVar(&watch, "watch", false, "go on until interrupted")
@@ -40,23 +48,29 @@ func (a *app) statusCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) watchStatus(ctx context.Context, c *client.Client, interval time.Duration) error {
+// watchStatus shows the status again and again. It ends without an error once ctx does.
+func (a *app) watchStatus(ctx context.Context, interval time.Duration) error {
+	c, err := a.client(client.WithRetries(0)) // it looks again by itself
+	if err != nil {
+		return err
+	}
+	v := &view{a: a}
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
-		if isTerminal(a.stdout) && !a.json {
-			if _, err := fmt.Fprint(a.stdout, "\x1b[H\x1b[2J"); err != nil {
-				return err
-			}
+		s, err := c.Status(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil // interrupted, as it is meant to be
+		case err != nil && !mayPass(err):
+			return err
+		case err != nil:
+			err = v.unanswered(err)
+		default:
+			err = v.show(s)
 		}
-		if err := a.showStatus(ctx, c); err != nil {
-			if ctx.Err() != nil {
-				return nil // interrupted, as it is meant to be
-			}
-			if !mayPass(err) {
-				return err
-			}
-			a.say("dek: %s", err)
+		if err != nil {
+			return err
 		}
 		select {
 		case <-ticker.C:
@@ -64,36 +78,4 @@ func (a *app) watchStatus(ctx context.Context, c *client.Client, interval time.D
 			return nil
 		}
 	}
-}
-
-func (a *app) showStatus(ctx context.Context, c *client.Client) error {
-	s, err := c.Status(ctx)
-	if err != nil {
-		return err
-	}
-	if err := a.tell(s, `Tenants              %d
-Rotations active     %d
-Rotations failed     %d
-Overdue              %d
-Due within 7 days    %d
-Oldest key           %s
-As of                %s`, s.Tenants, s.RotationsActive, s.RotationsFailed, s.Overdue, s.DueWithin7Days,
-		age(time.Duration(s.OldestKeyAge)), s.AsOf.Format(time.RFC3339)); err != nil || a.json {
-		return err
-	}
-	for _, id := range s.OverdueTenants {
-		if _, err := fmt.Fprintln(a.stdout, "Overdue tenant      ", id); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// age is a duration in the unit that a person would take.
-func age(d time.Duration) string {
-	const day = 24 * time.Hour
-	if d >= 2*day {
-		return fmt.Sprintf("%d days", d/day)
-	}
-	return d.Round(time.Second).String()
 }
