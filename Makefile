@@ -51,10 +51,13 @@ chaos: build vault ## kill and restart everything during rotations, CHAOS_ROUNDS
 vulncheck: ## look for known vulnerabilities in what is used (needs the network)
 	@scripts/vulncheck.sh
 
-release: ## build static, reproducible binaries for Linux and macOS into dist/
+release: ## build a release into dist/: archives, packages, SBOMs, sums (SIGNING_KEY, RELEASE_PLATFORMS)
 	@scripts/release.sh
+
+reproduce: ## build the release of this commit twice and compare every byte (DIST compares with another's)
+	@scripts/reproduce.sh
 
 clean: ## remove what was built and .dev/, but not the Vault server and the linter
 	rm -rf bin/vault-plugin-dek bin/dek-proxy bin/dek bin/devstack bin/bench dist .dev
 
-.PHONY: help build vault stack dev demo test bench lint fmt fuzz chaos vulncheck release clean
+.PHONY: help build vault stack dev demo test bench lint fmt fuzz chaos vulncheck release reproduce clean

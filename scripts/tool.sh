@@ -2,15 +2,15 @@
 # Copyright (c) The vault-plugin-dek authors
 # SPDX-License-Identifier: MPL-2.0
 #
-# tool.sh NAME PACKAGE leaves a development tool at bin/NAME, built from the
-# version that the nested module scripts/lint pins, unless it is there already.
+# tool.sh NAME PACKAGE [MODULE] leaves a development tool at bin/NAME, built from the
+# version that the nested module scripts/MODULE (lint) pins, unless it is there already.
 set -eu
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 GO=${GO:-go}
 name=$1
 package=$2
-module=$root/scripts/lint
+module=$root/scripts/${3:-lint}
 
 # The stamp says what the tool was built from: the pins, and the Go version,
 # which golangci-lint may not be older than.
