@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: MPL-2.0
 
 // Command vault-plugin-dek is the secrets engine as a Vault plugin. Vault starts
-// it; run by hand it has nothing to talk to, but for -version.
+// it; run by hand it has nothing to talk to, but for -version and -install.
 package main
 
 import (
@@ -25,7 +25,7 @@ func main() {
 	logger := hclog.New(&hclog.LoggerOptions{Name: "vault-plugin-dek", Level: hclog.Trace, JSONFormat: true})
 	err := run(os.Args[1:], logger)
 	switch {
-	case err == nil, errors.Is(err, flag.ErrHelp):
+	case err == nil, errors.Is(err, flag.ErrHelp), errors.Is(err, errInstalled):
 	case errors.Is(err, errVersion):
 		fmt.Println(version.Line("vault-plugin-dek"))
 	default:
@@ -42,6 +42,7 @@ func run(args []string, logger hclog.Logger) error {
 	meta := &api.PluginAPIClientMeta{}
 	flags := meta.FlagSet()
 	show := flags.Bool("version", false, "print version and commit, and exit")
+	directory := flags.String("install", "", "copy the program into this plugin `directory`, under a name with its version, and exit")
 	sockets := flags.String("provider-sockets", "",
 		"directory below which the Unix sockets of key providers of type kmsv2 must lie; empty: there can be none")
 	if err := flags.Parse(args); err != nil {
@@ -49,6 +50,14 @@ func run(args []string, logger hclog.Logger) error {
 	}
 	if *show {
 		return errVersion
+	}
+	if *directory != "" {
+		file, err := install(*directory)
+		if err != nil {
+			return fmt.Errorf("install: %w", err)
+		}
+		fmt.Println(version.SHA256(), file)
+		return errInstalled
 	}
 	logger.Info("plugin starts", "version", version.Version(), "commit", version.Commit())
 	go endWithServer()

@@ -7,11 +7,14 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/version"
 )
 
 // role says what a copy of this test binary plays.
@@ -65,4 +68,30 @@ func TestVersionIsNoError(t *testing.T) {
 		require.ErrorIs(t, run([]string{flag}, hclog.NewNullLogger()), errVersion)
 	}
 	require.ErrorContains(t, run([]string{"-no-such-flag"}, hclog.NewNullLogger()), "no-such-flag")
+}
+
+// What is installed is the program itself, executable. A file that is there, which Vault
+// may have registered, is never written over.
+func TestInstall(t *testing.T) {
+	dir := t.TempDir()
+	require.ErrorIs(t, run([]string{"-install", dir}, hclog.NewNullLogger()), errInstalled)
+	file := filepath.Join(dir, "vault-plugin-dek_"+version.Version())
+	info, err := os.Stat(file)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o755), info.Mode())
+	sum, err := version.FileSHA256(file)
+	require.NoError(t, err)
+	require.Equal(t, version.SHA256(), sum)
+
+	require.ErrorIs(t, run([]string{"-install", dir}, hclog.NewNullLogger()), errInstalled, "again")
+	again, err := os.Stat(file)
+	require.NoError(t, err)
+	require.Equal(t, info.ModTime(), again.ModTime())
+
+	require.NoError(t, os.WriteFile(file, []byte("another"), 0o755))
+	require.ErrorContains(t, run([]string{"-install", dir}, hclog.NewNullLogger()), "another program")
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, entries, 1, "nothing half done is left")
+	require.ErrorIs(t, run([]string{"-install", filepath.Join(dir, "none")}, hclog.NewNullLogger()), os.ErrNotExist)
 }

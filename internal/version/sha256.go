@@ -18,14 +18,23 @@ var SHA256 = sync.OnceValue(func() string {
 	if err != nil {
 		return unknown
 	}
-	file, err := os.Open(path) //nolint:gosec // the program's own
+	sum, err := FileSHA256(path)
 	if err != nil {
 		return unknown
+	}
+	return sum
+})
+
+// FileSHA256 returns the SHA-256 of a file, in hexadecimal.
+func FileSHA256(path string) (string, error) {
+	file, err := os.Open(path) //nolint:gosec // the caller names it
+	if err != nil {
+		return "", err
 	}
 	defer func() { _ = file.Close() }()
 	h := sha256.New()
 	if _, err := io.Copy(h, file); err != nil {
-		return unknown
+		return "", err
 	}
-	return hex.EncodeToString(h.Sum(nil))
-})
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
