@@ -135,6 +135,32 @@ func TestHealthOfSeveralRealms(t *testing.T) {
 	require.Equal(t, 503, s.do("GET", "/health").Code)
 }
 
+// TestMetricsSayWhetherVaultServes: of each realm, and without asking Vault for each
+// scrape.
+func TestMetricsSayWhetherVaultServes(t *testing.T) {
+	s, other := newStand(t), vaulttest.New(t)
+	require.NoError(t, s.SetRealms(map[string]Realm{
+		"one": {Vault: testClient(t, s.vault, vault.Config{})}, "two": {Vault: testClient(t, other, vault.Config{})},
+	}))
+	up := func(one, two string) {
+		t.Helper()
+		body := s.do("GET", "/metrics").Body.String()
+		require.Contains(t, body, `dek_proxy_vault_up{realm="one"} `+one+"\n")
+		require.Contains(t, body, `dek_proxy_vault_up{realm="two"} `+two+"\n")
+	}
+	up("1", "1")
+	up("1", "1")
+	require.Len(t, s.vault.Seen(vaulttest.AtHealth), 1)
+	other.On(vaulttest.AtHealth, vaulttest.Reply(299, `{"initialized": true, "sealed": true, "version": "1.21.1"}`))
+	s.clock.advance(healthAge)
+	up("1", "0")
+	s.vault.Close()
+	s.clock.advance(healthAge)
+	up("0", "0")
+	require.NoError(t, s.SetRealms(map[string]Realm{"two": {Vault: testClient(t, other, vault.Config{})}}))
+	require.NotContains(t, s.do("GET", "/metrics").Body.String(), `realm="one"`)
+}
+
 func TestAdminListener(t *testing.T) {
 	s := newStand(t, func(c *Config) { c.SeparateAdmin = true })
 	for _, path := range []string{"/metrics", "/api/v1/admin/health"} {

@@ -4,6 +4,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"runtime"
@@ -30,7 +31,8 @@ type metrics struct {
 	cache     *prometheus.CounterVec
 }
 
-func newMetrics() *metrics {
+// newMetrics makes the registry. healths asks the Vaults of all realms.
+func newMetrics(healths func(context.Context) map[string]vaultHealth) *metrics {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "dek_proxy_requests_total", Help: "Requests answered, by route pattern, method and status code.",
@@ -59,9 +61,29 @@ func newMetrics() *metrics {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(m.requests, m.durations, m.logins, m.loginTime, m.cache,
-		buildInfo(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		vaultUp(healths), buildInfo(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	return m
+}
+
+// vaultUp is a [prometheus.Collector] that asks as the health routes do: however often the
+// proxy is scraped, Vault is asked once a second.
+type vaultUp func(context.Context) map[string]vaultHealth
+
+var vaultUpDesc = prometheus.NewDesc("dek_proxy_vault_up", "1 if the realm's Vault can serve requests, as the health says.", []string{"realm"}, nil)
+
+// Describe implements [prometheus.Collector].
+func (vaultUp) Describe(descs chan<- *prometheus.Desc) { descs <- vaultUpDesc }
+
+// Collect implements [prometheus.Collector]. A probe ends by itself, after healthTimeout.
+func (up vaultUp) Collect(metrics chan<- prometheus.Metric) {
+	for realm, h := range up(context.Background()) {
+		value := 0.0
+		if h.healthy() {
+			value = 1
+		}
+		metrics <- prometheus.MustNewConstMetric(vaultUpDesc, prometheus.GaugeValue, value, realm)
+	}
 }
 
 // buildInfo is always 1: its labels say what runs.

@@ -71,8 +71,9 @@ func New(cfg Config) (*Proxy, error) {
 	p := &Proxy{
 		timeout:   cfg.RequestTimeout,
 		publicURL: strings.TrimRight(cfg.PublicURL, "/"), ownName: cfg.OwnName, log: cfg.Logger,
-		now: cfg.now, retryWait: cfg.retryWait, metrics: newMetrics(), discards: newDiscards(), trusted: cfg.TrustedProxies,
+		now: cfg.now, retryWait: cfg.retryWait, discards: newDiscards(), trusted: cfg.TrustedProxies,
 	}
+	p.metrics = newMetrics(p.vaultHealths)
 	var err error
 	if p.logins, err = newLogins(cfg.RefusedPerAddress, cfg.RefusedPerAccount, p.now); err != nil {
 		return nil, err

@@ -104,6 +104,7 @@ func (e *Engine) destroy(ctx context.Context, h *tenant.Held, due []keyring.Vers
 	if err := h.Put(ctx, next); err != nil {
 		return err
 	}
+	e.counters.destroyed.Add(int64(len(due)))
 	for _, v := range due {
 		e.log.Info("external key destroyed, since no holder keeps anything of its version", "tenant_id", next.ID, "key_version", v.Number)
 	}

@@ -54,6 +54,8 @@ type Engine struct {
 	now      func() time.Time
 	jobs     *jobs.Runner
 	log      hclog.Logger
+
+	counters counters
 }
 
 // Config has the packages, the clock and the logger that an Engine uses.

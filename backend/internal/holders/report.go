@@ -66,6 +66,7 @@ func (e *Engine) Report(ctx context.Context, tenantID, name string, r Report) (t
 		r.apply(h, e.now())
 		return e.logChange(ctx, next, &before, h)
 	})
+	e.counters.reported(err)
 	if err != nil {
 		return tenant.Holder{}, err
 	}

@@ -53,6 +53,15 @@ type State struct {
 	LastError string // what the provider said the last time that a call failed
 }
 
+// Current returns the state, and takes a provider that nothing has needed for one that
+// works: its last write did.
+func (s State) Current() string {
+	if s.State == "" {
+		return StateOK
+	}
+	return s.State
+}
+
 // State returns what the latest calls to a provider came to.
 func (s *Store) State(name string) State {
 	s.mu.Lock()
@@ -188,15 +197,20 @@ func (s *Store) call(ctx context.Context, name string, from Origin, f func(conte
 	case c.places[from] <- struct{}{}:
 		defer func() { <-c.places[from] }()
 	default:
-		return Config{}, &Error{name, ErrBusy, "too many calls to it are in flight"}
+		busy := &Error{name, ErrBusy, "too many calls to it are in flight"}
+		s.count(name, busy, 0)
+		return Config{}, busy
 	}
+	began := s.now()
 	if err := within(ctx, c.config, c.wrapper, f); err != nil {
 		failed := failure(name, err)
 		if context.Cause(ctx) == nil {
+			s.count(name, failed, s.now().Sub(began))
 			s.note(name, failed)
 		}
 		return Config{}, failed
 	}
+	s.count(name, nil, s.now().Sub(began))
 	s.note(name, nil)
 	return c.config, nil
 }

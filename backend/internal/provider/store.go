@@ -32,6 +32,8 @@ type Store struct {
 	mu     sync.Mutex
 	live   map[string]*connection
 	states map[string]State
+	// figures are of the calls, by the provider's name.
+	figures map[string]Figures
 }
 
 // Surroundings are what providers use of the process.
@@ -49,7 +51,7 @@ func NewStore(m *storage.Mount, now func() time.Time, in Surroundings) *Store {
 	if in.Changed == nil {
 		in.Changed = func(string, State) {}
 	}
-	return &Store{mount: m, now: now, in: in, live: map[string]*connection{}, states: map[string]State{}}
+	return &Store{mount: m, now: now, in: in, live: map[string]*connection{}, states: map[string]State{}, figures: map[string]Figures{}}
 }
 
 // Names lists the providers.
@@ -98,6 +100,7 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	defer s.forget(name)
 	s.mu.Lock()
 	delete(s.states, name)
+	delete(s.figures, name)
 	s.mu.Unlock()
 	return s.mount.Delete(ctx, prefix+name)
 }

@@ -4,7 +4,7 @@
 // Package metrics serves the mount's figures as Prometheus text. The rooms of the engine
 // count by themselves, in memory, and know nothing of Prometheus; this package gives what
 // they count its names. No label holds the ID or the name of a tenant, or anything else
-// that a caller chooses.
+// that a caller chooses, but for the names of key providers, which operators give.
 package metrics
 
 import (
@@ -20,9 +20,12 @@ import (
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/encryption"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/holders"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kekrotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/provider"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/schedule"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -40,10 +43,12 @@ type Rooms struct {
 	Rotations  func() *rotation.Engine
 	KEK        func() *kekrotation.Engine
 	Schedule   func() *schedule.Engine
+	Holders    func() *holders.Engine
+	Ledger     func() *ledger.Ledger
+	Providers  *provider.Store
 
-	EvidenceSize func() int // entries of the evidence log
-	Version      string     // of the plugin
-	Commit       string
+	Version string // of the plugin
+	Commit  string
 }
 
 // Path returns the path.
@@ -57,7 +62,7 @@ func (r *Rooms) Path() *framework.Path {
 		},
 		HelpSynopsis: "The mount's metrics, as Prometheus text.",
 		HelpDescription: "For Prometheus and what reads its format: rotations, seals and opens, caches, what is overdue, paused " +
-			"or failed, how old keys are. Counters begin at 0 when the plugin starts. It needs a token with read, and " +
+			"or failed, how old keys are, key providers, holders, the evidence log. Counters begin at 0 when the plugin starts. It needs a token with read, and " +
 			"is no JSON: the vault command cannot show it.",
 	}
 }

@@ -61,7 +61,10 @@ func (r *Rooms) observe(ctx context.Context) (*observation, error) {
 	r.texts(o)
 	r.caches(o)
 	r.kek(ctx, o)
-	o.gauge("dek_evidence_entries", "Entries of the evidence log.", float64(r.EvidenceSize()))
+	r.providers(ctx, o, s.AsOf)
+	r.holders(o)
+	o.gauge("dek_evidence_entries", "Entries of the evidence log; 0 until it is open.", float64(r.Ledger().Size()))
+	o.gauge("dek_evidence_pending", "Events that wait for the evidence log.", float64(r.Ledger().Pending()))
 	return o, nil
 }
 
@@ -75,6 +78,11 @@ func (o *observation) fleet(s schedule.Status) {
 	} {
 		o.gauge("dek_tenants_by_state", help, float64(n), label{"state", state})
 	}
+	damaged := 0
+	for _, n := range s.Damaged {
+		damaged += n
+	}
+	o.gauge("dek_damaged_entries", "Entries of storage that were found not to be readable.", float64(damaged))
 	o.gauge("dek_oldest_key_age_seconds", "Age of the oldest active key; 0 without tenants.", s.OldestKeyAge.Seconds())
 	if !s.LastRun.IsZero() {
 		o.gauge("dek_scheduler_lag_seconds", "Time since the schedule last looked for what is due. Missing until it has.", s.AsOf.Sub(s.LastRun).Seconds())
@@ -91,6 +99,14 @@ func (r *Rooms) rotations(o *observation, s schedule.Status) {
 	pages, items := r.Items.Reencrypted()
 	o.counter("dek_pages_reencrypted_total", "Pages that rotations have encrypted again.", pages)
 	o.counter("dek_items_reencrypted_total", "Items on those pages.", items)
+}
+
+func (r *Rooms) holders(o *observation) {
+	counts := r.Holders().Counts()
+	const help = "Reports of holders of ciphertexts, by result."
+	o.counter("dek_holder_reports_total", help, counts.Reports, label{"result", "taken"})
+	o.counter("dek_holder_reports_total", help, counts.Refused, label{"result", "refused"})
+	o.counter("dek_external_keys_destroyed_total", "External keys destroyed since all holders had reported their version gone.", counts.Destroyed)
 }
 
 func (r *Rooms) texts(o *observation) {

@@ -106,17 +106,9 @@ func (p *Paths) States(ctx context.Context) map[string]any {
 		return states
 	}
 	for _, name := range names {
-		states[name] = stateOf(p.Providers.State(name))
+		states[name] = p.Providers.State(name).Current()
 	}
 	return states
-}
-
-// stateOf takes a provider that nothing has needed for one that works: its last write did.
-func stateOf(s provider.State) string {
-	if s.State == "" {
-		return provider.StateOK
-	}
-	return s.State
 }
 
 // nameOf returns the provider that the path names.
@@ -167,7 +159,7 @@ func (p *Paths) answer(ctx context.Context, name string) (*logical.Response, err
 		"grace":      int64(c.Grace.Seconds()),
 		"timeout":    int64(c.Timeout.Seconds()),
 		"mount":      c.Mount,
-		"state":      stateOf(s),
+		"state":      s.Current(),
 		"since":      api.Time(s.Since),
 		"checked_at": api.Time(s.CheckedAt),
 		"last_error": s.LastError,
