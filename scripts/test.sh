@@ -58,5 +58,6 @@ fi
 scripts/postgres.sh || true
 scripts/kv_clients.sh || true
 scripts/chromium.sh || true
+scripts/prometheus.sh || true
 step 'unit tests' $GO test $race -timeout 30m ./...
 step 'acceptance tests on a real Vault' $GO test -tags acceptance -count=1 -timeout 30m ./test/acceptance/...
