@@ -26,7 +26,7 @@ stack: build vault
 dev: stack ## run Vault, plugin and proxy until Ctrl-C (DEV_STORAGE=raft keeps the data; DEV_PORT, DEV_PROXY_PORT)
 	@exec bin/devstack -stop-with-parent dev
 
-demo: stack ## show a rotation from beginning to end, and check that nothing is lost
+demo: stack ## show rotations from beginning to end, one with the plugin killed, and check that nothing is lost
 	@exec bin/devstack -stop-with-parent demo
 
 test: build vault ## run the unit tests, with the race detector, and the acceptance tests on a real Vault

@@ -29,6 +29,11 @@ type vaultSource struct {
 	mount  string
 }
 
+// Source returns the log of the engine that is mounted at mount.
+func Source(client *api.Client, mount string) verify.Source {
+	return &vaultSource{client: client, mount: mount}
+}
+
 // Read reads the files of tlog-tiles as they are, and makes the others of what the
 // engine's paths answer.
 func (v *vaultSource) Read(ctx context.Context, name string) ([]byte, error) {

@@ -94,7 +94,10 @@ func (d *demonstration) run(ctx context.Context) error {
 		return err
 	}
 	d.step("Check what it did")
-	return d.check(ctx, r)
+	if err := d.check(ctx, r); err != nil {
+		return err
+	}
+	return d.secondAct(ctx)
 }
 
 // rotation is what the demo reads of the documented answers.

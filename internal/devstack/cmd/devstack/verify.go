@@ -117,7 +117,7 @@ func (d *demonstration) check(ctx context.Context, r rotation) error {
 		return fmt.Errorf("%d of %d items read back: %w", same, len(d.items), err)
 	}
 	fmt.Printf("   ok  %d of %d items read back as they were written\n", same, len(d.items))
-	if err := d.checkVersions(ctx, r); err != nil {
+	if err := d.checkVersions(ctx, tenantID, r); err != nil {
 		return err
 	}
 	return d.checkLog(ctx)
@@ -131,7 +131,7 @@ type keyVersion struct {
 	Pages   int    `json:"pages"`
 }
 
-func (d *demonstration) checkVersions(ctx context.Context, r rotation) error {
+func (d *demonstration) checkVersions(ctx context.Context, tenantID string, r rotation) error {
 	secret, err := d.stack.Client().Logical().ReadWithContext(ctx, "dek/tenants/"+tenantID+"/dek")
 	if err != nil {
 		return fmt.Errorf("read the key's versions: %w", err)
