@@ -14,6 +14,7 @@ import (
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/bench/floorplugin"
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/postgres"
 )
 
 const (
@@ -31,6 +32,8 @@ type bench struct {
 	scale float64
 	dir   string
 	ready map[string]bool // what once has done
+
+	database *postgres.Server // nil until tables are rewrapped
 
 	bytesPerItem float64 // of a page
 	peakMB       float64 // of the engine's process, once a million items rotated
@@ -79,6 +82,9 @@ func (b *bench) close() error {
 	var err error
 	if b.stack != nil {
 		err = b.stack.Stop()
+	}
+	if b.database != nil {
+		err = errors.Join(err, b.database.Stop())
 	}
 	return errors.Join(err, os.RemoveAll(b.dir)) // #nosec G703 -- a directory made here
 }

@@ -64,6 +64,9 @@ const (
 	pagesPerSecond     = "pages/s"
 	requestsPerSecond  = "requests/s"
 	rotationsPerSecond = "rotations/s"
+	messagesPerSecond  = "messages/s"
+	rowsPerSecond      = "rows/s"
+	megabytesPerSecond = "MB/s"
 	ratioUnit          = "ratio"
 	milliseconds       = "ms"
 	seconds            = "s"
@@ -123,6 +126,24 @@ var sections = []section{
 		{"encrypt_batch_requests_per_second", requestsPerSecond, goal{}},
 		{"ratio_encrypt_batch_vs_noop", ratioUnit, atLeast(0.9)},
 		{"ratio_encrypt_batch_vs_transit", ratioUnit, goal{}},
+	}},
+	{measure: clientEncrypts, figures: []figure{
+		{"client_encrypts_per_second", messagesPerSecond, goal{}},
+		{"ratio_client_encrypt_vs_transit", ratioUnit, atLeast(100)},
+		{"ratio_client_encrypt_vs_aead", ratioUnit, atLeast(0.7)},
+	}},
+	{measure: fileStreams, figures: []figure{
+		{"file_megabytes_per_second", megabytesPerSecond, goal{}},
+		{"ratio_file_vs_tink", ratioUnit, atLeast(0.9)},
+	}},
+	{measure: rewrapRows, figures: []figure{
+		{"rewrap_rows_per_second", rowsPerSecond, atLeast(20_000)},
+		{"rewrap_engine_rows_per_second", rowsPerSecond, goal{}},
+		{"update_rows_per_second", rowsPerSecond, goal{}},
+		{"ratio_rewrap_vs_transit_batch", ratioUnit, atLeast(1.5)},
+		{"ratio_rewrap_vs_transit_single", ratioUnit, atLeast(10)},
+		{"ratio_rewrap_vs_update", ratioUnit, atLeast(0.6)},
+		{"ratio_rewrap_engine_vs_transit_batch", ratioUnit, goal{}},
 	}},
 	{measure: proxyStatus, figures: []figure{
 		{"proxy_status_requests_per_second", requestsPerSecond, goal{}},

@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"strconv"
 	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/postgres"
 )
 
 // report prints figures as they are measured and remembers them.
@@ -68,7 +70,7 @@ func (r *report) measure(ctx context.Context, b *bench, s section) {
 		_, measured := r.values[f.name]
 		switch {
 		case measured:
-		case errors.Is(err, errNotThere):
+		case errors.Is(err, errNotThere), errors.Is(err, postgres.ErrMissing):
 			r.leftOut[f.name] = err.Error()
 			r.notef("%s is left out: %v", f.name, err)
 		case err == nil:
