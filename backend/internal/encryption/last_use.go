@@ -13,6 +13,7 @@ import (
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -164,8 +165,8 @@ func (e *Engine) writeUse(ctx context.Context, tenantID string, days tenant.Exte
 		return err
 	}
 	stored, err := e.tenants.ExternalUse(ctx, t)
-	if err != nil {
-		return err
+	if err != nil && !storage.IsDamaged(err) {
+		return err // what is damaged is written anew, with what is known
 	}
 	next := tenant.ExternalUse{}
 	for i := range t.Keys.Versions {

@@ -5,6 +5,7 @@ package enginetest
 
 import (
 	"strings"
+	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -50,6 +51,17 @@ func keyOf(fromEnd int, suffix string) func(*tenant.Record, string) bool {
 
 func exactly(want string) func(*tenant.Record, string) bool {
 	return func(_ *tenant.Record, key string) bool { return key == want }
+}
+
+func below(prefix string) func(*tenant.Record, string) bool {
+	return func(_ *tenant.Record, key string) bool { return strings.HasPrefix(key, prefix) }
+}
+
+// part matches the entries of one kind of the evidence log's.
+func part(kind string) func(*tenant.Record, string) bool {
+	return func(_ *tenant.Record, key string) bool {
+		return strings.HasPrefix(key, "evidence/log/") && strings.Contains(key, "/"+kind+"/")
+	}
 }
 
 func unlistable(name string, prefix func(t *tenant.Record) string) DamageFamily {
@@ -107,8 +119,25 @@ var DamageFamilies = []DamageFamily{
 	unlistable("list of all parts of the tenants", func(*tenant.Record) string { return "tenants/" }),
 	ofMount(unreadable("configuration", storagetest.ErrAltered, exactly("config"))),
 	unreadable("rotation settings", storagetest.ErrAltered, exactly("settings")),
-	unreadable("wrapping key", storagetest.ErrAltered, exactly("import/wrapping_key")),
+	unreadable("wrapping keys", storagetest.ErrAltered, below("import/keys/")),
+	unreadable("which wrapping keys there are", storagetest.ErrAltered, exactly("import/current")),
 	unreadable("progress of the KEK", storagetest.ErrAltered, exactly("kek/progress")),
+	unlistable("list of KEKs", func(*tenant.Record) string { return "kek/keys/" }),
+	unreadable("key provider", storagetest.ErrAltered, below("providers/")),
+	unlistable("list of key providers", func(*tenant.Record) string { return "providers/" }),
+	unreadable("uses", storagetest.ErrAltered, startsWith("uses/", "")),
+	unreadable("tombstone", storagetest.ErrAltered, below("tombstones/")),
+	unlistable("list of tombstones", func(*tenant.Record) string { return "tombstones/" + ShardName(shreddedTenant) + "/" }),
+	unreadable("epochs of the evidence log", storagetest.ErrAltered, below("evidence/epochs/")),
+	unreadable("keys of the evidence log", storagetest.ErrAltered, below("evidence/keys/")),
+	unreadable("chunks of the evidence log", storagetest.ErrAltered, part("chunk")),
+	unreadable("checkpoints", storagetest.ErrAltered, part("checkpoint")),
+	unreadable("edges of the evidence log", storagetest.ErrAltered, part("edge")),
+	unreadable("start that the log notes", storagetest.ErrAltered, exactly("evidence/started")),
+	unreadable("person", storagetest.ErrAltered, below("evidence/people/")),
+	unreadable("ID of a person", storagetest.ErrAltered, below("evidence/person_ids/")),
+	unreadable("reason", storagetest.ErrAltered, below("evidence/reasons/")),
+	unreadable("witnesses", storagetest.ErrAltered, exactly("evidence/witnesses")),
 }
 
 // ShardName is the part of the keys of records in which a tenant lies.
@@ -123,4 +152,25 @@ func (w *Oracle) Rests(minutes int) {
 	for range minutes {
 		w.Tick()
 	}
+}
+
+// shreddedTenant has a tombstone.
+const shreddedTenant = "33333333-3333-4333-8333-333333333333"
+
+// witness is the verifier key of one that cosigns nothing.
+const witness = "witness.example+9d8c69db+BGG3op9v3HIXXDPBmFc/0CioJHhGCXc+pyvvFPlBZdYO"
+
+// EveryFamily makes an entry of each family that a tenant with items and a rotation behind
+// it does not have yet: a key provider, a holder, uses, a tombstone, a reason, a witness.
+func (w *Oracle) EveryFamily() {
+	w.T.Helper()
+	w.Provide(map[string]any{"mount": false})
+	w.Hold("warehouse")
+	w.ReportGone("warehouse", 1)
+	w.Must(Update, "tenants/"+shreddedTenant, nil)
+	w.Must(Update, "tenants/"+shreddedTenant+"/dek/rotate", map[string]any{"reason": "leak"})
+	Advance(time.Second)
+	w.Must(Delete, "tenants/"+shreddedTenant, map[string]any{"deletion_window": 0})
+	w.Must(Update, "evidence/witnesses", map[string]any{"witnesses": []string{witness}})
+	w.Tick() // notes the uses
 }

@@ -30,6 +30,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
 const (
@@ -96,11 +97,17 @@ func (e *Engine) Public(ctx context.Context) (Public, error) {
 }
 
 // Rotate makes a new wrapping key and returns its public half. request is the ID of the
-// request: sent again, it makes no other key. It fails with [ErrTooMany].
+// request: sent again, it makes no other key. Where the record is damaged it begins another
+// one: what is wrapped under the keys before is refused from then on, since nothing tells
+// until when it was to be taken. It fails with [ErrTooMany].
 func (e *Engine) Rotate(ctx context.Context, request string) (Public, error) {
 	e.lock.Lock()
 	defer e.lock.Unlock()
 	r, err := e.keys.Wrapping(ctx)
+	if storage.IsDamaged(err) {
+		e.log.Warn("the record of wrapping keys is damaged: the keys before take no imports any more", "request_id", request)
+		r, err = nil, nil
+	}
 	if err != nil {
 		return Public{}, err
 	}
@@ -181,10 +188,16 @@ func (e *Engine) Unwrap(ctx context.Context, sent keyring.Import) ([]byte, error
 	return e.unwrapUnder(ctx, sent, ids)
 }
 
-// unwrapUnder tries one key after the other: an import does not say which it is for.
+// unwrapUnder tries one key after the other: an import does not say which it is for. A
+// damaged key keeps no other from being tried.
 func (e *Engine) unwrapUnder(ctx context.Context, sent keyring.Import, ids []string) ([]byte, error) {
+	none := error(keyring.ErrNotWrapped)
 	for _, id := range ids {
 		key, err := e.open(ctx, id)
+		if storage.IsDamaged(err) {
+			none = err
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -195,5 +208,5 @@ func (e *Engine) unwrapUnder(ctx context.Context, sent keyring.Import, ids []str
 			return material, err
 		}
 	}
-	return nil, keyring.ErrNotWrapped
+	return nil, none
 }

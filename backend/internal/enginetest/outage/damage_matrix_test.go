@@ -88,6 +88,10 @@ var damageScenarios = []damageScenario{
 // damageMoments are when damage strikes.
 var damageMoments = []string{"from the start", "while a rotation is unfinished", "in the middle"}
 
+// sampled is the part of the cases that is tried under the race detector, which takes ten
+// times as long: one in so many. make test tries all of them without it.
+const sampled = 10
+
 // prepareDamage returns a disk at rest, and one with an unfinished rotation.
 func prepareDamage(t *testing.T) (rest, unfinished func() *enginetest.Oracle) {
 	t.Helper()
@@ -105,6 +109,7 @@ func prepareDamage(t *testing.T) (rest, unfinished func() *enginetest.Oracle) {
 		w.Rotate()
 		enginetest.Advance(time.Second)
 		w.Deltas()
+		w.EveryFamily()
 		for _, id := range []string{wholeTenant, goneTenant} {
 			m.Must(enginetest.Update, "tenants/"+id, nil)
 			m.Must(enginetest.Update, "tenants/"+id+"/secrets/a", enginetest.Secret("v"))
@@ -129,11 +134,15 @@ func TestDamageMatrix(t *testing.T) {
 	enginetest.InOrder(t)
 	cryptotest.SetGlobalRandom(t, enginetest.SeedOf(t))
 	rest, unfinished := prepareDamage(t)
-	cases := 0
+	tried, cases := 0, 0
 	for _, f := range enginetest.DamageFamilies {
 		t.Run(f.Name, func(t *testing.T) {
+			before := cases
 			for _, s := range damageScenarios {
 				for _, moment := range damageMoments {
+					if tried++; enginetest.UnderRace && tried%sampled != 0 {
+						continue
+					}
 					prepared := rest
 					if moment == damageMoments[1] {
 						prepared = unfinished
@@ -150,6 +159,7 @@ func TestDamageMatrix(t *testing.T) {
 					}
 				}
 			}
+			require.True(t, cases > before || enginetest.UnderRace, "there is no such entry")
 		})
 	}
 	if !t.Failed() {
@@ -208,12 +218,17 @@ func everythingEnds(w *enginetest.Oracle) {
 	_, _ = w.Call(enginetest.Read, enginetest.TenantPath("/dek"), nil) // somebody finds the damage
 	w.Rests(7)
 	require.True(w.T, w.Engine.Schedule.Budget().Empty(), "places in the budget")
-	require.NotEqual(w.T, "in_progress", w.Must(enginetest.Read, "kek", nil)["status"], "rotation of the KEK")
-	_, err := w.Call(enginetest.List, "rotations", nil)
+	resp, err := w.Call(enginetest.Read, "kek", nil)
+	if err == nil {
+		require.NotEqual(w.T, "in_progress", resp.Data["status"], "rotation of the KEK")
+	} else {
+		require.ErrorContains(w.T, err, "listing kek/keys/") // it says which older ones are left
+	}
+	_, err = w.Call(enginetest.List, "rotations", nil)
 	require.NoError(w.T, err)
 
 	status := w.Must(enginetest.Read, "status", nil)
-	resp, err := w.Call(enginetest.Read, enginetest.TenantPath("/dek"), nil)
+	resp, err = w.Call(enginetest.Read, enginetest.TenantPath("/dek"), nil)
 	if enginetest.Code(resp, err) >= 500 {
 		require.True(w.T, namedIn(w, status) || status["damaged_entries"] != nil, "not named: %v in %v", err, status)
 	}

@@ -136,6 +136,50 @@ func TestUnreadableHistory(t *testing.T) {
 	})
 }
 
+// A wrapping key that cannot be read keeps no other from being tried, and where the record
+// of them cannot be read, rotating begins another one.
+func TestWrappingKeysAreRepairedByRotating(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := retained(t, 5)
+		defer func() { w.Close() }()
+		former := w.PublicKey()
+		w.Must(enginetest.Update, "wrapping_key/rotate", nil)
+		damageKey(w, enginetest.CurrentWrappingKey(w.Mount))
+		w.ImportUnder(former, 1)
+		w.Rests(1)
+		require.Equal(t, "completed", w.Status(w.Rotations[0])["status"])
+
+		damageKey(w, "import/current")
+		w = afresh(w)
+		resp, err := w.Call(enginetest.Read, "wrapping_key", nil)
+		require.Equal(t, 500, enginetest.Code(resp, err))
+		require.ErrorContains(t, err, "import: damaged in storage")
+		answer := w.Must(enginetest.Update, "wrapping_key/rotate", nil)
+		require.Nil(t, answer["former_until"], "nothing tells until when the keys before were to be taken")
+		w.ImportKey(3)
+		w.Rests(1)
+		require.Equal(t, "completed", w.Status(w.Rotations[1])["status"])
+		w.ReadsBack()
+	})
+}
+
+// Days of use that cannot be read are written anew.
+func TestUnreadableUsesAreWrittenAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := retained(t, 5)
+		defer w.Close()
+		w.Encrypt("before")
+		w.Rests(1)
+		key := "uses/" + w.Record().Incarnation
+		damageKey(w, key)
+		enginetest.Advance(enginetest.Day)
+		w.Encrypt("a day later")
+		w.Rests(1)
+		require.Contains(t, string(w.Disk.Value(key)), time.Now().UTC().Format(time.DateOnly))
+		require.Zero(t, w.Disk.Damaged())
+	})
+}
+
 // The log names each damaged entry once, however often it is met.
 func TestDamageIsLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
