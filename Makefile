@@ -6,6 +6,8 @@
 GO ?= go
 FUZZTIME ?= 10s
 CHAOS_ROUNDS ?= 20
+HISTORY_ROUNDS ?= 1000
+HISTORY_SEED ?= 1
 VERSION = github.com/vault-plugin-dek/vault-plugin-dek/internal/version
 
 export GO VAULT_BIN DEV_VAULT_VERSION DEV_STORAGE DEV_PORT DEV_PROXY_PORT FUZZTIME
@@ -49,6 +51,9 @@ fuzz: ## run every fuzz target for FUZZTIME (10s)
 chaos: build vault ## kill and restart everything during rotations, CHAOS_ROUNDS (20) times each (CHAOS_SEED, CHAOS_DIR)
 	@CHAOS_ROUNDS=$(CHAOS_ROUNDS) $(GO) test -tags acceptance -count=1 -timeout 3h -run '^TestChaos$$' -v ./test/acceptance/...
 
+histories: ## run HISTORY_ROUNDS (1000) rounds of concurrent clients over failing storage, from HISTORY_SEED (1) on
+	@HISTORY_ROUNDS=$(HISTORY_ROUNDS) HISTORY_SEED=$(HISTORY_SEED) $(GO) test -count=1 -timeout 24h -run '^TestConcurrentClients$$' -v ./backend/internal/enginetest/histories
+
 vulncheck: ## look for known vulnerabilities in what is used (needs the network)
 	@scripts/vulncheck.sh
 
@@ -61,4 +66,4 @@ reproduce: ## build the release of this commit twice and compare every byte (DIS
 clean: ## remove what was built and .dev/, but not the Vault server and the linter
 	rm -rf bin/vault-plugin-dek bin/dek-proxy bin/dek bin/devstack bin/bench dist .dev
 
-.PHONY: help build vault stack dev demo test bench lint fmt fuzz chaos vulncheck release reproduce clean
+.PHONY: help build vault stack dev demo test bench lint fmt fuzz chaos histories vulncheck release reproduce clean

@@ -6,6 +6,7 @@ toolchain go1.26.8
 
 require (
 	filippo.io/torchwood v0.6.1
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/chromedp/cdproto v0.0.0-20250724212937-08a3db8b4327
 	github.com/chromedp/chromedp v0.14.2
 	github.com/fxamacker/cbor/v2 v2.10.0

@@ -34,6 +34,7 @@ func isGlue(room string) bool { return room == "." || room == "api" || strings.H
 var forTests = []string{
 	"keyring/keyringtest", "storagetest", "provider/providertest",
 	"enginetest", "enginetest/crash", "enginetest/interleave", "enginetest/outage", "enginetest/snapshot", "enginetest/fleet",
+	"enginetest/histories",
 }
 
 // eachFile calls f with the syntax of every Go file of the engine that is no test.

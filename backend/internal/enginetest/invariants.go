@@ -103,7 +103,7 @@ func (w *Oracle) AtRest() {
 	w.versions(rec)
 	w.Counted()
 	failed := rec.Last != nil && rec.Last.Phase == tenant.Failed
-	for _, key := range w.Disk.Keys("pages/") {
+	for _, key := range w.Disk.Keys("pages/" + rec.Incarnation + "/") {
 		if failed {
 			break // a page that did not open stays where it was
 		}
