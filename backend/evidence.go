@@ -32,6 +32,7 @@ func (b *backend) buildEvidence(mountUUID string) {
 	p.Witnesses = witnesses.NewStore(b.evidence, b.mount)
 	b.tenants.Attest(b.ledger)
 	b.settings.Attest(b.ledger)
+	b.keys.Attest(b.ledger)
 }
 
 // logStarted says which binary keeps the log.

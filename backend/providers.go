@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/provider"
 )
@@ -19,6 +20,15 @@ func (b *backend) buildProviders(in provider.Surroundings) {
 			return
 		}
 		b.Logger().Warn("key provider does not open keys", "provider", name, "state", now.State, "said", now.LastError)
+	}
+	in.Denial = func(name, kekID string) {
+		b.jobs.Run(jobs.Job{
+			ID: "evidence/denial/" + name + "/" + map[bool]string{true: "ends", false: "begins"}[kekID == ""], Trouble: "telling the evidence log of a key provider's denial met trouble",
+			Step: func(ctx context.Context) (done, progressed bool, err error) {
+				err = b.providers.LogDenial(ctx, name, kekID)
+				return err == nil, false, err
+			},
+		})
 	}
 	b.providers = provider.NewStore(b.mount, b.now, in)
 	b.keys = keystore.NewStore(b.mount, b.now, b.providers)

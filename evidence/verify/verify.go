@@ -30,6 +30,9 @@ type Options struct {
 	Witnesses []string
 	// Previous is the log before, which a log after the first needs.
 	Previous Source
+	// Each, if set, is called with each entry that is an event, in order, before it is known
+	// whether the log verifies.
+	Each func(index int64, e *evidence.Event)
 	// Now is when keys must have been destroyed and tenants rotated, the present time if
 	// it is zero.
 	Now time.Time
@@ -233,6 +236,9 @@ func (r *run) entry(index int64, event *evidence.Event, err error) {
 		return
 	}
 	r.result.History.Add(index, event)
+	if r.options.Each != nil {
+		r.options.Each(index, event)
+	}
 	switch d := event.Detail.(type) {
 	case *evidence.LogStarted:
 		if index == 0 {

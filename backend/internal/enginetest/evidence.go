@@ -49,9 +49,25 @@ func (f logFiles) Read(_ context.Context, name string) ([]byte, error) {
 // clocks and settings may make a rotation late.
 func (m *Mount) Verified() *verify.Result {
 	m.T.Helper()
+	return m.verified(nil)
+}
+
+// MountEvents returns the events of the mount that the log has, and verifies it.
+func (m *Mount) MountEvents() (events []*evidence.Event) {
+	m.T.Helper()
+	m.verified(func(_ int64, e *evidence.Event) {
+		if e.TenantID == "" {
+			events = append(events, e)
+		}
+	})
+	return events
+}
+
+func (m *Mount) verified(each func(int64, *evidence.Event)) *verify.Result {
+	m.T.Helper()
 	key := m.Must(Read, "evidence/key", nil)
 	result, err := verify.Log(context.Background(), logFiles{m}, verify.Options{
-		VKeys: append(key["previous"].([]string), key["vkey"].(string)), Now: m.clock(),
+		VKeys: append(key["previous"].([]string), key["vkey"].(string)), Now: m.clock(), Each: each,
 	})
 	require.NoError(m.T, err)
 	for _, f := range result.Broken {
@@ -68,8 +84,10 @@ func (m *Mount) Verified() *verify.Result {
 func (w *Oracle) attested() {
 	w.T.Helper()
 	require.Zero(w.T, w.Must(Read, "status", nil)["evidence_pending"])
-	w.Verified()
-	w.settingsAttested()
+	events := w.MountEvents()
+	w.settingsAttested(events)
+	w.keksAttested(events)
+	w.providersAttested(events)
 	if !w.Exists() {
 		return
 	}

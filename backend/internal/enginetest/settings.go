@@ -4,7 +4,6 @@
 package enginetest
 
 import (
-	"encoding/base64"
 	"strconv"
 	"time"
 
@@ -34,14 +33,14 @@ func (w *Oracle) change(path, field string, value any) {
 
 // settingsAttested checks that the log has every change of settings that was acknowledged:
 // its changes follow from each other, and end with what is in force.
-func (w *Oracle) settingsAttested() {
+func (w *Oracle) settingsAttested(events []*evidence.Event) {
 	w.T.Helper()
 	if w.Settings == nil {
 		return
 	}
 	config := w.Must(Read, "config", nil)
 	rotation := w.Must(Read, "key/rotationSettings", nil)["rotation_interval"].(string)
-	logged := w.SettingsLogged()
+	logged := w.settingsOf(events)
 	for field := range w.Settings {
 		inForce := strconv.Itoa(int(settings.IntervalLength(rotation) / time.Second))
 		if field != "rotation_interval" {
@@ -55,21 +54,21 @@ func (w *Oracle) settingsAttested() {
 // that each change begins with what the one before ended with.
 func (m *Mount) SettingsLogged() map[string]string {
 	m.T.Helper()
+	return m.settingsOf(m.MountEvents())
+}
+
+func (m *Mount) settingsOf(events []*evidence.Event) map[string]string {
+	m.T.Helper()
 	logged := map[string]string{}
-	keys, _ := m.Must(logical.ListOperation, "evidence/entries", nil)["keys"].([]string)
-	for _, index := range keys {
-		leaf, err := base64.StdEncoding.DecodeString(m.Must(Read, "evidence/entries/"+index, nil)["leaf"].(string))
-		require.NoError(m.T, err)
-		e, err := evidence.Decode(leaf)
-		require.NoError(m.T, err)
+	for _, e := range events {
 		changed, is := e.Detail.(*evidence.SettingsChanged)
-		if !is || e.TenantID != "" {
+		if !is {
 			continue
 		}
 		for name, value := range changed.New {
 			old, had := changed.Old[name] // not where the entry was damaged
 			if before, known := logged[name]; known && had {
-				require.Equal(m.T, before, old, "entry %s: %s", index, name)
+				require.Equal(m.T, before, old, "event %d: %s", e.Seq, name)
 			}
 			logged[name] = value
 		}

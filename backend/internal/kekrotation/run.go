@@ -110,7 +110,8 @@ func (r *Run) Next() {
 }
 
 // Finish is called after the last part. If the pass has changed anything there is
-// to be another, and ended is nil: what the last one has seen is what counts.
+// to be another, and ended is nil: what the last one has seen is what counts. It is nil,
+// too, while older KEKs are left to be destroyed: then Finish is to be called again.
 func (r *Run) Finish(ctx context.Context) (ended *keystore.KEKRotation, err error) {
 	found := r.found()
 	if found.changed > 0 {
@@ -128,7 +129,7 @@ func (r *Run) Finish(ctx context.Context) (ended *keystore.KEKRotation, err erro
 		}
 		k.Tenants, k.Keys, k.Failed, k.Failures = found.tenants, found.keys, found.failed, found.failures
 	})
-	if err == nil {
+	if err == nil && ended != nil {
 		r.e.setLive(nil)
 	}
 	return ended, err

@@ -6,6 +6,7 @@ package keystore
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,7 +34,10 @@ type KEKRotation struct {
 	Reason         string      `json:"reason,omitempty"`
 	InitiatedBy    actor.Actor `json:"initiated_by"`
 	StartedAt      time.Time   `json:"started_at"`
-	EndedAt        time.Time   `json:"ended_at,omitzero"`
+	// Leaves are the KEKs that were in storage as it began, and are there still or are
+	// destroyed without an event. Nil: it began before that was noted.
+	Leaves  []string  `json:"leaves,omitempty"`
+	EndedAt time.Time `json:"ended_at,omitzero"`
 
 	// What it found, once it has ended.
 	Tenants  int          `json:"tenants,omitempty"`
@@ -105,11 +109,20 @@ func (s *Store) trySwitch(ctx context.Context, to *string, ready *preparedSwitch
 	if (under != "" || r.Provider != "") && !ready.fits(r, under) {
 		return r, &under, nil
 	}
-	id, err := s.storeNewKEK(ctx, ready)
+	switched := &KEKRecord{Provider: under, CreatedAt: rotation.StartedAt, Rotation: rotation}
+	if rotation.Leaves, err = s.StoredKEKs(ctx); err != nil {
+		return nil, nil, err
+	}
+	log, err := s.beginEvent(ctx, r, rotation)
 	if err != nil {
 		return nil, nil, err
 	}
-	switched := &KEKRecord{KEKID: id, Provider: under, CreatedAt: rotation.StartedAt, Rotation: rotation}
+	if switched.KEKID, err = s.storeNewKEK(ctx, ready); err != nil {
+		return nil, nil, err
+	}
+	if switched.Unlogged, err = log(switched); err != nil {
+		return nil, nil, err
+	}
 	for range switchTries {
 		if err = s.putKEKRecord(ctx, switched); err == nil {
 			return switched, nil, nil
@@ -121,7 +134,8 @@ func (s *Store) trySwitch(ctx context.Context, to *string, ready *preparedSwitch
 // EndKEKRotation ends the rotation to a KEK as end says. If it has completed, all
 // other KEKs are destroyed first: the caller has seen every key on this one since
 // AwaitHolders. If the process dies in between, the rotation is still unfinished, and
-// both are repeated. It fails with [ErrKEKChanged].
+// both are repeated. If there are many it destroys some of them and returns nil: it is to
+// be called again. It fails with [ErrKEKChanged] or [ledger.ErrFull].
 func (s *Store) EndKEKRotation(ctx context.Context, kekID string, end func(*KEKRotation)) (*KEKRotation, error) {
 	s.kekLock.Lock()
 	defer s.kekLock.Unlock()
@@ -131,10 +145,14 @@ func (s *Store) EndKEKRotation(ctx context.Context, kekID string, end func(*KEKR
 	}
 	ended := *r.Rotation
 	end(&ended)
-	if ended.Phase == KEKCompleted {
-		if err := s.destroyOtherKEKs(ctx, kekID); err != nil {
-			return nil, err
-		}
+	left, err := s.leaveKEKs(ctx, r, ended.Phase == KEKCompleted)
+	if err != nil {
+		return nil, err
+	}
+	ended.Leaves = left
+	if ended.Phase == KEKCompleted && len(left) > 0 {
+		r.Rotation.Leaves = left
+		return nil, s.putKEKRecord(ctx, r)
 	}
 	if r.Provider != "" {
 		s.endInVault()
@@ -160,20 +178,37 @@ func (s *Store) unfinishedKEK(ctx context.Context, kekID string) (*KEKRecord, er
 	return r, nil
 }
 
-func (s *Store) destroyOtherKEKs(ctx context.Context, kekID string) error {
-	ids, err := s.StoredKEKs(ctx)
+// destroyedAtOnce bounds the KEKs of whose end one Put tells.
+const destroyedAtOnce = 32
+
+// leaveKEKs destroys the KEKs that a rotation has left, if it has completed, and has the
+// record carry an event of each that is gone. It returns those that are left. The event
+// follows the deletion, and Leaves keeps the ID until a Put has both.
+func (s *Store) leaveKEKs(ctx context.Context, r *KEKRecord, completed bool) (left []string, err error) {
+	stored, err := s.StoredKEKs(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, id := range ids {
-		if id == kekID {
-			continue
-		}
+	others := r.Rotation.Leaves
+	if others == nil {
+		others = []string{r.Rotation.From}
+	}
+	others = slices.Concat(others, stored)
+	slices.Sort(others)
+	others = slices.DeleteFunc(slices.Compact(others), func(id string) bool { return id == r.KEKID })
+	if !completed { // those that are gone were destroyed before a crash
+		gone := slices.DeleteFunc(others, func(id string) bool { return slices.Contains(stored, id) })
+		r.Unlogged, err = s.destroyedEvents(ctx, r, gone)
+		return stored, err
+	}
+	gone, left := others[:min(len(others), destroyedAtOnce)], others[min(len(others), destroyedAtOnce):]
+	for _, id := range gone {
 		if err := s.destroyKEK(ctx, kekPrefix+id); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	r.Unlogged, err = s.destroyedEvents(ctx, r, gone)
+	return left, err
 }
 
 func (s *Store) destroyKEK(ctx context.Context, key string) error {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
@@ -24,6 +25,8 @@ type KEKRecord struct {
 	Provider  string       `json:"provider,omitempty"`  // that it is under; empty: it lies in Vault's storage
 	CreatedAt time.Time    `json:"created_at,omitzero"` // zero: made before this was noted
 	Rotation  *KEKRotation `json:"rotation,omitempty"`
+	// Unlogged are the events that the evidence log may lack.
+	Unlogged []ledger.Event `json:"unlogged,omitempty"`
 }
 
 // CurrentKEK returns the KEK that wraps now, made if there is none yet. The
@@ -110,8 +113,17 @@ func (s *Store) KEK(ctx context.Context) (*KEKRecord, error) {
 	return r, nil
 }
 
+// putKEKRecord stores the record, and has the events logged that it carries. After an error
+// it may have taken effect: then a later reading finds them.
 func (s *Store) putKEKRecord(ctx context.Context, r *KEKRecord) error {
-	return s.mount.PutJSON(ctx, kekCurrent, r)
+	if err := s.mount.PutJSON(ctx, kekCurrent, r); err != nil {
+		s.watch.Again()
+		return err
+	}
+	if s.ledger != nil && len(r.Unlogged) > 0 {
+		s.ledger.Tell(ctx, r.Unlogged, 0, nil)
+	}
+	return nil
 }
 
 // OpenKEK returns a KEK, from memory once it was read: every key of a tenant that is

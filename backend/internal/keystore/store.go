@@ -43,6 +43,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/provider"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
@@ -53,6 +54,8 @@ type Store struct {
 	now   func() time.Time
 
 	providers *provider.Store
+	ledger    *ledger.Ledger // nil: nothing is logged
+	watch     ledger.Watch
 
 	kekLock sync.RWMutex
 	keys    *keyCache

@@ -126,7 +126,9 @@ func (s *Store) Wrap(ctx context.Context, name string, p Place, key []byte) (wra
 // Unwrap has a provider open what it wrapped for a place. The caller clears the key. It
 // fails with [ErrNotFound] or an [Error].
 func (s *Store) Unwrap(ctx context.Context, name string, from Origin, p Place, wrapped []byte, check func(key []byte) bool) (key []byte, c Config, err error) {
-	c, err = s.call(ctx, name, from, func(ctx context.Context, w wrapper) error {
+	var known *denial
+	defer func() { s.noteDenial(name, p.KEKID, known, err) }()
+	c, known, err = s.callOf(ctx, name, from, func(ctx context.Context, w wrapper) error {
 		opened, err := unwrapWith(ctx, w, p, wrapped)
 		if err == nil && !check(opened) {
 			clear(opened)
@@ -189,9 +191,19 @@ func within(ctx context.Context, c Config, w wrapper, f func(context.Context, wr
 // call makes a call to a provider, and notes what came of it. A call that finds no place
 // fails at once, and says nothing of the provider.
 func (s *Store) call(ctx context.Context, name string, from Origin, f func(context.Context, wrapper) error) (Config, error) {
-	c, err := s.connect(ctx, name)
+	c, _, err := s.callOf(ctx, name, from, f)
+	return c, err
+}
+
+// callOf is call, and returns what the provider's entry says of denials.
+func (s *Store) callOf(ctx context.Context, name string, from Origin, f func(context.Context, wrapper) error) (Config, *denial, error) {
+	e, err := s.existing(ctx, name)
 	if err != nil {
-		return Config{}, err
+		return Config{}, nil, err
+	}
+	c, err := s.connect(name, e.Config)
+	if err != nil {
+		return Config{}, e.Denial, err
 	}
 	select {
 	case c.places[from] <- struct{}{}:
@@ -199,7 +211,7 @@ func (s *Store) call(ctx context.Context, name string, from Origin, f func(conte
 	default:
 		busy := &Error{name, ErrBusy, "too many calls to it are in flight"}
 		s.count(name, busy, 0)
-		return Config{}, busy
+		return Config{}, e.Denial, busy
 	}
 	began := s.now()
 	if err := within(ctx, c.config, c.wrapper, f); err != nil {
@@ -208,19 +220,15 @@ func (s *Store) call(ctx context.Context, name string, from Origin, f func(conte
 			s.count(name, failed, s.now().Sub(began))
 			s.note(name, failed)
 		}
-		return Config{}, failed
+		return Config{}, e.Denial, failed
 	}
 	s.count(name, nil, s.now().Sub(began))
 	s.note(name, nil)
-	return c.config, nil
+	return c.config, e.Denial, nil
 }
 
-// connect returns the connection to a provider as it is set up now.
-func (s *Store) connect(ctx context.Context, name string) (*connection, error) {
-	config, err := s.Config(ctx, name)
-	if err != nil {
-		return nil, err
-	}
+// connect returns the connection to a provider that is set up so.
+func (s *Store) connect(name string, config Config) (*connection, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	was := s.live[name]

@@ -5,12 +5,12 @@ package provider
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"reflect"
 	"sync"
 	"time"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
@@ -23,9 +23,11 @@ func SealWrapped() []string { return []string{prefix} }
 // Store keeps the key providers of one mount, and calls them. It is safe for concurrent
 // use.
 type Store struct {
-	mount *storage.Mount
-	now   func() time.Time
-	in    Surroundings
+	mount  *storage.Mount
+	now    func() time.Time
+	in     Surroundings
+	ledger *ledger.Ledger // nil: nothing is logged
+	watch  ledger.Watch
 
 	writing sync.Mutex // covers the read-modify-write of an entry
 
@@ -44,6 +46,9 @@ type Surroundings struct {
 	Transport http.RoundTripper
 	// Changed, if set, is told when a provider's state changes.
 	Changed func(name string, now State)
+	// Denial, if set, is told that [Store.LogDenial] is to be called, of a KEK that the
+	// provider refused to open, or of none once it has opened one again.
+	Denial func(name, kekID string)
 }
 
 // NewStore returns the providers in m. now is the clock by which calls are dated.
@@ -51,20 +56,38 @@ func NewStore(m *storage.Mount, now func() time.Time, in Surroundings) *Store {
 	if in.Changed == nil {
 		in.Changed = func(string, State) {}
 	}
+	if in.Denial == nil {
+		in.Denial = func(string, string) {}
+	}
 	return &Store{mount: m, now: now, in: in, live: map[string]*connection{}, states: map[string]State{}, figures: map[string]Figures{}}
 }
 
 // Names lists the providers.
-func (s *Store) Names(ctx context.Context) ([]string, error) { return s.mount.List(ctx, prefix) }
+func (s *Store) Names(ctx context.Context) ([]string, error) {
+	all, err := s.mount.List(ctx, prefix)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, 0, len(all))
+	for _, name := range all {
+		e, err := s.stored(ctx, name)
+		if err != nil && !storage.IsDamaged(err) {
+			return nil, err
+		}
+		if e == nil || !e.Deleted {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
 
 // Config reads what a provider is set up with. It fails with [ErrNotFound].
 func (s *Store) Config(ctx context.Context, name string) (Config, error) {
-	var c Config
-	found, err := s.mount.GetJSON(ctx, prefix+name, &c)
-	if err == nil && !found {
-		err = fmt.Errorf("%w: %s", ErrNotFound, name)
+	e, err := s.existing(ctx, name)
+	if err != nil {
+		return Config{}, err
 	}
-	return c, err
+	return e.Config, nil
 }
 
 // Check fails with [ErrInvalid] if the settings break a rule that can be told without
@@ -73,36 +96,60 @@ func (s *Store) Check(c Config) error { return c.check(s.in) }
 
 // Put stores what a provider is set up with, in place of was, nil if there was none,
 // or none that can be read. It fails with [storage.ErrContended] if that has changed
-// meanwhile.
+// meanwhile, or with [ledger.ErrFull].
 func (s *Store) Put(ctx context.Context, name string, c Config, was *Config) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	var now Config
-	found, err := s.mount.GetJSON(ctx, prefix+name, &now)
+	now, err := s.stored(ctx, name)
 	if storage.IsDamaged(err) {
-		found, err = false, nil // it is written anew
+		now, err = nil, nil // it is written anew
 	}
 	if err != nil {
 		return err
 	}
-	if found != (was != nil) || found && !reflect.DeepEqual(now, *was) {
+	next := entry{Config: c}
+	var before *Config
+	if now != nil {
+		next.Unlogged = now.Unlogged
+		if !now.Deleted {
+			before = &now.Config
+		}
+	}
+	if (before != nil) != (was != nil) || before != nil && !reflect.DeepEqual(*before, *was) {
 		return storage.ErrContended
 	}
-	defer s.forget(name)
-	return s.mount.PutJSONSealWrapped(ctx, prefix+name, c)
+	return s.replace(ctx, name, &next, before, &c)
 }
 
 // Delete deletes a provider. The caller has made sure, under the lock of the KEK, that no
-// KEK is under it.
+// KEK is under it. It fails with [ErrNotFound] or [ledger.ErrFull].
 func (s *Store) Delete(ctx context.Context, name string) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	defer s.forget(name)
+	now, err := s.existing(ctx, name)
+	if err != nil && !storage.IsDamaged(err) {
+		return err
+	}
+	defer s.forgetState(name)
+	if s.ledger == nil {
+		defer s.forget(name)
+		return s.mount.Delete(ctx, prefix+name)
+	}
+	// The entry says that the provider is deleted until the log has it.
+	next := entry{Deleted: true}
+	var before *Config
+	if now != nil {
+		next.Unlogged, before = now.Unlogged, &now.Config
+	}
+	defer s.watch.Again()
+	return s.replace(ctx, name, &next, before, nil)
+}
+
+func (s *Store) forgetState(name string) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.states, name)
 	delete(s.figures, name)
-	s.mu.Unlock()
-	return s.mount.Delete(ctx, prefix+name)
 }
 
 // forget drops the connection to a provider: the next call reads how it is set up.

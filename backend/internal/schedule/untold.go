@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 )
 
 // untold are the tenants whose records, as a reading found them, carry events that the
@@ -54,15 +55,8 @@ func (e *Engine) mayLack(tenantID string) {
 // tellAgain has the evidence log told, in the background, of what it lacks. A record
 // that cannot be read keeps no other waiting: the next reading finds it.
 func (e *Engine) tellAgain() {
-	if e.settings.MayLack(e.now()) {
-		e.jobs.Run(jobs.Job{
-			ID: "evidence/settings", Trouble: "telling the evidence log of changed settings met trouble",
-			Step: func(ctx context.Context) (done, progressed bool, err error) {
-				err = e.settings.TellAgain(ctx, e.now())
-				return err == nil, false, err
-			},
-		})
-	}
+	e.carrierTellsAgain("evidence/settings", e.settings)
+	e.carrierTellsAgain("evidence/keys", e.keys)
 	if _, some := e.untold.first(); !some {
 		return
 	}
@@ -84,6 +78,19 @@ func (e *Engine) tellAgain() {
 				e.log.Warn("events of some tenants wait for the next reading of their records", "error", err)
 			}
 			return true, true, nil
+		},
+	})
+}
+
+func (e *Engine) carrierTellsAgain(job string, c ledger.Carrier) {
+	if !c.MayLack(e.now()) {
+		return
+	}
+	e.jobs.Run(jobs.Job{
+		ID: job, Trouble: "telling the evidence log of what the mount's entries carry met trouble",
+		Step: func(ctx context.Context) (done, progressed bool, err error) {
+			err = c.TellAgain(ctx, e.now())
+			return err == nil, false, err
 		},
 	})
 }

@@ -17,10 +17,6 @@ import (
 // them, as a tenant's record does: the Put that changes a setting adds the event, and the
 // next Put that comes along drops what is logged.
 
-// lookAgainAfter is the time after which the entries are read again, for events that were
-// decided and not told.
-const lookAgainAfter = 24 * time.Hour
-
 // Attest lets the ledger know of changes. It is called before the store is used.
 func (s *Store) Attest(l *ledger.Ledger) { s.ledger = l }
 
@@ -62,7 +58,7 @@ func (s *Store) logged(ctx context.Context, carried []ledger.Event, path string,
 // have taken effect: then a later reading finds them.
 func (s *Store) put(ctx context.Context, key string, entry any, carried []ledger.Event) error {
 	if err := s.mount.PutJSON(ctx, key, entry); err != nil {
-		s.lookAt = time.Time{}
+		s.notice.Again()
 		return err
 	}
 	if s.ledger != nil && len(carried) > 0 {
@@ -73,11 +69,7 @@ func (s *Store) put(ctx context.Context, key string, entry any, carried []ledger
 
 // MayLack reports whether the entries are to be read for events that the evidence log may
 // lack: after a start, after a Put that failed, and once a day.
-func (s *Store) MayLack(now time.Time) bool {
-	s.lock.Lock()
-	defer s.lock.Unlock()
-	return s.ledger != nil && !now.Before(s.lookAt)
-}
+func (s *Store) MayLack(now time.Time) bool { return s.ledger != nil && s.notice.Due(now) }
 
 // TellAgain tells the ledger of the events that the entries carry and the log lacks. An
 // entry is put again as it was read before they are told: a Put with a hidden effect may
@@ -89,7 +81,8 @@ func (s *Store) TellAgain(ctx context.Context, now time.Time) error {
 		s.config.Drop() // what is in memory is of this process
 		s.rotation.Drop()
 	}
-	s.looked, s.lookAt = true, now.Add(lookAgainAfter)
+	s.looked = true
+	s.notice.Begin(now)
 	c, r, err := s.stored(ctx)
 	s.lock.Unlock()
 	if err == nil {
@@ -99,9 +92,7 @@ func (s *Store) TellAgain(ctx context.Context, now time.Time) error {
 		}
 	}
 	if err != nil {
-		s.lock.Lock()
-		s.lookAt = time.Time{}
-		s.lock.Unlock()
+		s.notice.Again()
 	}
 	return err
 }

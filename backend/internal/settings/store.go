@@ -13,7 +13,6 @@ package settings
 
 import (
 	"sync"
-	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
@@ -30,7 +29,7 @@ type Store struct {
 	watch    func(Config)
 
 	ledger *ledger.Ledger // nil: nothing is logged
-	lookAt time.Time      // when to read the entries for events; covered by lock
+	notice ledger.Watch   // when to read the entries for events
 	looked bool           // they were since the start; covered by lock
 }
 
