@@ -10,7 +10,7 @@ HISTORY_ROUNDS ?= 1000
 HISTORY_SEED ?= 1
 VERSION = github.com/vault-plugin-dek/vault-plugin-dek/internal/version
 
-export GO VAULT_BIN DEV_VAULT_VERSION DEV_STORAGE DEV_PORT DEV_PROXY_PORT FUZZTIME
+export GO VAULT_BIN DEV_VAULT_VERSION DEV_STORAGE DEV_PORT DEV_PROXY_PORT DEV_FLEET FUZZTIME
 
 help: ## list what there is (the default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -25,7 +25,7 @@ vault: ## leave a Vault server at bin/vault: VAULT_BIN, the PATH, or built from 
 stack: build vault
 	@$(GO) build -buildvcs=false -o bin/devstack ./internal/devstack/cmd/devstack
 
-dev: stack ## run Vault, plugin and proxy until Ctrl-C (DEV_STORAGE=raft keeps the data; DEV_PORT, DEV_PROXY_PORT)
+dev: stack ## run Vault, plugin and proxy until Ctrl-C (DEV_STORAGE=raft keeps the data; DEV_FLEET=0; DEV_PORT, DEV_PROXY_PORT)
 	@exec bin/devstack -stop-with-parent dev
 
 demo: stack ## show rotations from beginning to end, one with the plugin killed, and check that nothing is lost

@@ -152,6 +152,7 @@ func TestDevEnvironment(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, filepath.Join(root, "bin")+":"+os.Getenv("PATH"), env["PATH"])
 	})
+	t.Run("fleet", func(t *testing.T) { checkFleet(t, env) })
 	t.Run("lines", func(t *testing.T) {
 		file, err := os.ReadFile(filepath.Join(dir, "env"))
 		require.NoError(t, err)
@@ -166,12 +167,61 @@ func TestDevEnvironment(t *testing.T) {
 	assert.NoFileExists(t, filepath.Join(dir, "env"))
 	t.Run("output", func(t *testing.T) {
 		assert.Contains(t, d.output.String(), env["DEK_PROXY_ADDR"])
+		assert.Contains(t, d.output.String(), env["DEK_PROXY_ADDR"]+"/ui/")
+		assert.Contains(t, d.output.String(), fleetSaid)
 		for name, value := range env {
 			if name == "VAULT_TOKEN" || strings.HasPrefix(name, "DEK_JWT_") {
 				assert.False(t, strings.Contains(d.output.String(), value), "%s is printed", name)
 			}
 		}
 	})
+}
+
+// fleetSaid is what dev says once it has made a fleet.
+const fleetSaid = "Made 200 tenants with keys of different ages."
+
+// checkFleet looks for what the page shows first: the tenants that need attention, and keys
+// of different ages.
+func checkFleet(t *testing.T, env map[string]string) {
+	header := http.Header{"X-Vault-Token": {env["VAULT_TOKEN"]}}
+	get := func(path string) map[string]any {
+		return send(t, http.MethodGet, env["VAULT_ADDR"]+"/v1/dek/"+path, header, nil).data()
+	}
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		status := get("status")
+		want := map[string]any{
+			"index_complete": true, "tenants": devstack.FleetSize + 1.0, "overdue": 1.0, "paused": 1.0, "paused_overdue": 0.0, "rotations_failed": 1.0, "rotations_active": 1.0,
+		}
+		for field, value := range want {
+			assert.Equal(c, value, status[field], field)
+		}
+		age, _ := status["oldest_key_age"].(float64)
+		assert.Greater(c, age, (400 * 24 * time.Hour).Seconds())
+		assert.Greater(c, status["due_within_7d"], 0.0)
+	}, rotationLimit, rotationTick)
+	ages := map[string]bool{}
+	tenants, _ := get("fleet?limit=1000&sort=age")["tenants"].([]any)
+	require.Len(t, tenants, devstack.FleetSize+1)
+	for _, each := range tenants {
+		next, _ := each.(map[string]any)["next_rotation_at"].(string)
+		if at, err := time.Parse(time.RFC3339, next); err == nil {
+			ages[at.Format("2006-01")] = true
+		}
+	}
+	assert.GreaterOrEqual(t, len(ages), 12, "keys become due in every month of a year")
+}
+
+// TestDevWithoutAFleet: nothing but the example tenant is there, and storage cannot be
+// looked into.
+func TestDevWithoutAFleet(t *testing.T) {
+	d := startDev(t, filepath.Join(t.TempDir(), ".dev"), "DEV_FLEET=0")
+	header := http.Header{"X-Vault-Token": {d.env["VAULT_TOKEN"]}}
+	a := send(t, "LIST", d.env["VAULT_ADDR"]+"/v1/dek/tenants", header, nil)
+	assert.Equal(t, []any{devTenant}, a.data()["keys"])
+	a = send(t, "LIST", d.env["VAULT_ADDR"]+"/v1/sys/raw/logical", header, nil)
+	assert.Equal(t, http.StatusNotFound, a.Status)
+	require.NoError(t, d.stop(t, syscall.SIGTERM))
+	assert.NotContains(t, d.output.String(), fleetSaid)
 }
 
 func checkJWTs(t *testing.T, env map[string]string) {
@@ -269,6 +319,7 @@ func TestDevGoesOn(t *testing.T) {
 	if signal.Ignored(hangup) {
 		hangup = syscall.SIGTERM // under nohup, dev ignores it as this test does
 	}
+	first := d
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL, hangup} {
 		pids := children(t, d.cmd.Process.Pid)
 		addr := d.env["VAULT_ADDR"]
@@ -280,6 +331,7 @@ func TestDevGoesOn(t *testing.T) {
 		}
 		requireGone(t, pids)
 		require.NoFileExists(t, filepath.Join(dir, "env"), sig)
+		assert.Equal(t, d == first, strings.Contains(d.output.String(), fleetSaid), "a fleet is made once")
 
 		d = startDev(t, dir, "DEV_STORAGE=raft", "DEV_PORT="+vaultPort, "DEV_PROXY_PORT="+proxyPort)
 		assert.Equal(t, addr, d.env["VAULT_ADDR"])

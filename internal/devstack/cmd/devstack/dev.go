@@ -16,7 +16,7 @@ import (
 )
 
 // dev runs the stack until it is interrupted, which is how it is meant to end.
-func dev(ctx context.Context, dir string) error {
+func dev(ctx context.Context, dir string, withFleet bool) error {
 	if dir == "" {
 		root, err := devstack.RepoRoot()
 		if err != nil {
@@ -27,6 +27,8 @@ func dev(ctx context.Context, dir string) error {
 	opts := devstack.Options{
 		Storage: devstack.Storage(os.Getenv("DEV_STORAGE")),
 		DataDir: dir,
+		// The dates of the fleet are set back through it.
+		RawStorage: withFleet,
 	}
 	var err error
 	if opts.VaultPort, err = portFromEnv("DEV_PORT"); err != nil {
@@ -44,7 +46,9 @@ func dev(ctx context.Context, dir string) error {
 	case err != nil:
 		return err
 	}
-	err = serve(ctx, stack)
+	if err = serve(ctx, stack, withFleet); ctx.Err() != nil {
+		err = nil // asked to stop, perhaps before the stack was filled
+	}
 	fmt.Println("Stopping.")
 	return errors.Join(err, stack.Stop())
 }
@@ -62,7 +66,7 @@ func portFromEnv(name string) (int, error) {
 }
 
 // serve fills the stack, says what there is, and waits for the end.
-func serve(ctx context.Context, stack *devstack.Stack) error {
+func serve(ctx context.Context, stack *devstack.Stack, withFleet bool) error {
 	exists, err := stack.TenantExists(ctx, tenantID)
 	if err != nil {
 		return fmt.Errorf("look for the tenant: %w", err)
@@ -75,7 +79,7 @@ func serve(ctx context.Context, stack *devstack.Stack) error {
 		return fmt.Errorf("configure the engine: %w", err)
 	}
 	if !exists {
-		if _, err := stack.Seed(ctx, tenantID); err != nil {
+		if err := seed(ctx, stack, withFleet); err != nil {
 			return err
 		}
 	}
@@ -102,12 +106,30 @@ func serve(ctx context.Context, stack *devstack.Stack) error {
 	}
 }
 
+// seed fills an empty stack. The example tenant comes last: while it is missing, the stack
+// is not filled. The stack is of use without a fleet, too.
+func seed(ctx context.Context, stack *devstack.Stack, withFleet bool) error {
+	if withFleet {
+		if err := stack.SeedFleet(ctx); err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
+			fmt.Println("The fleet is incomplete:", err)
+		} else {
+			fmt.Printf("Made %d tenants with keys of different ages. Dates in their records were set back in storage.\n", devstack.FleetSize)
+		}
+	}
+	_, err := stack.Seed(ctx, tenantID)
+	return err
+}
+
 // announce prints where everything is. No token, JWT or secret: those are in
 // the file, and the commands name its variables.
 func announce(stack *devstack.Stack) {
 	fmt.Printf(`
 Vault    %s  (engine at %s/, JWT logins at %s/)
 Proxy    %s
+Page     %[4]s/ui/  (sign in with a JWT or the token of the file below)
 Tenant   %s  (25 credentials, 10 API keys, 50 secrets)
 Logs     %s
          %s

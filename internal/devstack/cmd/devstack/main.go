@@ -24,6 +24,7 @@ const tenantID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
 func main() {
 	withParent := flag.Bool("stop-with-parent", false, "stop when the process that started this one is gone")
 	dir := flag.String("dir", "", "where dev keeps its files (default .dev in the repository)")
+	withFleet := flag.Bool("fleet", os.Getenv("DEV_FLEET") != "0", "have dev make a fleet of tenants to look at (DEV_FLEET=0: no)")
 	flag.Usage = func() {
 		fmt.Fprintln(os.Stderr, "usage: devstack [flags] dev|demo")
 		flag.PrintDefaults()
@@ -38,7 +39,7 @@ func main() {
 	var err error
 	switch flag.Arg(0) {
 	case "dev":
-		err = dev(ctx, *dir)
+		err = dev(ctx, *dir, *withFleet)
 	case "demo":
 		err = demo(ctx)
 	default:
