@@ -127,7 +127,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, opt Options) (
 	b.shareMemory(settings.Config{})
 	b.settings.Watch(b.shareMemory)
 	b.Operations = &api.Operations{
-		Check: b.checkCaller, Caller: b.initiator, Leads: b.leads,
+		Check: b.checkCaller, Ready: b.settings.CheckFormat, Caller: b.initiator, Leads: b.leads,
 		Bound: admission.Process(), Mount: conf.BackendUUID, Log: b.logger, Unlock: b.unlock,
 	}
 	b.providerPaths.Operations = b.Operations
@@ -181,7 +181,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, opt Options) (
 // the logger.
 func (b *backend) build(mountUUID string) {
 	b.jobs = jobs.NewRunner(b.Logger())
-	b.jobs.Await = b.keys.Await
+	b.jobs.Await, b.jobs.Ready = b.keys.Await, b.mayWork
 	b.buildEvidence(mountUUID)
 	b.pages = jobs.NewSemaphore(b.parallelism)
 	b.destruction = destruction.NewEngine(destruction.Config{

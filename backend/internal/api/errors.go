@@ -114,6 +114,7 @@ var statuses = []struct {
 	{keystore.ErrProviderInUse, http.StatusConflict, ""},
 	{keystore.ErrTooManyWait, http.StatusServiceUnavailable, ""},
 	{storage.ErrContended, http.StatusServiceUnavailable, ""},
+	{storage.ErrNewer, http.StatusServiceUnavailable, ""},
 	{keystore.ErrExhausted, http.StatusServiceUnavailable, "the tenant's key has sealed as many messages as aes256-gcm allows: rotate it, or wait until the schedule does within minutes"},
 }
 

@@ -26,6 +26,8 @@ type Handler func(context.Context, *logical.Request, *framework.FieldData) (*log
 type Operations struct {
 	// Check refuses a request before its handler sees it.
 	Check func(*logical.Request) error
+	// Ready, if set, fails while nothing of the mount may be read or written.
+	Ready func(context.Context) error
 	// Leads reports whether this node may write, asked of Vault at this moment.
 	Leads func() bool
 	// Bound bounds the bytes of large writes in flight, those of a tenant of Mount, its
@@ -86,6 +88,11 @@ func (o *Operations) On(h Handler, name, summary string, responses map[int][]fra
 func (o *Operations) serveUnlocked(ctx context.Context, h Handler, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	if err := o.Check(req); err != nil {
 		return nil, err
+	}
+	if o.Ready != nil {
+		if err := o.Ready(ctx); err != nil {
+			return nil, err
+		}
 	}
 	for range maxCalls {
 		resp, err := o.serve(ctx, h, req, d)

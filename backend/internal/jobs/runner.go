@@ -16,6 +16,7 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -63,6 +64,10 @@ type Runner struct {
 	// log. It must be set before the runner is used.
 	Await func(context.Context, error) (known bool)
 
+	// Ready, if set, is asked before work begins. While it fails nothing is begun; with
+	// [storage.ErrNewer] nothing ever is. It must be set before the runner is used.
+	Ready func(context.Context) error
+
 	log hclog.Logger
 
 	ctx    context.Context // ends when the engine stops; not a request's
@@ -74,6 +79,7 @@ type Runner struct {
 	wg      sync.WaitGroup
 
 	readOnly sync.Once // for its line in the log
+	newer    sync.Once // the same
 }
 
 // running is a job that is being worked on. It may have been asked for again
@@ -147,14 +153,41 @@ func (r *Runner) begin(id string, f, then func()) bool {
 	}
 	go func() {
 		defer r.wg.Done()
-		for f(); !r.leave(id); {
-			f()
+		if r.ready() {
+			for f(); !r.leave(id); {
+				f()
+			}
+		} else {
+			r.forget(id)
 		}
 		if then != nil {
 			then()
 		}
 	}()
 	return true
+}
+
+// ready waits until work may begin; false if the engine stops before, or it never may.
+func (r *Runner) ready() bool {
+	if r.Ready == nil {
+		return true
+	}
+	for pause := firstPause; ; pause = min(2*pause, MaxPause) {
+		err := r.Ready(r.ctx)
+		switch {
+		case err == nil:
+			return true
+		case r.ctx.Err() != nil:
+			return false
+		case errors.Is(err, storage.ErrNewer):
+			r.newer.Do(func() { r.log.Error("nothing is done in the background", "error", err) })
+			return false
+		}
+		r.log.Warn("the format of storage cannot be read, trying again", "error", err, "pause", pause.String())
+		if !r.wait(pause) {
+			return false
+		}
+	}
 }
 
 // enter notes that work on id begins; false if it must not, or has begun.
@@ -183,6 +216,13 @@ func (r *Runner) leave(id string) bool {
 	}
 	delete(r.running, id)
 	return true
+}
+
+// forget notes that work on id was not begun.
+func (r *Runner) forget(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.running, id)
 }
 
 // Idle reports whether no job is running.

@@ -2,8 +2,10 @@
 // SPDX-License-Identifier: MPL-2.0
 
 // Package settings keeps the configuration of a mount and the rotation settings of its
-// organization. Both are entries of their own, cached until they are written.
+// organization. Both are entries of their own, cached until they are written. It also
+// reads the number of the mount's formats.
 //
+//	format     the number of the formats; a mount of format 1 has no such entry
 //	config     the mount's configuration
 //	settings   the rotation interval, and the request to rotate every tenant
 //
@@ -26,6 +28,8 @@ type Store struct {
 	lock     sync.Mutex // covers read-modify-write of the two entries
 	config   storage.Value[Config]
 	rotation storage.Value[Rotation]
+	format   storage.Value[format]
+	reading  chan struct{} // holds an element while the format is being read
 	watch    func(Config)
 
 	ledger *ledger.Ledger // nil: nothing is logged
@@ -36,7 +40,7 @@ type Store struct {
 // NewStore returns the settings in m. defaultOrgID is the organization's ID until
 // one is configured.
 func NewStore(m *storage.Mount, defaultOrgID string) *Store {
-	return &Store{mount: m, orgID: defaultOrgID, watch: func(Config) {}}
+	return &Store{mount: m, orgID: defaultOrgID, reading: make(chan struct{}, 1), watch: func(Config) {}}
 }
 
 // Watch has f called with the configuration when it is read from storage and when it
@@ -51,5 +55,7 @@ func (s *Store) Invalidate(key string) {
 		s.config.Drop()
 	case settingsKey:
 		s.rotation.Drop()
+	case formatKey:
+		s.format.Drop()
 	}
 }

@@ -34,6 +34,10 @@ import (
 // ErrContended reports an operation that met a concurrent change at every try.
 var ErrContended = errors.New("too many concurrent changes, try again")
 
+// ErrNewer reports a mount whose entries have a format that this version does not know.
+var ErrNewer = errors.New("a newer version of the plugin has written this mount's storage, in a format that this version does not know: " +
+	"run that version again, or a later one")
+
 // HeldReadOnly reports whether err says that Vault refuses every write of the mount
 // until the active node steps down or restarts: it took the mount up while the plugin
 // could not be started. Over gRPC the error comes as text.

@@ -154,6 +154,33 @@ func goesOn(t *testing.T, r release) {
 	require.Len(t, m.Must(enginetest.List, "tombstones", nil)["keys"], len(tenants)+1)
 }
 
+// TestNewerReleasesAreLeftAlone opens what each release has stored as if a later version
+// had raised the number of its formats: nothing is done with it, in a week either.
+func TestNewerReleasesAreLeftAlone(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.json.gz")
+	require.NoError(t, err)
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := read(t, file)
+				r.Entries["format"] = []byte(`{"format":2}`)
+				m := open(t, r.disk(), r.clock())
+				for range 7 {
+					enginetest.Advance(24 * time.Hour)
+					m.Tick()
+				}
+				_, err := m.Call(enginetest.Read, "tenants/"+tenants[0], nil)
+				require.ErrorContains(t, err, "newer version of the plugin")
+				m.Close()
+				require.Len(t, m.Disk.Keys(""), len(r.Entries))
+				for key, value := range r.Entries {
+					require.Equal(t, value, m.Disk.Value(key), key)
+				}
+			})
+		})
+	}
+}
+
 // The tenants of a snapshot.
 var (
 	deleting = enginetest.TenantN(3)
