@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"github.com/hashicorp/vault/api"
 	"github.com/spf13/cobra"
@@ -44,7 +45,8 @@ type app struct {
 	mount string
 	json  bool
 
-	started bool // the command line was fine
+	started     bool         // the command line was fine
+	waitingSaid atomic.Int64 // when it was last said that the command waits, in ns
 	// toStderr is for commands whose data go to standard output.
 	toStderr bool
 }

@@ -79,7 +79,7 @@ SOURCE_VAULT_TOKEN. SOURCE_VAULT_NAMESPACE and SOURCE_VAULT_CACERT are taken, to
 	f.IntVar(&o.batch, "batch", 500, "secrets at a time")
 	f.IntVar(&o.parallel, "parallel", 16, "how many secrets are read at once")
 	f.Float64Var(&o.rate, "rate", 0, "secrets a second at most (default: no limit)")
-	f.BoolVar(&o.dryRun, "dry-run", false, "read and compare, and write nothing")
+	f.BoolVar(&o.dryRun, "dry-run", false, "read and compare all of it, and write nothing")
 	f.DurationVar(&o.patience, "patience", patience, "how long to wait for a Vault to come back")
 	return cmd
 }

@@ -7,11 +7,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -30,6 +32,8 @@ type kvFake struct {
 	url     string
 	version string
 
+	connections atomic.Int64 // that were made
+
 	mu      sync.Mutex
 	secrets map[string]kvSecret
 	items   map[string]map[string]any
@@ -45,7 +49,13 @@ const fakeTenant = "/v1/dek/tenants/" + tenantID + "/items"
 func newKVFake(t *testing.T) *kvFake {
 	t.Helper()
 	f := &kvFake{t: t, version: "2", secrets: map[string]kvSecret{}, items: map[string]map[string]any{}, tokens: map[string]bool{}}
-	server := httptest.NewServer(f)
+	server := httptest.NewUnstartedServer(f)
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			f.connections.Add(1)
+		}
+	}
+	server.Start()
 	t.Cleanup(server.Close)
 	f.url = server.URL
 	t.Setenv("VAULT_ADDR", server.URL)

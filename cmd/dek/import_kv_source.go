@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,7 +61,7 @@ func hasStatus(err error, status int) bool {
 
 // openKV finds the mount that the path is below, and its version.
 func openKV(ctx context.Context, a *app, o *importOptions) (*kvMount, error) {
-	vault, err := sourceClient()
+	vault, err := sourceClient(o.parallel)
 	if err != nil {
 		return nil, err
 	}
@@ -99,44 +100,37 @@ func openKV(ctx context.Context, a *app, o *importOptions) (*kvMount, error) {
 	return m, nil
 }
 
-// sourceClient is a client of the source, as the environment sets it. Another server never
-// gets the token of VAULT_TOKEN.
-func sourceClient() (*api.Client, error) {
-	vault, err := vaultClient()
-	if err != nil {
-		return nil, err
+// sourceClient is a client of the source, as the environment sets it, which keeps as many
+// connections as it uses. Another server never gets the token of VAULT_TOKEN.
+func sourceClient(connections int) (*api.Client, error) {
+	config := api.DefaultConfig()
+	if config.Error != nil {
+		return nil, fmt.Errorf("reading the VAULT_ settings: %w", config.Error)
 	}
-	vault.SetWrappingLookupFunc(func(string, string) string { return "" }) // a wrapped answer has no data
+	if transport, is := config.HttpClient.Transport.(*http.Transport); is {
+		transport.MaxIdleConnsPerHost = connections
+	}
 	if ca := sourceVariable("CACERT"); ca != "" {
-		config := api.DefaultConfig()
-		if config.Error != nil {
-			return nil, config.Error
-		}
 		if err := config.ConfigureTLS(&api.TLSConfig{CACert: ca}); err != nil {
 			return nil, usage("SOURCE_VAULT_CACERT: %s", err)
 		}
-		token, namespace := vault.Token(), vault.Namespace()
-		if vault, err = api.NewClient(config); err != nil {
-			return nil, err
-		}
-		vault.SetToken(token)
-		if namespace != "" {
-			vault.SetNamespace(namespace)
-		}
 	}
+	vault, err := api.NewClient(config)
+	if err != nil {
+		return nil, fmt.Errorf("reading the VAULT_ settings: %w", err)
+	}
+	vault.SetWrappingLookupFunc(func(string, string) string { return "" }) // a wrapped answer has no data
+	token := sourceVariable("TOKEN")
 	if address := sourceVariable("ADDR"); address != "" {
 		if err := vault.SetAddress(address); err != nil {
 			return nil, usage("SOURCE_VAULT_ADDR is no URL")
 		}
-		vault.ClearToken()
-		vault.ClearNamespace()
-		if sourceVariable("TOKEN") == "" {
+		if token == "" {
 			return nil, usage("SOURCE_VAULT_ADDR needs SOURCE_VAULT_TOKEN")
 		}
+		vault.ClearNamespace()
 	}
-	if token := sourceVariable("TOKEN"); token != "" {
-		vault.SetToken(token)
-	}
+	vault.SetToken(cmp.Or(token, vault.Token(), tokenOfHelper()))
 	if namespace := sourceVariable("NAMESPACE"); namespace != "" {
 		vault.SetNamespace(namespace)
 	}

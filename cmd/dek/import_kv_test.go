@@ -4,10 +4,8 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -156,6 +154,30 @@ func TestImportKVHalves(t *testing.T) {
 	assert.Len(t, f.items, 20)
 }
 
+// Secrets are read over connections that stay open, and while the source is down that is
+// said once, not by each of them.
+func TestImportKVManyAtOnce(t *testing.T) {
+	f := newKVFake(t)
+	for i := range 400 {
+		f.secrets[fmt.Sprintf("app/%03d", i)] = kvSecret{data: `{"a":1}`}
+	}
+	t.Setenv("VAULT_MAX_RETRIES", "0") // Vault's client would wait by itself, first
+	down := 0
+	f.hook = func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, "/v1/secret/data/app/") || down == 16 {
+			return false
+		}
+		down++
+		f.refuse(w, http.StatusTooManyRequests, "too much")
+		return true
+	}
+	code, out, errs := f.run("secret/app")
+	assert.Equal(t, exitDone, code, errs)
+	assert.Contains(t, out, "400 imported")
+	assert.LessOrEqual(t, f.connections.Load(), int64(2*16))
+	assert.Equal(t, 1, strings.Count(errs, "429: too much; waiting"), errs)
+}
+
 // A secret and a folder that a policy keeps shut are named; a token that is no longer
 // known stops the command, and the next goes on behind what is done.
 func TestImportKVGoesOn(t *testing.T) {
@@ -220,78 +242,3 @@ func raw(text string) json.RawMessage { return json.RawMessage(text) }
 type blind struct{ http.ResponseWriter }
 
 func (*blind) Write(p []byte) (int, error) { return len(p), nil }
-
-// Another server is asked with its own token alone.
-func TestImportKVFromAnotherVault(t *testing.T) {
-	source := newKVFake(t)
-	source.secrets = map[string]kvSecret{"app/a": {data: `{"a":"hunter2"}`}}
-	target := newKVFake(t)
-	t.Setenv("SOURCE_VAULT_ADDR", source.url)
-	code, _, errs := target.run("secret/app")
-	assert.Equal(t, exitUsage, code)
-	assert.Contains(t, errs, "SOURCE_VAULT_ADDR needs SOURCE_VAULT_TOKEN")
-	t.Setenv("SOURCE_VAULT_TOKEN", "theirs")
-	code, _, errs = target.run("secret/app")
-	assert.Equal(t, exitDone, code, errs)
-	assert.Equal(t, map[string]bool{"theirs": true}, source.tokens)
-	assert.Equal(t, map[string]bool{"token": true}, target.tokens)
-	assert.Equal(t, []string{"a"}, target.names())
-	t.Setenv("SOURCE_VAULT_CACERT", filepath.Join(t.TempDir(), "missing.pem"))
-	code, _, _ = target.run("secret/app")
-	assert.Equal(t, exitUsage, code)
-}
-
-func TestImportKVUsage(t *testing.T) {
-	newKVFake(t)
-	for name, args := range map[string][]string{
-		"no source":       {},
-		"no kind":         {"secret", tenantID},
-		"kind":            {"secret", tenantID, "api_keys"},
-		"tenant":          {"secret", "nobody", "secrets"},
-		"empty":           {"", tenantID, "secrets"},
-		"dots":            {"secret/../sys", tenantID, "secrets"},
-		"empty part":      {"secret//a", tenantID, "secrets"},
-		"batch":           {"secret", tenantID, "secrets", "--batch", "10001"},
-		"parallel":        {"secret", tenantID, "secrets", "--parallel", "0"},
-		"rate":            {"secret", tenantID, "secrets", "--rate", "-1"},
-		"something other": {"secret", tenantID, "secrets", "more"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			code := run(t.Context(), append([]string{"import", "kv2"}, args...), strings.NewReader(""), io.Discard, io.Discard)
-			assert.Equal(t, exitUsage, code)
-		})
-	}
-	var errs strings.Builder
-	assert.Equal(t, exitFailed, run(t.Context(), []string{"import", "kv2", "other/a", tenantID, "secrets"}, nil, io.Discard, &errs))
-	assert.Contains(t, errs.String(), errNoKV.Error())
-	ctx, stop := context.WithCancel(t.Context())
-	stop()
-	errs.Reset()
-	assert.Equal(t, exitFailed, run(ctx, []string{"import", "kv2", "secret/a", tenantID, "secrets"}, nil, io.Discard, &errs))
-	assert.Contains(t, errs.String(), "interrupted")
-}
-
-// A walk goes on behind any path as if it had not been interrupted.
-func TestImportKVWalk(t *testing.T) {
-	f := newKVFake(t)
-	for _, path := range []string{"a", "a-b", "a/b", "a/b/c", "a/b0", "a0", "b/c/d", "b/c/..", "b//x", "ä"} {
-		f.secrets[path] = kvSecret{data: `{}`}
-	}
-	m, err := openKV(t.Context(), &app{stderr: io.Discard}, &importOptions{source: "secret"})
-	require.NoError(t, err)
-	var all []string
-	for place, err := range m.walk(t.Context(), "") {
-		require.NoError(t, err)
-		all = append(all, place.path)
-		assert.Equal(t, place.path == "b//" || place.path == "b/c/..", place.err != nil, place.path)
-	}
-	assert.Equal(t, []string{"a", "a-b", "a/b", "a/b/c", "a/b0", "a0", "b//", "b/c/..", "b/c/d", "ä"}, all)
-	for i, after := range all {
-		var rest []string
-		for place, err := range m.walk(t.Context(), after) {
-			require.NoError(t, err)
-			rest = append(rest, place.path)
-		}
-		assert.Equal(t, len(all)-i-1, len(rest), "behind %s", after)
-	}
-}

@@ -46,11 +46,20 @@ func (a *app) outlast(ctx context.Context, err error, moved time.Time, limit tim
 	if !passes(err) || time.Since(moved) > limit {
 		return err
 	}
-	a.say("dek: %s; waiting", err)
+	a.sayWaiting(err)
 	if !sleep(ctx, time.Second) {
 		return errInterrupted
 	}
 	return nil
+}
+
+// sayWaiting says what is waited for, not once for everything that waits for it.
+func (a *app) sayWaiting(err error) {
+	now := time.Now().UnixNano()
+	last := a.waitingSaid.Load()
+	if now-last >= int64(time.Second) && a.waitingSaid.CompareAndSwap(last, now) {
+		a.say("dek: %s; waiting", err)
+	}
 }
 
 // mayPass reports whether the failure is one that a failover or a restart ends.
