@@ -68,6 +68,34 @@ func TestHiddenKeyGoesWithTheKEK(t *testing.T) {
 	})
 }
 
+// A version is kept for such a key, once its page key is gone. Then the key stays, and so
+// does the old KEK, until it shows: a version without any key would stay for ever.
+func TestHiddenKeyThatAVersionIsKeptForStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := enginetest.Filled(t, 1)
+		defer w.Close()
+		w.FailStale(1, "put", func(key string) bool { return strings.HasSuffix(key, ".ext") })
+		w.Encrypt("fails")
+		w.Storage.Fail(nil)
+		w.Rotate()
+		enginetest.Advance(time.Second)
+		require.Equal(t, "deactivated", w.VersionList()[0]["state"])
+		w.Must(enginetest.Update, "kek/rotate", nil)
+		enginetest.Advance(time.Second)
+		kek := w.Must(enginetest.Read, "kek", nil)
+		require.Equal(t, "failed", kek["status"])
+		require.Len(t, kek["failures"], 1)
+		w.Wrapped()
+
+		w.Disk.RestartVault()
+		w.Must(enginetest.Update, "kek/rotate", nil)
+		enginetest.Advance(time.Second)
+		require.Equal(t, "completed", w.Must(enginetest.Read, "kek", nil)["status"])
+		w.ReadsBack()
+		w.AtRest()
+	})
+}
+
 // A key whose deletion failed with effect still shows. It is not brought back.
 func TestDestroyedKeyDoesNotComeBackWithTheKEK(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -135,7 +135,8 @@ func (m *mover) move(ctx context.Context, keyID string) error {
 // staleMiss settles a key that is listed and does not show: its Put failed with
 // effect behind a stale cache. The caller that made it got that error and has sealed
 // nothing under it, nor has any other, because it never showed. So it is deleted. If
-// the record names it, which cannot be, it stays, and so does the old KEK.
+// the record counts on it, it stays, and so does the old KEK: once it shows, the next
+// rotation moves it.
 func (m *mover) staleMiss(ctx context.Context, keyID string) error {
 	if namesKey(m.t, keyID) {
 		m.fail(keyID, "the key is listed, but does not show")
@@ -148,11 +149,13 @@ func (m *mover) staleMiss(ctx context.Context, keyID string) error {
 	return nil
 }
 
-// namesKey reports whether the record of t says that there is a key of that ID. It
-// says nothing of external keys: see [keystore.Store.ExternalUse].
+// namesKey reports whether the record of t says that there is a key of that ID. Of
+// external keys it does so only where one is all that is left of a version, which was
+// kept because a List showed it: see [keystore.Store.ExternalUse].
 func namesKey(t *tenant.Record, keyID string) bool {
+	versionID, external := strings.CutSuffix(keyID, keystore.ExternalSuffix)
 	return keyID == t.PlacementKeyID || t.Keys.Match(func(v *keyring.Version) bool {
-		return v.KeyID == keyID && v.State != keyring.Destroyed && !v.PageKeyDestroyed
+		return v.KeyID == versionID && v.State != keyring.Destroyed && v.PageKeyDestroyed == external
 	}) != nil
 }
 

@@ -4,7 +4,6 @@
 package histories
 
 import (
-	"math/rand/v2"
 	"sync"
 	"testing"
 
@@ -24,8 +23,8 @@ type cluster struct {
 	ready chan struct{} // closed once mount serves
 }
 
-func newCluster(t *testing.T, random *rand.Rand) *cluster {
-	c := &cluster{t: t, disk: storagetest.NewDisk(), clock: new(enginetest.JumpingClock), scheduler: newScheduler(random)}
+func newCluster(t *testing.T, seed uint64) *cluster {
+	c := &cluster{t: t, disk: storagetest.NewDisk(), clock: new(enginetest.JumpingClock), scheduler: newScheduler(seed)}
 	c.disk.Set("config", []byte(`{"min_deletion_window":0,"scheduler_jitter":0}`))
 	c.start()
 	return c

@@ -6,6 +6,8 @@ package histories
 import (
 	"math/rand/v2"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,7 +18,8 @@ import (
 // Some hang while many others go on. The engine's locks are as they are: what waits for
 // one makes no operation.
 type scheduler struct {
-	random *rand.Rand
+	random *rand.Rand // of the order
+	failed *rand.Rand // of what fails
 
 	mu      sync.Mutex
 	open    bool // everything goes on at once
@@ -29,6 +32,7 @@ type scheduler struct {
 // operation waits to be made.
 type operation struct {
 	on     *storagetest.Storage
+	name   string
 	goOn   chan struct{}
 	hangs  int // until so many steps have been made
 	writes bool
@@ -37,26 +41,26 @@ type operation struct {
 // faults are how often operations fail, out of 1,000.
 type faults struct{ writes, reads, hangs int }
 
-func newScheduler(random *rand.Rand) *scheduler {
-	return &scheduler{random: random, open: true, dead: map[*storagetest.Storage]bool{}}
+func newScheduler(seed uint64) *scheduler {
+	return &scheduler{
+		random: rand.New(rand.NewPCG(seed, 2)), failed: rand.New(rand.NewPCG(seed, 3)),
+		open: true, dead: map[*storagetest.Storage]bool{},
+	}
 }
 
 // rule puts the operations of a storage under the scheduler.
 func (s *scheduler) rule(on *storagetest.Storage) {
-	on.Hook(func(op, _ string) { s.wait(on, op) })
+	on.Hook(func(op, key string) { s.wait(on, op, key) })
 	on.Fail(func(op, _ string) storagetest.Fault { return s.fails(op) })
 }
 
-func (s *scheduler) wait(on *storagetest.Storage, op string) {
+func (s *scheduler) wait(on *storagetest.Storage, op, key string) {
 	s.mu.Lock()
 	if s.open || s.dead[on] {
 		s.mu.Unlock()
 		return
 	}
-	o := &operation{on: on, goOn: make(chan struct{}), writes: isWrite(op)}
-	if s.random.IntN(1000) < s.faults.hangs {
-		o.hangs = s.steps + s.random.IntN(200)
-	}
+	o := &operation{on: on, name: op + " " + key, goOn: make(chan struct{}), writes: isWrite(op)}
 	s.waiting = append(s.waiting, o)
 	s.mu.Unlock()
 	<-o.goOn
@@ -68,12 +72,15 @@ func isWrite(op string) bool { return op == "put" || op == "delete" }
 func (s *scheduler) fails(op string) storagetest.Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := s.random.IntN(1000)
+	if s.open {
+		return storagetest.None
+	}
+	n := s.failed.IntN(1000)
 	if isWrite(op) {
 		if n >= s.faults.writes {
 			return storagetest.None
 		}
-		return []storagetest.Fault{storagetest.Before, storagetest.After, storagetest.AfterStale, storagetest.AfterStale}[s.random.IntN(4)]
+		return []storagetest.Fault{storagetest.Before, storagetest.After, storagetest.AfterStale, storagetest.AfterStale}[s.failed.IntN(4)]
 	}
 	if n < s.faults.reads {
 		return storagetest.Before
@@ -126,18 +133,26 @@ func (s *scheduler) step() {
 		<-time.After(10 * time.Millisecond)
 		return
 	}
-	var ready []*operation
-	for _, o := range s.waiting {
-		if o.hangs <= s.steps {
-			ready = append(ready, o)
-		}
-	}
-	if len(ready) == 0 {
-		ready = s.waiting
-	}
-	next := ready[s.random.IntN(len(ready))]
+	next := s.draw()
 	s.release(func(o *operation) bool { return o == next })
 	s.mu.Unlock()
+}
+
+// draw draws the operation that goes on. In which order they came does not matter. s.mu is
+// held.
+func (s *scheduler) draw() *operation {
+	slices.SortStableFunc(s.waiting, func(a, b *operation) int { return strings.Compare(a.name, b.name) })
+	for {
+		ready := slices.DeleteFunc(slices.Clone(s.waiting), func(o *operation) bool { return o.hangs > s.steps })
+		if len(ready) == 0 {
+			ready = s.waiting
+		}
+		next := ready[s.random.IntN(len(ready))]
+		if next.hangs > 0 || s.random.IntN(1000) >= s.faults.hangs {
+			return next
+		}
+		next.hangs = s.steps + 1 + s.random.IntN(200)
+	}
 }
 
 // abandon ends a process: of its operations that wait, writes may still be made, if its
