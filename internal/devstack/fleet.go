@@ -24,15 +24,14 @@ const FleetSize = 200
 
 // The tenants of the fleet that need attention, by number.
 const (
-	fleetOverdue = iota // a rotation of it was paused, and forgotten
+	fleetOverdue = iota // its rotation was cancelled, so the schedule waits for a day
 	fleetPaused         // the schedule passes it over
 	fleetFailed         // a page of it does not open
 )
 
 const (
 	fleetInFlight = 8
-	// pauseTries is how often a rotation is begun that is to be paused before it ends.
-	pauseTries = 20
+	fleetPatience = time.Minute
 )
 
 var fleetSectors = []string{"Retail", "Logistics", "Energy", "Insurance", "Health", "Travel", "Media", "Education", "Housing", "Food"}
@@ -67,9 +66,6 @@ func (f *fleet) seed(ctx context.Context) error {
 	if err := f.each(ctx, f.create); err != nil {
 		return fmt.Errorf("create the tenants of the fleet: %w", err)
 	}
-	if err := f.pauseRotation(ctx, fleetID(fleetOverdue)); err != nil {
-		return fmt.Errorf("pause a rotation: %w", err)
-	}
 	if err := f.each(ctx, f.setBack); err != nil {
 		return fmt.Errorf("set dates of the fleet back: %w", err)
 	}
@@ -79,7 +75,14 @@ func (f *fleet) seed(ctx context.Context) error {
 	if err := f.stack.ReloadPlugin(ctx); err != nil { // it has records and pages in memory
 		return err
 	}
-	return f.write(ctx, "tenants/"+fleetID(fleetFailed)+"/dek/rotate", map[string]any{"reason": "a page of it does not open"})
+	if err := f.write(ctx, "tenants/"+fleetID(fleetFailed)+"/dek/rotate", map[string]any{"reason": "a page of it does not open"}); err != nil {
+		return err
+	}
+	// Until its rotation is cancelled, the schedule would rotate a tenant that is overdue.
+	if err := f.cancelRotation(ctx, fleetID(fleetOverdue)); err != nil {
+		return fmt.Errorf("cancel a rotation: %w", err)
+	}
+	return f.write(ctx, "tenants/"+fleetID(fleetOverdue), map[string]any{"rotation_paused": false})
 }
 
 func (f *fleet) each(ctx context.Context, do func(ctx context.Context, n int) error) error {
@@ -101,18 +104,18 @@ func fleetID(n int) string {
 	return uuid.NewSHA1(uuid.NameSpaceURL, fmt.Appendf(nil, "https://devstack.invalid/fleet/%d", n)).String()
 }
 
-// create makes a tenant with a few items; the one whose rotation is to be paused has more,
-// so that there is time to.
+// create makes a tenant with a few items; the one whose rotation is to be cancelled has
+// more, so that there is time to.
 func (f *fleet) create(ctx context.Context, n int) error {
 	settings := map[string]any{
-		"display_name": fmt.Sprintf("%s %02d", fleetSectors[n%len(fleetSectors)], 1+n/len(fleetSectors)), "rotation_paused": n == fleetPaused,
+		"display_name": fmt.Sprintf("%s %02d", fleetSectors[n%len(fleetSectors)], 1+n/len(fleetSectors)), "rotation_paused": n == fleetPaused || n == fleetOverdue,
 	}
 	if err := f.write(ctx, "tenants/"+fleetID(n), settings); err != nil {
 		return err
 	}
 	count, size := 1+n%7, 1
 	if n == fleetOverdue {
-		count, size = 100, 1000
+		count, size = 200, 1000
 	}
 	items := make([]Item, count)
 	for i := range items {
@@ -125,20 +128,21 @@ func (f *fleet) create(ctx context.Context, n int) error {
 	return eachWritten(secret, len(items))
 }
 
-// pauseRotation begins a rotation and pauses it.
-func (f *fleet) pauseRotation(ctx context.Context, tenantID string) error {
+// cancelRotation begins a rotation, cancels it, and waits until it is rolled back.
+func (f *fleet) cancelRotation(ctx context.Context, tenantID string) error {
 	path := tenantPath(tenantID) + "/dek/"
-	var err error
-	for range pauseTries {
-		var secret *api.Secret
-		if secret, err = f.client.Logical().WriteWithContext(ctx, path+"rotate", map[string]any{"reason": "is paused, and forgotten"}); err != nil {
-			continue // the one before has not ended yet
-		}
-		if _, err = f.client.Logical().WriteWithContext(ctx, fmt.Sprintf("%srotations/%v/pause", path, secret.Data["rotation_id"]), nil); err == nil {
-			return nil
-		}
+	secret, err := f.client.Logical().WriteWithContext(ctx, path+"rotate", map[string]any{"reason": "is cancelled"})
+	if err != nil {
+		return err
 	}
-	return err
+	rotation := fmt.Sprintf("%srotations/%v", path, secret.Data["rotation_id"])
+	if _, err = f.client.Logical().WriteWithContext(ctx, rotation+"/cancel", nil); err != nil {
+		return err
+	}
+	return poll(fleetPatience, ctx.Done(), func() (bool, error) {
+		now, err := f.client.Logical().ReadWithContext(ctx, rotation)
+		return err == nil && now != nil && now.Data["status"] == "rolled_back", err
+	})
 }
 
 // ageOf is how many days old the key of a tenant is made.
@@ -154,45 +158,37 @@ func (f *fleet) recordPath(tenantID string) string {
 	return fmt.Sprintf("%stenants/%x/%s", f.base, sum[:1], tenantID)
 }
 
-// setBack sets all dates in a tenant's record back. Seeding may begin anew after it was
-// interrupted, so a record that is old already stays as it is.
+// setBack makes a tenant and its first key older. What was done to them since keeps its
+// dates. Seeding may begin anew after it was interrupted, so a tenant that is old already
+// stays as it is.
 func (f *fleet) setBack(ctx context.Context, n int) error {
 	path := f.recordPath(fleetID(n))
 	record, err := f.readRaw(ctx, path)
 	if err != nil {
 		return err
 	}
-	created, _ := record["created_at"].(string)
-	if at, err := time.Parse(time.RFC3339Nano, created); err != nil || time.Since(at) > 24*time.Hour {
-		return err
+	keys, _ := record["keys"].(map[string]any)
+	versions, _ := keys["versions"].([]any)
+	if len(versions) == 0 {
+		return errors.New("a tenant's record has no key")
 	}
-	shifted := shift(record, -time.Duration(ageOf(n))*24*time.Hour)
-	value, err := json.Marshal(shifted)
+	first, _ := versions[0].(map[string]any)
+	for _, date := range []struct {
+		of   map[string]any
+		name string
+	}{{record, "created_at"}, {first, "created_at"}, {first, "activated_at"}} {
+		text, _ := date.of[date.name].(string)
+		at, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil || time.Since(at) > 24*time.Hour {
+			return err
+		}
+		date.of[date.name] = at.AddDate(0, 0, -ageOf(n)).Format(time.RFC3339Nano)
+	}
+	value, err := json.Marshal(record)
 	if err != nil {
 		return err
 	}
 	return f.writeRaw(ctx, path, string(value))
-}
-
-// shift moves the dates in a decoded JSON value, the fields whose names end with _at.
-func shift(value any, by time.Duration) any {
-	switch v := value.(type) {
-	case map[string]any:
-		for name, field := range v {
-			text, isText := field.(string)
-			at, err := time.Parse(time.RFC3339Nano, text)
-			if isText && strings.HasSuffix(name, "_at") && err == nil {
-				v[name] = at.Add(by).Format(time.RFC3339Nano)
-				continue
-			}
-			v[name] = shift(field, by)
-		}
-	case []any:
-		for i := range v {
-			v[i] = shift(v[i], by)
-		}
-	}
-	return value
 }
 
 // spoilPage writes something else over the pages of a tenant.
