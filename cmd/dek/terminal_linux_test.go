@@ -97,3 +97,23 @@ func TestBarOnATerminal(t *testing.T) {
 		assert.Equal(t, exitDone, run(t.Context(), []string{"rotate", "--wait", tenantID}, nil, io.Discard, tty))
 	}
 }
+
+// The bar of an import has a total, which is counted first.
+func TestImportKVOnATerminal(t *testing.T) {
+	f := newKVFake(t)
+	for i := range 30 {
+		f.secrets[fmt.Sprintf("app/%02d", i)] = kvSecret{data: `{"password":"hunter2"}`}
+	}
+	screen, tty := terminal(t, 24, 80)
+	var out bytes.Buffer
+	go func() {
+		code := run(t.Context(), []string{"import", "kv2", "secret/app", tenantID, "secrets", "--batch", "10"}, nil, &out, tty)
+		assert.Equal(t, exitDone, code)
+		_, _ = tty.WriteString("the end\n")
+	}()
+	seen := readUntil(t, screen, "the end", 1)
+	assert.Contains(t, seen, "importing")
+	assert.Contains(t, seen, "/30")
+	assert.NotContains(t, seen, "hunter2")
+	assert.Contains(t, out.String(), "30 imported")
+}

@@ -31,7 +31,7 @@ func TestDekUnderKills(t *testing.T) {
 	// Keys end soon, for the parts to see it. The mount has no tenant, so the window counts at
 	// once. A retention of more than 0 is looked at once a minute.
 	write(t, s, "dek/config", map[string]any{
-		"retired_key_retention": cmp.Or(os.Getenv("REWRAP_RETENTION"), "0s"), "data_key_lease": "2s", "min_deletion_window": 0, "rotation_parallelism": 1,
+		"retired_key_retention": cmp.Or(os.Getenv("REWRAP_RETENTION"), "0s"), "data_key_lease": "5s", "min_deletion_window": 0, "rotation_parallelism": 1,
 	})
 	d := buildDek(t)
 	t.Run("following a rotation", func(t *testing.T) { testFollowing(t, s, dekProgram{t, d.path}) })
