@@ -70,7 +70,7 @@ func openKV(ctx context.Context, a *app, o *importOptions) (*kvMount, error) {
 	}}
 	whole := strings.Trim(o.source, "/")
 	var about *api.Secret
-	// As the vault command asks: whoever may read something below a mount may ask this.
+	// As the vault command asks: a token that may read something below a mount may ask this.
 	err = m.lasting(ctx, func() (err error) {
 		about, err = vault.Logical().ReadWithContext(ctx, "sys/internal/ui/mounts/"+whole)
 		return wrapSource(whole, err)
