@@ -12,6 +12,7 @@ set -eu
 cd "$(dirname -- "$0")/.."
 GO=${GO:-go}
 repository=$PWD
+commit=$(git rev-parse HEAD) # once: somebody may commit while it builds
 
 work=$(mktemp -d)
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
@@ -19,7 +20,7 @@ trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
 build() {
 	mkdir -p "$work/$1"
 	git clone --quiet --no-hardlinks "$repository" "$work/$1/source"
-	git -C "$work/$1/source" checkout --quiet "$(git rev-parse HEAD)"
+	git -C "$work/$1/source" checkout --quiet "$commit"
 	# The tool that writes SBOMs is built once; what it writes is compared.
 	if [ -x bin/cyclonedx-gomod ]; then
 		mkdir "$work/$1/source/bin"
