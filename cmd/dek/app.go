@@ -63,7 +63,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	switch {
 	case err == nil:
 		return exitDone
-	case errors.Is(err, errRefused), errors.Is(err, evidencecmd.ErrUntrusted):
+	case errors.Is(err, errRefused), errors.Is(err, evidencecmd.ErrUntrusted), errors.Is(err, evidencecmd.ErrRefused):
 		a.say("dek: %s", err)
 		return exitRefused
 	case errors.Is(err, errUsage), errors.Is(err, evidencecmd.ErrUsage), !a.started:

@@ -40,6 +40,15 @@ type Env struct {
 	JSON func() bool
 	// Now is the clock, time.Now if nil.
 	Now func() time.Time
+	// Pause is how long to wait between two looks at a rotation, half a second if 0.
+	Pause time.Duration
+}
+
+func (env Env) pause() time.Duration {
+	if env.Pause == 0 {
+		return 500 * time.Millisecond
+	}
+	return env.Pause
 }
 
 // Command returns dek evidence, with its commands.

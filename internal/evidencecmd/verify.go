@@ -15,6 +15,7 @@ import (
 
 func (env Env) verifyCommand() *cobra.Command {
 	var flags trust
+	var repair, yes bool
 	cmd := &cobra.Command{
 		Use:   "verify [DIR]",
 		Short: "Verify the whole log, from Vault or from an export",
@@ -23,9 +24,20 @@ func (env Env) verifyCommand() *cobra.Command {
 With DIR it reads what dek evidence export wrote, and needs no Vault. One of --vkey and
 --checkpoint must come from outside, from where whoever could change the log could not
 change it. It ends with 1 if something does not hold, with 3 if all holds and nothing
-came from outside.`,
+came from outside.
+
+With --repair DIR is an export from before a snapshot of Vault's storage was restored. The
+keys that the export says were destroyed, and that came back, are taken away again: it
+shows its plan and asks; then it rotates tenants off those keys and destroys them, never by
+force, deletes tenants that had been shredded, and makes tenants due whose counts of
+messages may be too low. It can be run again, and ends with 3 if something was refused. The
+token needs the policies auditor, super_admin and key_destroyer, and kek_admin where the
+mount's key-encryption key came back.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if repair && len(args) == 0 || yes && !repair {
+				return fmt.Errorf("%w: --repair needs DIR, the export of the log from before, and --yes needs --repair", ErrUsage)
+			}
 			source, err := env.source(args)
 			if err != nil {
 				return err
@@ -38,10 +50,16 @@ came from outside.`,
 			if err != nil {
 				return err
 			}
-			return env.tell(cmd.OutOrStdout(), result)
+			told := env.tell(cmd.OutOrStdout(), result)
+			if repair {
+				return env.repair(cmd, source, result, yes)
+			}
+			return told
 		},
 	}
 	flags.add(cmd)
+	cmd.Flags().BoolVar(&repair, "repair", false, "take away again what a restored snapshot brought back")
+	cmd.Flags().BoolVar(&yes, "yes", false, "with --repair: do not ask")
 	return cmd
 }
 
