@@ -25,6 +25,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/encryption"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/evidencelog"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/holders"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/importstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kekrotation"
@@ -137,7 +138,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, opt Options) (
 		RunningVersion: Version,
 		Help:           strings.TrimSpace(backendHelp),
 		PathsSpecial: &logical.Paths{
-			SealWrapStorage: slices.Concat(keystore.SealWrapped(), logkeys.SealWrapped(), provider.SealWrapped()),
+			SealWrapStorage: slices.Concat(keystore.SealWrapped(), importstore.SealWrapped(), logkeys.SealWrapped(), provider.SealWrapped()),
 		},
 		// Patterns are tried in this order, so what is asked for most comes first.
 		Paths: framework.PathAppend(
@@ -198,15 +199,15 @@ func (b *backend) build(mountUUID string) {
 	})
 	b.buildHolders()
 	b.kek = kekrotation.NewEngine(kekrotation.Config{
-		Settings: b.settings, Keys: b.keys, Tenants: b.tenants, Now: b.now, Jobs: b.jobs, Pages: b.pages, Log: b.Logger(),
+		Settings: b.settings, Keys: b.keys, Tenants: b.tenants, Items: b.items, Now: b.now, Jobs: b.jobs, Pages: b.pages, Log: b.Logger(),
 	})
 	b.wrapping = wrappingkey.NewEngine(wrappingkey.Config{
-		Keys: b.keys, Now: b.now, Jobs: b.jobs, Log: b.Logger(),
+		Keys: importstore.NewStore(b.mount), Now: b.now, Jobs: b.jobs, Log: b.Logger(),
 		Generate: func() ([]byte, error) { return b.newWrappingKey() },
 	})
 	b.schedule = schedule.NewEngine(schedule.Config{
 		Mount: b.mount, Settings: b.settings, Keys: b.keys, Tenants: b.tenants,
-		Rotations: b.rotations, Deletion: b.deletion, Destruction: b.destruction, Holders: b.holders, Now: b.now, Jobs: b.jobs, Log: b.Logger(),
+		Rotations: b.rotations, Deletion: b.deletion, Destruction: b.destruction, Holders: b.holders, KEK: b.kek, Now: b.now, Jobs: b.jobs, Log: b.Logger(),
 	})
 }
 

@@ -24,6 +24,7 @@ var tenantAnswer = map[string]*framework.FieldSchema{
 	"created_at":        api.Described(framework.TypeTime, "When the tenant was created."),
 	"state":             api.Described(framework.TypeString, "active or deleting."),
 	"item_counts":       api.Described(framework.TypeMap, "How many items the tenant has, by kind."),
+	"key_provider":      api.Described(framework.TypeString, "The key provider that the tenant's own key-encryption key is under; empty: the mount's wraps its keys."),
 	"current_key_id":    api.Described(framework.TypeString, "The ID of the active key."),
 	"last_rotated_at":   api.Described(framework.TypeTime, "When the active key took over from another; null: never."),
 	"next_rotation_at":  api.Described(framework.TypeTime, "When the next rotation is due; null: the schedule passes the tenant over, or it is being deleted."),
@@ -52,6 +53,10 @@ func (b *backend) tenantPaths() []*framework.Path {
 				"rotation_paused": {
 					Type:        framework.TypeBool,
 					Description: "Whether the schedule passes the tenant over.",
+				},
+				"key_provider": {
+					Type:        framework.TypeString,
+					Description: "Only on creation: the key provider to put a key-encryption key of the tenant's own under, one whose tenants name the tenant. Default: the mount's wraps its keys. On a tenant that exists it changes by kek/rotate only.",
 				},
 				"must_exist": {
 					Type:        framework.TypeBool,
@@ -95,7 +100,7 @@ func (b *backend) writeTenant(ctx context.Context, _ *logical.Request, d *framew
 		return nil, err
 	}
 	t, err := b.rotations.WriteTenant(ctx, rotation.TenantWrite{
-		TenantID: id, KeyType: change.keyType, MustExist: change.mustExist, Change: change.apply,
+		TenantID: id, KeyType: change.keyType, Provider: change.provider, ProviderNamed: change.providerNamed, MustExist: change.mustExist, Change: change.apply,
 	})
 	if err != nil {
 		return nil, err
@@ -122,6 +127,7 @@ func (b *backend) tenantResponse(ctx context.Context, t *tenant.Record) (*logica
 		"created_at":        api.Time(t.CreatedAt),
 		"state":             string(t.State),
 		"item_counts":       usage.Items().Map(),
+		"key_provider":      t.KeyProvider(),
 		"current_key_id":    active.KeyID,
 		"last_rotated_at":   api.Time(t.ChangedAt()),
 		"next_rotation_at":  api.Time(t.NextRotation(settings)),

@@ -42,7 +42,7 @@ func (b *backend) unlock(ctx context.Context, err error) error {
 	if !errors.As(err, &locked) {
 		return err
 	}
-	return b.keys.Unlock(ctx, locked.KEKID, provider.Request)
+	return b.keys.Unlock(ctx, locked.Place, provider.Request)
 }
 
 // tendProviders renews providers' credentials and forgets keys whose lease has ended.

@@ -18,6 +18,8 @@ import (
 // tenantChange has the fields that a write of a tenant names.
 type tenantChange struct {
 	displayName, interval *string
+	provider              string
+	providerNamed         bool
 	keyType               keyring.KeyType // empty: not named
 	paused                *bool
 	mustExist             bool
@@ -42,6 +44,9 @@ func parseTenantChange(d *framework.FieldData) (c tenantChange, err error) {
 		if c.keyType, err = keyring.ParseKeyType(keyType); err != nil {
 			return tenantChange{}, err
 		}
+	}
+	if c.provider, c.providerNamed, err = api.TextField(d, "key_provider"); err != nil {
+		return tenantChange{}, err
 	}
 	paused, named, err := api.BoolField(d, "rotation_paused")
 	if err != nil {

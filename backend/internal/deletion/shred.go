@@ -72,6 +72,9 @@ func (e *Engine) destroyKeys(ctx context.Context, t *tenant.Record) error {
 			return err
 		}
 	}
+	if err := e.keys.DestroyOwnKEKs(ctx, t.Incarnation, ""); err != nil {
+		return err
+	}
 	return err
 }
 

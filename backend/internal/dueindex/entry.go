@@ -23,7 +23,7 @@ type entry struct {
 	rotatedAt uint32 // when the active key took over
 	interval  uint32 // the tenant's own, in seconds; 0: the organization's
 	waitUntil uint32 // after a failure or a cancel; 0: it does not wait
-	upkeepAt  uint32 // when a retired key or the tenant is to be destroyed
+	upkeepAt  uint32 // when a retired key or the tenant is to be destroyed, or its keys are moved
 	spread    uint32 // its share of the jitter, of 2^32
 	lookAt    uint32 // when to look at it for a rotation
 	seq       uint32 // of its latest change
@@ -116,11 +116,20 @@ func (e *entry) setRequest(t *tenant.Record) {
 }
 
 // UpkeepDue reports whether a key of t is to be destroyed now, or t itself.
-func UpkeepDue(t *tenant.Record, now time.Time) bool { return upkeepAt(t) <= clamp(now.Unix()) }
+func UpkeepDue(t *tenant.Record, now time.Time) bool { return destroyAt(t) <= clamp(now.Unix()) }
 
-// upkeepAt returns when a key of t is to be destroyed, or t itself: never if
-// that waits for the end of a rotation, which looks at the keys.
+// upkeepAt returns when to look at t for other work than a rotation: now if its keys are
+// being moved to another KEK.
 func upkeepAt(t *tenant.Record) uint32 {
+	if t.Moving() {
+		return 0
+	}
+	return destroyAt(t)
+}
+
+// destroyAt returns when a key of t is to be destroyed, or t itself: never if
+// that waits for the end of a rotation, which looks at the keys.
+func destroyAt(t *tenant.Record) uint32 {
 	switch t.State {
 	case tenant.Shredding:
 		return 0

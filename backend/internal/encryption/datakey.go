@@ -41,5 +41,10 @@ func (e *Engine) DataKey(ctx context.Context, tenantID string, size int, associa
 		return DataKey{}, err
 	}
 	e.counters.dataKey.addSealed(sealed)
-	return DataKey{key, sealed[0], e.keys.LeaseLeft(config.DataKeyLease)}, nil
+	t, err := e.tenants.Active(ctx, tenantID)
+	if err != nil {
+		clear(key)
+		return DataKey{}, err
+	}
+	return DataKey{key, sealed[0], e.keys.LeaseLeft(config.DataKeyLease, t.KEKRanges()...)}, nil
 }

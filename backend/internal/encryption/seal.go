@@ -88,6 +88,6 @@ func (e *Engine) makeExternalKey(ctx context.Context, tenantID string) error {
 		if err != nil {
 			return err
 		}
-		return e.keys.MakeExternalKey(ctx, t.Owner(), t.Keys.Active())
+		return e.keys.MakeExternalKey(ctx, t.Owner(), t.KEKID(), t.Keys.Active())
 	})
 }

@@ -5,6 +5,7 @@ package enginetest
 
 import (
 	"encoding/json"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -132,6 +133,9 @@ func (w *Oracle) noOrphans() {
 	}
 	for _, key := range w.Disk.Keys("keys/") {
 		require.True(w.T, known[strings.Split(key, "/")[1]], "%s is of no tenant", key)
+	}
+	for _, key := range w.Disk.Keys("tenantkeks/") {
+		require.True(w.T, known[strings.Split(path.Base(key), ".")[0]], "%s is of no tenant", key)
 	}
 }
 

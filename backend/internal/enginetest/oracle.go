@@ -172,6 +172,7 @@ func (w *Oracle) DeleteTenant(window string) {
 		}
 	}
 	w.Created, w.Rotations = false, nil
+	w.KEKs.MovesAsked, w.KEKs.Moved = 0, nil
 }
 
 // Restore brings the tenant back, if it is being deleted.
@@ -251,6 +252,6 @@ func (w *Oracle) On(m *Mount) *Oracle {
 		c.Allowed[item] = slices.Clone(values)
 	}
 	c.External = w.External.clone()
-	c.KEKs = KEKs{w.KEKs.Asked, slices.Clone(w.KEKs.Acked)}
+	c.KEKs = KEKs{w.KEKs.Asked, slices.Clone(w.KEKs.Acked), w.KEKs.MovesAsked, slices.Clone(w.KEKs.Moved)}
 	return c
 }

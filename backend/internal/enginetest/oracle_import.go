@@ -20,9 +20,9 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/importstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring/keyringtest"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 )
 
 // ImportKey imports a key under the wrapping key on disk.
@@ -118,9 +118,9 @@ func (m *Mount) OnKey(imported []byte) {
 }
 
 // WrappingRecord reads which wrapping keys there are from disk.
-func WrappingRecord(m *Mount) *keystore.WrappingRecord {
+func WrappingRecord(m *Mount) *importstore.WrappingRecord {
 	m.T.Helper()
-	r := new(keystore.WrappingRecord)
+	r := new(importstore.WrappingRecord)
 	require.NoError(m.T, json.Unmarshal(m.Disk.Value("import/current"), r))
 	return r
 }

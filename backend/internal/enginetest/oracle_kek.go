@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"testing/synctest"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -22,6 +23,9 @@ import (
 type KEKs struct {
 	Asked int
 	Acked []string
+
+	MovesAsked int      // moves of the tenant's keys that were asked for
+	Moved      []string // where to, of those acknowledged: a provider, empty for the mount's KEK
 }
 
 // RotateKEK starts a rotation of the KEK.
@@ -35,6 +39,27 @@ func (w *Oracle) rotateKEK(data map[string]any) {
 	w.Do(Update, "kek/rotate", data, func(w *Oracle, resp *logical.Response) {
 		w.KEKs.Acked = append(w.KEKs.Acked, resp.Data["kek_id"].(string))
 	})
+}
+
+// MoveKeys moves the tenant's keys under a provider, or back to the mount's KEK. It makes
+// rotations due, which may end as completed only.
+func (w *Oracle) MoveKeys(under string) {
+	w.KEKs.MovesAsked++
+	w.Do(Update, TenantPath("/kek/rotate"), map[string]any{"provider": under}, func(w *Oracle, resp *logical.Response) {
+		w.KEKs.Moved = append(w.KEKs.Moved, resp.Data["provider"].(string))
+	})
+}
+
+// MidMove is MoveKeys, and runs f while the move waits for the one place in the pool: it has
+// started, and nothing is moved yet.
+func (w *Oracle) MidMove(under string, f func()) {
+	place := w.Engine.Pages.Request()
+	w.MoveKeys(under)
+	synctest.Wait()
+	f()
+	<-place
+	w.Engine.Pages.Release()
+	Advance(time.Second)
 }
 
 // MidKEK starts a rotation of the KEK and runs f while it has moved the keys of
@@ -84,14 +109,32 @@ func (w *Oracle) Wrapped() {
 	w.T.Helper()
 	rec := w.kekRecord()
 	if rec == nil {
-		require.Empty(w.T, w.Disk.Keys("tenants/"), "tenants without a KEK")
+		for _, key := range w.tenantKeys() {
+			require.True(w.T, keystore.IsOwnKEK(w.kekOf(key)), "%s has no KEK", key)
+		}
 		return
 	}
 	stored := w.Disk.Keys("kek/keys/")
 	require.Contains(w.T, stored, "kek/keys/"+rec.KEKID, "the current KEK")
+	stored = append(stored, w.Disk.Keys("tenantkeks/")...)
 	for _, key := range w.tenantKeys() {
-		require.Contains(w.T, stored, "kek/keys/"+w.kekOf(key), "the KEK of %s", key)
+		require.Contains(w.T, stored, w.kekKeyOf(key), "the KEK of %s", key)
 	}
+}
+
+// kekKeyOf returns where the KEK lies that an entry of a key names.
+func (w *Oracle) kekKeyOf(key string) string {
+	w.T.Helper()
+	id := w.kekOf(key)
+	if !keystore.IsOwnKEK(id) {
+		return "kek/keys/" + id
+	}
+	incarnation := strings.Split(key, "/")[1]
+	return w.ownKEK(incarnation, id)
+}
+
+func (w *Oracle) ownKEK(incarnation, id string) string {
+	return "tenantkeks/" + incarnation[:2] + "/" + incarnation + "." + id
 }
 
 // recorded reports whether the tenant has a record on disk.
@@ -121,6 +164,7 @@ func (w *Oracle) tenantKeys() (all []string) {
 func (w *Oracle) KekAtRest() {
 	w.T.Helper()
 	w.Wrapped()
+	w.ownAtRest()
 	rec := w.kekRecord()
 	if rec == nil || rec.Rotation == nil {
 		require.Empty(w.T, w.KEKs.Acked, "an acknowledged rotation of the KEK is gone")
@@ -128,11 +172,40 @@ func (w *Oracle) KekAtRest() {
 	}
 	require.Equal(w.T, keystore.KEKCompleted, rec.Rotation.Phase, "the rotation of the KEK: %v", rec.Rotation.Failures)
 	for _, key := range w.tenantKeys() {
-		require.Equal(w.T, rec.KEKID, w.kekOf(key), "the KEK of %s", key)
+		if kek := w.kekOf(key); !keystore.IsOwnKEK(kek) {
+			require.Equal(w.T, rec.KEKID, kek, "the KEK of %s", key)
+		}
 	}
 	require.NotContains(w.T, w.Disk.Keys("kek/keys/"), "kek/keys/"+rec.Rotation.From)
 	if n := len(w.KEKs.Acked); n > 0 && n == w.KEKs.Asked {
 		require.Equal(w.T, w.KEKs.Acked[n-1], rec.KEKID, "the latest rotation of the KEK")
+	}
+}
+
+// ownAtRest checks what has to hold once every move of a tenant's keys has come to an end:
+// they are on the KEK that the record names, and that which was left is destroyed.
+func (w *Oracle) ownAtRest() {
+	w.T.Helper()
+	for _, listed := range w.Disk.Keys("tenants/") {
+		t := new(tenant.Record)
+		require.NoError(w.T, json.Unmarshal(w.Disk.Value(listed), t))
+		if t.State == tenant.Shredding {
+			continue
+		}
+		if t.KEK != nil && t.KEK.Rotation != nil {
+			require.Equal(w.T, keystore.KEKCompleted, t.KEK.Rotation.Phase, "the move of %s: %v", t.ID, t.KEK.Rotation.Failures)
+			require.NotContains(w.T, w.Disk.Keys("tenantkeks/"), w.ownKEK(t.Incarnation, t.KEK.Rotation.From), "the KEK that was left")
+		}
+		for _, key := range w.Disk.Keys("keys/" + t.Incarnation + "/") {
+			kek := w.kekOf(key)
+			require.Equal(w.T, t.KEKID() != "", keystore.IsOwnKEK(kek), "the KEK of %s", key)
+			if t.KEKID() != "" {
+				require.Equal(w.T, t.KEKID(), kek, "the KEK of %s", key)
+			}
+		}
+		if n := len(w.KEKs.Moved); n > 0 && n == w.KEKs.MovesAsked && t.ID == TenantID {
+			require.Equal(w.T, w.KEKs.Moved[n-1], t.KeyProvider(), "the latest move that was acknowledged")
+		}
 	}
 }
 

@@ -21,7 +21,7 @@ const (
 // ProviderBody is the body of a write of a key provider that the mount's Transit answers.
 func ProviderBody(more map[string]any) map[string]any {
 	body := map[string]any{
-		"type": "transit", "lease": "1m", "timeout": "2s", "mount": true,
+		"type": "transit", "lease": "1m", "timeout": "2s", "mount": true, "tenants": []any{"*"},
 		"parameters": map[string]any{"address": "https://owner.example", "token": providertest.Token, "key_name": "dek"},
 	}
 	maps.Copy(body, more)
@@ -32,6 +32,18 @@ func ProviderBody(more map[string]any) map[string]any {
 func (m *Mount) Provide(more map[string]any) {
 	m.T.Helper()
 	m.Must(Update, "providers/"+ProviderName, ProviderBody(more))
+}
+
+// MoveTenant moves the keys of a tenant to a KEK of its own under a provider, or back to the
+// mount's, and waits until every key is there.
+func (m *Mount) MoveTenant(tenantID, under string) {
+	m.T.Helper()
+	path := "tenants/" + tenantID + "/kek"
+	m.Must(Update, path+"/rotate", map[string]any{"provider": under})
+	Advance(time.Second)
+	kek := m.Must(Read, path, nil)
+	require.Equal(m.T, "completed", kek["status"], "%v", kek["failures"])
+	require.Equal(m.T, under, kek["provider"])
 }
 
 // MoveKEK moves the mount's KEK under a provider, empty for Vault's storage, and waits

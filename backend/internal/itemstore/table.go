@@ -10,6 +10,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/lease"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/pagedir"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -27,8 +28,8 @@ type Table struct {
 	counting chan struct{} // holds one: one caller at a time reads what is not known
 
 	mu        sync.Mutex
-	placement []byte         // the placement key, once read
-	term      *keystore.Term // how long that may be used
+	placement []byte      // the placement key, once read
+	term      *lease.Term // how long that may be used
 
 	users int    // guarded by the lock of tables
 	used  uint64 // when it was last released, by the clock of tables
@@ -60,6 +61,21 @@ func (tab *Table) withPlacementKey(ctx context.Context, t *tenant.Record, f func
 	}
 	f(tab.placement)
 	return nil
+}
+
+// ReopenKey forgets the placement key of an incarnation: it has moved beneath another KEK,
+// with whose lease it is to end.
+func (s *Store) ReopenKey(incarnation string) {
+	s.tables.mu.Lock()
+	tab := s.tables.open[incarnation]
+	s.tables.mu.Unlock()
+	if tab == nil {
+		return
+	}
+	tab.mu.Lock()
+	defer tab.mu.Unlock()
+	clear(tab.placement)
+	tab.placement = nil
 }
 
 // Fingerprint identifies an imported key of t, so that it is recognized when it is

@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-// Package kekrotation rotates the mount's key-encryption key (KEK): it makes a new one
+// Package kekrotation rotates key-encryption keys (KEKs). Of the mount's it makes a new one
 // and moves every key of every tenant to it, in the background ([Engine.Drive]).
 //
 // A rotation starts with two writes under the KEK's lock, held exclusively:
@@ -24,6 +24,16 @@
 //
 // After a crash at any point, the record tells [Engine.Recover] how to go on.
 // docs/model/kek.py is a model of this protocol.
+//
+// # A tenant's own KEK
+//
+// A tenant may have a KEK of its own, under a key provider. Moving its keys in, out or from
+// one to another ([Engine.StartTenant]) is the rotation above with one tenant in its range,
+// whose record takes the place of the record of the mount's KEK: the new KEK is stored, one
+// Put of the tenant's record names it, and then, under the tenant's lock, its keys are moved,
+// the KEKs that are left destroyed, and the record says that this is over. The index of the
+// schedule brings an unfinished move back after a crash. The mount's passes leave keys alone
+// that are on a tenant's own KEK. docs/model/tenantkek.py is a model of both together.
 //
 // The entries are keystore's; this package has no storage prefix of its own. It must
 // never move a key that a List does not show, which may have been destroyed, and never

@@ -13,27 +13,35 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/provider"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// RunningError reports that a rotation of the KEK is unfinished: to the one named.
+// RunningError reports that a rotation of the KEK is unfinished: to the one named, empty if a
+// tenant's keys move to the mount's.
 type RunningError struct{ KEKID string }
 
 // Detail names the KEK in an answer.
 func (e *RunningError) Detail() (field, value string) { return "kek_id", e.KEKID }
 
 func (e *RunningError) Error() string {
-	return fmt.Sprintf("a rotation of the key-encryption key is in progress, to %s", e.KEKID)
+	to := e.KEKID
+	if to == "" {
+		to = "that of the mount"
+	}
+	return fmt.Sprintf("a rotation of the key-encryption key is in progress, to %s", to)
 }
 
-// Engine rotates the mount's KEK.
+// Engine rotates the mount's KEK, and tenants' own.
 type Engine struct {
 	settings *settings.Store
 	keys     *keystore.Store
 	tenants  *tenant.Store
+	items    *itemstore.Store
 	now      func() time.Time
 
 	jobs  *jobs.Runner
@@ -49,6 +57,7 @@ type Config struct {
 	Settings *settings.Store
 	Keys     *keystore.Store
 	Tenants  *tenant.Store
+	Items    *itemstore.Store
 	Now      func() time.Time
 
 	Jobs  *jobs.Runner
@@ -59,7 +68,7 @@ type Config struct {
 // NewEngine returns an Engine.
 func NewEngine(c Config) *Engine {
 	return &Engine{
-		settings: c.Settings, keys: c.Keys, tenants: c.Tenants, now: c.Now, jobs: c.Jobs, pages: c.Pages, log: c.Log,
+		settings: c.Settings, keys: c.Keys, tenants: c.Tenants, items: c.Items, now: c.Now, jobs: c.Jobs, pages: c.Pages, log: c.Log,
 	}
 }
 
@@ -190,7 +199,7 @@ func (e *Engine) View(ctx context.Context) (View, error) {
 	if err != nil {
 		return View{}, err
 	}
-	v := View{KEKRecord: *r, Status: statusNone, ProviderState: e.keys.ProviderState(r), LeaseUntil: e.keys.LeaseUntil(r.KEKID)}
+	v := View{KEKRecord: *r, Status: statusNone, ProviderState: e.keys.ProviderState(r), LeaseUntil: e.keys.LeaseUntil(provider.Place{KEKID: r.KEKID})}
 	stored, err := e.keys.StoredKEKs(ctx)
 	if err != nil {
 		return View{}, err
@@ -218,7 +227,7 @@ func (e *Engine) View(ctx context.Context) (View, error) {
 // viewUnfinished fills in what changes while a rotation runs: from memory where
 // it runs, else from what was last noted.
 func (e *Engine) viewUnfinished(ctx context.Context, v *View) (err error) {
-	v.WaitingFor = e.keys.WaitingFor()
+	v.WaitingFor = e.keys.WaitingFor("")
 	if run := e.running(v.KEKID); run != nil {
 		v.Progress, v.Failures = run.progress(), run.failures()
 		return nil

@@ -22,6 +22,8 @@ type Rewrapped struct {
 	Failures []keystore.KeyFailure
 	// Unsettled says that the failure may pass by itself: look again later.
 	Unsettled bool
+
+	ids []string // of the keys that a List has shown
 }
 
 // RewrapKeys moves the keys of a tenant to the KEK of that ID, which is the current
@@ -45,27 +47,51 @@ func (e *Engine) RewrapKeys(ctx context.Context, tenantID, kekID string) (Rewrap
 		// Its keys are being destroyed, without the lock. None is needed any more.
 		return Rewrapped{}, nil
 	}
+	return e.rewrap(ctx, t, mount, func(to *keyring.KEK) error {
+		if to.ID != kekID {
+			return keystore.ErrKEKChanged
+		}
+		return nil
+	})
+}
+
+// span says whose KEKs a rotation is of: the mount's, or one tenant's own.
+type span int
+
+const (
+	mount span = iota // what is on KEKs of the mount moves, to the current one
+	own               // everything moves: to the KEK of the tenant's own, or the mount's
+)
+
+// rewrap moves the keys of a tenant whose lock is held exclusively. check is called for the
+// KEK that they are moved to.
+func (e *Engine) rewrap(ctx context.Context, t *tenant.Record, s span, check func(to *keyring.KEK) error) (Rewrapped, error) {
 	ids, err := e.keys.List(ctx, t.Incarnation)
 	if storage.IsDamaged(err) {
-		return Rewrapped{Failures: []keystore.KeyFailure{{TenantID: tenantID, Reason: "the tenant's keys cannot be listed"}}}, nil
+		return Rewrapped{Failures: []keystore.KeyFailure{{TenantID: t.ID, Reason: "the tenant's keys cannot be listed"}}}, nil
 	}
 	if err != nil {
 		return Rewrapped{}, err
 	}
-	to, release, err := e.keys.CurrentKEK(ctx)
+	target := ""
+	if s == own {
+		target = t.KEKID()
+	}
+	to, release, err := e.keys.CurrentKEK(ctx, t.Owner(), target)
 	if err != nil {
 		return Rewrapped{}, err
 	}
 	defer release()
-	if to.ID != kekID {
-		return Rewrapped{}, keystore.ErrKEKChanged
+	if err := check(to); err != nil {
+		return Rewrapped{}, err
 	}
-	m := mover{e: e, t: t, to: to, from: map[string]*keyring.KEK{}}
+	m := mover{e: e, t: t, span: s, to: to, from: map[string]*keyring.KEK{}}
 	for _, id := range ids {
 		if err := m.move(ctx, id); err != nil {
 			return m.did, err
 		}
 	}
+	m.did.ids = ids
 	return m.did, nil
 }
 
@@ -90,6 +116,7 @@ func (e *Engine) withoutRecord(ctx context.Context, tenantID string) (r Rewrappe
 type mover struct {
 	e    *Engine
 	t    *tenant.Record
+	span span
 	to   *keyring.KEK
 	from map[string]*keyring.KEK // those that were read for it
 	did  Rewrapped
@@ -115,6 +142,9 @@ func (m *mover) move(ctx context.Context, keyID string) error {
 		m.did.Keys++
 		return nil
 	}
+	if m.span == mount && keystore.IsOwnKEK(w.KEKID) {
+		return m.leave(ctx, keyID, w)
+	}
 	key, err := m.open(ctx, keyID, w)
 	if keystore.IsGone(err) || errors.Is(err, keyring.ErrUnwrap) {
 		m.fail(keyID, reasonOf(err))
@@ -130,6 +160,18 @@ func (m *mover) move(ctx context.Context, keyID string) error {
 	m.did.Keys++
 	m.did.Changed++
 	return nil
+}
+
+// leave leaves a key where it is, on a KEK of the tenant's own. If that is not the one that
+// the record names, a move is under way or has failed: then the entry is put as it was read.
+// A Put of it that failed may have moved the key to a KEK of the mount that this rotation
+// destroys, behind a stale cache. Nothing is opened for that, so that no provider of a tenant
+// holds up the mount's rotation.
+func (m *mover) leave(ctx context.Context, keyID string, w *keystore.WrappedKey) error {
+	if w.KEKID == m.t.KEKID() {
+		return nil
+	}
+	return m.e.keys.PutAsRead(ctx, m.t.Incarnation, keyID, w)
 }
 
 // staleMiss settles a key that is listed and does not show: its Put failed with
@@ -164,7 +206,7 @@ func (m *mover) open(ctx context.Context, keyID string, w *keystore.WrappedKey) 
 	kek := m.from[w.KEKID]
 	if kek == nil {
 		var err error
-		if kek, err = m.e.keys.OpenKEK(ctx, w.KEKID); err != nil {
+		if kek, err = m.e.keys.OpenKEK(ctx, keystore.PlaceOf(m.t.Owner(), w.KEKID)); err != nil {
 			return nil, err
 		}
 		m.from[w.KEKID] = kek

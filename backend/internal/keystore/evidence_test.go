@@ -143,7 +143,7 @@ func TestChangesOfProvidersAreLogged(t *testing.T) {
 		_, changed := eventsOf[*evidence.ProviderChanged](m)
 		require.Len(t, changed, 4)
 		first := evidence.Values{
-			"type": "transit", "lease": "60", "grace": "0", "timeout": "2", "mount": "true",
+			"type": "transit", "lease": "60", "grace": "0", "timeout": "2", "mount": "true", "tenants": "*",
 			"parameters.address": "https://owner.example", "parameters.key_name": "dek", "parameters.token": "<configured>",
 		}
 		require.Equal(t, first, changed[0].New)

@@ -44,7 +44,7 @@ func (s *Store) ExternalKey(ctx context.Context, o keyring.Owner, v *keyring.Ver
 }
 
 // MakeExternalKey makes the external key of a version at its first use, unless
-// storage has one. The caller holds the tenant's lock exclusively and has read the
+// storage has one: see CreateKey. The caller holds the tenant's lock exclusively and has read the
 // record under it; it uses the key only after this has succeeded.
 //
 // Get decides whether there is one, although a Get may be wrong: after a Put that
@@ -57,12 +57,12 @@ func (s *Store) ExternalKey(ctx context.Context, o keyring.Owner, v *keyring.Ver
 // never overwritten.
 //
 // A List, which is not cached, would show the key; but there would be no way to read it.
-func (s *Store) MakeExternalKey(ctx context.Context, o keyring.Owner, v *keyring.Version) error {
+func (s *Store) MakeExternalKey(ctx context.Context, o keyring.Owner, ownKEK string, v *keyring.Version) error {
 	_, err := s.ExternalKey(ctx, o, v)
 	if !errors.Is(err, ErrNoExternalKey) {
 		return err
 	}
-	return s.CreateKey(ctx, externalBinding(o, v))
+	return s.CreateKey(ctx, ownKEK, externalBinding(o, v))
 }
 
 // ExternalUse lists the versions that have an external key, by key ID: the key's

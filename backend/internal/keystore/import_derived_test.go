@@ -58,7 +58,7 @@ func TestImportsFromBeforeOpen(t *testing.T) {
 		rec := w.Record()
 		v := rec.Keys.Active()
 		b := rec.Owner().Binding(v.KeyID, v.KeyType, keyring.PageKey)
-		kek, release, err := m.Engine.Keys.CurrentKEK(t.Context())
+		kek, release, err := m.Engine.Keys.CurrentKEK(t.Context(), keyring.Owner{}, "")
 		require.NoError(t, err)
 		require.NoError(t, m.Engine.Keys.PutKey(t.Context(), kek, b, enginetest.OwnersKey(1)))
 		release()

@@ -7,10 +7,10 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
@@ -76,14 +76,14 @@ const switchTries = 3
 // commit point. A KEK that no record names has wrapped nothing; it is destroyed at the
 // end of the next rotation.
 func (s *Store) SwitchKEK(ctx context.Context, to *string, next func(now *KEKRecord) (*KEKRotation, error)) (*KEKRecord, error) {
-	var ready *preparedSwitch
+	var ready *PreparedKEK
 	for range switchTries {
 		r, needs, err := s.trySwitch(ctx, to, ready, next)
 		if needs == nil || err != nil {
 			return r, err
 		}
 		// Providers are called without a lock, so the record is looked at again.
-		if ready, err = s.prepareSwitch(ctx, r, *needs); err != nil {
+		if ready, err = s.prepareSwitch(ctx, keyring.Owner{}, r, *needs); err != nil {
 			return nil, err
 		}
 	}
@@ -92,7 +92,7 @@ func (s *Store) SwitchKEK(ctx context.Context, to *string, next func(now *KEKRec
 
 // trySwitch is SwitchKEK if no provider has to be called for it, or has been. Otherwise it
 // changes nothing, and needs is the provider that the new KEK is to be under.
-func (s *Store) trySwitch(ctx context.Context, to *string, ready *preparedSwitch, next func(now *KEKRecord) (*KEKRotation, error)) (r *KEKRecord, needs *string, err error) {
+func (s *Store) trySwitch(ctx context.Context, to *string, ready *PreparedKEK, next func(now *KEKRecord) (*KEKRotation, error)) (r *KEKRecord, needs *string, err error) {
 	s.kekLock.Lock()
 	defer s.kekLock.Unlock()
 	if r, err = s.KEK(ctx); err != nil {
@@ -106,7 +106,7 @@ func (s *Store) trySwitch(ctx context.Context, to *string, ready *preparedSwitch
 	if to != nil {
 		under = *to
 	}
-	if (under != "" || r.Provider != "") && !ready.fits(r, under) {
+	if (under != "" || r.Provider != "") && !ready.fits(r.KEKID, under) {
 		return r, &under, nil
 	}
 	switched := &KEKRecord{Provider: under, CreatedAt: rotation.StartedAt, Rotation: rotation}
@@ -212,20 +212,21 @@ func (s *Store) leaveKEKs(ctx context.Context, r *KEKRecord, completed bool) (le
 }
 
 func (s *Store) destroyKEK(ctx context.Context, key string) error {
-	s.forgetKEK(strings.TrimPrefix(key, kekPrefix))
+	s.forgetKEK(key)
 	s.keks.Begin(key)
 	defer s.keks.End(key, nil)
 	return s.mount.Delete(ctx, key)
 }
 
-// forgetKEK drops what is in memory of a KEK. Keys opened beneath one under a provider are
-// opened anew.
-func (s *Store) forgetKEK(id string) {
-	if o, cached, _ := s.keks.Get(kekPrefix + id); cached && o.provider != "" {
-		o.term.finish()
+// forgetKEK drops what is in memory of the KEK at a storage key. Keys opened beneath one
+// under a provider are opened anew.
+func (s *Store) forgetKEK(key string) {
+	if o, cached, _ := s.keks.Get(key); cached && o.provider != "" {
+		o.term.Finish()
 	}
-	s.gates.drop(id)
-	s.keks.Drop(kekPrefix + id)
+	s.gates.Drop(incarnationOf(key), key)
+	s.keks.Drop(key)
+	s.under.Delete(key)
 }
 
 // KEKProgress says how far a rotation of the KEK was when that was last stored. It

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/provider"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
@@ -29,15 +30,25 @@ type KEKRecord struct {
 	Unlogged []ledger.Event `json:"unlogged,omitempty"`
 }
 
-// CurrentKEK returns the KEK that wraps now, made if there is none yet. The
-// mount's KEK lock stays held shared until release, so that the KEK cannot be
-// switched before what it wraps is stored. It fails with a [LockedError].
-func (s *Store) CurrentKEK(ctx context.Context) (kek *keyring.KEK, release func(), err error) {
-	o, release, err := s.currentKEK(ctx)
+// CurrentKEK returns the KEK that wraps the keys of o now: one of its own, of that ID, or
+// without an ID the mount's, made if there is none yet. The mount's KEK lock stays held
+// shared until release, so that the KEK cannot be switched before what it wraps is stored.
+// It fails with a [LockedError].
+func (s *Store) CurrentKEK(ctx context.Context, o keyring.Owner, ownID string) (kek *keyring.KEK, release func(), err error) {
+	opened, release, err := s.kekOf(ctx, o, ownID)
 	if err != nil {
 		return nil, nil, err
 	}
-	return o.KEK, release, nil
+	return opened.KEK, release, nil
+}
+
+func (s *Store) kekOf(ctx context.Context, o keyring.Owner, ownID string) (kek *openKEK, release func(), err error) {
+	if ownID == "" {
+		return s.currentKEK(ctx)
+	}
+	// The caller holds the tenant's lock: its KEK is not switched meanwhile.
+	kek, err = s.openKEK(ctx, provider.Place{Owner: o, KEKID: ownID})
+	return kek, func() {}, err
 }
 
 func (s *Store) currentKEK(ctx context.Context) (kek *openKEK, release func(), err error) {
@@ -67,7 +78,7 @@ func (s *Store) readCurrentKEK(ctx context.Context) (*openKEK, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.openKEK(ctx, r.KEKID)
+	return s.openKEK(ctx, provider.Place{KEKID: r.KEKID})
 }
 
 // makeFirstKEK writes the key, then the record that names it. If the record is
@@ -130,24 +141,25 @@ func (s *Store) putKEKRecord(ctx context.Context, r *KEKRecord) error {
 // not in memory needs it. A KEK is written once and forgotten before it is destroyed, so
 // one in memory is as it is stored. One under a provider is not opened here. It fails with
 // [ErrGone], [ErrDamaged] or a [LockedError].
-func (s *Store) OpenKEK(ctx context.Context, id string) (*keyring.KEK, error) {
-	o, err := s.openKEK(ctx, id)
+func (s *Store) OpenKEK(ctx context.Context, p provider.Place) (*keyring.KEK, error) {
+	o, err := s.openKEK(ctx, p)
 	if err != nil {
 		return nil, err
 	}
 	return o.KEK, nil
 }
 
-func (s *Store) openKEK(ctx context.Context, id string) (*openKEK, error) {
-	o, opened, lease := s.keks.Get(kekPrefix + id)
+func (s *Store) openKEK(ctx context.Context, p provider.Place) (*openKEK, error) {
+	id, at := p.KEKID, kekKey(p)
+	o, opened, lease := s.keks.Get(at)
 	if opened && !o.term.Over() {
 		if o.provider != "" {
-			s.renewInBackground(ctx, o)
+			s.renewInBackground(ctx, p, o)
 		}
 		return o, nil
 	}
 	term := s.inVault.Load() // before reading: what is read may be destroyed since
-	entry, err := s.readKEKEntry(ctx, id)
+	entry, err := s.readKEKEntry(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -156,19 +168,20 @@ func (s *Store) openKEK(ctx context.Context, id string) (*openKEK, error) {
 		return nil, err
 	}
 	if protected != nil {
-		return nil, &LockedError{KEKID: id, Provider: protected.Provider}
+		return nil, &LockedError{Place: p, Provider: protected.Provider}
 	}
 	kek, err := keyring.NewKEK(id, key)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", id, ErrDamaged, err)
 	}
 	o = &openKEK{KEK: kek, term: term}
-	s.keks.Keep(kekPrefix+id, o, lease)
+	s.keks.Keep(at, o, lease)
 	return o, nil
 }
 
-func (s *Store) readKEKEntry(ctx context.Context, id string) ([]byte, error) {
-	key, err := s.mount.Get(ctx, kekPrefix+id)
+func (s *Store) readKEKEntry(ctx context.Context, p provider.Place) ([]byte, error) {
+	id := p.KEKID
+	key, err := s.mount.Get(ctx, kekKey(p))
 	if storage.IsDamaged(err) {
 		return nil, fmt.Errorf("%s: %w: %w", id, ErrDamaged, err)
 	}
@@ -181,7 +194,7 @@ func (s *Store) readKEKEntry(ctx context.Context, id string) ([]byte, error) {
 	return key, nil
 }
 
-// StoredKEKs lists the KEKs in storage: the current one, those that a rotation
+// StoredKEKs lists the mount's KEKs in storage: the current one, those that a rotation
 // has not finished with, and any left over from an attempt to make one.
 func (s *Store) StoredKEKs(ctx context.Context) ([]string, error) {
 	ids, err := s.mount.List(ctx, kekPrefix)

@@ -10,6 +10,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/lease"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 )
 
@@ -26,7 +27,7 @@ type keyCache struct {
 // openedKey is a key that may be used for the term of the KEK above it.
 type openedKey struct {
 	keyring.AEAD
-	term *Term
+	term *lease.Term
 }
 
 // get returns an opened key whose term lasts.

@@ -11,6 +11,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/lease"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
@@ -34,8 +35,8 @@ func (s *Store) LimitMemory(bytes int) { s.keys.opened.Resize(max(bytes/openKeyB
 
 // WrappedKey is a key as it is stored. An entry is written once, under a random
 // ID of its own: transit keeps all versions in one entry and meets the limit of
-// an entry's size (vault#26309). Only a rotation of the mount's KEK writes it
-// again: the same key, wrapped anew.
+// an entry's size (vault#26309). Only a rotation of the KEK writes it again: the same
+// key, wrapped anew. The KEK's ID says whose that is: see [PlaceOf].
 type WrappedKey struct {
 	Format  uint8           `cbor:"1,keyasint"` // 1
 	KEKID   string          `cbor:"2,keyasint"`
@@ -45,18 +46,18 @@ type WrappedKey struct {
 
 const wrappedKeyFormat = 1
 
-// CreateKey makes a random key for the place that b names, wraps it under the
-// mount's KEK and stores it. The ID must be a fresh one: entries of keys are
-// written once.
-func (s *Store) CreateKey(ctx context.Context, b keyring.Binding) error {
+// CreateKey makes a random key for the place that b names, wraps it and stores it: under
+// the tenant's own KEK of that ID, or without one under the mount's. The key's ID must be a
+// fresh one: entries of keys are written once.
+func (s *Store) CreateKey(ctx context.Context, ownKEK string, b keyring.Binding) error {
 	key := keyring.NewMaterial()
 	defer clear(key)
-	return s.ImportKey(ctx, b, key)
+	return s.ImportKey(ctx, ownKEK, b, key)
 }
 
 // ImportKey is CreateKey for a key that is given, which the caller clears.
-func (s *Store) ImportKey(ctx context.Context, b keyring.Binding, key []byte) error {
-	kek, release, err := s.currentKEK(ctx)
+func (s *Store) ImportKey(ctx context.Context, ownKEK string, b keyring.Binding, key []byte) error {
+	kek, release, err := s.kekOf(ctx, b.Owner, ownKEK)
 	if err != nil {
 		return err
 	}
@@ -71,7 +72,7 @@ func (s *Store) ImportKey(ctx context.Context, b keyring.Binding, key []byte) er
 // holdOpen keeps a key that was just stored open, because it is about to be used:
 // otherwise its first use would read it back. A caller that makes or destroys a key
 // holds the tenant's lock exclusively.
-func (s *Store) holdOpen(b keyring.Binding, key []byte, term *Term) error {
+func (s *Store) holdOpen(b keyring.Binding, key []byte, term *lease.Term) error {
 	if b.Purpose == keyring.PlacementKey {
 		return nil // it seals nothing
 	}
@@ -149,7 +150,7 @@ func (s *Store) OpenKey(ctx context.Context, b keyring.Binding) ([]byte, error) 
 
 // OpenKeyFor is OpenKey for a caller that keeps the key: it uses it only while the term
 // lasts.
-func (s *Store) OpenKeyFor(ctx context.Context, b keyring.Binding) ([]byte, *Term, error) {
+func (s *Store) OpenKeyFor(ctx context.Context, b keyring.Binding) ([]byte, *lease.Term, error) {
 	gone := ""
 	for {
 		w, err := s.ReadKey(ctx, b.Incarnation, b.KeyID)
@@ -159,7 +160,7 @@ func (s *Store) OpenKeyFor(ctx context.Context, b keyring.Binding) ([]byte, *Ter
 		if w == nil {
 			return nil, nil, fmt.Errorf("%s: %w", b.KeyID, errNoEntry)
 		}
-		kek, err := s.openKEK(ctx, w.KEKID)
+		kek, err := s.openKEK(ctx, PlaceOf(b.Owner, w.KEKID))
 		if errors.Is(err, ErrGone) && gone != w.KEKID {
 			gone = w.KEKID // the key may have been moved to another KEK since it was read
 			continue
@@ -202,11 +203,17 @@ func (s *Store) PutKey(ctx context.Context, kek *keyring.KEK, b keyring.Binding,
 	if err != nil {
 		return err
 	}
-	value, err := cbor.Marshal(WrappedKey{wrappedKeyFormat, kek.ID, b.KeyType, wrapped})
+	return s.PutAsRead(ctx, b.Incarnation, b.KeyID, &WrappedKey{wrappedKeyFormat, kek.ID, b.KeyType, wrapped})
+}
+
+// PutAsRead stores the entry of a key as it was read. After that storage holds what Get
+// shows, and not another entry, whose Put was reported as failed.
+func (s *Store) PutAsRead(ctx context.Context, incarnation, keyID string, w *WrappedKey) error {
+	value, err := cbor.Marshal(w)
 	if err != nil {
 		return fmt.Errorf("encoding a key entry: %w", err)
 	}
-	return s.mount.PutSealWrapped(ctx, wrappedKeyKey(b.Incarnation, b.KeyID), value)
+	return s.mount.PutSealWrapped(ctx, wrappedKeyKey(incarnation, keyID), value)
 }
 
 // IsGone reports whether err says that a page's key cannot be opened. Mostly the page
@@ -224,7 +231,7 @@ func (s *Store) List(ctx context.Context, incarnation string) ([]string, error) 
 }
 
 // DestroyAllKeys deletes the entries of all keys of an incarnation, also of those that
-// its record does not name.
+// its record does not name, and of KEKs of its own.
 func (s *Store) DestroyAllKeys(ctx context.Context, incarnation string) error {
 	ids, err := s.List(ctx, incarnation)
 	if err != nil {
@@ -238,5 +245,5 @@ func (s *Store) DestroyAllKeys(ctx context.Context, incarnation string) error {
 			return err
 		}
 	}
-	return nil
+	return s.DestroyOwnKEKs(ctx, incarnation, "")
 }

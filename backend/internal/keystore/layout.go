@@ -6,18 +6,15 @@ package keystore
 const (
 	kekCurrent  = "kek/current"
 	kekPrefix   = "kek/keys/"
+	ownPrefix   = "tenantkeks/"
 	keyPrefix   = "keys/"
 	sealsPrefix = "seals/"
-
-	wrappingCurrent     = "import/current"
-	wrappingPrefix      = "import/keys/"
-	firstWrappingKeyKey = "import/wrapping_key"
 )
 
 // SealWrapped lists the entries that hold keys, those ending in a slash as
 // prefixes: Vault Enterprise wraps them with its seal on top of the barrier.
 func SealWrapped() []string {
-	return []string{kekPrefix, keyPrefix, wrappingPrefix, firstWrappingKeyKey}
+	return []string{kekPrefix, ownPrefix, keyPrefix}
 }
 
 func keysOf(incarnation string) string { return keyPrefix + incarnation + "/" }

@@ -14,12 +14,12 @@ type Leases struct {
 // Leases returns the leases of the providers that have any, by their names.
 func (s *Store) Leases() map[string]Leases {
 	all := map[string]Leases{}
-	for id := range s.gates.all() {
-		o, cached, _ := s.keks.Get(kekPrefix + id)
+	for key := range s.gates.All() {
+		o, cached, _ := s.keks.Get(key)
 		if !cached || o.provider == "" || o.term.Over() {
 			continue
 		}
-		until := o.term.until()
+		until := o.term.End()
 		if until.IsZero() {
 			continue // it was ended meanwhile
 		}
@@ -35,7 +35,7 @@ func (s *Store) Leases() map[string]Leases {
 // Waiting returns how many requests wait for a provider to open a KEK.
 func (s *Store) Waiting() int {
 	n := 0
-	for _, g := range s.gates.all() {
+	for _, g := range s.gates.All() {
 		g.mu.Lock()
 		if g.call != nil {
 			n += g.call.waiting

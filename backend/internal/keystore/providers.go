@@ -15,30 +15,44 @@ import (
 // ProviderInUse counts the KEKs in storage that are under a provider, and returns the first
 // of them, at most most, to be opened.
 func (s *Store) ProviderInUse(ctx context.Context, name string, most int) (count int, sealed []provider.Sealed, err error) {
-	ids, err := s.StoredKEKs(ctx)
+	stored, err := s.allKEKs(ctx)
 	if err != nil {
 		return 0, nil, err
 	}
-	for _, id := range ids {
-		p, err := s.readProtected(ctx, id)
+	for _, place := range stored {
+		key := kekKey(place)
+		if known, read := s.under.Load(key); read && (known != name || len(sealed) >= most) {
+			if known == name {
+				count++
+			}
+			continue
+		}
+		w, err := s.readProtected(ctx, place)
 		if errors.Is(err, ErrDamaged) || errors.Is(err, ErrGone) {
 			continue
 		}
 		if err != nil {
 			return 0, nil, err
 		}
-		if p == nil || p.Provider != name {
+		if w == nil {
+			continue
+		}
+		if place.Incarnation != "" {
+			s.under.Store(key, w.Provider) // an entry is written once
+		}
+		if w.Provider != name {
 			continue
 		}
 		if count++; len(sealed) < most {
-			sealed = append(sealed, provider.Sealed{Place: provider.Place{KEKID: id}, Wrapped: p.Wrapped, Check: p.is(id)})
+			place.Tenant = w.Tenant
+			sealed = append(sealed, provider.Sealed{Place: place, Wrapped: w.Wrapped, Check: w.Is(place.KEKID)})
 		}
 	}
 	return count, sealed, nil
 }
 
 // ErrProviderInUse reports a provider that protects a KEK.
-var ErrProviderInUse = errors.New("the provider protects key-encryption keys: move them away first, with kek/rotate")
+var ErrProviderInUse = errors.New("the provider protects key-encryption keys: move them away first, with kek/rotate of the mount and of tenants")
 
 // DeleteProvider deletes a provider that no KEK is under. It fails with
 // [provider.ErrNotFound] or [ErrProviderInUse].

@@ -2,16 +2,13 @@
 // SPDX-License-Identifier: MPL-2.0
 
 // Package keystore keeps keys in a mount's storage: wrapped page, external and
-// placement keys, the key-encryption keys (KEKs) that wrap them, the wrapping key
-// for imports, and the number of messages that each aes256-gcm key has sealed.
+// placement keys, the key-encryption keys (KEKs) that wrap them, and the number of messages that each aes256-gcm key has sealed.
 //
 //	kek/current                         the current KEK, and its latest rotation
 //	kek/progress                        how far that rotation is
 //	kek/counted_from                    from when a KEK's age is counted that has no date
-//	kek/keys/<kek_id>                   the KEKs                         (seal-wrapped)
-//	import/current                      which wrapping keys there are
-//	import/keys/<key_id>                the RSA keys that owners wrap for (seal-wrapped)
-//	import/wrapping_key                 the one made before they had IDs (seal-wrapped)
+//	kek/keys/<kek_id>                   the mount's KEKs                 (seal-wrapped)
+//	tenantkeks/<hh>/<incarnation>.<id>  tenants' own KEKs                (seal-wrapped)
 //	keys/<incarnation>/<key_id>         page and placement keys          (seal-wrapped)
 //	keys/<incarnation>/<key_id>.ext     external keys of versions        (seal-wrapped)
 //	seals/<incarnation>/<key_id>        seals reserved by a version's keys
@@ -23,8 +20,8 @@
 //
 // The KEK's lock is held shared from reading which KEK is current until the key that it
 // wraps is stored, and exclusively to make the first KEK or to switch to another. It
-// comes after a tenant's lock. A caller that makes or destroys a key holds the tenant's
-// lock exclusively.
+// comes after a tenant's lock. A caller that makes or destroys a key, or a KEK of a tenant's
+// own, holds the tenant's lock exclusively.
 //
 // The lock of a KEK's gate comes after all of these, and none is taken under it but that
 // of opened keys. A KEK under a provider is opened by [Store.Unlock], which no caller calls
@@ -43,6 +40,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/lease"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/provider"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
@@ -59,32 +57,32 @@ type Store struct {
 
 	kekLock sync.RWMutex
 	keys    *keyCache
-	keks    *storage.Cache[*openKEK] // opened, by storage key
-	gates   gates                    // of KEKs under a provider
-	inVault atomic.Pointer[Term]     // of the KEKs in Vault's storage
+	keks    *storage.Cache[*openKEK]   // opened, by storage key
+	gates   lease.Gates[gate]          // of KEKs under a provider
+	under   sync.Map                   // the provider of each tenant's own KEK that was read, by storage key
+	inVault atomic.Pointer[lease.Term] // of the KEKs in Vault's storage
 	seals   *seals
 }
 
-// openKEKs bounds the opened KEKs held in memory: the current one, and those that
-// rotations have not finished with.
-const openKEKs = 64
+// openKEKs bounds the opened KEKs held in memory: the current one, those that rotations
+// have not finished with, and tenants' own, of which each is to be opened once in a lease.
+const openKEKs = 1 << 17
 
 // NewStore returns the keys in m. now is the clock by which they are dated. providers
 // open the KEKs that are under one.
 func NewStore(m *storage.Mount, now func() time.Time, providers *provider.Store) *Store {
 	s := &Store{
 		mount: m, now: now, providers: providers, keys: newKeyCache(), seals: newSeals(),
-		keks:  storage.NewCache(openKEKs, openKEKs, func(*openKEK) int { return 1 }),
-		gates: gates{of: map[string]*gate{}},
+		keks: storage.NewCache(openKEKs, openKEKs, func(*openKEK) int { return 1 }),
 	}
-	s.inVault.Store(newTerm(now, forever))
+	s.inVault.Store(lease.Forever(now))
 	return s
 }
 
 // endInVault ends the term of all KEKs in Vault's storage: one is under a provider now, and
 // what was opened before must end with its lease.
 func (s *Store) endInVault() {
-	s.inVault.Swap(newTerm(s.now, forever)).finish()
+	s.inVault.Swap(lease.Forever(s.now)).Finish()
 	s.keys.dropOver()
 }
 
@@ -94,8 +92,8 @@ func (s *Store) Invalidate(key string) {
 	if strings.HasPrefix(key, keyPrefix) {
 		s.keys.drop()
 	}
-	if id, isKEK := strings.CutPrefix(key, kekPrefix); isKEK {
-		s.forgetKEK(id)
+	if strings.HasPrefix(key, kekPrefix) || strings.HasPrefix(key, ownPrefix) {
+		s.forgetKEK(key)
 	}
 	if key == kekCurrent {
 		s.endInVault()

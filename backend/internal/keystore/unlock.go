@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"sync"
 	"time"
 
@@ -26,34 +25,6 @@ const (
 
 // ErrTooManyWait reports a KEK for which many callers wait already.
 var ErrTooManyWait = errors.New("too many requests wait for a key provider")
-
-// gates has one gate for each KEK under a provider that was asked for.
-type gates struct {
-	mu sync.Mutex
-	of map[string]*gate
-}
-
-func (g *gates) get(kekID string) *gate {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.of[kekID] == nil {
-		g.of[kekID] = &gate{}
-	}
-	return g.of[kekID]
-}
-
-// all returns the gates, by KEK. Their locks are taken without that of gates.
-func (g *gates) all() map[string]*gate {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return maps.Clone(g.of)
-}
-
-func (g *gates) drop(kekID string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.of, kekID)
-}
 
 // gate makes one call to the provider of a KEK, however many callers wait for it.
 type gate struct {
@@ -74,10 +45,10 @@ type gateCall struct {
 // Unlock has the provider of a KEK open it, or waits until a call that another caller has
 // begun has done so. The caller holds no lock and no place in a pool. It fails with a
 // [provider.Error] or [ErrTooManyWait].
-func (s *Store) Unlock(ctx context.Context, kekID string, from provider.Origin) error {
-	g := s.gates.get(kekID)
+func (s *Store) Unlock(ctx context.Context, p provider.Place, from provider.Origin) error {
+	g := s.gates.Get(p.Incarnation, kekKey(p))
 	for {
-		c, err := s.join(ctx, g, kekID, from)
+		c, err := s.join(ctx, g, p, from)
 		if c == nil {
 			return err
 		}
@@ -95,15 +66,15 @@ func (s *Store) Unlock(ctx context.Context, kekID string, from provider.Origin) 
 
 // join returns the call to wait for. It returns none, and what callers get, if a call has
 // failed lately.
-func (s *Store) join(ctx context.Context, g *gate, kekID string, from provider.Origin) (*gateCall, error) {
+func (s *Store) join(ctx context.Context, g *gate, p provider.Place, from provider.Origin) (*gateCall, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.call == nil {
-		if s.now().Before(g.until) && (g.failed != nil || s.isOpen(kekID)) {
+		if s.now().Before(g.until) && (g.failed != nil || s.isOpen(kekKey(p))) {
 			return nil, g.failed
 		}
 		g.call = &gateCall{from: from, done: make(chan struct{})}
-		go s.ask(context.WithoutCancel(ctx), g, g.call, kekID)
+		go s.ask(context.WithoutCancel(ctx), g, g.call, p)
 	}
 	if g.call.waiting >= maxWaiting {
 		return nil, ErrTooManyWait
@@ -112,15 +83,15 @@ func (s *Store) join(ctx context.Context, g *gate, kekID string, from provider.O
 	return g.call, nil
 }
 
-// isOpen reports whether a KEK may be used now.
-func (s *Store) isOpen(kekID string) bool {
-	o, cached, _ := s.keks.Get(kekPrefix + kekID)
+// isOpen reports whether the KEK at a storage key may be used now.
+func (s *Store) isOpen(key string) bool {
+	o, cached, _ := s.keks.Get(key)
 	return cached && !o.term.Over()
 }
 
 // renewInBackground asks for another lease before the one that runs has ended.
-func (s *Store) renewInBackground(ctx context.Context, o *openKEK) {
-	g := s.gates.get(o.ID)
+func (s *Store) renewInBackground(ctx context.Context, p provider.Place, o *openKEK) {
+	g := s.gates.Get(p.Incarnation, kekKey(p))
 	if !g.mu.TryLock() {
 		return
 	}
@@ -132,23 +103,23 @@ func (s *Store) renewInBackground(ctx context.Context, o *openKEK) {
 	g.call = &gateCall{from: provider.Background, done: make(chan struct{})}
 	call := g.call
 	g.mu.Unlock()
-	go s.ask(context.WithoutCancel(ctx), g, call, o.ID)
+	go s.ask(context.WithoutCancel(ctx), g, call, p)
 }
 
 // ask makes a call, and tells the callers that wait. It serves many, so it does not end
 // with the request that begins it: it ends with the provider's timeout.
-func (s *Store) ask(ctx context.Context, g *gate, c *gateCall, kekID string) {
+func (s *Store) ask(ctx context.Context, g *gate, c *gateCall, p provider.Place) {
 	asked := s.now()
-	err := s.openByProvider(ctx, g, kekID, c.from, asked)
+	err := s.openByProvider(ctx, g, p, c.from, asked)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	c.err = s.settle(g, kekID, err)
+	c.err = s.settle(g, kekKey(p), err)
 	g.call = nil
 	close(c.done)
 }
 
 // settle notes what came of a call, and returns what callers get. g.mu is held.
-func (s *Store) settle(g *gate, kekID string, err error) error {
+func (s *Store) settle(g *gate, key string, err error) error {
 	switch {
 	case err == nil:
 		g.failures, g.until, g.failed = 0, time.Time{}, nil
@@ -158,9 +129,9 @@ func (s *Store) settle(g *gate, kekID string, err error) error {
 	case errors.Is(err, provider.ErrBusy):
 		return err
 	case errors.Is(err, provider.ErrDenied):
-		s.closeKEK(kekID)
+		s.closeKEK(key)
 	case errors.Is(err, provider.ErrUnavailable):
-		if o, cached, _ := s.keks.Get(kekPrefix + kekID); cached && o.keepForGrace(s.now()) {
+		if o, cached, _ := s.keks.Get(key); cached && o.keepForGrace(s.now()) {
 			err = nil
 		}
 	default:
@@ -173,38 +144,39 @@ func (s *Store) settle(g *gate, kekID string, err error) error {
 }
 
 // openByProvider reads a KEK and has its provider open it.
-func (s *Store) openByProvider(ctx context.Context, g *gate, kekID string, from provider.Origin, asked time.Time) error {
-	_, _, lease := s.keks.Get(kekPrefix + kekID)
-	p, err := s.readProtected(ctx, kekID)
-	if err != nil || p == nil {
+func (s *Store) openByProvider(ctx context.Context, g *gate, p provider.Place, from provider.Origin, asked time.Time) error {
+	at := kekKey(p)
+	_, _, lease := s.keks.Get(at)
+	w, err := s.readProtected(ctx, p)
+	if err != nil || w == nil {
 		return err
 	}
-	key, config, err := s.providers.Unwrap(ctx, p.Provider, from, provider.Place{KEKID: kekID}, p.Wrapped, p.is(kekID))
+	key, config, err := s.providers.Unwrap(ctx, w.Provider, from, p, w.Wrapped, w.Is(p.KEKID))
 	if errors.Is(err, provider.ErrNotFound) || storage.IsDamaged(err) {
-		return &provider.Error{Provider: p.Provider, Kind: provider.ErrUnavailable, Word: "its settings cannot be read: write them anew"}
+		return &provider.Error{Provider: w.Provider, Kind: provider.ErrUnavailable, Word: "its settings cannot be read: write them anew"}
 	}
 	if err != nil {
 		return err
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if o, cached, _ := s.keks.Get(kekPrefix + kekID); cached && o.renew(config, asked) {
+	if o, cached, _ := s.keks.Get(at); cached && o.renew(config, asked) {
 		clear(key)
 		return nil
 	}
-	o, err := s.openProtected(kekID, p.Provider, key, config, asked)
+	o, err := s.openProtected(p.KEKID, w.Provider, key, config, asked)
 	if err != nil {
 		return fmt.Errorf("opening a KEK: %w", err)
 	}
-	s.keks.Keep(kekPrefix+kekID, o, lease)
+	s.keks.Keep(at, o, lease)
 	return nil
 }
 
 // closeKEK forgets a KEK that its provider denies, and every key that was opened beneath it.
-func (s *Store) closeKEK(kekID string) {
-	if o, cached, _ := s.keks.Get(kekPrefix + kekID); cached {
-		o.term.finish()
-		s.keks.Drop(kekPrefix + kekID)
+func (s *Store) closeKEK(key string) {
+	if o, cached, _ := s.keks.Get(key); cached {
+		o.term.Finish()
+		s.keks.Drop(key)
 		s.keys.dropOver()
 	}
 }
@@ -216,13 +188,14 @@ func (s *Store) Await(ctx context.Context, err error) (waited bool) {
 	if !errors.As(err, &locked) {
 		return false
 	}
-	_ = s.Unlock(ctx, locked.KEKID, provider.Background)
+	_ = s.Unlock(ctx, locked.Place, provider.Background)
 	return true
 }
 
-// WaitingFor returns the provider that work on the mount's keys waits for, empty if none.
-func (s *Store) WaitingFor() string {
-	for _, g := range s.gates.all() {
+// WaitingFor returns the provider that work on keys waits for, empty if none: keys beneath
+// KEKs of these incarnations' own, empty for the mount's.
+func (s *Store) WaitingFor(incarnations ...string) string {
+	for _, g := range s.gates.In(incarnations...) {
 		if name := g.waitsFor(); name != "" {
 			return name
 		}
@@ -242,19 +215,22 @@ func (g *gate) waitsFor() string {
 
 // LeaseUntil returns until when an opened KEK may be used, zero if it is not open, or lies
 // in Vault's storage.
-func (s *Store) LeaseUntil(kekID string) time.Time {
-	o, cached, _ := s.keks.Get(kekPrefix + kekID)
+func (s *Store) LeaseUntil(p provider.Place) time.Time { return s.leaseUntil(kekKey(p)) }
+
+func (s *Store) leaseUntil(key string) time.Time {
+	o, cached, _ := s.keks.Get(key)
 	if !cached || o.term.Over() {
 		return time.Time{}
 	}
-	return o.term.until()
+	return o.term.End()
 }
 
 // LeaseLeft returns how much longer a key that was opened now may be used, at most most:
-// the least that is left of any KEK that a provider has opened.
-func (s *Store) LeaseLeft(most time.Duration) time.Duration {
-	for id := range s.gates.all() {
-		if until := s.LeaseUntil(id); !until.IsZero() {
+// the least that is left of any KEK that a provider has opened, of these incarnations' own,
+// empty for the mount's.
+func (s *Store) LeaseLeft(most time.Duration, incarnations ...string) time.Duration {
+	for key := range s.gates.In(incarnations...) {
+		if until := s.leaseUntil(key); !until.IsZero() {
 			most = min(most, max(until.Sub(s.now()), 0))
 		}
 	}
@@ -265,15 +241,15 @@ func (s *Store) LeaseLeft(most time.Duration) time.Duration {
 // beneath them, which none uses any more.
 func (s *Store) DropOver() {
 	dropped := false
-	for id, g := range s.gates.all() {
-		o, cached, _ := s.keks.Get(kekPrefix + id)
+	for key, g := range s.gates.All() {
+		o, cached, _ := s.keks.Get(key)
 		if !cached || o.provider == "" {
 			continue
 		}
 		g.mu.Lock()
 		if s.now().After(o.asked.Add(o.lease + o.grace)) {
-			o.term.finish()
-			s.keks.Drop(kekPrefix + id)
+			o.term.Finish()
+			s.keks.Drop(key)
 			dropped = true
 		}
 		g.mu.Unlock()

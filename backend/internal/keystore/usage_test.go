@@ -33,7 +33,7 @@ var fewSeals = SealLimits{First: 2, Largest: 8, Soft: 20, Hard: 40}
 func newSealing(t *testing.T, disk *storagetest.Disk, kt keyring.KeyType) *sealing {
 	t.Helper()
 	s := openSealing(t, disk, kt)
-	require.NoError(t, s.CreateKey(context.Background(), s.owner.Binding("dek-1", kt, keyring.PageKey)))
+	require.NoError(t, s.CreateKey(context.Background(), "", s.owner.Binding("dek-1", kt, keyring.PageKey)))
 	return s
 }
 
@@ -209,7 +209,7 @@ func TestKeysOfAVersionCountApart(t *testing.T) {
 	ctx, disk := context.Background(), storagetest.NewDisk()
 	s := newSealing(t, disk, keyring.AES256GCM)
 	v := s.ring.Active()
-	require.NoError(t, s.MakeExternalKey(ctx, s.owner, v))
+	require.NoError(t, s.MakeExternalKey(ctx, s.owner, "", v))
 	external, err := s.ExternalKey(ctx, s.owner, v)
 	require.NoError(t, err)
 	for range 3 {

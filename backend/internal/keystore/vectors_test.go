@@ -73,7 +73,7 @@ func TestKeyEntryVectors(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []byte(v.Key), key)
 
-		require.NoError(t, s.CreateKey(ctx, v.binding()))
+		require.NoError(t, s.CreateKey(ctx, "", v.binding()))
 		written, err := entries.Get(ctx, "keys/"+v.Incarnation+"/"+v.KeyID)
 		require.NoError(t, err)
 		wantFrame, _, wantRest := v.parts(t, v.Entry)

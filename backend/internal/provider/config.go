@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // The bounds of a provider's durations.
@@ -40,8 +42,21 @@ type Config struct {
 	Lease   time.Duration `json:"lease"`
 	Grace   time.Duration `json:"grace,omitempty"`
 	Timeout time.Duration `json:"timeout"`
-	// Mount says that the KEK of the mount may be under it.
-	Mount bool `json:"mount,omitempty"`
+	// Mount says that the KEK of the mount may be under it, Tenants whose own KEKs may: IDs,
+	// or [AllTenants] alone.
+	Mount   bool     `json:"mount,omitempty"`
+	Tenants []string `json:"tenants,omitempty"`
+}
+
+// AllTenants stands for every tenant.
+const AllTenants = "*"
+
+// maxTenants bounds the tenants that a provider names: an entry of storage has 512 KiB.
+const maxTenants = 5000
+
+// TenantMayUse reports whether a tenant's own KEK may be put under it.
+func (c Config) TenantMayUse(tenantID string) bool {
+	return slices.Contains(c.Tenants, AllTenants) || slices.Contains(c.Tenants, tenantID)
 }
 
 // kind is a type of provider.
@@ -69,6 +84,9 @@ func (c Config) check(in Surroundings) error {
 	if err := c.checkDurations(); err != nil {
 		return err
 	}
+	if err := c.checkTenants(); err != nil {
+		return err
+	}
 	if len(c.Parameters) > maxParameters {
 		return invalid("parameters must have at most %d entries", maxParameters)
 	}
@@ -85,6 +103,20 @@ func (c Config) check(in Surroundings) error {
 		return err
 	}
 	w.close()
+	return nil
+}
+
+func (c Config) checkTenants() error {
+	if len(c.Tenants) > maxTenants {
+		return invalid("tenants must have at most %d IDs: %s stands for all", maxTenants, AllTenants)
+	}
+	for i, id := range c.Tenants {
+		parsed, err := uuid.Parse(id)
+		isID := err == nil && parsed.String() == id
+		if !isID && (id != AllTenants || len(c.Tenants) > 1) || slices.Contains(c.Tenants[:i], id) {
+			return invalid("tenants must be UUIDs in canonical lower case, each once, or %s alone", AllTenants)
+		}
+	}
 	return nil
 }
 

@@ -72,6 +72,9 @@ func (c *Config) values() evidence.Values {
 		"type": c.Type, "lease": seconds(c.Lease), "grace": seconds(c.Grace), "timeout": seconds(c.Timeout),
 		"mount": strconv.FormatBool(c.Mount),
 	}
+	if len(c.Tenants) > 0 {
+		v["tenants"] = abridged(strings.Join(c.Tenants, ","))
+	}
 	if c.Socket != "" {
 		v["socket"] = abridged(c.Socket)
 	}

@@ -27,7 +27,8 @@ type wrapper interface {
 	close()
 }
 
-// Place is where a wrapped KEK belongs. The KEK of the mount has no owner.
+// Place is where a KEK belongs: to a tenant's incarnation. The KEK of the mount has no
+// owner.
 type Place struct {
 	keyring.Owner
 	KEKID string

@@ -9,6 +9,7 @@ import (
 	"fmt"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -18,6 +19,8 @@ var (
 	ErrBeingDeleted = errors.New("tenant is being deleted: restore it, or wait until it is gone")
 	// ErrKeyTypeFixed reports a key type that is not that of the active version.
 	ErrKeyTypeFixed = errors.New("key_type of an existing tenant changes by a rotation: write it to dek/rotate")
+	// ErrProviderFixed reports a key provider that the tenant's KEK is not under.
+	ErrProviderFixed = errors.New("key_provider of an existing tenant changes by a move: write provider to its kek/rotate")
 )
 
 // TenantWrite creates a tenant, or changes the settings of one that there is.
@@ -25,24 +28,38 @@ type TenantWrite struct {
 	TenantID  string
 	KeyType   keyring.KeyType // of the first key, empty for the default; it changes nothing
 	MustExist bool            // create nothing
-	Change    func(*tenant.Record)
+	// Provider is the one that a KEK of its own is under from the start; it changes nothing.
+	Provider      string
+	ProviderNamed bool
+	Change        func(*tenant.Record)
 }
 
 // WriteTenant creates a tenant with version 1 of its key, or changes its settings. It
-// fails with [ErrBeingDeleted], [ErrKeyTypeFixed] or [tenant.ErrNotFound].
+// fails with [ErrBeingDeleted], [ErrKeyTypeFixed], [ErrProviderFixed], [tenant.ErrNotFound],
+// [keystore.ErrTenantProvider] or an error of the provider.
 func (e *Engine) WriteTenant(ctx context.Context, w TenantWrite) (t *tenant.Record, err error) {
+	err = e.keys.WithOwnKEK(ctx, func(ready *keystore.PreparedKEK) error {
+		t, err = e.writeTenant(ctx, w, ready)
+		return err
+	})
+	return t, err
+}
+
+func (e *Engine) writeTenant(ctx context.Context, w TenantWrite, ready *keystore.PreparedKEK) (t *tenant.Record, err error) {
 	var intent *Intent
 	err = e.tenants.Hold(ctx, w.TenantID, func(h *tenant.Held) error {
 		switch t = h.Record(); {
 		case t == nil && w.MustExist:
 			return tenant.ErrNotFound
 		case t == nil:
-			t, intent, err = e.create(ctx, h, w)
+			t, intent, err = e.create(ctx, h, w, ready)
 			return err
 		case t.State != tenant.Active:
 			return ErrBeingDeleted
 		case w.KeyType != "" && w.KeyType != t.Keys.Active().KeyType:
 			return ErrKeyTypeFixed
+		case w.ProviderNamed && w.Provider != t.KeyProvider():
+			return ErrProviderFixed
 		}
 		t, err = h.Update(ctx, func(next *tenant.Record) error {
 			w.Change(next)
@@ -60,15 +77,26 @@ func (e *Engine) WriteTenant(ctx context.Context, w TenantWrite) (t *tenant.Reco
 // and its keys lie under its incarnation before that:
 //
 //  1. an intent in the write-ahead log, which names the incarnation;
-//  2. the placement key and the first page key, wrapped;
+//  2. its own KEK, if it is to have one, the placement key and the first page key, wrapped;
 //  3. the record, which is the commit point;
 //  4. the intent is deleted.
 //
 // An intent that is returned, with an error or without, is to be driven.
-func (e *Engine) create(ctx context.Context, h *tenant.Held, w TenantWrite) (*tenant.Record, *Intent, error) {
-	t, err := e.newTenant(ctx, w.TenantID, w.KeyType)
+func (e *Engine) create(ctx context.Context, h *tenant.Held, w TenantWrite, ready *keystore.PreparedKEK) (*tenant.Record, *Intent, error) {
+	settings, err := e.settings.Rotation(ctx)
 	if err != nil {
 		return nil, nil, err
+	}
+	t, err := tenant.New(w.TenantID, w.KeyType, settings.Campaign.Number, e.now())
+	if err != nil {
+		return nil, nil, err
+	}
+	if w.Provider != "" && ready == nil {
+		_, err := e.keys.StoreOwnKEK(ctx, t.Owner(), keystore.KEKRecord{}, w.Provider, nil)
+		return nil, nil, err // the provider is called first, without a lock
+	}
+	if ready != nil {
+		t.Incarnation = ready.Owner.Incarnation
 	}
 	w.Change(t)
 	if err := e.logCreation(ctx, t); err != nil {
@@ -78,11 +106,14 @@ func (e *Engine) create(ctx context.Context, h *tenant.Held, w TenantWrite) (*te
 	if intent.ID, err = e.intents.Put(ctx, *intent); err != nil {
 		return nil, nil, fmt.Errorf("writing the intent: %w", err)
 	}
-	if err := e.keys.CreateKey(ctx, t.Owner().Binding(t.PlacementKeyID, "", keyring.PlacementKey)); err != nil {
+	if t.KEK, err = e.keys.StoreOwnKEK(ctx, t.Owner(), keystore.KEKRecord{}, w.Provider, ready); err != nil {
+		return nil, intent, err
+	}
+	if err := e.keys.CreateKey(ctx, t.KEKID(), t.Owner().Binding(t.PlacementKeyID, "", keyring.PlacementKey)); err != nil {
 		return nil, intent, err
 	}
 	v := t.Keys.Active()
-	if err := e.keys.CreateKey(ctx, t.Owner().Binding(v.KeyID, v.KeyType, keyring.PageKey)); err != nil {
+	if err := e.keys.CreateKey(ctx, t.KEKID(), t.Owner().Binding(v.KeyID, v.KeyType, keyring.PageKey)); err != nil {
 		return nil, intent, err
 	}
 	if err := h.Put(ctx, t); err != nil {
@@ -94,41 +125,16 @@ func (e *Engine) create(ctx context.Context, h *tenant.Held, w TenantWrite) (*te
 	return t, nil, nil
 }
 
-// newTenant returns the record of a new tenant, which owes nothing to campaigns that
-// there were before.
-func (e *Engine) newTenant(ctx context.Context, tenantID string, keyType keyring.KeyType) (*tenant.Record, error) {
-	settings, err := e.settings.Rotation(ctx)
-	if err != nil {
-		return nil, err
-	}
-	placementID, err := keyring.NewID("plc-")
-	if err != nil {
-		return nil, err
-	}
-	keyID, err := keyring.NewID("dek-")
-	if err != nil {
-		return nil, err
-	}
-	if keyType == "" {
-		keyType = keyring.DefaultKeyType
-	}
-	now := e.now()
-	return &tenant.Record{
-		ID: tenantID, Incarnation: keyring.NewIncarnation(), State: tenant.Active, CreatedAt: now,
-		Campaign: settings.Campaign.Number, PlacementKeyID: placementID, Keys: keyring.NewRing(keyID, keyType, now),
-	}, nil
-}
-
 // recoverCreation finishes a creation by its intent. If the tenant's record is of this
 // incarnation, its keys are in use, and the intent is deleted. If there is no record,
 // or one of another incarnation, nothing will use the keys: they are deleted, then the
 // intent.
 func (e *Engine) recoverCreation(ctx context.Context, h *tenant.Held, intent Intent) error {
+	// A Put, or a deletion, of the record that failed may have taken effect.
+	if err := h.Fence(ctx); err != nil {
+		return err
+	}
 	if t := h.Record(); t == nil || t.Incarnation != intent.Incarnation {
-		// A Put of the record that failed may have taken effect, and need the keys.
-		if err := h.Fence(ctx); err != nil {
-			return err
-		}
 		if err := e.keys.DestroyAllKeys(ctx, intent.Incarnation); err != nil {
 			return err
 		}

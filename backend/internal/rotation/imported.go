@@ -39,12 +39,12 @@ func (e *Engine) writeKey(ctx context.Context, next *tenant.Record, material []b
 	v := next.Keys.Active()
 	b := next.Owner().Binding(v.KeyID, v.KeyType, keyring.PageKey)
 	if material == nil {
-		return e.keys.CreateKey(ctx, b)
+		return e.keys.CreateKey(ctx, next.KEKID(), b)
 	}
 	key, err := keyring.DerivePageKey(material, b)
 	if err != nil {
 		return err
 	}
 	defer clear(key)
-	return e.keys.ImportKey(ctx, b, key)
+	return e.keys.ImportKey(ctx, next.KEKID(), b, key)
 }

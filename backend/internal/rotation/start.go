@@ -122,6 +122,9 @@ func (e *Engine) start(ctx context.Context, tenantID string, req *Request) (r *t
 	if r, _, err := e.mayStart(ctx, t, req); r != nil || err != nil {
 		return r, nil, err
 	}
+	if err := e.keys.MayWrap(ctx, t.Owner(), t.KEKID()); err != nil {
+		return nil, nil, err // before anything is begun
+	}
 	scan, err := e.scanIfFull(ctx, t)
 	if err != nil {
 		return nil, nil, e.noteRefusal(tenantID, err)

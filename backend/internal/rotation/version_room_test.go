@@ -45,7 +45,7 @@ func fillWithRetired(w *enginetest.Oracle, external bool) {
 			next.Keys.Activate(n, time.Now())
 			next.Keys.Find(n).DestroyAfter = time.Now().Add(7 * enginetest.Day)
 			b := next.Owner().Binding(id, keyring.XAES256GCM, keyring.PageKey)
-			if err := w.Engine.Keys.CreateKey(ctx, b); err != nil {
+			if err := w.Engine.Keys.CreateKey(ctx, "", b); err != nil {
 				return err
 			}
 			if external {

@@ -110,7 +110,7 @@ func (e *Engine) View(ctx context.Context, t *tenant.Record, r *tenant.Rotation)
 // only the first time reads them: what was last noted of the progress is up to a second
 // behind what callers have seen, and stands in only where they cannot be counted.
 func (e *Engine) viewUnfinished(ctx context.Context, t *tenant.Record, v *View) error {
-	v.WaitingFor = e.keys.WaitingFor()
+	v.WaitingFor = e.keys.WaitingFor(t.KEKRanges()...)
 	e.mu.Lock()
 	run, rate := e.live[v.ID], e.rate
 	e.mu.Unlock()

@@ -17,6 +17,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/dueindex"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/holders"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kekrotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
@@ -34,6 +35,7 @@ type Config struct {
 	Deletion    *deletion.Engine
 	Destruction *destruction.Engine
 	Holders     *holders.Engine
+	KEK         *kekrotation.Engine
 	Now         func() time.Time
 
 	Jobs *jobs.Runner
@@ -50,6 +52,7 @@ type Engine struct {
 	deletion    *deletion.Engine
 	destruction *destruction.Engine
 	holders     *holders.Engine
+	kek         *kekrotation.Engine
 	now         func() time.Time
 	jobs        *jobs.Runner
 	log         hclog.Logger
@@ -74,7 +77,7 @@ type Engine struct {
 func NewEngine(c Config) *Engine {
 	e := &Engine{
 		mount: c.Mount, settings: c.Settings, keys: c.Keys, tenants: c.Tenants,
-		rotations: c.Rotations, deletion: c.Deletion, destruction: c.Destruction, holders: c.Holders, now: c.Now, jobs: c.Jobs, log: c.Log,
+		rotations: c.Rotations, deletion: c.Deletion, destruction: c.Destruction, holders: c.Holders, kek: c.KEK, now: c.Now, jobs: c.Jobs, log: c.Log,
 		index: dueindex.New(), overtake: func() {},
 	}
 	e.budget = jobs.NewSemaphore(e.maxRotations)

@@ -29,6 +29,7 @@ type Overview struct {
 	NextRotationAt time.Time // zero: the schedule passes it over
 	Overdue        bool      // as [Status] counts it
 	RotationPaused bool
+	KeyProvider    string // that a KEK of its own is under; empty: the mount's wraps its keys
 
 	// RotationID and RotationStatus are of the latest rotation; empty: there was none.
 	RotationID, RotationStatus string
@@ -89,7 +90,7 @@ func (e *Engine) overview(ctx context.Context, p dueindex.Plan, tenantID string)
 
 func overviewOf(p dueindex.Plan, t *tenant.Record) *Overview {
 	o := &Overview{
-		TenantID: t.ID, DisplayName: t.DisplayName, State: t.State, RotationPaused: t.RotationPaused,
+		TenantID: t.ID, DisplayName: t.DisplayName, State: t.State, RotationPaused: t.RotationPaused, KeyProvider: t.KeyProvider(),
 		NextRotationAt: t.NextRotation(p.Settings), Overdue: p.Overdue(t),
 	}
 	if t.State == tenant.Shredding {

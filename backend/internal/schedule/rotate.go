@@ -14,6 +14,7 @@ import (
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/dueindex"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
@@ -87,6 +88,11 @@ func (e *Engine) visitAll(ctx context.Context, due []dueindex.Visit, did *tally,
 			err := f(v)
 			if err != nil && e.keys.Await(ctx, err) {
 				err = f(v) // its KEK's provider was asked meanwhile
+			}
+			var locked *keystore.LockedError
+			if errors.As(err, &locked) {
+				e.index.Block(v, "it waits for key provider "+locked.Provider)
+				return nil
 			}
 			if err != nil && ctx.Err() == nil {
 				did.trouble(fmt.Errorf("tenant %s: %w", v.TenantID, err))

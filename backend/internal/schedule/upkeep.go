@@ -14,8 +14,8 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// upkeep replaces keys over their usage limit, and destroys keys and tenants whose
-// time has come.
+// upkeep replaces keys over their usage limit, destroys keys and tenants whose time has
+// come, and goes on with moves of tenants' keys to other KEKs.
 func (e *Engine) upkeep(ctx context.Context, did *tally) error {
 	e.replaceUsedUp(ctx, did)
 	e.visitAll(ctx, e.index.UpkeepDue(e.now()), did, func(v dueindex.Visit) error { return e.maintain(ctx, v, did) })
@@ -35,6 +35,9 @@ func (e *Engine) maintain(ctx context.Context, v dueindex.Visit, did *tally) err
 	}
 	if err != nil {
 		return err
+	}
+	if t.Moving() {
+		e.kek.DriveTenant(t.ID)
 	}
 	now := e.now()
 	if deletion.Due(t, now) {

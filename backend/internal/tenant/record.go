@@ -10,6 +10,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
@@ -66,6 +67,10 @@ type Record struct {
 	// ExternalAtEnd are the key IDs of the versions that had an external key.
 	ExternalAtEnd []string `json:"external_at_end,omitempty"`
 
+	// KEK names the key-encryption key of the tenant's own that wraps its keys, and its latest
+	// move: none if the mount's does, nil if it always has. It is never changed in place.
+	KEK *keystore.KEKRecord `json:"kek,omitempty"`
+
 	PlacementKeyID string       `json:"placement_key_id"`
 	Keys           keyring.Ring `json:"keys"`
 	// MinDecryptionVersion is the least version whose ciphertexts are opened, for
@@ -97,6 +102,27 @@ type Record struct {
 	ShreddedAt time.Time `json:"shredded_at,omitzero"`
 
 	encoded int // bytes that it has in storage
+}
+
+// New returns the record of a tenant under a new incarnation, with version 1 of its key. The
+// type is that of the key, empty for the default, campaign the latest to which it owes
+// nothing.
+func New(tenantID string, t keyring.KeyType, campaign int64, now time.Time) (*Record, error) {
+	placementID, err := keyring.NewID("plc-")
+	if err != nil {
+		return nil, err
+	}
+	keyID, err := keyring.NewID("dek-")
+	if err != nil {
+		return nil, err
+	}
+	if t == "" {
+		t = keyring.DefaultKeyType
+	}
+	return &Record{
+		ID: tenantID, Incarnation: keyring.NewIncarnation(), State: Active, CreatedAt: now,
+		Campaign: campaign, PlacementKeyID: placementID, Keys: keyring.NewRing(keyID, t, now),
+	}, nil
 }
 
 // memory estimates the bytes that a record takes in a cache.

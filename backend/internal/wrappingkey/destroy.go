@@ -9,9 +9,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/importstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 )
 
 func isNotWrapped(err error) bool { return errors.Is(err, keyring.ErrNotWrapped) }
@@ -47,7 +47,7 @@ func (e *Engine) destroyFormer(ctx context.Context) error {
 		return nil
 	}
 	// A clock that was set back may have mixed up their order.
-	first := slices.MinFunc(r.Former, func(a, b keystore.FormerWrappingKey) int { return a.DestroyAfter.Compare(b.DestroyAfter) })
+	first := slices.MinFunc(r.Former, func(a, b importstore.FormerWrappingKey) int { return a.DestroyAfter.Compare(b.DestroyAfter) })
 	if e.now().Before(first.DestroyAfter) {
 		e.due = first.DestroyAfter
 		return nil
@@ -57,7 +57,7 @@ func (e *Engine) destroyFormer(ctx context.Context) error {
 
 // destroyPassed destroys the keys whose time has passed, then says so in the record,
 // then deletes what no record names.
-func (e *Engine) destroyPassed(ctx context.Context, r *keystore.WrappingRecord) error {
+func (e *Engine) destroyPassed(ctx context.Context, r *importstore.WrappingRecord) error {
 	next := *r
 	next.Former = nil
 	for _, f := range r.Former {
@@ -79,13 +79,13 @@ func (e *Engine) destroyPassed(ctx context.Context, r *keystore.WrappingRecord) 
 
 // destroyUnnamed deletes what attempts to make a key have left, after the record r was
 // put.
-func (e *Engine) destroyUnnamed(ctx context.Context, r *keystore.WrappingRecord) error {
+func (e *Engine) destroyUnnamed(ctx context.Context, r *importstore.WrappingRecord) error {
 	stored, err := e.keys.StoredWrappingKeys(ctx)
 	if err != nil {
 		return err
 	}
 	for _, id := range stored {
-		named := id == r.KeyID || slices.ContainsFunc(r.Former, func(f keystore.FormerWrappingKey) bool { return f.KeyID == id })
+		named := id == r.KeyID || slices.ContainsFunc(r.Former, func(f importstore.FormerWrappingKey) bool { return f.KeyID == id })
 		if named {
 			continue
 		}

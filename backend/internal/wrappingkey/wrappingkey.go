@@ -14,7 +14,7 @@
 // public half of such a key was never answered. It is deleted only after the record was
 // put as it was read.
 //
-// The entries are keystore's; this package has no storage prefix of its own. It must
+// The entries are importstore's; this package has no storage prefix of its own. It must
 // never answer the public half of a key that no successful Put has named and no Get has
 // shown.
 package wrappingkey
@@ -27,6 +27,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/importstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
@@ -48,7 +49,7 @@ var ErrTooMany = fmt.Errorf("%d former wrapping keys are still taken, each for %
 
 // Engine keeps the wrapping key of one mount. It is safe for concurrent use.
 type Engine struct {
-	keys     *keystore.Store
+	keys     *importstore.Store
 	now      func() time.Time
 	generate func() ([]byte, error)
 	jobs     *jobs.Runner
@@ -60,7 +61,7 @@ type Engine struct {
 
 // Config has what an Engine uses.
 type Config struct {
-	Keys *keystore.Store
+	Keys *importstore.Store
 	Now  func() time.Time
 	// Generate makes a private key: see [keyring.NewWrappingKey].
 	Generate func() ([]byte, error)
@@ -123,11 +124,11 @@ func (e *Engine) Rotate(ctx context.Context, request string) (Public, error) {
 
 // make makes the key that follows the one in r, nil if there is none. The caller holds
 // the lock, and no tenant's: generating takes a while.
-func (e *Engine) make(ctx context.Context, r *keystore.WrappingRecord, request string) (*keystore.WrappingRecord, error) {
+func (e *Engine) make(ctx context.Context, r *importstore.WrappingRecord, request string) (*importstore.WrappingRecord, error) {
 	now := e.now()
-	next := &keystore.WrappingRecord{CreatedAt: now, Request: request}
+	next := &importstore.WrappingRecord{CreatedAt: now, Request: request}
 	if r != nil {
-		next.Former = append(next.Former, keystore.FormerWrappingKey{KeyID: r.KeyID, DestroyAfter: now.Add(FormerFor)})
+		next.Former = append(next.Former, importstore.FormerWrappingKey{KeyID: r.KeyID, DestroyAfter: now.Add(FormerFor)})
 		next.Former = append(next.Former, r.Former...)
 	}
 	if len(next.Former) > maxFormer {
@@ -144,7 +145,7 @@ func (e *Engine) make(ctx context.Context, r *keystore.WrappingRecord, request s
 	return next, e.keys.PutWrapping(ctx, next)
 }
 
-func (e *Engine) public(ctx context.Context, r *keystore.WrappingRecord) (p Public, err error) {
+func (e *Engine) public(ctx context.Context, r *importstore.WrappingRecord) (p Public, err error) {
 	key, err := e.open(ctx, r.KeyID)
 	if err != nil {
 		return Public{}, err

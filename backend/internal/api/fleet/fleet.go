@@ -35,7 +35,7 @@ func (r *Rooms) Paths() []*framework.Path {
 // infoHelp describes what key_info has of a tenant.
 const infoHelp = "Of each tenant, by ID: display_name, state (active, deleting), current_version, last_rotated_at " +
 	"(null: never), next_rotation_at (null: the schedule passes it over), overdue, rotation_paused, rotation_id and " +
-	"rotation_status of the latest rotation (empty: there was none), key_provider (empty: Vault's storage). " +
+	"rotation_status of the latest rotation (empty: there was none), key_provider (empty: the mount's KEK). " +
 	"error, if its record cannot be read."
 
 // info describes a tenant among many.
@@ -50,7 +50,7 @@ func info(o *schedule.Overview) map[string]any {
 		"rotation_paused":  o.RotationPaused,
 		"rotation_id":      o.RotationID,
 		"rotation_status":  o.RotationStatus,
-		"key_provider":     "",
+		"key_provider":     o.KeyProvider,
 	}
 	if o.Err != nil {
 		described["error"] = "the tenant's record cannot be read"

@@ -41,6 +41,7 @@ var answerFields = map[string]*framework.FieldSchema{
 	"grace":      api.Described(framework.TypeInt, "Seconds that it is used beyond that while the provider is unavailable."),
 	"timeout":    api.Described(framework.TypeInt, "Seconds that a call may take."),
 	"mount":      api.Described(framework.TypeBool, "Whether the mount's KEK may be under it."),
+	"tenants":    api.Described(framework.TypeStringSlice, "The tenants whose own KEKs may be under it, or * alone: all."),
 	"state":      api.Described(framework.TypeString, "What the latest call came to: ok, unavailable or denied."),
 	"since":      api.Described(framework.TypeTime, "Since when; null: it was not called since the engine started."),
 	"checked_at": api.Described(framework.TypeTime, "When the latest call ended; null: as above."),
@@ -59,6 +60,7 @@ func (p *Paths) All() []*framework.Path {
 		"lease":      {Type: framework.TypeString, Description: "How long an opened KEK, and every key opened beneath it, is used without asking again: 10s to 24h. Default: 5m."},
 		"grace":      {Type: framework.TypeString, Description: "How much longer while the provider is unavailable: 0 to 24h. Default: 0."},
 		"timeout":    {Type: framework.TypeString, Description: "How long a call may take: 1s to 1m. Default: 5s."},
+		"tenants":    {Type: framework.TypeSlice, Description: "The IDs of the tenants whose own KEKs may be put under it, or * alone for all. They replace those that there are. Default: none."},
 		"mount":      {Type: framework.TypeBool, Description: "Whether the mount's KEK may be put under it. Default: false."},
 	}
 	return []*framework.Path{
@@ -159,6 +161,7 @@ func (p *Paths) answer(ctx context.Context, name string) (*logical.Response, err
 		"grace":      int64(c.Grace.Seconds()),
 		"timeout":    int64(c.Timeout.Seconds()),
 		"mount":      c.Mount,
+		"tenants":    append([]string{}, c.Tenants...),
 		"state":      s.Current(),
 		"since":      api.Time(s.Since),
 		"checked_at": api.Time(s.CheckedAt),

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-secure-stdlib/parseutil"
@@ -88,6 +89,9 @@ func withFields(c provider.Config, d *framework.FieldData) (provider.Config, err
 	if named {
 		c.Mount = mount
 	}
+	if c.Tenants, err = tenantsField(d, c.Tenants); err != nil {
+		return c, err
+	}
 	if c.Type != "kmsv2" && c.Socket != "" {
 		return c, api.Invalid("socket is for type kmsv2")
 	}
@@ -99,6 +103,34 @@ func withFields(c provider.Config, d *framework.FieldData) (provider.Config, err
 		return c, invalid(err)
 	}
 	return c, nil
+}
+
+// tenantsField returns the tenants that the request names, else those that there are. The
+// vault command sends one as a string, several in one with commas.
+func tenantsField(d *framework.FieldData, are []string) ([]string, error) {
+	raw, named := d.Raw["tenants"]
+	if !named || raw == nil {
+		return are, nil
+	}
+	if text, ok := raw.(string); ok {
+		if text == "" {
+			return nil, nil
+		}
+		return strings.Split(text, ","), nil
+	}
+	list, ok := raw.([]any)
+	if !ok {
+		return nil, api.Invalid("tenants must be a list of strings")
+	}
+	tenants := make([]string, 0, len(list))
+	for _, value := range list {
+		id, ok := value.(string)
+		if !ok {
+			return nil, api.Invalid("tenants must be a list of strings")
+		}
+		tenants = append(tenants, id)
+	}
+	return tenants, nil
 }
 
 // durationField sets to to a field, if the request names it. Vault's duration strings

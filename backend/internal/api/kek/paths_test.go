@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package backend_test
+package kek_test
 
 import (
 	"encoding/json"

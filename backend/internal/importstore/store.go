@@ -1,7 +1,13 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package keystore
+// Package importstore keeps in a mount's storage the RSA keys under which owners of tenants
+// wrap the keys that they import, and the record that names them:
+//
+//	import/current                      which wrapping keys there are
+//	import/keys/<key_id>                the RSA keys                     (seal-wrapped)
+//	import/wrapping_key                 the one made before they had IDs (seal-wrapped)
+package importstore
 
 import (
 	"context"
@@ -9,7 +15,24 @@ import (
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
+
+const (
+	wrappingCurrent     = "import/current"
+	wrappingPrefix      = "import/keys/"
+	firstWrappingKeyKey = "import/wrapping_key"
+)
+
+// SealWrapped lists the entries that hold keys, those ending in a slash as prefixes: Vault
+// Enterprise wraps them with its seal on top of the barrier.
+func SealWrapped() []string { return []string{wrappingPrefix, firstWrappingKeyKey} }
+
+// Store keeps the wrapping keys of one mount.
+type Store struct{ mount *storage.Mount }
+
+// NewStore returns the wrapping keys in m.
+func NewStore(m *storage.Mount) *Store { return &Store{m} }
 
 // firstWrappingKey is the ID of a wrapping key that was made before they had IDs, and
 // that no record names.

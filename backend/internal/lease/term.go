@@ -1,7 +1,9 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package keystore
+// Package lease has the time for which opened keys may be used: what a key provider says of
+// one key-encryption key holds for every key beneath it at once.
+package lease
 
 import (
 	"math"
@@ -21,9 +23,17 @@ const (
 	forever = math.MaxInt64
 )
 
-func newTerm(now func() time.Time, end int64) *Term {
+// Until returns a term with an end, by the clock now.
+func Until(now func() time.Time, end time.Time) *Term {
 	t := &Term{now: now}
-	t.end.Store(end)
+	t.end.Store(end.UnixNano())
+	return t
+}
+
+// Forever returns a term that ends only when it is finished.
+func Forever(now func() time.Time) *Term {
+	t := &Term{now: now}
+	t.end.Store(forever)
 	return t
 }
 
@@ -33,11 +43,11 @@ func (t *Term) Over() bool {
 	return end != forever && t.now().UnixNano() >= end
 }
 
-// finish ends the term for good.
-func (t *Term) finish() { t.end.Store(over) }
+// Finish ends the term for good.
+func (t *Term) Finish() { t.end.Store(over) }
 
-// extend moves the end, and reports whether the term had not been ended for good.
-func (t *Term) extend(end time.Time) bool {
+// Extend moves the end, and reports whether the term had not been ended for good.
+func (t *Term) Extend(end time.Time) bool {
 	for {
 		was := t.end.Load()
 		if was == over {
@@ -49,8 +59,8 @@ func (t *Term) extend(end time.Time) bool {
 	}
 }
 
-// until returns when the term ends, zero if it does not.
-func (t *Term) until() time.Time {
+// End returns when the term ends, zero if it does not, or has been finished.
+func (t *Term) End() time.Time {
 	end := t.end.Load()
 	if end == forever || end == over {
 		return time.Time{}
