@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/importstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
@@ -25,7 +25,7 @@ func TestWrappingKey(t *testing.T) {
 	re := enginetest.OpenMount(t, m.Disk, 0, storagetest.None)
 	defer re.Close()
 	require.Equal(t, first, re.PublicKey())
-	require.Contains(t, keystore.SealWrapped(), "import/wrapping_key")
+	require.Contains(t, importstore.SealWrapped(), "import/wrapping_key")
 	require.Len(t, m.Disk.Keys("import/keys/"), 1)
 }
 

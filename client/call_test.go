@@ -135,6 +135,7 @@ func TestCalls(t *testing.T) {
 			lease := 60
 			return second(c.SetProvider(ctx, "owner", ProviderChange{Lease: &lease}))
 		}},
+		{"read tenant's KEK", "GET", "/v1/dek/tenants/" + tenantID + "/kek", "", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error { return second(t.KEK(ctx)) }},
 		{"delete provider", "DELETE", "/v1/dek/providers/owner", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error { return c.DeleteProvider(ctx, "owner") }},
 		{"check provider", "PUT", "/v1/dek/providers/owner/check", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error { return second(c.CheckProvider(ctx, "owner")) }},
 		{"rotate wrapping key", "PUT", "/v1/dek/wrapping_key/rotate", "", ``, false, func(ctx context.Context, c *Client, _ *Tenant) error {

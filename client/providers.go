@@ -19,8 +19,9 @@ type Provider struct {
 	Lease      int               `json:"lease"`      // seconds, as the next two
 	Grace      int               `json:"grace"`
 	Timeout    int               `json:"timeout"`
-	Mount      bool              `json:"mount"` // whether the mount's KEK may be under it
-	State      string            `json:"state"` // ok, unavailable or denied
+	Mount      bool              `json:"mount"`   // whether the mount's KEK may be under it
+	Tenants    []string          `json:"tenants"` // whose own KEKs may; * alone: all
+	State      string            `json:"state"`   // ok, unavailable or denied
 	Since      *time.Time        `json:"since"`
 	CheckedAt  *time.Time        `json:"checked_at"`
 	LastError  string            `json:"last_error"`
@@ -37,6 +38,7 @@ type ProviderChange struct {
 	Grace      *int              `json:"grace,omitempty"`
 	Timeout    *int              `json:"timeout,omitempty"`
 	Mount      *bool             `json:"mount,omitempty"`
+	Tenants    *[]string         `json:"tenants,omitempty"` // all of them
 }
 
 func providerPath(name string) string { return "providers/" + url.PathEscape(name) }
@@ -75,6 +77,23 @@ func (c *Client) MoveKEK(ctx context.Context, provider, reason string) (*KEK, er
 	out := new(KEK)
 	return orNil(out, c.do(ctx, call{
 		op: "move key-encryption key", method: http.MethodPut, path: "kek/rotate",
+		body: map[string]string{"provider": provider, "reason": reason, "idempotency_key": rand.Text()},
+	}, out))
+}
+
+// KEK reads which key-encryption key wraps the tenant's keys, and how its latest move goes:
+// one of the tenant's own, under a provider, or the mount's.
+func (t *Tenant) KEK(ctx context.Context) (*KEK, error) {
+	out := new(KEK)
+	return orNil(out, t.c.do(ctx, call{op: "read tenant's key-encryption key", method: http.MethodGet, path: t.path("/kek")}, out))
+}
+
+// MoveKEK moves the tenant's keys to a key-encryption key of its own under a provider, empty
+// for the mount's.
+func (t *Tenant) MoveKEK(ctx context.Context, provider, reason string) (*KEK, error) {
+	out := new(KEK)
+	return orNil(out, t.c.do(ctx, call{
+		op: "move tenant's key-encryption key", method: http.MethodPut, path: t.path("/kek/rotate"),
 		body: map[string]string{"provider": provider, "reason": reason, "idempotency_key": rand.Text()},
 	}, out))
 }

@@ -37,8 +37,9 @@ type TenantInfo struct {
 	RotationInterval string         `json:"rotation_interval"` // empty: the organization's
 	RotationPaused   bool           `json:"rotation_paused"`
 	CreatedAt        time.Time      `json:"created_at"`
-	State            string         `json:"state"`       // active or deleting
-	ItemCounts       map[string]int `json:"item_counts"` // by credentials, api_keys, secrets
+	State            string         `json:"state"`        // active or deleting
+	ItemCounts       map[string]int `json:"item_counts"`  // by credentials, api_keys, secrets
+	KeyProvider      string         `json:"key_provider"` // of a KEK of its own; empty: the mount's KEK wraps its keys
 	CurrentKeyID     string         `json:"current_key_id"`
 	LastRotatedAt    *time.Time     `json:"last_rotated_at"`  // nil: never
 	NextRotationAt   *time.Time     `json:"next_rotation_at"` // nil: not by the schedule
@@ -51,7 +52,8 @@ type TenantSettings struct {
 	KeyType          *string `json:"key_type,omitempty"` // xaes256-gcm or aes256-gcm; of a new tenant only
 	RotationInterval *string `json:"rotation_interval,omitempty"`
 	RotationPaused   *bool   `json:"rotation_paused,omitempty"`
-	MustExist        bool    `json:"must_exist,omitempty"` // a write that would create is [ErrNotFound]
+	KeyProvider      *string `json:"key_provider,omitempty"` // of a new tenant only
+	MustExist        bool    `json:"must_exist,omitempty"`   // a write that would create is [ErrNotFound]
 }
 
 // Tenants lists the IDs of tenants, sorted.

@@ -60,7 +60,7 @@ func (o *transitOwner) setPolicy(t *testing.T, policy string) {
 // provider is the body of a write of a provider that uses the key.
 func (o *transitOwner) provider() map[string]any {
 	return map[string]any{
-		"type": "transit", "lease": "10s", "mount": true,
+		"type": "transit", "lease": "10s", "mount": true, "tenants": []string{"*"},
 		"parameters": map[string]any{"address": o.s.VaultAddr(), "token": o.token, "key_name": "dek", "mount_path": o.mount},
 	}
 }

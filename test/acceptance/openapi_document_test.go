@@ -14,7 +14,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -239,7 +241,17 @@ func everyProvider(t *testing.T, s *devstack.Stack, ok func(method, path string,
 	ok(http.MethodGet, "dek/providers/document", nil)
 	ok("LIST", "dek/providers", nil)
 	ok(http.MethodPost, "dek/providers/document/check", nil)
+	everyMove(t, ok)
 	ok(http.MethodDelete, "dek/providers/document", nil)
+}
+
+// everyMove makes the operations of a tenant's own key-encryption key succeed.
+func everyMove(t *testing.T, ok func(method, path string, body any) map[string]any) {
+	t.Helper()
+	path := "dek/tenants/" + uuid.NewString()
+	ok(http.MethodPost, path, map[string]any{"key_provider": "document"})
+	ok(http.MethodPost, path+"/kek/rotate", map[string]any{"provider": ""})
+	require.Eventually(t, func() bool { return ok(http.MethodGet, path+"/kek", nil)["status"] == "completed" }, time.Minute, 50*time.Millisecond)
 }
 
 // everyEvidence makes the operations of the evidence log succeed.

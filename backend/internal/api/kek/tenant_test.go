@@ -251,3 +251,23 @@ func TestHiddenMoveOutlivesTheMountsRotation(t *testing.T) {
 		w.KekAtRest()
 	})
 }
+
+// A KEK of a tenant's own that cannot be read holds up that tenant alone, and it can be
+// deleted.
+func TestDamagedOwnKEK(t *testing.T) {
+	lent(t, func(w *enginetest.Oracle) {
+		w.Must(enginetest.Update, "config", map[string]any{"min_deletion_window": 0})
+		enginetest.Advance(25 * time.Hour)
+		w.MoveTenant(enginetest.TenantID, owner)
+		w.Disk.Damage(storagetest.ErrAltered, storagetest.Below("tenantkeks/"))
+		enginetest.Advance(enginetest.ProviderLease + time.Second)
+		resp, err := w.Call(enginetest.Read, enginetest.ItemPath("a"), nil)
+		require.Equal(t, 500, enginetest.Code(resp, err))
+		w.Must(enginetest.Read, other+"/secrets/a", nil)
+		w.MoveKEK("")
+		require.Equal(t, 1, len(w.Disk.Keys("tenantkeks/")))
+		w.Must(enginetest.Read, "providers/"+owner, nil)
+		w.Must(enginetest.Delete, enginetest.TenantPath(""), map[string]any{"deletion_window": "0"})
+		require.Empty(t, w.Disk.Keys("tenantkeks/"))
+	})
+}

@@ -4,6 +4,7 @@
 package providers_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -85,6 +86,11 @@ func TestProviderFieldsThatAreRefused(t *testing.T) {
 			"lease must be a duration":                {"lease": "soon"},
 			"timeout must be a duration":              {"timeout": ""},
 			"mount must be true or false":             {"mount": "perhaps"},
+			"tenants must be UUIDs":                   {"tenants": []any{"*", enginetest.TenantID}},
+			"each once":                               {"tenants": []any{enginetest.TenantID, enginetest.TenantID}},
+			"canonical lower case":                    {"tenants": strings.ToUpper(enginetest.TenantID)},
+			"tenants must be a list":                  {"tenants": []any{1}},
+			"tenants must have at most":               {"tenants": slices.Repeat([]any{enginetest.TenantID}, 5001)},
 			"socket is for type kmsv2":                {"socket": "/run/kms.sock"},
 			"-provider-sockets":                       {"type": "kmsv2", "socket": "/run/kms.sock", "parameters": map[string]any{}},
 			"parameters must be an object of strings": {"parameters": map[string]any{"address": 1}},

@@ -70,8 +70,14 @@ var ownScenarios = []scenario{
 		},
 	},
 	{
-		name:   "shred a tenant whose provider denies while its keys move, and create it again",
-		before: moved,
+		name: "shred a tenant whose provider denies while its keys move, and create it again",
+		before: func(w *enginetest.Oracle) {
+			w.Create()
+			w.Put("a", "1")
+			w.Provide(nil)
+			w.MoveTenant(enginetest.TenantID, enginetest.ProviderName)
+			w.Tick()
+		},
 		act: func(w *enginetest.Oracle) {
 			w.MidMove("", func() {
 				w.Transit.Set(providertest.Denies)
