@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
@@ -37,6 +38,15 @@ func lent(t *testing.T, f func(w *enginetest.Oracle)) {
 		w.Provide(nil)
 		f(w)
 	})
+}
+
+// denied makes a request that the provider's denial refuses. The first of them notes that the
+// denial has begun.
+func denied(w *enginetest.Oracle, op logical.Operation, path string, data map[string]any) {
+	w.T.Helper()
+	resp, err := w.Call(op, path, data)
+	require.Equal(w.T, 424, enginetest.Code(resp, err), "%s %s", op, path)
+	require.ErrorContains(w.T, err, "key provider "+owner)
 }
 
 func kekOf(w *enginetest.Oracle) map[string]any {
@@ -107,7 +117,7 @@ func TestTenantIsCreatedUnderAProvider(t *testing.T) {
 		w.Refused(400, "tenants name this tenant", enginetest.Update, enginetest.TenantPath("/kek/rotate"), map[string]any{"provider": owner})
 		w.Refused(404, "tenant not found", enginetest.Update, path, map[string]any{"key_provider": owner, "must_exist": true})
 		w.Transit.Set(providertest.Denies)
-		w.Refused(424, owner, enginetest.Update, path, map[string]any{"key_provider": owner})
+		denied(w, enginetest.Update, path, map[string]any{"key_provider": owner})
 		w.Transit.Set(providertest.Works)
 		require.Equal(t, owner, w.Must(enginetest.Update, path, map[string]any{"key_provider": owner})["key_provider"])
 		w.Must(enginetest.Update, path+"/secrets/a", enginetest.Secret("v"))
@@ -132,16 +142,16 @@ func TestTenantsProviderDenies(t *testing.T) {
 		enginetest.Advance(enginetest.ProviderLease + time.Second)
 		w.DropPages()
 		for _, path := range []string{"/encrypt", "/datakey/plaintext"} {
-			w.Refused(424, owner, enginetest.Update, enginetest.TenantPath(path), map[string]any{"plaintext": "eA=="})
+			denied(w, enginetest.Update, enginetest.TenantPath(path), map[string]any{"plaintext": "eA=="})
 		}
 		resp, err := w.Call(enginetest.Update, enginetest.TenantPath("/dek/rotate"), nil)
 		require.Equal(t, 424, enginetest.Code(resp, err))
 		require.ErrorContains(t, err, owner)
 		enginetest.Advance(time.Second) // its intent goes
-		w.Refused(424, owner, enginetest.Read, enginetest.ItemPath("a"), nil)
-		w.Refused(424, owner, enginetest.Update, enginetest.ItemPath("a"), enginetest.Secret("2"))
-		w.Refused(424, owner, enginetest.Update, enginetest.TenantPath("/kek/rotate"), map[string]any{"provider": ""})
-		w.Refused(424, owner, enginetest.Update, enginetest.TenantPath("/kek/rotate"), nil)
+		denied(w, enginetest.Read, enginetest.ItemPath("a"), nil)
+		denied(w, enginetest.Update, enginetest.ItemPath("a"), enginetest.Secret("2"))
+		denied(w, enginetest.Update, enginetest.TenantPath("/kek/rotate"), map[string]any{"provider": ""})
+		denied(w, enginetest.Update, enginetest.TenantPath("/kek/rotate"), nil)
 		require.Equal(t, "denied", kekOf(w)["state"])
 		require.Nil(t, kekOf(w)["lease_until"])
 
@@ -175,9 +185,9 @@ func TestMovingInEndsWhatIsOpen(t *testing.T) {
 		require.LessOrEqual(t, w.Must(enginetest.Update, enginetest.TenantPath("/datakey/plaintext"), nil)["lease"], int64(60))
 		w.Transit.Set(providertest.Denies)
 		enginetest.Advance(enginetest.ProviderLease + time.Second)
-		w.Refused(424, owner, enginetest.Read, enginetest.ItemPath("a"), nil)
-		w.Refused(424, owner, enginetest.Read, enginetest.ItemPath("never-there"), nil)
-		w.Refused(424, owner, enginetest.Update, enginetest.TenantPath("/encrypt"), map[string]any{"plaintext": "eA=="})
+		denied(w, enginetest.Read, enginetest.ItemPath("a"), nil)
+		denied(w, enginetest.Read, enginetest.ItemPath("never-there"), nil)
+		denied(w, enginetest.Update, enginetest.TenantPath("/encrypt"), map[string]any{"plaintext": "eA=="})
 	})
 }
 
