@@ -37,6 +37,9 @@ type Mount struct {
 	// KeysMayStay says that a key may outlive its retention: by a clock that is wrong, or
 	// because of a page that turns up on it.
 	KeysMayStay bool
+	// KeysMayGoEarly says that an entry may date a key's destruction before the end of its
+	// retention: by a clock that is set back between the look at it and the entry.
+	KeysMayGoEarly bool
 
 	clock func() time.Time // the engine's
 }

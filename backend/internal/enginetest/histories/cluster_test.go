@@ -33,7 +33,7 @@ func newCluster(t *testing.T, seed uint64) *cluster {
 // start begins another process.
 func (c *cluster) start() {
 	m := enginetest.Conditions{Clock: c.clock.Now}.Open(c.t, c.disk, 0, storagetest.None)
-	m.KeysMayStay = true
+	m.KeysMayStay, m.KeysMayGoEarly = true, true
 	c.scheduler.rule(m.Storage)
 	ready := make(chan struct{})
 	c.mu.Lock()
