@@ -133,6 +133,8 @@ func stepTenant(s state, in input, out output) []state {
 	switch {
 	case in.act == makes && s.life == none:
 		next = state{life: active}
+	case in.act == destroy && out.value != "" && s.life != none:
+		next.life = doomed
 	case in.act == destroy:
 		next = state{}
 	case in.act == deletes && s.life != none:
