@@ -54,9 +54,9 @@ func (c *client) run(requests int, done *sync.WaitGroup) {
 		switch n := c.random.IntN(100); {
 		case n < 65:
 			c.useItems()
-		case n < 75:
-			c.changeTenant()
 		case n < 80:
+			c.changeTenant()
+		case n < 85:
 			c.encrypt()
 		default:
 			c.rotate()
@@ -97,6 +97,12 @@ func (c *client) useItems() {
 }
 
 func (c *client) changeTenant() {
+	if c.gone != nil && c.random.IntN(3) == 0 {
+		again := *c.gone
+		again.in = input{act: repeats}
+		c.once(&again)
+		return
+	}
 	r := &request{op: logical.DeleteOperation, path: "tenants/" + mortal, at: place{tenant: mortal}}
 	switch c.random.IntN(10) {
 	case 0, 1:
@@ -105,14 +111,6 @@ func (c *client) changeTenant() {
 		r.in, r.data = input{act: deletes}, map[string]any{"deletion_window": "720h"}
 	case 4, 5:
 		r.op, r.path, r.in = logical.UpdateOperation, r.path+"/restore", input{act: restore}
-	case 6:
-		if c.gone == nil {
-			return
-		}
-		again := *c.gone
-		again.in = input{act: repeats}
-		c.once(&again)
-		return
 	default:
 		r.op, r.in = logical.UpdateOperation, input{act: makes}
 	}

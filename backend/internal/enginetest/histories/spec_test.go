@@ -4,6 +4,8 @@
 package histories
 
 import (
+	"net/http"
+
 	"github.com/anishathalye/porcupine"
 )
 
@@ -95,6 +97,8 @@ func stepSettled(s state, in input, out output) []state {
 func stepItem(s state, in input, out output) (possible bool, next state) {
 	present := s.value != ""
 	switch {
+	case s.life == none && (in.act == read || in.act == list || out.refused == http.StatusNotFound):
+		return out.value == "", s // whether it is the tenant that is not there, or the item
 	case s.life != active:
 		return out.noTenant || out.unknown, s
 	case out.noTenant:
