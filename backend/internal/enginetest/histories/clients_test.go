@@ -120,32 +120,31 @@ func (c *client) changeTenant() {
 // send makes a request. Where it gets no answer, Vault or the client may send it again.
 func (c *client) send(r *request) {
 	r.id = c.round.cluster.serving().RequestID()
-	unknown := c.once(r)
-	for unknown && c.random.IntN(3) > 0 {
+	out := c.once(r)
+	for out.unknown && c.random.IntN(3) > 0 {
 		if c.random.IntN(2) == 0 {
 			r.id = c.round.cluster.serving().RequestID()
 			r.in.again = false
 		} else {
 			r.in.again = true
 		}
-		unknown = c.once(r)
+		out = c.once(r)
 	}
-	if !unknown && (r.in.act == destroy || r.in.act == deletes) {
+	if served := !out.unknown && !out.noTenant && out.refused == 0; served && (r.in.act == destroy || r.in.act == deletes) {
 		c.gone = r
 	}
 }
 
-// once makes a request and notes what it was answered. unknown reports whether it failed.
-func (c *client) once(r *request) (unknown bool) {
+// once makes a request, and notes and returns what it was answered.
+func (c *client) once(r *request) (out output) {
 	m := c.round.cluster.serving()
 	began := c.round.history.begin()
 	resp, err := m.CallAs(r.id, r.op, r.path, r.data)
 	c.round.history.end(began, c.number, r.at, r.in, func(item string) output {
-		out := answered(r.in, item, resp, err)
-		unknown = out.unknown
+		out = answered(r.in, item, resp, err)
 		return out
 	})
-	return unknown
+	return out
 }
 
 // answered is what an answer says of an item.
