@@ -239,9 +239,20 @@ func TestHiddenMoveOutlivesTheMountsRotation(t *testing.T) {
 	lent(t, func(w *enginetest.Oracle) {
 		w.MoveTenant(enginetest.TenantID, owner)
 		w.Tick()
-		w.FailStale(1, "put", func(key string) bool { return strings.HasPrefix(key, "keys/") })
+		hidden := false
+		w.Storage.Fail(func(op, key string) storagetest.Fault {
+			switch {
+			case op != "put" || !strings.HasPrefix(key, "keys/"):
+				return storagetest.None
+			case hidden:
+				return storagetest.Before
+			}
+			hidden = true
+			return storagetest.AfterStale
+		})
 		w.Must(enginetest.Update, enginetest.TenantPath("/kek/rotate"), map[string]any{"provider": ""})
-		w.Transit.Set(providertest.Denies)
+		enginetest.Advance(time.Second)
+		require.True(t, hidden)
 		w.Crash()
 
 		w = w.On(enginetest.OpenMount(w.T, w.Disk, 0, storagetest.None))
