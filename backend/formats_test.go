@@ -92,6 +92,8 @@ func (w *written) everything(t *testing.T) {
 	m.Provide(nil)
 	m.MoveKEK(enginetest.ProviderName)
 	m.MoveKEK("")
+	m.MoveTenant(enginetest.TenantID, enginetest.ProviderName)
+	m.MoveTenant(enginetest.TenantID, "")
 	enginetest.WithoutDate(t, m.Disk)
 	m.Must(enginetest.Update, "wrapping_key/rotate", nil)
 	m.Tick()
@@ -106,7 +108,7 @@ var tableRow = regexp.MustCompile("(?m)^\\| `([a-z]+[a-z/_<>.]*)` \\| (JSON|CBOR
 
 // placeholders are what stands in keys.
 var placeholders = strings.NewReplacer(
-	"<hh>", "[0-9a-f]{2}", "<tenant_id>", uuidForm, "<incarnation>", "[0-9a-f]{32}", "<kek_id>", "kek-"+uuidForm,
+	"<hh>", "[0-9a-f]{2}", "<tenant_id>", uuidForm, "<incarnation>", "[0-9a-f]{32}", "<kek_id>", "t?kek-"+uuidForm,
 	"<key_id>", "(dek|plc|wk)-"+uuidForm, "<bits>", "[01]{0,64}", "<version>", "[0-9]{10}", "<uuid>", uuidForm,
 	"<n>", "[0-9]{16}", "<log>", "[0-9]{6}", "<block>", "[0-9]{12}", "<log_key>", "[0-9]{6}-[0-9]{6}-[0-9]{12}",
 	"<chunk>", "[0-9]{16}-[0-9]{16}-[0-9]{16}", "<person>", "person-"+uuidForm, "<hash>", "[0-9a-f]{64}", "<name>", "[a-z0-9-]{1,64}",
