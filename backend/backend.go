@@ -199,7 +199,8 @@ func (b *backend) build(mountUUID string) {
 	})
 	b.buildHolders()
 	b.kek = kekrotation.NewEngine(kekrotation.Config{
-		Settings: b.settings, Keys: b.keys, Tenants: b.tenants, Items: b.items, Now: b.now, Jobs: b.jobs, Pages: b.pages, Log: b.Logger(),
+		Settings: b.settings, Keys: b.keys, Tenants: b.tenants, Items: b.items, Ledger: b.ledger,
+		Now: b.now, Jobs: b.jobs, Pages: b.pages, Log: b.Logger(),
 	})
 	b.wrapping = wrappingkey.NewEngine(wrappingkey.Config{
 		Keys: importstore.NewStore(b.mount), Now: b.now, Jobs: b.jobs, Log: b.Logger(),

@@ -139,6 +139,11 @@ func (e *Engine) sayGone(next *tenant.Record) error {
 	if err := gone(keyring.Version{KeyID: next.PlacementKeyID}, evidence.WhichPlacement); err != nil {
 		return err
 	}
+	for _, id := range next.OwnKEKs() {
+		if err := gone(keyring.Version{KeyID: id}, evidence.WhichKEK); err != nil {
+			return err
+		}
+	}
 	items := evidence.Counts{}
 	for kind, n := range next.ItemsAtEnd.Map() {
 		items[kind] = int64(n)

@@ -53,13 +53,17 @@ func (m *Mount) Verified() *verify.Result {
 }
 
 // MountEvents returns the events of the mount that the log has, and verifies it.
-func (m *Mount) MountEvents() (events []*evidence.Event) {
+func (m *Mount) MountEvents() []*evidence.Event {
 	m.T.Helper()
-	m.verified(func(_ int64, e *evidence.Event) {
-		if e.TenantID == "" {
-			events = append(events, e)
-		}
-	})
+	return m.events()[""]
+}
+
+// events returns the events that the log has, by the tenant that they are about, and
+// verifies it.
+func (m *Mount) events() map[string][]*evidence.Event {
+	m.T.Helper()
+	events := map[string][]*evidence.Event{}
+	m.verified(func(_ int64, e *evidence.Event) { events[e.TenantID] = append(events[e.TenantID], e) })
 	return events
 }
 
@@ -85,13 +89,15 @@ func (m *Mount) verified(each func(int64, *evidence.Event)) *verify.Result {
 func (w *Oracle) attested() {
 	w.T.Helper()
 	require.Zero(w.T, w.Must(Read, "status", nil)["evidence_pending"])
-	events := w.MountEvents()
+	all := w.events()
+	events := all[""]
 	w.settingsAttested(events)
 	w.keksAttested(events)
 	w.providersAttested(events)
 	if !w.Exists() {
 		return
 	}
+	w.ownKEKsAttested(all[TenantID])
 	logged, seq := w.entriesOf(TenantID)
 	rec := w.Record()
 	require.EqualValues(w.T, rec.EvidenceSeq, seq[rec.Incarnation], "the number of the latest event")

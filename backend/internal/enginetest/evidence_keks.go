@@ -50,6 +50,40 @@ func (w *Oracle) keksAttested(events []*evidence.Event) {
 	}
 }
 
+// ownKEKsAttested checks that the log has each switch to and from KEKs of the tenant's own,
+// and the end of each of these that its keys have left.
+func (w *Oracle) ownKEKsAttested(events []*evidence.Event) {
+	w.T.Helper()
+	rec := w.Record()
+	if rec.KEK == nil || rec.KEK.Rotation == nil {
+		return
+	}
+	var last *evidence.KEKRotated
+	destroyed, left := map[string]int{}, []string{}
+	for _, e := range events {
+		if e.Incarnation != rec.Incarnation {
+			continue
+		}
+		switch d := e.Detail.(type) {
+		case *evidence.KEKRotated:
+			last = d
+			left = append(left, d.PreviousKeyID)
+		case *evidence.KeyDestroyed:
+			destroyed[d.KeyID]++
+		}
+	}
+	require.NotNil(w.T, last, "the log has no switch of the tenant's KEK")
+	require.Equal(w.T, rec.KeyProvider(), last.NewProvider, "the provider to which the log says that was switched last")
+	if id := rec.KEKID(); id != "" {
+		require.Equal(w.T, id, last.NewKeyID, "the KEK to which the log says that was switched last")
+	}
+	for _, id := range left {
+		if keystore.IsOwnKEK(id) && rec.KEK.Rotation.Phase == keystore.KEKCompleted {
+			require.Equal(w.T, 1, destroyed[id], "ends of %s", id)
+		}
+	}
+}
+
 // providersAttested checks that the log has each change of providers: what it says last of
 // one is whether there is such a provider.
 func (w *Oracle) providersAttested(events []*evidence.Event) {

@@ -16,6 +16,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/provider"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -42,6 +43,7 @@ type Engine struct {
 	keys     *keystore.Store
 	tenants  *tenant.Store
 	items    *itemstore.Store
+	ledger   *ledger.Ledger
 	now      func() time.Time
 
 	jobs  *jobs.Runner
@@ -58,6 +60,7 @@ type Config struct {
 	Keys     *keystore.Store
 	Tenants  *tenant.Store
 	Items    *itemstore.Store
+	Ledger   *ledger.Ledger
 	Now      func() time.Time
 
 	Jobs  *jobs.Runner
@@ -68,7 +71,8 @@ type Config struct {
 // NewEngine returns an Engine.
 func NewEngine(c Config) *Engine {
 	return &Engine{
-		settings: c.Settings, keys: c.Keys, tenants: c.Tenants, items: c.Items, now: c.Now, jobs: c.Jobs, pages: c.Pages, log: c.Log,
+		settings: c.Settings, keys: c.Keys, tenants: c.Tenants, items: c.Items, ledger: c.Ledger,
+		now: c.Now, jobs: c.Jobs, pages: c.Pages, log: c.Log,
 	}
 }
 

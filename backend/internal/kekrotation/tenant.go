@@ -38,8 +38,10 @@ func (e *Engine) StartTenant(ctx context.Context, tenantID string, req Request) 
 				return &RunningError{KEKID: now.KEKID}
 			}
 			started = true
-			next.KEK, err = e.switchTenant(ctx, next.Owner(), &now, req, ready)
-			return err
+			if next.KEK, err = e.switchTenant(ctx, next.Owner(), &now, req, ready); err != nil {
+				return err
+			}
+			return e.logMove(ctx, next, &now)
 		})
 		return err
 	})
@@ -106,8 +108,13 @@ func (e *Engine) stepTenant(ctx context.Context, tenantID string) error {
 func (e *Engine) endTenant(ctx context.Context, h *tenant.Held, did Rewrapped) error {
 	t := h.Record()
 	phase := keystore.KEKFailed
+	var left []string
 	if len(did.Failures) == 0 {
 		phase = keystore.KEKCompleted
+		var err error
+		if left, err = e.left(ctx, t); err != nil {
+			return err
+		}
 		if err := e.keys.DestroyOwnKEKs(ctx, t.Incarnation, t.KEKID()); err != nil {
 			return err
 		}
@@ -122,6 +129,9 @@ func (e *Engine) endTenant(ctx context.Context, h *tenant.Held, did Rewrapped) e
 		ended.Keys, ended.Failed, ended.Failures = did.Keys, len(did.Failures), did.Failures[:min(len(did.Failures), maxFailures)]
 		kek.Rotation = &ended
 		next.KEK = &kek
+		if err := e.logLeft(ctx, next, left); err != nil {
+			return err
+		}
 		return e.askForRotation(next)
 	})
 	if err == nil {

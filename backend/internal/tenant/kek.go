@@ -17,6 +17,19 @@ func (t *Record) OwnKEK() keystore.KEKRecord {
 // KEKID is the ID of the KEK of the tenant's own, empty if the mount's wraps its keys.
 func (t *Record) KEKID() string { return t.OwnKEK().KEKID }
 
+// OwnKEKs are the KEKs of the tenant's own that the record names: the one that wraps its
+// keys, and during a move the one that they leave.
+func (t *Record) OwnKEKs() (ids []string) {
+	kek := t.OwnKEK()
+	if kek.KEKID != "" {
+		ids = append(ids, kek.KEKID)
+	}
+	if r := kek.Rotation; r.Unfinished() && r.From != "" {
+		ids = append(ids, r.From)
+	}
+	return ids
+}
+
 // KeyProvider is the provider that the KEK of the tenant's own is under, empty if the mount's
 // wraps its keys.
 func (t *Record) KeyProvider() string { return t.OwnKEK().Provider }
