@@ -185,9 +185,7 @@ func (b *backend) build(mountUUID string) {
 	b.jobs.Await, b.jobs.Ready = b.keys.Await, b.mayWork
 	b.buildEvidence(mountUUID)
 	b.pages = jobs.NewSemaphore(b.parallelism)
-	b.destruction = destruction.NewEngine(destruction.Config{
-		Keys: b.keys, Tenants: b.tenants, Items: b.items, Ledger: b.ledger, Now: b.now,
-	})
+	b.destruction = destruction.NewEngine(destruction.Config{Keys: b.keys, Tenants: b.tenants, Items: b.items, Ledger: b.ledger, Now: b.now})
 	b.rotations = rotation.NewEngine(rotation.Config{
 		Settings: b.settings, Keys: b.keys, Tenants: b.tenants, Items: b.items,
 		Intents: intentLog{b.storage}, Ledger: b.ledger, Destruction: b.destruction, Now: b.now,
