@@ -61,7 +61,7 @@ func TestFleetIsRotatedBesideDamage(t *testing.T) {
 		disk, known = m.Disk, w
 	})
 	for n, f := range enginetest.DamageFamilies {
-		if enginetest.UnderRace && n%4 != 0 {
+		if enginetest.UnderRace && n%8 != 0 {
 			continue // what races is the same beside each
 		}
 		t.Run(f.Name, func(t *testing.T) {
