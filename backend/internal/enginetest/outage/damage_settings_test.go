@@ -48,6 +48,7 @@ func TestConfigurationIsRepairedByWriting(t *testing.T) {
 		w.Rests(1)
 		damageKey(w, "config")
 		w = afresh(w)
+		w.KeysMayStay = true // while the retention cannot be read
 		resp, err := w.Call(enginetest.Read, "config", nil)
 		require.Equal(t, 500, enginetest.Code(resp, err))
 		require.ErrorContains(t, err, "config: damaged in storage")
@@ -82,6 +83,7 @@ func TestRotationSettingsAreRepairedByWriting(t *testing.T) {
 		w := retained(t, 5)
 		defer func() { w.Close() }()
 		w.Must(enginetest.Update, "key/rotationSettings", map[string]any{"rotation_interval": "180_DAYS"})
+		enginetest.Advance(time.Second) // what the change does in the background
 		damageKey(w, "settings")
 		w = afresh(w)
 		resp, err := w.Call(enginetest.Read, "key/rotationSettings", nil)
@@ -102,6 +104,7 @@ func TestAllAreRotatedThoughTheSettingsAreDamaged(t *testing.T) {
 		w := retained(t, 5)
 		defer func() { w.Close() }()
 		w.Must(enginetest.Update, "key/rotationSettings", map[string]any{"rotation_interval": "180_DAYS"})
+		enginetest.Advance(time.Second) // what the change does in the background
 		damageKey(w, "settings")
 		w = afresh(w)
 		enginetest.Advance(time.Second)
