@@ -24,7 +24,7 @@ var tenantAnswer = map[string]*framework.FieldSchema{
 	"created_at":        api.Described(framework.TypeTime, "When the tenant was created."),
 	"state":             api.Described(framework.TypeString, "active or deleting."),
 	"item_counts":       api.Described(framework.TypeMap, "How many items the tenant has, by kind."),
-	"key_provider":      api.Described(framework.TypeString, "The key provider that the tenant's own key-encryption key is under; empty: the mount's wraps its keys."),
+	"key_provider":      {Type: framework.TypeString, Description: "The key provider that the tenant's own key-encryption key is under; missing: the mount's wraps its keys."},
 	"current_key_id":    api.Described(framework.TypeString, "The ID of the active key."),
 	"last_rotated_at":   api.Described(framework.TypeTime, "When the active key took over from another; null: never."),
 	"next_rotation_at":  api.Described(framework.TypeTime, "When the next rotation is due; null: the schedule passes the tenant over, or it is being deleted."),
@@ -118,7 +118,7 @@ func (b *backend) tenantResponse(ctx context.Context, t *tenant.Record) (*logica
 		return nil, err
 	}
 	active := t.Keys.Active()
-	return &logical.Response{Data: map[string]any{
+	resp := &logical.Response{Data: map[string]any{
 		"tenant_id":         t.ID,
 		"display_name":      t.DisplayName,
 		"key_type":          string(active.KeyType),
@@ -127,10 +127,13 @@ func (b *backend) tenantResponse(ctx context.Context, t *tenant.Record) (*logica
 		"created_at":        api.Time(t.CreatedAt),
 		"state":             string(t.State),
 		"item_counts":       usage.Items().Map(),
-		"key_provider":      t.KeyProvider(),
 		"current_key_id":    active.KeyID,
 		"last_rotated_at":   api.Time(t.ChangedAt()),
 		"next_rotation_at":  api.Time(t.NextRotation(settings)),
 		"delete_after":      api.Time(t.DeleteAfter),
-	}}, nil
+	}}
+	if provider := t.KeyProvider(); provider != "" {
+		resp.Data["key_provider"] = provider
+	}
+	return resp, nil
 }
