@@ -41,9 +41,9 @@ crash_points() {
 	$GO test -count=1 -timeout 30m -v -run "$large" ./backend/internal/enginetest/crash >"$out/largest" 2>&1 &
 	largest=$!
 	failed=
-	$GO test -count=1 -timeout 30m -v -skip "$large" -run 'EveryCrashPoint|StalledRequests|SeedReproduces|DamageMatrix|ConcurrentClients' \
+	$GO test -count=1 -timeout 30m -v -skip "$large" -run 'EveryCrashPoint|FailoverAtEveryWrite|StalledRequests|SeedReproduces|DamageMatrix|ConcurrentClients' \
 		./backend/internal/enginetest/crash ./backend/internal/enginetest/interleave ./backend/internal/enginetest/outage \
-		./backend/internal/enginetest/histories >"$out/others" 2>&1 || failed=others
+		./backend/internal/enginetest/histories ./backend/internal/evidencelog >"$out/others" 2>&1 || failed=others
 	wait "$largest" || failed="$failed largest"
 	for part in $failed; do
 		grep -v -e '^=== ' -e '--- PASS' "$out/$part" | head -2000

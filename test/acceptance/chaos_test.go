@@ -136,7 +136,7 @@ func (run chaosRun) rounds(t *testing.T, a *arena, f fault) (sum tally) {
 	c := newClients(t, a, report)
 	t.Logf("%d items, a rotation of which lasts %s", c.items, c.last(t, seed, cmp.Or(f.lasts, 1500*time.Millisecond)).Round(time.Millisecond))
 	sum.firstSeed = seed
-	for ; sum.hits < run.hits && sum.rounds < 3*run.hits+5; seed++ {
+	for ; sum.hits < run.hits && sum.rounds < 3*run.hits+20; seed++ {
 		r := &round{plan: newPlan(kind, seed, f.latest), fault: f, c: c}
 		logged := a.logSizes()
 		err := r.run(t.Context())
