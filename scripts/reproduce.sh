@@ -4,7 +4,7 @@
 #
 # Builds the release of this commit twice, in two directories, with a build cache each, and
 # compares every byte. RELEASE_PLATFORMS names platforms; all four take some ten minutes on
-# two cores. With DIST, the directory of a release that somebody else made, it is built
+# two cores. With DIST, the directory of a downloaded release, it is built
 # once and compared with that. A signature is left out of the comparison; whether there is
 # one is not, since it is said in the archives: any key makes the same archives.
 set -eu
@@ -12,7 +12,7 @@ set -eu
 cd "$(dirname -- "$0")/.."
 GO=${GO:-go}
 repository=$PWD
-commit=$(git rev-parse HEAD) # once: somebody may commit while it builds
+commit=$(git rev-parse HEAD) # once: a developer may commit while it builds
 
 work=$(mktemp -d)
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT

@@ -88,7 +88,7 @@ func (a *app) follow(ctx context.Context, t *client.Tenant, r *client.Rotation) 
 	}
 }
 
-// tellHeld says when a rotation begins to wait for somebody, or goes on.
+// tellHeld says when a rotation begins to wait for an administrator or a key provider, or goes on.
 func (a *app) tellHeld(before, now *client.Rotation) {
 	switch {
 	case a.json || before.Status == now.Status && before.WaitingFor == now.WaitingFor:

@@ -6,7 +6,6 @@
 package postgres
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,11 +15,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/syncbuf"
 )
 
 // startWithin is how long a start may take, recovery after a kill included.
@@ -35,7 +35,7 @@ type Server struct {
 	credential *syscall.Credential // of whom it runs as; nil: of this process
 	cmd        *exec.Cmd
 	ended      chan struct{}
-	log        output
+	log        syncbuf.Buffer
 	databases  int
 }
 
@@ -215,22 +215,4 @@ func (s *Server) Stop() error {
 		<-s.ended
 	}
 	return errors.Join(err, os.RemoveAll(s.dir))
-}
-
-// output is what the servers of one directory have written.
-type output struct {
-	mu  sync.Mutex
-	all bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.all.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.all.String()
 }

@@ -7,5 +7,5 @@
 //
 // What it writes depends on its input alone: files are sorted, they have no owner, and
 // their time is the one of the commit. So the same commit gives the same bytes on every
-// machine, and somebody else can compare.
+// machine, and an operator can compare a build with a release.
 package release

@@ -16,7 +16,7 @@ import (
 type Host interface {
 	// Realms are the names of the realms, sorted.
 	Realms() []string
-	// DefaultRealm is the realm at which an administrator signs in who names none.
+	// DefaultRealm is the realm at which the proxy logs an administrator in by default.
 	DefaultRealm() string
 	// SignIn logs a person in at Vault, within the proxy's throttles.
 	SignIn(ctx context.Context, c Credentials) (Account, error)

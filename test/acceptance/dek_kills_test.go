@@ -6,7 +6,6 @@
 package acceptance
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -14,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -22,6 +20,7 @@ import (
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/client"
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/syncbuf"
 )
 
 // TestDekUnderKills is the command dek while Vault is killed with SIGKILL and started
@@ -38,36 +37,18 @@ func TestDekUnderKills(t *testing.T) {
 	t.Run("rewrapping a table", func(t *testing.T) { testRewrapping(t, s, dekProgram{t, d.path}) })
 }
 
-// output is what a command has written so far.
-type output struct {
-	mu  sync.Mutex
-	all bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.all.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.all.String()
-}
-
 // running is a command that was started.
 type running struct {
 	t         *testing.T
 	cmd       *exec.Cmd
-	out, errs *output
+	out, errs *syncbuf.Buffer
 	ended     chan struct{}
 }
 
 // begin starts a command line as root.
 func (d dekProgram) begin(s *devstack.Stack, args ...string) *running {
 	d.t.Helper()
-	r := &running{d.t, d.command(s, s.RootToken(), args...), new(output), new(output), make(chan struct{})}
+	r := &running{d.t, d.command(s, s.RootToken(), args...), new(syncbuf.Buffer), new(syncbuf.Buffer), make(chan struct{})}
 	r.cmd.Stdout, r.cmd.Stderr = r.out, r.errs
 	require.NoError(d.t, r.cmd.Start())
 	go func() {
@@ -98,7 +79,7 @@ func (r *running) signal(signal os.Signal) int {
 }
 
 // tells waits until the output has a text.
-func (r *running) tells(o *output, text string) {
+func (r *running) tells(o *syncbuf.Buffer, text string) {
 	r.t.Helper()
 	require.Eventually(r.t, func() bool { return strings.Contains(o.String(), text) }, goneLimit, rotationTick, text)
 }

@@ -91,7 +91,7 @@ func TestPageShowsEachRoleItsOwn(t *testing.T) {
 				if strings.Contains(may.actions, action) {
 					continue
 				}
-				// An administrator who deletes the tenant would have to type this name.
+				// The page asks the administrator to type this name before a deletion.
 				if role == "super_admin" || role == "auditor" {
 					form.fields = withConfirm(form.fields, name)
 				}

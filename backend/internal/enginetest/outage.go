@@ -4,41 +4,28 @@
 package enginetest
 
 import (
-	"bytes"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/syncbuf"
 )
 
 // HeaderLength is how long the clear header of a page is: docs/formats.md.
 const HeaderLength = 17
 
 // Logged is what an engine logs, at Vault's usual level.
-type Logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-// Write adds what the logger prints.
-func (l *Logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
+type Logged struct{ text syncbuf.Buffer }
 
 // Logger returns a logger that keeps its lines in l.
 func (l *Logged) Logger() hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{Level: hclog.Info, Output: l})
+	return hclog.New(&hclog.LoggerOptions{Level: hclog.Info, Output: &l.text})
 }
 
 // Lines are those that contain a text.
 func (l *Logged) Lines(text string) (found []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	for line := range strings.Lines(l.text.String()) {
 		if strings.Contains(line, text) {
 			found = append(found, line)

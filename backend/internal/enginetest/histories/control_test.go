@@ -15,7 +15,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
 )
 
-// rotate makes a request of somebody who rotates keys. Which rotations were acknowledged
+// rotate makes a request of a key administrator. Which rotations were acknowledged
 // is noted: each must end.
 func (c *client) rotate() {
 	c.round.changeClock(c)

@@ -202,7 +202,7 @@ func (r *round) end(c *client) {
 	w.Close()
 }
 
-// resumeAll resumes what is paused, since only somebody who asks for it does.
+// resumeAll resumes what is paused, since the engine does that on request alone.
 func (r *round) resumeAll(c *client, w *enginetest.Oracle) {
 	c.send(&request{op: logical.UpdateOperation, path: "tenants/" + mortal + "/restore", at: place{tenant: mortal}, in: input{act: restore}})
 	unfinished, _ := w.Must(logical.ListOperation, "rotations", nil)["keys"].([]string)

@@ -88,7 +88,7 @@ func stepSettled(s state, in input, out output) []state {
 		}
 		return nil
 	case repeats:
-		return []state{s} // whatever it answers, it deletes nothing more
+		return []state{s} // the engine deletes nothing more, even if it answers with an error
 	default:
 		return stepTenant(s, in, out)
 	}
