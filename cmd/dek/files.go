@@ -166,7 +166,9 @@ func (a *app) input(name string) (io.ReadCloser, os.FileInfo, error) {
 	return f, info, nil
 }
 
-// contextReader ends with its context.
+// contextReader ends with its context. What Read returned by then does not count: an
+// interrupt ends the command that feeds a pipe too, so that the end of the input may not
+// be that of the data.
 type contextReader struct {
 	ctx context.Context //nolint:containedctx // of the one command that reads
 	r   io.Reader
@@ -176,7 +178,11 @@ func (c contextReader) Read(p []byte) (int, error) {
 	if err := c.ctx.Err(); err != nil {
 		return 0, err
 	}
-	return c.r.Read(p)
+	n, err := c.r.Read(p)
+	if ended := c.ctx.Err(); ended != nil {
+		return 0, ended
+	}
+	return n, err
 }
 
 // counted shows how much was read.

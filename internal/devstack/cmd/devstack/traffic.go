@@ -12,9 +12,10 @@ import (
 	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/client"
 )
@@ -90,18 +91,18 @@ func (t *traffic) fill(ctx context.Context) error {
 }
 
 // run lets the clients work until the function that it returns is called. That returns
-// the first thing that went wrong.
+// the first thing that went wrong, in their last calls too.
 func (t *traffic) run(ctx context.Context) (stop func() error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	ended := errors.New("the demo ends the clients")
-	var all sync.WaitGroup
+	working, cancel := context.WithCancel(ctx)
+	clients, failed := errgroup.WithContext(working)
 	client := func(call func(ctx context.Context) error) {
-		all.Go(func() {
-			for context.Cause(ctx) == nil {
+		clients.Go(func() error {
+			for failed.Err() == nil {
 				if err := call(context.WithoutCancel(ctx)); err != nil {
-					cancel(err)
+					return err
 				}
 			}
+			return nil
 		})
 	}
 	for range trafficReaders {
@@ -111,12 +112,8 @@ func (t *traffic) run(ctx context.Context) (stop func() error) {
 		client(func(ctx context.Context) error { return t.write(ctx, w) })
 	}
 	return func() error {
-		cancel(ended)
-		all.Wait()
-		if err := context.Cause(ctx); !errors.Is(err, ended) {
-			return err
-		}
-		return nil
+		cancel()
+		return clients.Wait()
 	}
 }
 
