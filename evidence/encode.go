@@ -12,7 +12,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/gowebpki/jcs"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Errors of Encode and Decode.
@@ -53,11 +53,11 @@ func Encode(e *Event) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding an event: %w", err)
 	}
-	leaf, err := jcs.Transform(raw)
-	switch {
-	case err != nil:
+	leaf := jsontext.Value(raw)
+	if err := leaf.Canonicalize(); err != nil {
 		return nil, fmt.Errorf("encoding an event: %w", err)
-	case len(leaf) > MaxLeaf:
+	}
+	if len(leaf) > MaxLeaf {
 		return nil, ErrTooLarge
 	}
 	return leaf, nil
@@ -80,12 +80,18 @@ func encodePredicate(e *Event) ([]byte, error) {
 	return append(head, detail[1:]...), nil
 }
 
-// Subjects returns the tenant, and the keys or whatever else the event is about.
-func (e *Event) Subjects() []Subject {
+// names returns the tenant, and the keys or what else the event is about.
+func (e *Event) names() []string {
 	names := e.Detail.subjects()
 	if e.TenantID != "" {
 		names = append([]string{e.TenantID}, names...)
 	}
+	return names
+}
+
+// Subjects returns what the event is about, as the statement names it.
+func (e *Event) Subjects() []Subject {
+	names := e.names()
 	subjects := make([]Subject, 0, len(names))
 	for _, name := range names {
 		sum := sha256.Sum256([]byte(name))

@@ -38,7 +38,7 @@ func (e *Event) validate() error {
 		return fmt.Errorf("%w: actor is empty", ErrInvalid)
 	case !slices.Contains(triggers, h.Trigger):
 		return fmt.Errorf("%w: trigger is none of manual, requested and scheduled", ErrInvalid)
-	case slices.Contains(e.Detail.subjects(), "") || len(e.Subjects()) == 0:
+	case slices.Contains(e.Detail.subjects(), "") || len(e.names()) == 0:
 		return fmt.Errorf("%w: it is about something without a name", ErrInvalid)
 	}
 	if d, ok := e.Detail.(*KeyDestroyed); ok && (!slices.Contains(whiches, d.Which) || !slices.Contains(whys, d.Why)) {

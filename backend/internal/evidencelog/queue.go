@@ -174,11 +174,6 @@ func (l *Log) Submit(events ...Pending) []*Ticket {
 		if logindex.ScopeOf(&event.Event.Head).OfMount() {
 			event.Event.Seq = 1
 		}
-		if _, err := evidence.Encode(&event.Event); err != nil {
-			tickets[i] = &Ticket{Pending: event, done: make(chan struct{})}
-			tickets[i].finish(Position{}, err)
-			continue
-		}
 		tickets[i] = l.queue.push(event)
 	}
 	l.queue.wake()
