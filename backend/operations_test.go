@@ -46,7 +46,7 @@ func countedRequests() []countedRequest {
 		{"rotate, to its end", func(m *enginetest.Mount, id string) {
 			m.Must(enginetest.Update, "tenants/"+id+"/dek/rotate", nil)
 			m.Quiesce()
-		}, 15, 7, true},
+		}, 14, 7, true},
 	}
 }
 
@@ -85,7 +85,7 @@ func TestStorageOperations(t *testing.T) {
 	row := func(what string, all, writes, warm int) {
 		fmt.Fprintf(&rows, "| %s | %d | %d | %d |\n", what, all, writes, warm)
 	}
-	const warmRotation = 14
+	const warmRotation = 13
 	count := func(r countedRequest) (all, writes, again int, log any) {
 		m := enginetest.Conditions{}.Open(t, prepared.Disk.Clone(), 0, storagetest.None)
 		defer m.Close()

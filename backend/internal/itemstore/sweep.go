@@ -51,8 +51,25 @@ func (s *Store) ListPages(ctx context.Context, t *tenant.Record) ([]PageRef, err
 			refs = append(refs, PageRef{Prefix: p, Leftover: true, Delta: true})
 		}
 	}
-	slices.SortFunc(refs, func(a, b PageRef) int { return cmp.Compare(a.Prefix, b.Prefix) })
+	sortRefs(refs)
 	return refs, nil
+}
+
+func sortRefs(refs []PageRef) {
+	slices.SortFunc(refs, func(a, b PageRef) int { return cmp.Compare(a.Prefix, b.Prefix) })
+}
+
+// KnownPages returns the pages of t that are known in memory, as ListPages does, but for
+// leftovers. Without any it returns nil. A List may show others.
+func (s *Store) KnownPages(t *tenant.Record) []PageRef {
+	tab, release := s.table(t)
+	defer release()
+	var refs []PageRef
+	for _, p := range tab.dir.Pages() {
+		refs = append(refs, PageRef{Prefix: p})
+	}
+	sortRefs(refs)
+	return refs
 }
 
 // ForgetPages drops the directory of t, so that it is loaded afresh.

@@ -4,6 +4,7 @@
 package pagedir
 
 import (
+	"maps"
 	"slices"
 	"sync"
 
@@ -96,6 +97,16 @@ func (d *Directory) Route(h page.Hash) (p page.Prefix, found, empty, loaded bool
 		}
 	}
 	return "", false, len(d.pages) == 0, true
+}
+
+// Pages returns the pages, nil while they are not loaded.
+func (d *Directory) Pages() []page.Prefix {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.pages == nil {
+		return nil
+	}
+	return slices.AppendSeq(make([]page.Prefix, 0, len(d.pages)), maps.Keys(d.pages))
 }
 
 // Saw notes the header of a page that was read under its lock.

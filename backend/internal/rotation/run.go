@@ -42,7 +42,7 @@ type Run struct {
 	noted   time.Time
 	ended   *tenant.Rotation
 	over    *tenant.Record // as it was put with that
-	// listed is how many pages the latest List showed, scanned when that was.
+	// listed is how many pages the latest look showed, scanned when the latest List was.
 	listed  int
 	scanned time.Time
 }
@@ -111,18 +111,33 @@ func (r *Run) OpenKeys(ctx context.Context) error {
 	return nil
 }
 
-// Pending lists the pages afresh and returns those that the run has not seen on the
-// target version. If none are left, Finish is called next.
+// Pending returns the pages that the run has not seen on the target version. The first
+// time it takes those that are in memory, if there are any, and else it lists them afresh.
+// If none are left, Finish is called next.
 func (r *Run) Pending(ctx context.Context) ([]itemstore.PageRef, error) {
 	t, err := r.read(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if first := r.first(t); len(first) > 0 {
+		return first, nil
 	}
 	config, err := r.e.settings.Config(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return r.unseen(ctx, t, config.RetiredKeyRetention > 0)
+}
+
+// first returns what is in memory of the pages, if none have been looked at yet.
+func (r *Run) first(t *tenant.Record) (known []itemstore.PageRef) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.listed == 0 {
+		known = r.e.items.KnownPages(t)
+		r.listed = len(known)
+	}
+	return known
 }
 
 // unseen lists the pages afresh and returns those of which not enough is known;
@@ -224,11 +239,11 @@ func (r *Run) Count(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = r.e.items.Usage(ctx, t)
+	usage, err := r.e.items.Usage(ctx, t)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil && !r.counted {
-		r.counted, r.begunWith = true, r.e.rotated(t, t.Rotation)
+		r.counted, r.begunWith = true, rotatedBy(usage, t.Rotation, r.phase == tenant.RollingBack)
 	}
 	return err
 }
@@ -261,10 +276,12 @@ func (r *Run) NoteProgress(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, known := r.e.items.KnownUsage(t); !known {
+	usage, known := r.e.items.KnownUsage(t)
+	if !known {
 		return nil
 	}
 	return r.e.tenants.PutProgress(ctx, t, tenant.Progress{
-		RotationID: r.intent.RotationID, Rotated: r.e.rotated(t, t.Rotation), At: now,
+		RotationID: r.intent.RotationID, At: now,
+		Rotated: rotatedBy(usage, t.Rotation, r.phase == tenant.RollingBack),
 	})
 }

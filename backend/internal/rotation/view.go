@@ -16,16 +16,6 @@ import (
 // defaultRate is the items a second assumed until a rotation has been measured.
 const defaultRate = 10_000
 
-// The status of a rotation, as callers see it.
-const (
-	statusInProgress  = "in_progress"
-	statusPaused      = "paused"
-	statusRollingBack = "rolling_back"
-	statusCompleted   = "completed"
-	statusRolledBack  = "rolled_back"
-	statusFailed      = "failed"
-)
-
 // View is a rotation as callers see it.
 type View struct {
 	*tenant.Rotation
@@ -41,18 +31,18 @@ type View struct {
 }
 
 var statusOf = map[tenant.Phase]string{
-	tenant.Sweeping:    statusInProgress,
-	tenant.Retiring:    statusInProgress,
-	tenant.RollingBack: statusRollingBack,
-	tenant.Completed:   statusCompleted,
-	tenant.RolledBack:  statusRolledBack,
-	tenant.Failed:      statusFailed,
+	tenant.Sweeping:    "in_progress",
+	tenant.Retiring:    "in_progress",
+	tenant.RollingBack: "rolling_back",
+	tenant.Completed:   "completed",
+	tenant.RolledBack:  "rolled_back",
+	tenant.Failed:      "failed",
 }
 
 // Status returns the status of r as callers see it.
 func Status(r *tenant.Rotation) string {
 	if r.Paused && r.EndedAt.IsZero() {
-		return statusPaused
+		return "paused"
 	}
 	return statusOf[r.Phase]
 }
@@ -146,16 +136,6 @@ func (e *Engine) viewUnfinished(ctx context.Context, t *tenant.Record, v *View) 
 	seconds := float64(max(left, 0)) / rate
 	v.EstimatedCompletion = e.now().Add(time.Duration(seconds * float64(time.Second)))
 	return nil
-}
-
-// rotated returns how many of the items to rotate are off the old versions, as far as
-// that is known.
-func (e *Engine) rotated(t *tenant.Record, r *tenant.Rotation) item.Counts {
-	usage, known := e.items.KnownUsage(t)
-	if !known {
-		return item.Counts{}
-	}
-	return rotatedBy(usage, r, r.Phase == tenant.RollingBack)
 }
 
 // rotatedBy returns how many of the items to rotate are rotated. Nothing new comes to
