@@ -10,6 +10,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kms"
 )
 
 // The places for calls to one provider at a time. Background work has its own, so that
@@ -22,7 +24,7 @@ const (
 // connection is a provider as it was set up last.
 type connection struct {
 	config  Config
-	wrapper wrapper
+	wrapper kms.Wrapper
 	places  [2]chan struct{} // for requests, and for background work
 }
 
@@ -109,7 +111,7 @@ func (s *Store) setState(name, state, said string) (is State, changed bool) {
 // that does not open. It returns how the provider was set up. It fails with [ErrNotFound]
 // or an [Error].
 func (s *Store) Wrap(ctx context.Context, name string, p Place, key []byte) (wrapped []byte, c Config, err error) {
-	c, err = s.call(ctx, name, Request, func(ctx context.Context, w wrapper) error {
+	c, err = s.call(ctx, name, Request, func(ctx context.Context, w kms.Wrapper) error {
 		if wrapped, err = wrapWith(ctx, w, p, key); err != nil {
 			return err
 		}
@@ -128,7 +130,7 @@ func (s *Store) Wrap(ctx context.Context, name string, p Place, key []byte) (wra
 func (s *Store) Unwrap(ctx context.Context, name string, from Origin, p Place, wrapped []byte, check func(key []byte) bool) (key []byte, c Config, err error) {
 	var known *denial
 	defer func() { s.noteDenial(name, p.KEKID, known, err) }()
-	c, known, err = s.callOf(ctx, name, from, func(ctx context.Context, w wrapper) error {
+	c, known, err = s.callOf(ctx, name, from, func(ctx context.Context, w kms.Wrapper) error {
 		opened, err := unwrapWith(ctx, w, p, wrapped)
 		if err == nil && !check(opened) {
 			clear(opened)
@@ -156,17 +158,17 @@ type Sealed struct {
 // Try fails with an [Error] if a provider that is set up as c does not wrap and unwrap a
 // probe, or does not open what is sealed.
 func (s *Store) Try(ctx context.Context, name string, c Config, sealed []Sealed) error {
-	w, err := kinds[c.Type].build(c, s.in)
+	w, err := kms.Open(c.key(), s.in.kms())
 	if err != nil {
 		return err
 	}
-	defer w.close()
+	defer w.Close()
 	err = within(ctx, c, w, probe)
 	for _, one := range sealed {
 		if err != nil {
 			break
 		}
-		err = within(ctx, c, w, func(ctx context.Context, w wrapper) error {
+		err = within(ctx, c, w, func(ctx context.Context, w kms.Wrapper) error {
 			key, err := unwrapWith(ctx, w, one.Place, one.Wrapped)
 			defer clear(key)
 			if err == nil && !one.Check(key) {
@@ -182,7 +184,7 @@ func (s *Store) Try(ctx context.Context, name string, c Config, sealed []Sealed)
 }
 
 // within makes a call that ends with the timeout.
-func within(ctx context.Context, c Config, w wrapper, f func(context.Context, wrapper) error) error {
+func within(ctx context.Context, c Config, w kms.Wrapper, f func(context.Context, kms.Wrapper) error) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	return f(ctx, w)
@@ -190,13 +192,13 @@ func within(ctx context.Context, c Config, w wrapper, f func(context.Context, wr
 
 // call makes a call to a provider, and notes what came of it. A call that finds no place
 // fails at once, and says nothing of the provider.
-func (s *Store) call(ctx context.Context, name string, from Origin, f func(context.Context, wrapper) error) (Config, error) {
+func (s *Store) call(ctx context.Context, name string, from Origin, f func(context.Context, kms.Wrapper) error) (Config, error) {
 	c, _, err := s.callOf(ctx, name, from, f)
 	return c, err
 }
 
 // callOf is call, and returns what the provider's entry says of denials.
-func (s *Store) callOf(ctx context.Context, name string, from Origin, f func(context.Context, wrapper) error) (Config, *denial, error) {
+func (s *Store) callOf(ctx context.Context, name string, from Origin, f func(context.Context, kms.Wrapper) error) (Config, *denial, error) {
 	e, err := s.existing(ctx, name)
 	if err != nil {
 		return Config{}, nil, err
@@ -241,11 +243,7 @@ func (s *Store) connect(name string, config Config) (*connection, error) {
 		s.live[name] = &next
 		return &next, nil
 	}
-	k, known := kinds[config.Type]
-	if !known {
-		return nil, &Error{name, ErrUnavailable, "this version of the plugin does not have its type"}
-	}
-	w, err := k.build(config, s.in)
+	w, err := kms.Open(config.key(), s.in.kms())
 	if err != nil {
 		return nil, failure(name, fmt.Errorf("it cannot be set up: %w", err))
 	}
@@ -254,7 +252,7 @@ func (s *Store) connect(name string, config Config) (*connection, error) {
 		next.places[origin] = make(chan struct{}, n)
 	}
 	if was != nil {
-		was.wrapper.close()
+		was.wrapper.Close()
 	}
 	s.live[name] = next
 	return next, nil
@@ -266,8 +264,8 @@ func (s *Store) Renew(ctx context.Context) {
 	live := slices.Collect(maps.Values(s.live))
 	s.mu.Unlock()
 	for _, c := range live {
-		_ = within(ctx, c.config, c.wrapper, func(ctx context.Context, w wrapper) error {
-			w.renew(ctx)
+		_ = within(ctx, c.config, c.wrapper, func(ctx context.Context, w kms.Wrapper) error {
+			w.Renew(ctx)
 			return nil
 		})
 	}

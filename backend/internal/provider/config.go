@@ -6,10 +6,11 @@ package provider
 import (
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kms"
 )
 
 // The bounds of a provider's durations.
@@ -23,14 +24,9 @@ const (
 	MaxTimeout     = time.Minute
 )
 
-const (
-	// Configured stands for a credential in answers. In a request it keeps the credential
-	// that there is.
-	Configured = "<configured>"
-
-	maxParameters     = 32
-	maxParameterBytes = 16 << 10
-)
+// Configured stands for a credential in answers. In a request it keeps the credential
+// that there is.
+const Configured = "<configured>"
 
 // Config is what a provider is set up with.
 type Config struct {
@@ -59,51 +55,24 @@ func (c Config) TenantMayUse(tenantID string) bool {
 	return slices.Contains(c.Tenants, AllTenants) || slices.Contains(c.Tenants, tenantID)
 }
 
-// kind is a type of provider.
-type kind struct {
-	parameters  []string // that it takes
-	credentials []string // of these, those that are never shown
-	build       func(Config, Surroundings) (wrapper, error)
-}
-
-var kinds = map[string]kind{
-	"transit": {transitParameters, transitCredentials, newTransit},
-	"kmsv2":   {build: newKMSv2},
-}
-
 // Types returns the types of providers that there are.
-func Types() []string { return slices.Sorted(maps.Keys(kinds)) }
+func Types() []string { return kms.Types() }
+
+// key says where the key is, and how it is reached.
+func (c Config) key() kms.Settings {
+	return kms.Settings{Type: c.Type, Parameters: c.Parameters, Socket: c.Socket}
+}
 
 // check fails with [ErrInvalid] if the settings break a rule that can be told without
 // calling the provider.
 func (c Config) check(in Surroundings) error {
-	k, known := kinds[c.Type]
-	if !known {
-		return invalid("type must be one of %s", strings.Join(Types(), ", "))
-	}
 	if err := c.checkDurations(); err != nil {
 		return err
 	}
 	if err := c.checkTenants(); err != nil {
 		return err
 	}
-	if len(c.Parameters) > maxParameters {
-		return invalid("parameters must have at most %d entries", maxParameters)
-	}
-	for _, name := range slices.Sorted(maps.Keys(c.Parameters)) {
-		if !slices.Contains(k.parameters, name) {
-			return invalid("parameters has a name that type %s does not take; it takes %s", c.Type, strings.Join(k.parameters, ", "))
-		}
-		if len(c.Parameters[name]) > maxParameterBytes {
-			return invalid("%s must have at most %d bytes", name, maxParameterBytes)
-		}
-	}
-	w, err := k.build(c, in)
-	if err != nil {
-		return err
-	}
-	w.close()
-	return nil
+	return kms.Check(c.key(), in.kms())
 }
 
 func (c Config) checkTenants() error {
@@ -139,7 +108,7 @@ func (c Config) checkDurations() error {
 // Shown returns the parameters as answers have them: credentials as [Configured].
 func (c Config) Shown() map[string]string {
 	shown := maps.Clone(c.Parameters)
-	for _, name := range kinds[c.Type].credentials {
+	for _, name := range kms.Credentials(c.Type) {
 		if _, set := shown[name]; set {
 			shown[name] = Configured
 		}
@@ -151,7 +120,7 @@ func (c Config) Shown() map[string]string {
 // keep the credential that c has. It fails with [ErrInvalid] if c has none.
 func (c Config) With(parameters map[string]string) (Config, error) {
 	parameters = maps.Clone(parameters)
-	for _, name := range kinds[c.Type].credentials {
+	for _, name := range kms.Credentials(c.Type) {
 		if parameters[name] != Configured {
 			continue
 		}

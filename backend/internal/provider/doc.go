@@ -6,17 +6,9 @@
 //
 //	providers/<name>    a provider's settings and credentials (seal-wrapped)
 //
-// A provider stands on go-kms-wrapping's interface. What it wraps is a KEK together
-// with the place where that belongs ([Place]). The place is the associated data too,
-// where the provider has such. Both are checked after opening.
-//
-// # What it takes from its surroundings
-//
-// Nothing. A provider is set up by a request, so it must not get at what the server
-// has: no environment variable, no file, no identity of the instance. The transit and
-// AWS wrappers of go-kms-wrapping cannot be kept from reading the environment (a token
-// in VAULT_TOKEN would go to any address that a request names), so transit is spoken
-// here. Sockets lie below one directory, which the plugin's arguments name.
+// Package kms speaks to the provider. What it wraps is a KEK together with the place where
+// that belongs ([Place]). The place is the associated data too, where the provider has
+// such. Both are checked after opening.
 //
 // # Errors
 //

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kms"
 )
 
 var (
@@ -23,7 +25,7 @@ var (
 	// provider.
 	ErrBusy = errors.New("busy")
 	// ErrInvalid reports settings that no provider can have.
-	ErrInvalid = errors.New("invalid")
+	ErrInvalid = kms.ErrInvalid
 )
 
 // maxWord bounds what is repeated of a provider's answer.
@@ -43,17 +45,11 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Kind }
 
-// refusal is an answer by which a provider denies the key. A wrapper returns it; every
-// other error of a wrapper means that the provider is unavailable.
-type refusal struct{ word string }
-
-func (r *refusal) Error() string { return r.word }
-
 // failure turns the error of a wrapper into an [Error].
 func failure(name string, err error) *Error {
-	var denied *refusal
+	var denied *kms.Refusal
 	if errors.As(err, &denied) {
-		return &Error{name, ErrDenied, word(denied.word)}
+		return &Error{name, ErrDenied, word(denied.Word)}
 	}
 	return &Error{name, ErrUnavailable, word(err.Error())}
 }

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kms"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
@@ -80,7 +81,7 @@ func (c *Config) values() evidence.Values {
 	}
 	for name, value := range c.Parameters {
 		v[parameterPrefix+name] = abridged(value)
-		if slices.Contains(kinds[c.Type].credentials, name) {
+		if slices.Contains(kms.Credentials(c.Type), name) {
 			v[parameterPrefix+name] = Configured
 		}
 	}

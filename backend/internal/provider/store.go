@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kms"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
@@ -49,6 +50,10 @@ type Surroundings struct {
 	// Denial, if set, is told that [Store.LogDenial] is to be called, of a KEK that the
 	// provider refused to open, or of none once it has opened one again.
 	Denial func(name, kekID string)
+}
+
+func (in Surroundings) kms() kms.Surroundings {
+	return kms.Surroundings{Sockets: in.Sockets, Transport: in.Transport}
 }
 
 // NewStore returns the providers in m. now is the clock by which calls are dated.
@@ -158,6 +163,6 @@ func (s *Store) forget(name string) {
 	defer s.mu.Unlock()
 	if c := s.live[name]; c != nil {
 		delete(s.live, name)
-		c.wrapper.close()
+		c.wrapper.Close()
 	}
 }

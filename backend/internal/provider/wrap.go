@@ -14,18 +14,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kms"
 )
-
-// wrapper calls a provider. Encrypt and Decrypt are those of go-kms-wrapping's Wrapper. An
-// error that is no refusal says nothing about the key.
-type wrapper interface {
-	Encrypt(ctx context.Context, plaintext []byte, opt ...wrapping.Option) (*wrapping.BlobInfo, error)
-	Decrypt(ctx context.Context, blob *wrapping.BlobInfo, opt ...wrapping.Option) ([]byte, error)
-	// renew prolongs the credential, if that has to be done by now.
-	renew(ctx context.Context)
-	// close gives back what the wrapper holds. It is not used any more.
-	close()
-}
 
 // Place is where a KEK belongs: to a tenant's incarnation. The KEK of the mount has no
 // owner.
@@ -53,7 +43,7 @@ const contentFormat = 1
 // It says nothing about the KEK, which is not damaged by that.
 var errAnswer = errors.New("the answer is not what was wrapped")
 
-func wrapWith(ctx context.Context, w wrapper, p Place, key []byte) ([]byte, error) {
+func wrapWith(ctx context.Context, w kms.Wrapper, p Place, key []byte) ([]byte, error) {
 	plaintext, err := cbor.Marshal(content{contentFormat, p.Tenant, p.Incarnation, p.KEKID, key})
 	if err != nil {
 		return nil, fmt.Errorf("encoding a KEK: %w", err)
@@ -70,7 +60,7 @@ func wrapWith(ctx context.Context, w wrapper, p Place, key []byte) ([]byte, erro
 	return wrapped, nil
 }
 
-func unwrapWith(ctx context.Context, w wrapper, p Place, wrapped []byte) ([]byte, error) {
+func unwrapWith(ctx context.Context, w kms.Wrapper, p Place, wrapped []byte) ([]byte, error) {
 	blob := new(wrapping.BlobInfo)
 	if err := proto.Unmarshal(wrapped, blob); err != nil {
 		return nil, errors.New("the wrapped KEK is malformed")
@@ -93,7 +83,7 @@ func unwrapWith(ctx context.Context, w wrapper, p Place, wrapped []byte) ([]byte
 }
 
 // probe wraps and unwraps a random key.
-func probe(ctx context.Context, w wrapper) error {
+func probe(ctx context.Context, w kms.Wrapper) error {
 	id, err := keyring.NewID("probe-")
 	if err != nil {
 		return fmt.Errorf("making a probe: %w", err)

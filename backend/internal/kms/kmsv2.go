@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package provider
+package kms
 
 import (
 	"context"
@@ -28,8 +28,8 @@ type kmsv2 struct {
 	client kms.KeyManagementServiceClient
 }
 
-func newKMSv2(c Config, in Surroundings) (wrapper, error) {
-	socket, err := socketBelow(in.Sockets, c.Socket)
+func newKMSv2(s Settings, in Surroundings) (Wrapper, error) {
+	socket, err := socketBelow(in.Sockets, s.Socket)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func kmsError(err error) error {
 	said := fmt.Sprintf("%s: %s", s.Code(), s.Message())
 	switch s.Code() {
 	case codes.PermissionDenied, codes.NotFound:
-		return &refusal{said}
+		return &Refusal{said}
 	case codes.DeadlineExceeded:
 		return errors.New("no answer within the timeout")
 	default:
@@ -128,6 +128,6 @@ func kmsError(err error) error {
 	}
 }
 
-func (k *kmsv2) renew(context.Context) {}
+func (k *kmsv2) Renew(context.Context) {}
 
-func (k *kmsv2) close() { _ = k.conn.Close() }
+func (k *kmsv2) Close() { _ = k.conn.Close() }

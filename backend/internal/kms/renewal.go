@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package provider
+package kms
 
 import (
 	"context"
@@ -44,9 +44,9 @@ func (r *renewal) renewed(now time.Time, ttl time.Duration, renewable bool) {
 	r.next = now.Add(min(ttl/3, maxRenewal))
 }
 
-// renew prolongs the token. One that cannot be prolonged is left as it is: what comes of
+// Renew prolongs the token. One that cannot be prolonged is left as it is: what comes of
 // that shows when a key is asked for.
-func (t *transit) renew(ctx context.Context) {
+func (t *transit) Renew(ctx context.Context) {
 	if t.renewal == nil || !t.renewal.begin(time.Now()) {
 		return
 	}

@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package provider
+package kms
 
 import (
 	"bytes"
@@ -29,10 +29,7 @@ var (
 	transitCredentials = []string{"token", "tls_client_key"}
 )
 
-const (
-	defaultTransitMount = "transit"
-	maxAnswerBytes      = 1 << 20
-)
+const defaultTransitMount = "transit"
 
 // transit is the transit engine of another Vault or OpenBao. vault/api is not used for
 // it: its client takes the address, the token, the namespace, headers and the
@@ -47,9 +44,9 @@ type transit struct {
 	renewal   *renewal // nil: the token is not renewed
 }
 
-func newTransit(c Config, in Surroundings) (wrapper, error) {
-	p := c.Parameters
-	base, err := baseURL(p["address"])
+func newTransit(s Settings, in Surroundings) (Wrapper, error) {
+	p := s.Parameters
+	base, err := baseURL(p, "address")
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +163,7 @@ func (t *transit) post(ctx context.Context, path string, body, answer any) error
 		return reachError(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
+	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return reachError(err)
 	}
@@ -199,7 +196,7 @@ func transitError(status int, body []byte) error {
 	said := strings.Join(answer.Errors, "; ")
 	for _, text := range transitDenies[status] {
 		if strings.Contains(said, text) {
-			return &refusal{said}
+			return &Refusal{said}
 		}
 	}
 	return fmt.Errorf("status %d: %s", status, said)
@@ -226,4 +223,4 @@ func required(p map[string]string, names ...string) error {
 	return nil
 }
 
-func (t *transit) close() { t.client.CloseIdleConnections() }
+func (t *transit) Close() { t.client.CloseIdleConnections() }

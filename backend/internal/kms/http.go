@@ -1,7 +1,7 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-package provider
+package kms
 
 import (
 	"context"
@@ -9,11 +9,19 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
+)
+
+const (
+	maxDial = time.Minute
+	maxIdle = 32 // connections that are kept
+	// maxAnswerBytes bounds an answer. What is longer is cut off, and so is malformed.
+	maxAnswerBytes = 1 << 20
 )
 
 // newHTTPClient returns a client that takes nothing from the environment: no proxy, no
@@ -43,21 +51,43 @@ func newHTTPClient(p map[string]string, instead http.RoundTripper) (*http.Client
 	if instead == nil {
 		instead = &http.Transport{
 			TLSClientConfig: tlsConfig, ForceAttemptHTTP2: true,
-			DialContext:         (&net.Dialer{Timeout: MaxTimeout, KeepAlive: 30 * time.Second}).DialContext,
-			MaxIdleConnsPerHost: requestCalls, IdleConnTimeout: 90 * time.Second,
+			DialContext:         (&net.Dialer{Timeout: maxDial, KeepAlive: 30 * time.Second}).DialContext,
+			MaxIdleConnsPerHost: maxIdle, IdleConnTimeout: 90 * time.Second,
 		}
 	}
 	return &http.Client{
-		Transport:     instead,
+		Transport:     bounded{instead},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}, nil
 }
 
-// baseURL parses an address.
-func baseURL(address string) (*url.URL, error) {
-	u, err := url.Parse(address)
+// bounded cuts off answers that are too long.
+type bounded struct{ http.RoundTripper }
+
+func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := b.RoundTripper.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(resp.Body, maxAnswerBytes), resp.Body}
+	return resp, nil
+}
+
+// CloseIdleConnections is what [http.Client.CloseIdleConnections] calls.
+func (b bounded) CloseIdleConnections() {
+	if c, ok := b.RoundTripper.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}
+
+// baseURL parses an address that is in a parameter.
+func baseURL(p map[string]string, name string) (*url.URL, error) {
+	u, err := url.Parse(p[name])
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, invalid("address must be a URL such as https://vault.example:8200")
+		return nil, invalid("%s must be a URL such as https://vault.example:8200", name)
 	}
 	return u, nil
 }
