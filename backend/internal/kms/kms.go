@@ -20,6 +20,9 @@ const (
 	maxParameterBytes = 16 << 10
 )
 
+// userAgent is what a service gets to know of the client.
+const userAgent = "vault-plugin-dek"
+
 // ErrInvalid reports settings that no key can have.
 var ErrInvalid = errors.New("invalid")
 
@@ -64,6 +67,7 @@ type kind struct {
 }
 
 var kinds = map[string]kind{
+	"awskms":  {awsParameters, awsCredentials, newAWS},
 	"transit": {transitParameters, transitCredentials, newTransit},
 	"kmsv2":   {open: newKMSv2},
 }

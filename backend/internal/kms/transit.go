@@ -13,7 +13,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 
 	wrapping "github.com/hashicorp/go-kms-wrapping/v2"
@@ -60,10 +59,8 @@ func newTransit(s Settings, in Surroundings) (Wrapper, error) {
 	if !isPath(t.mount) || !isPath(t.key) || strings.Contains(t.key, "/") {
 		return nil, invalid("mount_path and key_name must be names of a path in Vault")
 	}
-	for _, header := range []string{"token", "namespace"} {
-		if strings.ContainsFunc(p[header], func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return nil, invalid("%s must have printable ASCII characters only", header)
-		}
+	if err := printable(p, "token", "namespace"); err != nil {
+		return nil, err
 	}
 	off, err := boolParameter(p, "disable_renewal")
 	if err != nil {
@@ -90,7 +87,7 @@ func isPath(text string) bool {
 }
 
 func (t *transit) Encrypt(ctx context.Context, plaintext []byte, opt ...wrapping.Option) (*wrapping.BlobInfo, error) {
-	opts, err := wrapping.GetOpts(opt...)
+	aad, err := aadOf(opt)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +96,7 @@ func (t *transit) Encrypt(ctx context.Context, plaintext []byte, opt ...wrapping
 	}
 	err = t.call(ctx, t.mount+"/encrypt/"+t.key, map[string]any{
 		"plaintext":       base64.StdEncoding.EncodeToString(plaintext),
-		"associated_data": base64.StdEncoding.EncodeToString(opts.WithAad),
+		"associated_data": base64.StdEncoding.EncodeToString(aad),
 	}, &answer)
 	if err != nil {
 		return nil, err
@@ -113,7 +110,7 @@ func (t *transit) Encrypt(ctx context.Context, plaintext []byte, opt ...wrapping
 }
 
 func (t *transit) Decrypt(ctx context.Context, blob *wrapping.BlobInfo, opt ...wrapping.Option) ([]byte, error) {
-	opts, err := wrapping.GetOpts(opt...)
+	aad, err := aadOf(opt)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +119,7 @@ func (t *transit) Decrypt(ctx context.Context, blob *wrapping.BlobInfo, opt ...w
 	}
 	err = t.call(ctx, t.mount+"/decrypt/"+t.key, map[string]any{
 		"ciphertext":      string(blob.GetCiphertext()),
-		"associated_data": base64.StdEncoding.EncodeToString(opts.WithAad),
+		"associated_data": base64.StdEncoding.EncodeToString(aad),
 	}, &answer)
 	if err != nil {
 		return nil, err
@@ -200,27 +197,6 @@ func transitError(status int, body []byte) error {
 		}
 	}
 	return fmt.Errorf("status %d: %s", status, said)
-}
-
-func boolParameter(p map[string]string, name string) (bool, error) {
-	if p[name] == "" {
-		return false, nil
-	}
-	value, err := strconv.ParseBool(p[name])
-	if err != nil {
-		return false, invalid("%s must be true or false", name)
-	}
-	return value, nil
-}
-
-// required fails with [ErrInvalid] if one of the parameters is missing.
-func required(p map[string]string, names ...string) error {
-	for _, name := range names {
-		if p[name] == "" {
-			return invalid("%s is missing in parameters", name)
-		}
-	}
-	return nil
 }
 
 func (t *transit) Close() { t.client.CloseIdleConnections() }

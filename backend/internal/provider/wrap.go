@@ -28,6 +28,16 @@ func (p Place) associatedData() []byte {
 	return keyring.AssociatedData("vault-plugin-dek/provided-kek/v1", p.Tenant, p.Incarnation, p.KEKID)
 }
 
+// names returns the associated data for a provider that has a map for it, which its owner
+// sees: without the names of what there is none.
+func (p Place) names() map[string]string {
+	names := map[string]string{"dek_kek": p.KEKID}
+	if p.Tenant != "" {
+		names["dek_tenant"], names["dek_incarnation"] = p.Tenant, p.Incarnation
+	}
+	return names
+}
+
 // content is what a provider wraps.
 type content struct {
 	Format      uint8  `cbor:"1,keyasint"` // 1
@@ -49,7 +59,7 @@ func wrapWith(ctx context.Context, w kms.Wrapper, p Place, key []byte) ([]byte, 
 		return nil, fmt.Errorf("encoding a KEK: %w", err)
 	}
 	defer clear(plaintext)
-	blob, err := w.Encrypt(ctx, plaintext, wrapping.WithAad(p.associatedData()))
+	blob, err := w.Encrypt(ctx, plaintext, wrapping.WithAad(p.associatedData()), kms.WithContext(p.names()))
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +75,7 @@ func unwrapWith(ctx context.Context, w kms.Wrapper, p Place, wrapped []byte) ([]
 	if err := proto.Unmarshal(wrapped, blob); err != nil {
 		return nil, errors.New("the wrapped KEK is malformed")
 	}
-	plaintext, err := w.Decrypt(ctx, blob, wrapping.WithAad(p.associatedData()))
+	plaintext, err := w.Decrypt(ctx, blob, wrapping.WithAad(p.associatedData()), kms.WithContext(p.names()))
 	if err != nil {
 		return nil, err
 	}

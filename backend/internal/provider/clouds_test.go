@@ -1,0 +1,57 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package provider_test
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/provider"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/provider/providertest"
+)
+
+// hangs takes requests, and does not answer.
+type hangs struct{ asked int }
+
+func (h *hangs) RoundTrip(req *http.Request) (*http.Response, error) {
+	h.asked++
+	<-req.Context().Done()
+	return nil, req.Context().Err()
+}
+
+// A service that does not answer costs the timeout, and is asked once: the engine asks again,
+// and no SDK does.
+func TestCloudsAreAskedOnce(t *testing.T) {
+	for _, c := range []provider.Config{awsAt("")} {
+		synctest.Test(t, func(t *testing.T) {
+			h := new(hangs)
+			s := newStore(provider.Surroundings{Transport: h})
+			require.NoError(t, s.Put(t.Context(), "own", c, nil))
+			began := time.Now()
+			err := s.Probe(t.Context(), "own")
+			require.ErrorIs(t, err, provider.ErrUnavailable, c.Type)
+			require.ErrorContains(t, err, "no answer within the timeout", c.Type)
+			require.Equal(t, c.Timeout, time.Since(began), c.Type)
+			require.Equal(t, 1, h.asked, c.Type)
+		})
+	}
+}
+
+func TestCredentialsOfCloudsAreNotShown(t *testing.T) {
+	for _, c := range []provider.Config{changed(awsAt(""), "session_token", providertest.AWSSession)} {
+		shown := c.Shown()
+		for _, secret := range []string{providertest.AWSAccessKey, providertest.AWSSecretKey, providertest.AWSSession} {
+			require.NotContains(t, slices.Collect(maps.Values(shown)), secret)
+		}
+		again, err := c.With(shown)
+		require.NoError(t, err)
+		require.Equal(t, c.Parameters, again.Parameters, "written as they read, they are kept")
+	}
+}
