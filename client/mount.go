@@ -21,6 +21,16 @@ type Config struct {
 	MinDeletionWindow      Duration `json:"min_deletion_window"`   // what holds now
 	KEKRotationInterval    Duration `json:"kek_rotation_interval"` // 0: by hand alone
 	ManualRotationsPerHour int      `json:"manual_rotations_per_hour"`
+	DataKeyLease           Duration `json:"data_key_lease"` // 0: a data key is for one text only
+	CacheBytes             int      `json:"cache_bytes"`    // 0: chosen by the machine's memory
+	// MinDeletionWindowPending is the lower one that is to come; nil: none is.
+	MinDeletionWindowPending *PendingWindow `json:"min_deletion_window_pending"`
+}
+
+// PendingWindow is a lower least deletion window before it holds.
+type PendingWindow struct {
+	MinDeletionWindow Duration  `json:"min_deletion_window"`
+	TakesEffectAt     time.Time `json:"takes_effect_at"`
 }
 
 // ConfigChange is what a write of the configuration changes: what is not nil.
@@ -34,6 +44,8 @@ type ConfigChange struct {
 	MinDeletionWindow      *Duration `json:"min_deletion_window,omitempty"` // raising holds at once
 	KEKRotationInterval    *Duration `json:"kek_rotation_interval,omitempty"`
 	ManualRotationsPerHour *int      `json:"manual_rotations_per_hour,omitempty"`
+	DataKeyLease           *Duration `json:"data_key_lease,omitempty"`
+	CacheBytes             *int      `json:"cache_bytes,omitempty"`
 }
 
 // Config reads the mount's configuration.

@@ -198,6 +198,7 @@ func TestClientCalls(t *testing.T) {
 	again, err := root.Configure(ctx, client.ConfigChange{SchedulerJitter: &config.SchedulerJitter})
 	require.NoError(t, err)
 	assert.Equal(t, config, again)
+	assert.Equal(t, client.Duration(time.Hour), config.DataKeyLease)
 	settings, err := root.RotationSettings(ctx)
 	require.NoError(t, err)
 	assert.Contains(t, settings.ValidRotationIntervals, settings.RotationInterval)
