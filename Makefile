@@ -19,6 +19,10 @@ build: ## build bin/vault-plugin-dek, bin/dek-proxy and bin/dek
 	@mkdir -p bin
 	@CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-X $(VERSION).commit=$$(scripts/commit.sh)" -o bin/ ./cmd/...
 
+terraform: ## build bin/terraform-provider-dek, the provider for OpenTofu and Terraform
+	@mkdir -p bin
+	@cd terraform && CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-X $(VERSION).commit=$$(../scripts/commit.sh)" -o ../bin/ ./cmd/...
+
 vault: ## leave a Vault server at bin/vault: VAULT_BIN, the PATH, or built from source
 	@scripts/build-vault.sh
 
@@ -64,6 +68,6 @@ reproduce: ## build the release of this commit twice and compare every byte (DIS
 	@scripts/reproduce.sh
 
 clean: ## remove what was built and .dev/, but not the Vault server and the linter
-	rm -rf bin/vault-plugin-dek bin/dek-proxy bin/dek bin/devstack bin/bench dist .dev
+	rm -rf bin/vault-plugin-dek bin/dek-proxy bin/dek bin/terraform-provider-dek bin/devstack bin/bench dist .dev
 
-.PHONY: help build vault stack dev demo test bench lint fmt fuzz chaos histories vulncheck release reproduce clean
+.PHONY: help build terraform vault stack dev demo test bench lint fmt fuzz chaos histories vulncheck release reproduce clean
