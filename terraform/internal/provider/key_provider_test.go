@@ -7,6 +7,7 @@ package provider
 
 import (
 	"encoding/json"
+	"fmt"
 	"regexp"
 	"testing"
 
@@ -43,7 +44,11 @@ func (e *engine) newOwner() owner {
 
 // provider is a configuration of the key provider.
 func (e *engine) provider(o owner, name, token, version, lease string) string {
-	return e.config(`resource "dek_key_provider" "p" {
+	return e.config("%s", providerOf(o, name, token, version, lease))
+}
+
+func providerOf(o owner, name, token, version, lease string) string {
+	return fmt.Sprintf(`resource "dek_key_provider" "p" {
 		name                  = %q
 		type                  = "transit"
 		parameters            = { address = %q, key_name = "dek", mount_path = %q }
