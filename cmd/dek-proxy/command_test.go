@@ -57,7 +57,7 @@ func waitForAddress(t *testing.T, file string) (address string) {
 		raw, err := os.ReadFile(file)
 		address = strings.TrimSpace(string(raw))
 		return err == nil
-	}, 10*time.Second, 5*time.Millisecond)
+	}, time.Minute, 5*time.Millisecond)
 	return address
 }
 

@@ -39,7 +39,7 @@ func start(ctx context.Context, t *testing.T, args ...string) (address string, d
 		raw, err := os.ReadFile(file)
 		address = strings.TrimSpace(string(raw))
 		return err == nil
-	}, 10*time.Second, 5*time.Millisecond)
+	}, time.Minute, 5*time.Millisecond)
 	t.Cleanup(func() { require.NoFileExists(t, file) })
 	return address, done
 }
@@ -121,7 +121,7 @@ func TestRequestsInFlightFinish(t *testing.T) {
 		raw, err := os.ReadFile(opts.listenFile)
 		address = strings.TrimSpace(string(raw))
 		return err == nil
-	}, 10*time.Second, 5*time.Millisecond)
+	}, time.Minute, 5*time.Millisecond)
 	code := make(chan int, 1)
 	go func() { code <- get(t, http.DefaultClient, "http://"+address+"/") }()
 	<-entered
@@ -132,7 +132,7 @@ func TestRequestsInFlightFinish(t *testing.T) {
 			_ = conn.Close()
 		}
 		return err != nil
-	}, 10*time.Second, 5*time.Millisecond, "no new connections")
+	}, time.Minute, 5*time.Millisecond, "no new connections")
 	close(release)
 	require.Equal(t, http.StatusTeapot, <-code)
 	require.NoError(t, <-done)

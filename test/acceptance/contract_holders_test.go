@@ -52,7 +52,7 @@ func TestContractHolders(t *testing.T) {
 		first, _ := versions[0].(map[string]any)
 		return first
 	}
-	require.Eventually(t, func() bool { return version()["state"] == "destroyed" }, 30*time.Second, 100*time.Millisecond)
+	require.Eventually(t, func() bool { return version()["state"] == "destroyed" }, time.Minute, 100*time.Millisecond)
 	assert.Equal(t, false, version()["external_use"])
 	assert.NotNil(t, version()["external_key_destroyed_at"])
 	refused(t, callRoot(t, s, http.MethodPut, tenant+"/decrypt", map[string]any{"ciphertext": old}), http.StatusBadRequest, "destroyed")

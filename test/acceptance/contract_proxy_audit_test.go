@@ -47,7 +47,7 @@ func TestContractProxyAuditBlocks(t *testing.T) {
 	}
 	require.Eventually(t, func() bool {
 		return callProxy(t, s, http.MethodGet, "/health", nil).Status == http.StatusServiceUnavailable
-	}, 30*time.Second, 200*time.Millisecond)
+	}, time.Minute, 200*time.Millisecond)
 	assert.Equal(t, http.StatusOK, call(t, s, http.MethodGet, "sys/health", "", nil).Status, "Vault's own says nothing")
 	a = callProxy(t, s, http.MethodGet, "/api/v1/admin/health", nil)
 	assert.Equal(t, http.StatusServiceUnavailable, a.Status)

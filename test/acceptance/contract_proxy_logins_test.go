@@ -42,7 +42,7 @@ func ownProxy(t *testing.T, s *devstack.Stack, args ...string) string {
 	require.Eventually(t, func() bool {
 		address, err = os.ReadFile(file)
 		return err == nil
-	}, 10*time.Second, rotationTick)
+	}, time.Minute, rotationTick)
 	return "http://" + strings.TrimSpace(string(address))
 }
 

@@ -45,10 +45,10 @@ func TestEvidence(t *testing.T) {
 	require.Equal(t, http.StatusNoContent, callRoot(t, s, http.MethodDelete, "dek/tenants/"+gone+"?deletion_window=0", nil).Status)
 	require.Eventually(t, func() bool {
 		return callRoot(t, s, http.MethodGet, "dek/tenants/"+gone, nil).Status == http.StatusNotFound
-	}, 30*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 	require.Eventually(t, func() bool {
 		return succeeded(t, callRoot(t, s, http.MethodGet, "dek/status", nil))["evidence_pending"] == float64(0)
-	}, 10*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 
 	data := succeeded(t, callRoot(t, s, http.MethodGet, "dek/evidence/key", nil))
 	vkey := data["vkey"].(string)

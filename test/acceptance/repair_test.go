@@ -48,7 +48,7 @@ func TestRepairAfterARestoredSnapshot(t *testing.T) {
 	require.Eventually(t, func() bool {
 		now := succeeded(t, callRoot(t, s, http.MethodGet, "dek/kek", nil))
 		return now["status"] == "completed" && succeeded(t, callRoot(t, s, http.MethodGet, "dek/status", nil))["evidence_pending"] == float64(0)
-	}, 30*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 	vkey := succeeded(t, callRoot(t, s, http.MethodGet, "dek/evidence/key", nil))["vkey"].(string)
 	dir := filepath.Join(t.TempDir(), "log")
 	code, _, stderr := dek.run(s, s.RootToken(), "evidence", "export", dir)
@@ -82,7 +82,7 @@ func TestRepairAfterARestoredSnapshot(t *testing.T) {
 	require.Eventually(t, func() bool {
 		now := succeeded(t, callRoot(t, s, http.MethodGet, "dek/kek", nil))
 		return now["status"] == "completed" && now["kek_id"] != kek["previous_kek_id"]
-	}, 30*time.Second, 50*time.Millisecond)
+	}, time.Minute, 50*time.Millisecond)
 
 	code, stdout, stderr = dek.run(s, token, repair...)
 	require.Equal(t, 0, code, "again: %s%s", stdout, stderr)

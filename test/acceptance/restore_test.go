@@ -183,6 +183,6 @@ func keptCheckpoint(t *testing.T, s *devstack.Stack) string {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		return succeeded(t, callRoot(t, s, http.MethodGet, "dek/status", nil))["evidence_pending"] == float64(0)
-	}, 30*time.Second, rotationTick)
+	}, time.Minute, rotationTick)
 	return succeeded(t, callRoot(t, s, http.MethodGet, "dek/evidence/checkpoint", nil))["checkpoint"].(string)
 }

@@ -103,7 +103,7 @@ func untilKEKOver(w *enginetest.Oracle) {
 	require.Eventually(w.T, func() bool {
 		resp, err := w.Call(enginetest.Read, "kek", nil)
 		return err == nil && resp.Data["status"] != "in_progress"
-	}, 30*time.Second, time.Millisecond)
+	}, time.Minute, time.Millisecond)
 }
 
 // everyKeyOpens lets one more rotation of the KEK read them all.

@@ -122,7 +122,7 @@ func TestStalledSweepBesideADeletion(t *testing.T) {
 		wait()
 		<-over
 		w.Created = false
-		require.Eventually(t, func() bool { return !w.Exists() }, 10*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return !w.Exists() }, time.Minute, time.Millisecond)
 		w.Close()
 		require.Empty(t, w.Disk.Keys("pages/"), "written after the tenant had gone")
 		require.Empty(t, w.Disk.Keys("progress/"))
