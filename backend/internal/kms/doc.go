@@ -5,10 +5,10 @@
 // bytes under a key that it keeps to itself.
 //
 // A service stands on go-kms-wrapping's interface, and has the names and parameters of
-// Vault's seal stanzas. Its wrappers cannot be kept from what this package must
-// not touch: the one for transit sends the token in VAULT_TOKEN to any address that a
-// request names (docs/adr/057-clouds-without-their-environment.md has the others). So
-// transit is spoken here, and AWS by its own SDK, which is told everything.
+// Vault's seal stanzas. Its wrappers cannot be kept from what this package must not touch:
+// the one for transit sends the token in VAULT_TOKEN to any address that a request names
+// (docs/adr/057-clouds-without-their-environment.md has the others). So transit is spoken
+// here, and a cloud's own module is told everything.
 //
 // # What it takes from its surroundings
 //

@@ -5,9 +5,11 @@ package kms
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -46,6 +48,10 @@ type Surroundings struct {
 	Sockets string
 	// Transport takes the HTTP requests. Nil: a transport for each key.
 	Transport http.RoundTripper
+	// Dial makes the connections to Google. Nil: by TCP.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+	// Roots are trusted there. Nil: the system's.
+	Roots *x509.CertPool
 }
 
 // Wrapper calls a service. Encrypt and Decrypt are those of go-kms-wrapping's Wrapper. They
@@ -69,6 +75,7 @@ type kind struct {
 var kinds = map[string]kind{
 	"awskms":  {awsParameters, awsCredentials, newAWS},
 	"transit": {transitParameters, transitCredentials, newTransit},
+	"gcpckms": {googleParameters, googleCredentials, newGoogle},
 	"kmsv2":   {open: newKMSv2},
 }
 

@@ -33,8 +33,7 @@ func newKMSv2(s Settings, in Surroundings) (Wrapper, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithNoProxy(), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)))
+	conn, err := grpc.NewClient("unix://"+socket, append(grpcOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		return nil, invalid("socket must be the path of a Unix socket")
 	}

@@ -45,9 +45,11 @@ func TestCloudsAreAskedOnce(t *testing.T) {
 }
 
 func TestCredentialsOfCloudsAreNotShown(t *testing.T) {
-	for _, c := range []provider.Config{changed(awsAt(""), "session_token", providertest.AWSSession)} {
+	g := providertest.NewGoogle(t)
+	secrets := []string{providertest.AWSAccessKey, providertest.AWSSecretKey, providertest.AWSSession, g.Credentials(t, nil)}
+	for _, c := range []provider.Config{changed(awsAt(""), "session_token", providertest.AWSSession), googleOf(t, g)} {
 		shown := c.Shown()
-		for _, secret := range []string{providertest.AWSAccessKey, providertest.AWSSecretKey, providertest.AWSSession} {
+		for _, secret := range secrets {
 			require.NotContains(t, slices.Collect(maps.Values(shown)), secret)
 		}
 		again, err := c.With(shown)

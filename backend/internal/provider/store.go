@@ -5,6 +5,8 @@ package provider
 
 import (
 	"context"
+	"crypto/x509"
+	"net"
 	"net/http"
 	"reflect"
 	"sync"
@@ -45,6 +47,10 @@ type Surroundings struct {
 	Sockets string
 	// Transport takes the HTTP requests. Nil: a transport for each provider.
 	Transport http.RoundTripper
+	// Dial makes the connections to Google. Nil: by TCP. Roots are trusted there, nil: the
+	// system's.
+	Dial  func(ctx context.Context, address string) (net.Conn, error)
+	Roots *x509.CertPool
 	// Changed, if set, is told when a provider's state changes.
 	Changed func(name string, now State)
 	// Denial, if set, is told that [Store.LogDenial] is to be called, of a KEK that the
@@ -53,7 +59,7 @@ type Surroundings struct {
 }
 
 func (in Surroundings) kms() kms.Surroundings {
-	return kms.Surroundings{Sockets: in.Sockets, Transport: in.Transport}
+	return kms.Surroundings{Sockets: in.Sockets, Transport: in.Transport, Dial: in.Dial, Roots: in.Roots}
 }
 
 // NewStore returns the providers in m. now is the clock by which calls are dated.
