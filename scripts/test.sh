@@ -2,10 +2,11 @@
 # Copyright (c) The vault-plugin-dek authors
 # SPDX-License-Identifier: MPL-2.0
 #
-# Runs the unit tests, every crash point, the whole damage matrix, and the acceptance
-# tests. The race detector needs cgo and a C compiler; where they are missing the tests
-# run without it. Under it a sample of the crash points and of the matrix is tried: that
-# takes ten times as long, and races do not hide at one point in particular.
+# Runs the unit tests, every crash point, the whole damage matrix, fleets of full size, and
+# the acceptance tests. The race detector needs cgo and a C compiler; where they are missing
+# the tests run without it. Under it a sample of the crash points and of the matrix is tried,
+# and fleets are small: that takes ten times as long, and races do not hide at one point in
+# particular.
 set -eu
 
 cd "$(dirname -- "$0")/.."
@@ -41,9 +42,10 @@ crash_points() {
 	$GO test -count=1 -timeout 30m -v -run "$large" ./backend/internal/enginetest/crash >"$out/largest" 2>&1 &
 	largest=$!
 	failed=
-	$GO test -count=1 -timeout 30m -v -skip "$large" -run 'EveryCrashPoint|FailoverAtEveryWrite|StalledRequests|SeedReproduces|DamageMatrix|ConcurrentClients' \
+	$GO test -count=1 -timeout 30m -v -skip "$large" \
+		-run 'EveryCrashPoint|FailoverAtEveryWrite|StalledRequests|SeedReproduces|DamageMatrix|ConcurrentClients|YearOfAFleet|BesideDamage|EmergenciesAreNotForgotten' \
 		./backend/internal/enginetest/crash ./backend/internal/enginetest/interleave ./backend/internal/enginetest/outage \
-		./backend/internal/enginetest/histories ./backend/internal/evidencelog >"$out/others" 2>&1 || failed=others
+		./backend/internal/enginetest/histories ./backend/internal/enginetest/fleet ./backend/internal/evidencelog >"$out/others" 2>&1 || failed=others
 	wait "$largest" || failed="$failed largest"
 	for part in $failed; do
 		grep -v -e '^=== ' -e '--- PASS' "$out/$part" | head -2000
@@ -53,7 +55,7 @@ crash_points() {
 }
 
 if [ -n "$race" ]; then
-	step 'every crash point, and the damage matrix' crash_points
+	step 'every crash point, the damage matrix, and fleets' crash_points
 fi
 # Without it the tests that need it say so, and fail under CI=true.
 scripts/postgres.sh || true

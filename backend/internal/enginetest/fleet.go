@@ -21,7 +21,8 @@ func Failing(t *testing.T) *Oracle {
 	w.Create()
 	w.Put("a", "1")
 	w.Damage()
-	w.Hourly(90*Day + time.Hour)
+	w.Daily(90 * Day)
+	w.Hourly(time.Hour)
 	require.Equal(t, "failed", w.Latest()["status"])
 	return w
 }
@@ -47,9 +48,14 @@ func (m *Mount) RotationsOf(id string) []map[string]any {
 }
 
 // Hourly lets time pass with a tick an hour.
-func (m *Mount) Hourly(d time.Duration) {
+func (m *Mount) Hourly(d time.Duration) { m.every(time.Hour, d) }
+
+// Daily lets time pass with a tick a day: for long times in which nothing is due.
+func (m *Mount) Daily(d time.Duration) { m.every(Day, d) }
+
+func (m *Mount) every(pause, d time.Duration) {
 	for end := time.Now().Add(d); time.Now().Before(end); {
-		Advance(time.Hour - time.Minute)
+		Advance(pause - time.Minute)
 		m.Tick()
 	}
 }

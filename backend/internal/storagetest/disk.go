@@ -16,6 +16,7 @@ import (
 type Disk struct {
 	mu      sync.Mutex
 	entries map[string]logical.StorageEntry
+	sorted  []string                         // the keys of entries
 	stale   map[string]*logical.StorageEntry // what Vault's cache wrongly shows
 	notes   map[string]int                   // what a test counts, over crashes too
 
@@ -34,7 +35,7 @@ func (d *Disk) Clone() *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return &Disk{
-		entries: maps.Clone(d.entries), stale: maps.Clone(d.stale), notes: maps.Clone(d.notes), damage: d.clone(),
+		entries: maps.Clone(d.entries), sorted: slices.Clone(d.sorted), stale: maps.Clone(d.stale), notes: maps.Clone(d.notes), damage: d.clone(),
 	}
 }
 
@@ -63,14 +64,31 @@ func (d *Disk) RestartVault() {
 func (d *Disk) Keys(prefix string) []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var keys []string
-	for k := range d.entries {
-		if strings.HasPrefix(k, prefix) {
-			keys = append(keys, k)
-		}
+	from, _ := slices.BinarySearch(d.sorted, prefix)
+	to := from
+	for to < len(d.sorted) && strings.HasPrefix(d.sorted[to], prefix) {
+		to++
 	}
-	slices.Sort(keys)
-	return keys
+	if from == to {
+		return nil
+	}
+	return slices.Clone(d.sorted[from:to])
+}
+
+// put stores an entry. The caller holds d.mu.
+func (d *Disk) put(e logical.StorageEntry) {
+	if at, found := slices.BinarySearch(d.sorted, e.Key); !found {
+		d.sorted = slices.Insert(d.sorted, at, e.Key)
+	}
+	d.entries[e.Key] = e
+}
+
+// remove deletes an entry. The caller holds d.mu.
+func (d *Disk) remove(key string) {
+	if at, found := slices.BinarySearch(d.sorted, key); found {
+		d.sorted = slices.Delete(d.sorted, at, at+1)
+	}
+	delete(d.entries, key)
 }
 
 // Value returns the value on disk, nil if there is none.
@@ -87,10 +105,10 @@ func (d *Disk) Set(key string, value []byte) {
 	delete(d.stale, key)
 	d.mend(key)
 	if value == nil {
-		delete(d.entries, key)
+		d.remove(key)
 		return
 	}
-	d.entries[key] = logical.StorageEntry{Key: key, Value: slices.Clone(value)}
+	d.put(logical.StorageEntry{Key: key, Value: slices.Clone(value)})
 }
 
 // keepStale lets Get go on showing what it shows now. The caller holds d.mu.

@@ -237,12 +237,12 @@ func (s *Storage) Get(ctx context.Context, key string) (*logical.StorageEntry, e
 
 // Put stores an entry.
 func (s *Storage) Put(ctx context.Context, e *logical.StorageEntry) error {
-	return s.write(ctx, "put", e.Key, func() { s.disk.entries[e.Key] = *clone(e) })
+	return s.write(ctx, "put", e.Key, func() { s.disk.put(*clone(e)) })
 }
 
 // Delete removes an entry.
 func (s *Storage) Delete(ctx context.Context, key string) error {
-	return s.write(ctx, "delete", key, func() { delete(s.disk.entries, key) })
+	return s.write(ctx, "delete", key, func() { s.disk.remove(key) })
 }
 
 func (s *Storage) write(ctx context.Context, op, key string, effect func()) error {

@@ -102,9 +102,9 @@ func TestOldKeysAreOverdueWhateverBecomesOfTheirRotations(t *testing.T) {
 		enginetest.InRotation(t, func(w *enginetest.Oracle, id string) {
 			w.Must(enginetest.Update, enginetest.Action(id, "pause"), nil)
 			w.Engine.Pages.Release()
-			w.Hourly(364 * enginetest.Day)
+			w.Daily(364 * enginetest.Day)
 			require.Equal(t, 0, w.Must(enginetest.Read, "status", nil)["overdue"])
-			w.Hourly(3 * 365 * enginetest.Day)
+			w.Daily(3 * 365 * enginetest.Day)
 			st := w.Must(enginetest.Read, "status", nil)
 			require.Equal(t, []string{enginetest.TenantID}, st["overdue_tenants"])
 			w.Engine.Pages.Request()
@@ -117,7 +117,7 @@ func TestOldKeysAreOverdueWhateverBecomesOfTheirRotations(t *testing.T) {
 			w.Must(enginetest.Update, "config", map[string]any{"scheduler_jitter": 0})
 			w.Create()
 			w.Bulk(4, 3000)
-			w.Hourly(364 * enginetest.Day)
+			w.Daily(364 * enginetest.Day)
 			places := takeAllPlaces(w.Mount)
 			cancelled := 0
 			for range 10 * 24 {

@@ -32,7 +32,7 @@ func TestEmergenciesAreNotForgotten(t *testing.T) {
 	seed := enginetest.SeedOf(t)
 	walks := 300
 	if enginetest.UnderRace {
-		walks /= 10
+		walks /= 30
 	}
 	for n := range walks {
 		ok := t.Run(fmt.Sprint(n), func(t *testing.T) {
@@ -253,7 +253,7 @@ func (m *emergency) end() {
 		if r.Rotation != nil {
 			_, _ = m.Call(enginetest.Update, enginetest.Action(r.Rotation.ID, "resume"), nil)
 		}
-		m.Hourly(33 * enginetest.Day) // the longest back-off
+		m.Daily(33 * enginetest.Day) // the longest back-off
 		m.check(func(*tenant.Record) {})
 		require.Empty(m.T, m.owed, "asked for, acknowledged and forgotten")
 		require.Equal(m.T, 0, m.Must(enginetest.Read, "status", nil)["overdue"])

@@ -21,7 +21,7 @@ import (
 // takes ten times as long, and looks for something else.
 func fleetSize() int {
 	if enginetest.UnderRace {
-		return 50
+		return 20
 	}
 	return 1000
 }

@@ -191,7 +191,7 @@ func TestYearOfAFleet(t *testing.T) {
 	const seed = 1
 	tenants := 1_000
 	if enginetest.UnderRace || testing.Short() {
-		tenants = 150
+		tenants = 20
 	}
 	synctest.Test(t, func(t *testing.T) {
 		y := &fleetYear{t: t, random: rand.New(rand.NewPCG(seed, seed)), disk: new(logical.InmemStorage)}
@@ -199,8 +199,8 @@ func TestYearOfAFleet(t *testing.T) {
 		y.must(enginetest.Update, "config", map[string]any{"scheduler_jitter": int(fleetJitter.Seconds())})
 		y.setInterval("180_DAYS")
 		for day := range 365 {
-			for range 12 {
-				y.tick(2 * time.Hour)
+			for range enginetest.Day / fleetPause {
+				y.tick(fleetPause)
 				for day < 30 && len(y.tenants) < tenants && y.random.IntN(12*30*4/3) < 12*30 {
 					for range min(max(1, tenants/200), tenants-len(y.tenants)) {
 						y.create(len(y.tenants))
@@ -212,8 +212,8 @@ func TestYearOfAFleet(t *testing.T) {
 			}
 			y.happens(day)
 		}
-		for range 24 {
-			y.tick(2 * time.Hour)
+		for range 2 * enginetest.Day / fleetPause {
+			y.tick(fleetPause)
 		}
 		require.Len(t, y.tenants, tenants)
 		served := 0
@@ -226,7 +226,8 @@ func TestYearOfAFleet(t *testing.T) {
 }
 
 const (
+	fleetPause  = 6 * time.Hour // between two ticks
 	fleetJitter = 6 * time.Hour
 	// fleetSlack is two ticks: one may find that a rotation has to wait.
-	fleetSlack = 4*time.Hour + 10*time.Minute
+	fleetSlack = 2*fleetPause + 10*time.Minute
 )
