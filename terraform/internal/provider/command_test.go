@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/uuid"
@@ -32,14 +33,28 @@ type commandLine struct {
 func newCommandLine(t *testing.T, configuration string) *commandLine {
 	t.Helper()
 	c := &commandLine{t, tofu(t), t.TempDir()}
-	program := filepath.Join(c.dir, "bin", "terraform-provider-dek")
-	out, err := exec.Command("go", "build", "-buildvcs=false", "-o", program, "../../cmd/terraform-provider-dek").CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	c.write("tofurc", fmt.Sprintf("provider_installation {\n  dev_overrides {\n    %q = %q\n  }\n  direct {}\n}\n", "vault-plugin-dek/dek", filepath.Dir(program)))
+	programs, err := builtProvider()
+	require.NoError(t, err)
+	c.write("tofurc", fmt.Sprintf("provider_installation {\n  dev_overrides {\n    %q = %q\n  }\n  direct {}\n}\n", "vault-plugin-dek/dek", programs))
 	c.write("main.tf", configuration)
 	t.Setenv("TF_CLI_CONFIG_FILE", filepath.Join(c.dir, "tofurc"))
 	return c
 }
+
+// builtProvider builds the provider's program and returns the directory that it is in.
+// TestMain removes that.
+var builtProvider = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "terraform-provider-dek-")
+	if err != nil {
+		return "", err
+	}
+	leftovers = append(leftovers, dir)
+	out, err := exec.Command("go", "build", "-buildvcs=false", "-o", filepath.Join(dir, "terraform-provider-dek"), "../../cmd/terraform-provider-dek").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build the provider: %w: %s", err, out)
+	}
+	return dir, nil
+})
 
 func (c *commandLine) write(name, content string) {
 	c.t.Helper()
@@ -63,7 +78,7 @@ func (c *commandLine) everything(but ...string) string {
 	files, err := filepath.Glob(filepath.Join(c.dir, "*"))
 	require.NoError(c.t, err)
 	for _, file := range files {
-		if base := filepath.Base(file); base == "bin" || slices.Contains(but, base) {
+		if slices.Contains(but, filepath.Base(file)) {
 			continue
 		}
 		if packed, err := zip.OpenReader(file); err == nil {

@@ -31,6 +31,8 @@ var (
 	once     sync.Once
 	shared   *devstack.Stack
 	errStart error
+
+	leftovers []string // directories that the tests share
 )
 
 func TestMain(m *testing.M) {
@@ -41,6 +43,12 @@ func TestMain(m *testing.M) {
 		}
 		if err := shared.Stop(); err != nil {
 			fmt.Println("stop the stack:", err)
+			code = 1
+		}
+	}
+	for _, dir := range leftovers {
+		if err := os.RemoveAll(dir); err != nil {
+			fmt.Println(err)
 			code = 1
 		}
 	}

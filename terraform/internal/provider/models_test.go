@@ -1,0 +1,65 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package provider
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/terraform-plugin-framework/types"
+	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/client"
+)
+
+// A write of the configuration names what the plan changes, and nothing that others may
+// have changed since it was read.
+func TestConfigSendsOnlyWhatChanges(t *testing.T) {
+	var was configModel
+	was.take(&client.Config{
+		OrgID: "acme", RetiredKeyRetention: client.Duration(time.Hour), MaxItemBytes: 5, DataKeyLease: client.Duration(time.Minute),
+		MinDeletionWindow:        client.Duration(24 * time.Hour),
+		MinDeletionWindowPending: &client.PendingWindow{MinDeletionWindow: client.Duration(time.Hour)},
+	})
+	now := was
+	require.Equal(t, client.ConfigChange{}, now.change(&was))
+	now.RetiredKeyRetention = spelled("3600", false)
+	now.MinDeletionWindow = spelled("60m", false) // the one that is to come
+	require.Equal(t, client.ConfigChange{}, now.change(&was), "another spelling")
+
+	now.MaxItemBytes = types.Int64Value(6)
+	now.OrgID = types.StringUnknown()
+	now.CacheBytes = types.Int64Unknown()
+	require.Equal(t, client.ConfigChange{MaxItemBytes: new(6)}, now.change(&was))
+	now.DataKeyLease = spelled("0", false)
+	now.OrgID = types.StringValue("globex")
+	require.Equal(t, client.ConfigChange{
+		MaxItemBytes: new(6), DataKeyLease: new(client.Duration(0)), OrgID: new("globex"),
+	}, now.change(&was))
+}
+
+// What the engine counts as a credential may not be given where it would lie in the state.
+func TestCredentialsAreThoseOfTheEngine(t *testing.T) {
+	files, err := filepath.Glob("../../../backend/internal/kms/*.go")
+	require.NoError(t, err)
+	list, word := regexp.MustCompile(`Credentials += \[\]string\{([^}]*)\}`), regexp.MustCompile(`"[^"]*"`)
+	var found int
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, names := range list.FindAllStringSubmatch(string(text), -1) {
+			for _, quoted := range word.FindAllString(names[1], -1) {
+				name, err := strconv.Unquote(quoted)
+				require.NoError(t, err)
+				require.Contains(t, credentials, name, file)
+				found++
+			}
+		}
+	}
+	require.GreaterOrEqual(t, found, 5, "transit's and those of AWS")
+}
