@@ -178,6 +178,7 @@ func TestOneRotationAtATime(t *testing.T) {
 		defer m.Close()
 		m.Must(enginetest.Update, enginetest.TenantPath(""), nil)
 		m.Must(enginetest.Update, enginetest.ItemPath("x"), enginetest.Secret("v"))
+		synctest.Wait() // nothing else waits for the tenant's lock
 		hold := make(chan struct{})
 		m.Storage.Hook(func(op, key string) {
 			if op == "put" && strings.HasPrefix(key, "pages/") {
