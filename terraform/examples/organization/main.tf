@@ -81,6 +81,7 @@ resource "dek_key_provider" "owner" {
   name       = "owner"
   type       = "transit"
   parameters = var.owner
+  timeout    = "1m"
   tenants    = ["*"]
 
   parameters_wo = { token = var.owner_token }

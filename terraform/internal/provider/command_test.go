@@ -108,11 +108,14 @@ func TestCommandLine(t *testing.T) {
 	e := newEngine(t)
 	o := e.newOwner()
 	id := uuid.NewString()
-	c := newCommandLine(t, e.provider(o, "owner", o.token, "1", `"1m"`)+`
-		resource "dek_tenant" "t" {
-			tenant_id       = "`+id+`"
-			deletion_window = "36h"
-		}`)
+	configuration := func(id string) string {
+		return e.provider(o, "owner", o.token, "1", `"1m"`) + `
+			resource "dek_tenant" "t" {
+				tenant_id       = "` + id + `"
+				deletion_window = "36h"
+			}`
+	}
+	c := newCommandLine(t, configuration(id))
 	c.run(2, "plan", "-detailed-exitcode", "-out=first.plan")
 	c.run(0, "apply", "first.plan")
 	c.run(0, "plan", "-detailed-exitcode", "-out=second.plan")
@@ -120,7 +123,11 @@ func TestCommandLine(t *testing.T) {
 	require.Contains(t, left, o.mount, "the parameters that are no credentials are there")
 	require.NotContains(t, left, o.token)
 
-	said := c.run(0, "plan", "-destroy")
+	c.write("main.tf", configuration(uuid.NewString()))
+	said := c.run(0, "plan")
+	require.Contains(t, said, "Tenant "+id+" is going to be shredded", "a replacement is a destruction")
+	c.write("main.tf", configuration(id))
+	said = c.run(0, "plan", "-destroy")
 	require.Contains(t, said, "Tenant "+id+" is going to be shredded")
 	require.Contains(t, said, "after its deletion window (36h)")
 	said = c.run(0, "destroy", "-auto-approve")

@@ -139,6 +139,11 @@ func TestVaultExampleEqualsBootstrap(t *testing.T) {
 	t.Cleanup(func() {
 		require.NoError(t, s.vault.Sys().Unmount("example"))
 		require.NoError(t, s.vault.Sys().DisableAuth("example"))
+		for _, role := range roles {
+			_, err := s.vault.Logical().Delete("identity/group/name/example-" + role)
+			require.NoError(t, err)
+			require.NoError(t, s.vault.Sys().DeletePolicy("example-"+role))
+		}
 	})
 
 	require.Equal(t, s.read("sys/mounts/"+devstack.Mount+"/tune"), s.read("sys/mounts/example/tune"))

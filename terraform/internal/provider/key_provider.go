@@ -66,7 +66,11 @@ func (*keyProvider) Schema(_ context.Context, _ resource.SchemaRequest, resp *re
 				Validators:    []validator.String{stringvalidator.RegexMatches(providerName, "must be 1 to 64 characters of a-z 0-9 - with a letter or digit at either end")},
 				PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
 			},
-			"type": schema.StringAttribute{Required: true, Description: "A type that the engine has, such as transit or kmsv2."},
+			"type": schema.StringAttribute{
+				Required: true, Description: "A type that the engine has, such as transit or kmsv2.",
+				// What one type has wrapped no other opens, so a change in place would be refused.
+				PlanModifiers: []planmodifier.String{stringplanmodifier.RequiresReplace()},
+			},
 			"parameters": schema.MapAttribute{
 				Optional: true, ElementType: types.StringType,
 				Description: "How the provider is reached, as in Vault's seal stanza of that type, without credentials.",

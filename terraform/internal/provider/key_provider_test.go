@@ -55,6 +55,7 @@ func providerOf(o owner, name, token, version, lease string) string {
 		parameters_wo         = { token = %q }
 		parameters_wo_version = %q
 		lease                 = %s
+		timeout               = "1m"
 		tenants               = ["*"]
 	}`, name, shared.VaultAddr(), o.mount, token, version, lease)
 }
@@ -126,7 +127,8 @@ func TestTenantMovesBetweenKeyProviders(t *testing.T) {
 	e := newEngine(t)
 	o := e.newOwner()
 	id := uuid.NewString()
-	e.write("tenants/"+uuid.NewString(), nil) // the mount has a key-encryption key
+	e.write("config", map[string]any{"min_deletion_window": 0}) // at once: there is no tenant
+	e.write("tenants/"+uuid.NewString(), nil)                   // the mount has a key-encryption key
 	provider := e.provider(o, "owner", o.token, "1", `"60s"`)
 	under := func(want string) resource.TestCheckFunc {
 		return func(*terraform.State) error {
@@ -149,7 +151,13 @@ func TestTenantMovesBetweenKeyProviders(t *testing.T) {
 		resource.TestStep{ // a provider in use stays
 			Config: e.config("") + tenant(`"owner"`), ExpectError: regexp.MustCompile(`(?s)was not deleted.*409`),
 		},
-		resource.TestStep{Config: provider + tenant(`""`), Check: under(""), ConfigPlanChecks: update},
+		resource.TestStep{ // so does one whose tenant can be restored
+			Config: provider + tenant("dek_key_provider.p.name"), Destroy: true, ExpectError: regexp.MustCompile(`(?s)was not deleted.*409`),
+		},
+		resource.TestStep{PreConfig: func() {
+			_, err := e.vault.Logical().DeleteWithData(e.mount+"/tenants/"+id, map[string][]string{"deletion_window": {"0"}})
+			require.NoError(t, err)
+		}, Config: provider},
 	)
-	require.True(t, e.absent("providers/owner"))
+	require.True(t, e.absent("providers/owner"), "destroyed once the tenant was shredded")
 }

@@ -94,5 +94,9 @@ func (r *keyProvider) Delete(ctx context.Context, req resource.DeleteRequest, re
 }
 
 func (r *keyProvider) ImportState(ctx context.Context, req resource.ImportStateRequest, resp *resource.ImportStateResponse) {
+	if !providerName.MatchString(req.ID) {
+		resp.Diagnostics.AddError("Not the name of a key provider", "It is 1 to 64 characters of a-z 0-9 - with a letter or digit at either end.")
+		return
+	}
 	resource.ImportStatePassthroughID(ctx, path.Root("name"), req, resp)
 }

@@ -100,9 +100,10 @@ func newEngine(t *testing.T) *engine {
 	}
 	once.Do(func() { shared, errStart = devstack.Start(context.Background(), devstack.Options{NoProxy: true}) })
 	require.NoError(t, errStart)
-	e := &engine{t: t, vault: shared.Client(), mount: "dek-" + uuid.NewString()[:8]}
-	require.NoError(t, e.vault.Sys().Mount(e.mount, &api.MountInput{Type: "vault-plugin-dek"}))
-	t.Cleanup(func() { require.NoError(t, e.vault.Sys().Unmount(e.mount)) })
+	own := "dek-" + uuid.NewString()[:8]
+	e := &engine{t: t, vault: shared.Client(), mount: own}
+	require.NoError(t, e.vault.Sys().Mount(own, &api.MountInput{Type: "vault-plugin-dek"}))
+	t.Cleanup(func() { require.NoError(t, e.vault.Sys().Unmount(own)) })
 	var err error
 	e.Client, err = client.New(e.vault, client.WithMount(e.mount))
 	require.NoError(t, err)

@@ -21,7 +21,7 @@ import (
 func TestFaultyConfigurations(t *testing.T) {
 	e := newEngine(t)
 	rules := []string{
-		"must be a UUID in lower case", "value must be one of", "an interval is empty", "a duration is whole seconds",
+		"must be a UUID in lower case", "value must be one of", "an interval is empty", "a duration is whole seconds", "from 0 to 720h",
 		"An organization's interval is one of", "token is a credential: give it in parameters_wo",
 	}
 	resource.Test(t, resource.TestCase{
@@ -40,6 +40,10 @@ func TestFaultyConfigurations(t *testing.T) {
 				key_type          = "rot13"
 				rotation_interval = "soon"
 				deletion_window   = "1.5s"
+			}
+			resource "dek_tenant" "c" {
+				tenant_id       = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
+				deletion_window = "31d"
 			}
 			resource "dek_rotation_settings" "s" { rotation_interval = "91d" }
 			resource "dek_key_provider" "p" {
@@ -66,6 +70,24 @@ func TestRefusalsOfTheEngine(t *testing.T) {
 		resource.TestStep{
 			Config:       e.config(`resource "dek_config" "c" {}`),
 			ResourceName: "dek_config.c", ImportState: true, ImportStateId: "other", ExpectError: regexp.MustCompile("Another mount"),
+		},
+		resource.TestStep{
+			Config: e.config(`resource "dek_key_provider" "p" {
+				name = "p"
+				type = "transit"
+			}`),
+			ResourceName: "dek_key_provider.p", ImportState: true, ImportStateId: "..", ExpectError: regexp.MustCompile("Not the name of a key provider"),
+		},
+		resource.TestStep{
+			Config:       e.config(`resource "dek_tenant" "t" { tenant_id = %q }`, id),
+			ResourceName: "dek_tenant.t", ImportState: true, ImportStateId: "../config", ExpectError: regexp.MustCompile("UUID in lower case"),
+		},
+		resource.TestStep{
+			Config: e.config(`resource "dek_holder" "h" {
+				tenant_id = %q
+				name      = "h"
+			}`, id),
+			ResourceName: "dek_holder.h", ImportState: true, ImportStateId: id + "/../dek", ExpectError: regexp.MustCompile("an item has a kind"),
 		},
 	)
 	require.True(t, e.absent("tenants/"+id))

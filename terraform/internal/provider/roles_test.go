@@ -50,6 +50,8 @@ func TestRoles(t *testing.T) {
 	)
 	id = uuid.NewString()
 	e.write("tenants/"+id, nil)
+	e.try(resource.TestStep{Config: e.as(e.login("", "auditor"), `data "dek_rotation" "latest" { tenant_id = %q }
+		data "dek_status" "s" {}`, id)})
 	holder := func(token string) string {
 		return e.as(token, `resource "dek_holder" "h" {
 			tenant_id = %q

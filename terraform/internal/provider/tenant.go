@@ -84,6 +84,7 @@ func (*tenant) Schema(_ context.Context, _ resource.SchemaRequest, resp *resourc
 				Optional: true, CustomType: durationType{},
 				Description: "How long the tenant can be restored after it was destroyed here: from the mount's min_deletion_window to 720h. It is sent with the deletion, " +
 					"so it must be applied before. Default: the engine's, 168h or min_deletion_window, the longer.",
+				Validators:    []validator.String{atMost(720 * time.Hour)},
 				PlanModifiers: []planmodifier.String{keepSpelling{}},
 			},
 			"created_at": schema.StringAttribute{

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/terraform-plugin-framework/diag"
 	"github.com/hashicorp/terraform-plugin-framework/path"
 	"github.com/hashicorp/terraform-plugin-framework/resource"
+	"github.com/hashicorp/terraform-plugin-framework/types"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/client"
 )
@@ -32,11 +33,18 @@ func (r *tenant) errDeleting(info *client.TenantInfo) error {
 // ModifyPlan says at the plan what a destruction destroys, and refuses a deletion window
 // that the engine would refuse: at the apply other resources could be gone by then.
 func (r *tenant) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, resp *resource.ModifyPlanResponse) {
-	if r.mount == nil || req.State.Raw.IsNull() || !req.Plan.Raw.IsNull() {
+	if r.mount == nil || req.State.Raw.IsNull() {
 		return
 	}
 	var m tenantModel
 	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
+	if !req.Plan.Raw.IsNull() { // it stays, unless another ID makes it another tenant
+		var planned types.String
+		resp.Diagnostics.Append(req.Plan.GetAttribute(ctx, path.Root("tenant_id"), &planned)...)
+		if planned.Equal(m.TenantID) {
+			return
+		}
+	}
 	if resp.Diagnostics.HasError() {
 		return
 	}

@@ -100,6 +100,17 @@ func TestTenantIsNotDestroyedSoonerThanTheMountAllows(t *testing.T) {
 			return nil
 		}},
 		resource.TestStep{Config: config("172800"), PlanOnly: true},
+		resource.TestStep{ // deleted past the configuration, it is not managed any more
+			PreConfig: func() {
+				_, err := e.vault.Logical().DeleteWithContext(t.Context(), e.mount+"/tenants/"+id)
+				require.NoError(t, err)
+			},
+			Config: config("48h"), PlanOnly: true, ExpectNonEmptyPlan: true,
+		},
+		resource.TestStep{
+			PreConfig: func() { e.write("tenants/"+id+"/restore", nil) },
+			Config:    config("48h"), PlanOnly: true,
+		},
 		resource.TestStep{Config: config("48h"), Destroy: true},
 		resource.TestStep{ // the ID is not free yet
 			Config: config("48h"), ExpectError: regexp.MustCompile(`(?s)can be restored until.*restore`),
@@ -114,6 +125,32 @@ func TestTenantIsNotDestroyedSoonerThanTheMountAllows(t *testing.T) {
 	info := e.tenant(id)
 	require.Equal(t, "deleting", info.State)
 	require.WithinDuration(t, time.Now().Add(48*time.Hour), *info.DeleteAfter, time.Hour)
+}
+
+// Where the mount has no least window, a tenant may be shredded at once, and its ID is free.
+func TestTenantIsShreddedAtOnceWhereTheMountAllowsIt(t *testing.T) {
+	e := newEngine(t)
+	e.write("config", map[string]any{"min_deletion_window": 0})
+	id := uuid.NewString()
+	config := e.config(`resource "dek_tenant" "t" {
+		tenant_id       = %q
+		deletion_window = 0
+	}`, id)
+	var was string
+	e.try(
+		resource.TestStep{Config: config, Check: func(*terraform.State) error {
+			was = e.tenant(id).CurrentKeyID
+			return nil
+		}},
+		resource.TestStep{
+			Config: config, Taint: []string{"dek_tenant.t"}, ConfigPlanChecks: planned(action(plancheck.ResourceActionReplace)),
+			Check: func(*terraform.State) error {
+				require.NotEqual(t, was, e.tenant(id).CurrentKeyID, "it is another tenant, with another key")
+				return nil
+			},
+		},
+	)
+	require.True(t, e.absent("tenants/"+id))
 }
 
 func TestTenantThatIsThereAlreadyIsNotTakenOver(t *testing.T) {
