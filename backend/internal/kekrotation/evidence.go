@@ -22,10 +22,7 @@ const manual = "manual"
 // logMove adds to a record the event of the switch to the KEK that it names. Where the
 // mount's wraps the tenant's keys, the event names that.
 func (e *Engine) logMove(ctx context.Context, next *tenant.Record, from *keystore.KEKRecord) error {
-	mounts, err := e.keys.KEK(ctx)
-	if errors.Is(err, keystore.ErrNoKEK) {
-		mounts, err = new(keystore.KEKRecord), nil
-	}
+	mounts, err := e.mountsKEK(ctx, next)
 	if err != nil {
 		return err
 	}
@@ -44,6 +41,25 @@ func (e *Engine) logMove(ctx context.Context, next *tenant.Record, from *keystor
 	return next.Log(h, &evidence.KEKRotated{
 		PreviousKeyID: before.KEKID, NewKeyID: after.KEKID, PreviousProvider: before.Provider, NewProvider: after.Provider,
 	})
+}
+
+// mountsKEK returns the mount's KEK. A mount whose tenants were all created under providers
+// has none: it is made when the first of them leaves its own, and an empty one stands for it
+// until then.
+func (e *Engine) mountsKEK(ctx context.Context, next *tenant.Record) (*keystore.KEKRecord, error) {
+	mounts, err := e.keys.KEK(ctx)
+	if !errors.Is(err, keystore.ErrNoKEK) {
+		return mounts, err
+	}
+	if next.KEKID() != "" {
+		return new(keystore.KEKRecord), nil
+	}
+	_, release, err := e.keys.CurrentKEK(ctx, next.Owner(), "")
+	if err != nil {
+		return nil, err
+	}
+	release()
+	return e.keys.KEK(ctx)
 }
 
 // left returns the KEKs of a tenant's own that its keys have left: those that are still

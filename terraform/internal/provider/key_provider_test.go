@@ -128,7 +128,6 @@ func TestTenantMovesBetweenKeyProviders(t *testing.T) {
 	o := e.newOwner()
 	id := uuid.NewString()
 	e.write("config", map[string]any{"min_deletion_window": 0}) // at once: there is no tenant
-	e.write("tenants/"+uuid.NewString(), nil)                   // the mount has a key-encryption key
 	provider := e.provider(o, "owner", o.token, "1", `"60s"`)
 	under := func(want string) resource.TestCheckFunc {
 		return func(*terraform.State) error {

@@ -37,6 +37,21 @@ var ownScenarios = []scenario{
 		},
 	},
 	{
+		name: "move a mount's only tenant out of the provider that it was created under: the mount has no KEK",
+		before: func(w *enginetest.Oracle) {
+			w.Provide(nil)
+			w.Must(enginetest.Update, enginetest.TenantPath(""), map[string]any{"key_provider": enginetest.ProviderName})
+			w.Created = true
+			w.Put("a", "1")
+			w.Encrypt("one")
+		},
+		act: func(w *enginetest.Oracle) {
+			w.MoveKeys("")
+			enginetest.Advance(time.Second)
+			w.Put("a", "2")
+		},
+	},
+	{
 		name:   "move a tenant's keys in while the KEK rotates, and it leaves for the first time",
 		before: movable,
 		act: func(w *enginetest.Oracle) {
