@@ -24,6 +24,7 @@ type scheduler struct {
 	mu      sync.Mutex
 	open    bool // everything goes on at once
 	waiting []*operation
+	arrived chan struct{}                 // holds one element if an operation has come to wait since step has looked
 	dead    map[*storagetest.Storage]bool // of processes that have ended
 	steps   int
 	faults  faults
@@ -44,7 +45,7 @@ type faults struct{ writes, reads, hangs int }
 func newScheduler(seed uint64) *scheduler {
 	return &scheduler{
 		random: rand.New(rand.NewPCG(seed, 2)), failed: rand.New(rand.NewPCG(seed, 3)),
-		open: true, dead: map[*storagetest.Storage]bool{},
+		open: true, dead: map[*storagetest.Storage]bool{}, arrived: make(chan struct{}, 1),
 	}
 }
 
@@ -62,6 +63,10 @@ func (s *scheduler) wait(on *storagetest.Storage, op, key string) {
 	}
 	o := &operation{on: on, name: op + " " + key, goOn: make(chan struct{}), writes: isWrite(op)}
 	s.waiting = append(s.waiting, o)
+	select {
+	case s.arrived <- struct{}{}:
+	default:
+	}
 	s.mu.Unlock()
 	<-o.goOn
 }
@@ -123,14 +128,23 @@ func settle() {
 	}
 }
 
-// step lets one operation go on. Where there is none, time passes.
+// step lets one operation go on. Where there is none, time passes, or one comes: on a busy
+// machine its goroutine may not have run yet. If it holds a lock that another waits for, no
+// time passes.
 func (s *scheduler) step() {
 	settle()
 	s.mu.Lock()
 	s.steps++
 	if len(s.waiting) == 0 {
+		select {
+		case <-s.arrived: // what came before has gone on
+		default:
+		}
 		s.mu.Unlock()
-		<-time.After(10 * time.Millisecond)
+		select {
+		case <-s.arrived:
+		case <-time.After(10 * time.Millisecond):
+		}
 		return
 	}
 	next := s.draw()

@@ -3,11 +3,7 @@
 
 package histories
 
-import (
-	"net/http"
-
-	"github.com/anishathalye/porcupine"
-)
+import "net/http"
 
 // action is what a request asks for, seen from one item.
 type action string
@@ -153,18 +149,4 @@ func stepTenant(s state, in input, out output) []state {
 		return []state{next, s} // what it asks for may have been done before
 	}
 	return []state{next}
-}
-
-// model is what porcupine searches an order by, from a first state.
-func model(first state) porcupine.Model {
-	m := porcupine.NondeterministicModel{
-		Init: func() []any { return []any{first} },
-		Step: func(s, in, out any) (next []any) {
-			for _, n := range step(s.(state), in.(input), out.(output)) {
-				next = append(next, n)
-			}
-			return next
-		},
-	}
-	return m.ToModel()
 }
