@@ -72,6 +72,11 @@ func (e *Engine) destroyKeys(ctx context.Context, t *tenant.Record) error {
 			return err
 		}
 	}
+	for _, id := range t.OwnKEKs() {
+		if err := e.keys.DestroyOwnKEK(ctx, t.Incarnation, id); err != nil {
+			return err
+		}
+	}
 	if err := e.keys.DestroyOwnKEKs(ctx, t.Incarnation, ""); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
@@ -20,6 +21,7 @@ type DamageFamily struct {
 	Mount  bool // an entry that all tenants share
 	// hidesShard says that no tenant of a part can be found by its record.
 	HidesShard bool
+	Own        bool // an entry that TenantID has only with a KEK of its own
 }
 
 // unreadable is the family of the entries that match.
@@ -32,6 +34,30 @@ func unreadable(name string, err error, match func(t *tenant.Record, key string)
 func ofMount(f DamageFamily) DamageFamily {
 	f.Mount = true
 	return f
+}
+
+// ofOwn is a family that the tenant has with a KEK of its own.
+func ofOwn(f DamageFamily) DamageFamily {
+	f.Own = true
+	return f
+}
+
+// ownKEK matches the KEK of the tenant's own of an ID, none if that is empty.
+func ownKEK(idOf func(keystore.KEKRecord) string) func(*tenant.Record, string) bool {
+	return func(t *tenant.Record, key string) bool {
+		id := idOf(t.OwnKEK())
+		return id != "" && key == ownKEKKey(t.Incarnation, id)
+	}
+}
+
+func inUse(r keystore.KEKRecord) string { return r.KEKID }
+
+// left is the KEK that the tenant's keys are leaving.
+func left(r keystore.KEKRecord) string {
+	if !r.Rotation.Unfinished() {
+		return ""
+	}
+	return r.Rotation.From
 }
 
 // startsWith matches the keys that begin with a prefix and the tenant's incarnation.
@@ -125,6 +151,11 @@ var DamageFamilies = []DamageFamily{
 	unlistable("list of KEKs", func(*tenant.Record) string { return "kek/keys/" }),
 	unreadable("key provider", storagetest.ErrAltered, below("providers/")),
 	unlistable("list of key providers", func(*tenant.Record) string { return "providers/" }),
+	ofOwn(unreadable("KEK of a tenant's own", storagetest.ErrAltered, ownKEK(inUse))),
+	ofOwn(unreadable("KEK of a tenant's own, with an error that says nothing", storagetest.ErrUnread, ownKEK(inUse))),
+	ofOwn(unreadable("KEK of a tenant's own that its keys leave", storagetest.ErrAltered, ownKEK(left))),
+	ofOwn(unlistable("list of a tenant's own KEKs", func(t *tenant.Record) string { return "tenantkeks/" + t.Incarnation[:2] + "/" })),
+	ofOwn(unreadable("key provider of a tenant's own KEK", storagetest.ErrAltered, below("providers/"))),
 	unreadable("uses", storagetest.ErrAltered, startsWith("uses/", "")),
 	unreadable("tombstone", storagetest.ErrAltered, below("tombstones/")),
 	unlistable("list of tombstones", func(*tenant.Record) string { return "tombstones/" + ShardName(shreddedTenant) + "/" }),

@@ -130,10 +130,11 @@ func (w *Oracle) kekKeyOf(key string) string {
 		return "kek/keys/" + id
 	}
 	incarnation := strings.Split(key, "/")[1]
-	return w.ownKEK(incarnation, id)
+	return ownKEKKey(incarnation, id)
 }
 
-func (w *Oracle) ownKEK(incarnation, id string) string {
+// ownKEKKey is where a KEK of a tenant's own lies.
+func ownKEKKey(incarnation, id string) string {
 	return "tenantkeks/" + incarnation[:2] + "/" + incarnation + "." + id
 }
 
@@ -164,7 +165,7 @@ func (w *Oracle) tenantKeys() (all []string) {
 func (w *Oracle) KekAtRest() {
 	w.T.Helper()
 	w.Wrapped()
-	w.ownAtRest()
+	w.OwnKEKsAtRest()
 	rec := w.kekRecord()
 	if rec == nil || rec.Rotation == nil {
 		require.Empty(w.T, w.KEKs.Acked, "an acknowledged rotation of the KEK is gone")
@@ -182,9 +183,9 @@ func (w *Oracle) KekAtRest() {
 	}
 }
 
-// ownAtRest checks what has to hold once every move of a tenant's keys has come to an end:
+// OwnKEKsAtRest checks what has to hold once every move of a tenant's keys has come to an end:
 // they are on the KEK that the record names, and that which was left is destroyed.
-func (w *Oracle) ownAtRest() {
+func (w *Oracle) OwnKEKsAtRest() {
 	w.T.Helper()
 	for _, listed := range w.Disk.Keys("tenants/") {
 		t := new(tenant.Record)
@@ -194,7 +195,7 @@ func (w *Oracle) ownAtRest() {
 		}
 		if t.KEK != nil && t.KEK.Rotation != nil {
 			require.Equal(w.T, keystore.KEKCompleted, t.KEK.Rotation.Phase, "the move of %s: %v", t.ID, t.KEK.Rotation.Failures)
-			require.NotContains(w.T, w.Disk.Keys("tenantkeks/"), w.ownKEK(t.Incarnation, t.KEK.Rotation.From), "the KEK that was left")
+			require.NotContains(w.T, w.Disk.Keys("tenantkeks/"), ownKEKKey(t.Incarnation, t.KEK.Rotation.From), "the KEK that was left")
 		}
 		for _, key := range w.Disk.Keys("keys/" + t.Incarnation + "/") {
 			kek := w.kekOf(key)

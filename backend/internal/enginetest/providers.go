@@ -46,6 +46,16 @@ func (m *Mount) MoveTenant(tenantID, under string) {
 	require.Equal(m.T, under, kek["provider"])
 }
 
+// MoveUnderOwnKEK moves the keys of TenantID to a KEK of its own, and lets the rotation end
+// that this makes due.
+func (w *Oracle) MoveUnderOwnKEK() {
+	w.T.Helper()
+	w.MoveTenant(TenantID, ProviderName)
+	w.Rests(1)
+	latest := w.Latest()
+	require.Equal(w.T, []any{"completed", "requested"}, []any{latest["status"], latest["trigger"]})
+}
+
 // MoveKEK moves the mount's KEK under a provider, empty for Vault's storage, and waits
 // until every key is there.
 func (m *Mount) MoveKEK(under string) {

@@ -78,6 +78,9 @@ func (e *Engine) rewrap(ctx context.Context, t *tenant.Record, s span, check fun
 		target = t.KEKID()
 	}
 	to, release, err := e.keys.CurrentKEK(ctx, t.Owner(), target)
+	if s == own && errors.Is(err, keystore.ErrDamaged) {
+		return Rewrapped{Failures: []keystore.KeyFailure{{TenantID: t.ID, Reason: reasonOf(err)}}}, nil
+	}
 	if err != nil {
 		return Rewrapped{}, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -107,17 +108,13 @@ func (e *Engine) stepTenant(ctx context.Context, tenantID string) error {
 // KEKs of its own that were left are destroyed first.
 func (e *Engine) endTenant(ctx context.Context, h *tenant.Held, did Rewrapped) error {
 	t := h.Record()
-	phase := keystore.KEKFailed
-	var left []string
-	if len(did.Failures) == 0 {
-		phase = keystore.KEKCompleted
-		var err error
-		if left, err = e.left(ctx, t); err != nil {
-			return err
-		}
-		if err := e.keys.DestroyOwnKEKs(ctx, t.Incarnation, t.KEKID()); err != nil {
-			return err
-		}
+	left, err := e.destroyLeft(ctx, t, &did)
+	if err != nil {
+		return err
+	}
+	phase := keystore.KEKCompleted
+	if len(did.Failures) > 0 {
+		phase = keystore.KEKFailed
 	}
 	// Opened keys end with the lease of the KEK above them, which is another now.
 	e.keys.Reopen(did.ids)
@@ -141,11 +138,28 @@ func (e *Engine) endTenant(ctx context.Context, h *tenant.Held, did Rewrapped) e
 	return err
 }
 
+// destroyLeft destroys the KEKs of a tenant's own that its keys have left, if all of them
+// have, and returns which. It is a failure of the move if they cannot be listed.
+func (e *Engine) destroyLeft(ctx context.Context, t *tenant.Record, did *Rewrapped) (left []string, err error) {
+	if len(did.Failures) > 0 {
+		return nil, nil
+	}
+	if left, err = e.left(ctx, t); err == nil {
+		err = e.keys.DestroyOwnKEKs(ctx, t.Incarnation, t.KEKID())
+	}
+	if storage.IsDamaged(err) {
+		did.Failures = []keystore.KeyFailure{{TenantID: t.ID, Reason: "the tenant's key-encryption keys cannot be listed"}}
+		return nil, nil
+	}
+	return left, err
+}
+
 // askForRotation makes a rotation of the tenant's key due once it has moved under a provider:
-// its keys of before lie in older snapshots under the KEK that it has left.
+// its keys of before lie in older snapshots under the KEK that it has left. It does so after
+// a move that has failed, too: the next one begins under the provider already.
 func (e *Engine) askForRotation(next *tenant.Record) error {
 	r := next.KEK.Rotation
-	if r.Phase != keystore.KEKCompleted || next.KEK.Provider == "" || next.KEK.Provider == r.FromProvider {
+	if next.KEK.Provider == "" || next.KEK.Provider == r.FromProvider {
 		return nil
 	}
 	err := next.Ask(settings.Ask{

@@ -197,9 +197,5 @@ func (s *Store) readKEKEntry(ctx context.Context, p provider.Place) ([]byte, err
 // StoredKEKs lists the mount's KEKs in storage: the current one, those that a rotation
 // has not finished with, and any left over from an attempt to make one.
 func (s *Store) StoredKEKs(ctx context.Context) ([]string, error) {
-	ids, err := s.mount.List(ctx, kekPrefix)
-	if err != nil {
-		return nil, err
-	}
-	return ids, nil
+	return s.mount.List(ctx, kekPrefix)
 }

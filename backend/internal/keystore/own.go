@@ -175,12 +175,16 @@ func (s *Store) DestroyOwnKEKs(ctx context.Context, incarnation, but string) err
 		if id == but {
 			continue
 		}
-		place := provider.Place{Owner: keyring.Owner{Incarnation: incarnation}, KEKID: id}
-		if err := s.destroyKEK(ctx, kekKey(place)); err != nil {
+		if err := s.DestroyOwnKEK(ctx, incarnation, id); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// DestroyOwnKEK is DestroyOwnKEKs of one, which need not be there.
+func (s *Store) DestroyOwnKEK(ctx context.Context, incarnation, id string) error {
+	return s.destroyKEK(ctx, kekKey(provider.Place{Owner: keyring.Owner{Incarnation: incarnation}, KEKID: id}))
 }
 
 // Reopen forgets the opened keys of those IDs: they have moved beneath another KEK, with

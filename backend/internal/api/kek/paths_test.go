@@ -49,7 +49,14 @@ func TestRotateKEK(t *testing.T) {
 		require.Empty(t, first["older_kek_ids"])
 		require.Nil(t, first["started_at"])
 
+		answered := make(chan struct{}) // no key is moved before
+		w.Storage.Hook(func(op, key string) {
+			if op == "list" && strings.HasPrefix(key, "keys/") {
+				<-answered
+			}
+		})
 		started := w.Must(enginetest.Update, "kek/rotate", map[string]any{"reason": "yearly"})
+		close(answered)
 		require.NotEqual(t, first["kek_id"], started["kek_id"])
 		require.Equal(t, first["kek_id"], started["previous_kek_id"])
 		require.Equal(t, []string{first["kek_id"].(string)}, started["older_kek_ids"])

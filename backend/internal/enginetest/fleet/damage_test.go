@@ -32,8 +32,7 @@ func fleetSize() int {
 func TestFleetIsRotatedBesideDamage(t *testing.T) {
 	enginetest.InOrder(t)
 	cryptotest.SetGlobalRandom(t, enginetest.SeedOf(t))
-	var disk *storagetest.Disk
-	var known *enginetest.Oracle
+	disks, known := map[bool]*storagetest.Disk{}, map[bool]*enginetest.Oracle{} // true: with a KEK of its own
 	synctest.Test(t, func(t *testing.T) {
 		m := enginetest.NewMount(t)
 		m.Must(enginetest.Update, "config", map[string]any{"scheduler_jitter": 0, "rotation_parallelism": 1})
@@ -51,14 +50,21 @@ func TestFleetIsRotatedBesideDamage(t *testing.T) {
 		w.Deltas()
 		require.NotEmpty(t, w.DeltaKeys())
 		w.EveryFamily()
-		held := w.HoldAfter("pages/")
-		w.Rotate()
-		synctest.Wait()
-		require.True(t, held.Load())
-		m.Disk.Set("progress/"+w.Record().Incarnation, []byte(`{"rotation_id":"`+w.Rotations[1]+`"}`))
-		m.Crash()
-		require.NotEmpty(t, m.Disk.Keys("wal/"))
-		disk, known = m.Disk, w
+		m.Close()
+		for _, own := range []bool{false, true} {
+			o := w.On(enginetest.OpenMount(t, m.Disk.Clone(), 0, storagetest.None))
+			if own {
+				o.MoveUnderOwnKEK()
+			}
+			held := o.HoldAfter("pages/")
+			o.Rotate()
+			synctest.Wait()
+			require.True(t, held.Load())
+			o.Disk.Set("progress/"+o.Record().Incarnation, []byte(`{"rotation_id":"`+o.Rotations[1]+`"}`))
+			o.Crash()
+			require.NotEmpty(t, o.Disk.Keys("wal/"))
+			disks[own], known[own] = o.Disk, o
+		}
 	})
 	for n, f := range enginetest.DamageFamilies {
 		if enginetest.UnderRace && n%8 != 0 {
@@ -66,7 +72,7 @@ func TestFleetIsRotatedBesideDamage(t *testing.T) {
 		}
 		t.Run(f.Name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := known.On(&enginetest.Mount{T: t, Disk: disk.Clone()})
+				w := known[f.Own].On(&enginetest.Mount{T: t, Disk: disks[f.Own].Clone()})
 				if !f.Damage(w.Disk, w.Record()) {
 					return // there is none while this is at rest
 				}
