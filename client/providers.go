@@ -13,7 +13,7 @@ import (
 
 // Provider is a key outside of Vault's storage that wraps key-encryption keys.
 type Provider struct {
-	Type       string            `json:"type"`       // awskms, gcpckms, kmsv2 or transit
+	Type       string            `json:"type"`       // awskms, azurekeyvault, gcpckms, kmsv2 or transit
 	Parameters map[string]string `json:"parameters"` // a credential is <configured>
 	Socket     string            `json:"socket"`     // of type kmsv2
 	Lease      int               `json:"lease"`      // seconds, as the next two

@@ -73,10 +73,11 @@ type kind struct {
 }
 
 var kinds = map[string]kind{
-	"awskms":  {awsParameters, awsCredentials, newAWS},
-	"transit": {transitParameters, transitCredentials, newTransit},
-	"gcpckms": {googleParameters, googleCredentials, newGoogle},
-	"kmsv2":   {open: newKMSv2},
+	"awskms":        {awsParameters, awsCredentials, newAWS},
+	"transit":       {transitParameters, transitCredentials, newTransit},
+	"azurekeyvault": {azureParameters, azureCredentials, newAzure},
+	"gcpckms":       {googleParameters, googleCredentials, newGoogle},
+	"kmsv2":         {open: newKMSv2},
 }
 
 // Types returns the types of services that there are.

@@ -29,7 +29,7 @@ func (h *hangs) RoundTrip(req *http.Request) (*http.Response, error) {
 // A service that does not answer costs the timeout, and is asked once: the engine asks again,
 // and no SDK does.
 func TestCloudsAreAskedOnce(t *testing.T) {
-	for _, c := range []provider.Config{awsAt("")} {
+	for _, c := range []provider.Config{awsAt(""), azureOf()} {
 		synctest.Test(t, func(t *testing.T) {
 			h := new(hangs)
 			s := newStore(provider.Surroundings{Transport: h})
@@ -46,8 +46,8 @@ func TestCloudsAreAskedOnce(t *testing.T) {
 
 func TestCredentialsOfCloudsAreNotShown(t *testing.T) {
 	g := providertest.NewGoogle(t)
-	secrets := []string{providertest.AWSAccessKey, providertest.AWSSecretKey, providertest.AWSSession, g.Credentials(t, nil)}
-	for _, c := range []provider.Config{changed(awsAt(""), "session_token", providertest.AWSSession), googleOf(t, g)} {
+	secrets := []string{providertest.AWSAccessKey, providertest.AWSSecretKey, providertest.AWSSession, g.Credentials(t, nil), providertest.AzureSecret}
+	for _, c := range []provider.Config{changed(awsAt(""), "session_token", providertest.AWSSession), googleOf(t, g), azureOf()} {
 		shown := c.Shown()
 		for _, secret := range secrets {
 			require.NotContains(t, slices.Collect(maps.Values(shown)), secret)

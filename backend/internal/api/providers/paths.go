@@ -34,7 +34,7 @@ const namePattern = `providers/(?P<name>[^/]+)`
 var validName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$`)
 
 var answerFields = map[string]*framework.FieldSchema{
-	"type":       api.Described(framework.TypeString, "awskms, gcpckms, kmsv2 or transit."),
+	"type":       api.Described(framework.TypeString, "awskms, azurekeyvault, gcpckms, kmsv2 or transit."),
 	"parameters": api.Described(framework.TypeMap, "How it is reached; a credential is "+provider.Configured+"."),
 	"socket":     api.Described(framework.TypeString, "Of type kmsv2: its Unix socket; otherwise empty."),
 	"lease":      api.Described(framework.TypeInt, "Seconds that an opened KEK is used without asking again."),
@@ -54,7 +54,7 @@ func (p *Paths) All() []*framework.Path {
 	answer := api.OK("The provider.", answerFields)
 	fields := map[string]*framework.FieldSchema{
 		"name":       nameField,
-		"type":       {Type: framework.TypeString, Description: "awskms, gcpckms, kmsv2 or transit. Needed on creation."},
+		"type":       {Type: framework.TypeString, Description: "awskms, azurekeyvault, gcpckms, kmsv2 or transit. Needed on creation."},
 		"parameters": {Type: framework.TypeMap, Description: "As in Vault's seal stanza of that type, but certificates in PEM and the key of a service account in JSON: files are not read. They replace those that there are. " + provider.Configured + " keeps a credential."},
 		"socket":     {Type: framework.TypeString, Description: "Of type kmsv2: the Unix socket of a Kubernetes KMS v2 plugin, below the directory that the plugin's argument -provider-sockets names."},
 		"lease":      {Type: framework.TypeString, Description: "How long an opened KEK, and every key opened beneath it, is used without asking again: 10s to 24h. Default: 5m."},
