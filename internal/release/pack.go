@@ -11,7 +11,7 @@ import (
 
 // Documents are the files of the repository that an archive has, as patterns.
 var Documents = []string{
-	"LICENSE", "README.md", "SECURITY.md", "CHANGELOG.md", "docs/*.md", "docs/install/*.md",
+	"LICENSE", "README.md", "SECURITY.md", "CHANGELOG.md", "docs/*.md", "docs/install/*.md", "docs/providers/*.md",
 	"bootstrap/README.md", "bootstrap/bootstrap.sh", "bootstrap/lib/*.sh", "bootstrap/policies/*.hcl",
 }
 

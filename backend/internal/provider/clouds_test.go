@@ -4,6 +4,7 @@
 package provider_test
 
 import (
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -41,6 +42,30 @@ func TestCloudsAreAskedOnce(t *testing.T) {
 			require.Equal(t, c.Timeout, time.Since(began), c.Type)
 			require.Equal(t, 1, h.asked, c.Type)
 		})
+	}
+}
+
+// floods answers with more than any answer has.
+type floods struct{ read int }
+
+func (f *floods) RoundTrip(*http.Request) (*http.Response, error) {
+	f.read = 0
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(io.LimitReader(f, 8<<20))}, nil
+}
+
+func (f *floods) Read(p []byte) (int, error) {
+	f.read += len(p)
+	return len(p), nil
+}
+
+// Of an answer at most a megabyte is read.
+func TestLongAnswersAreCutOff(t *testing.T) {
+	for _, c := range []provider.Config{awsAt(""), azureOf(), transitAt("https://vault.example")} {
+		f := new(floods)
+		err := newStore(provider.Surroundings{Transport: f}).Try(t.Context(), "own", c, nil)
+		require.ErrorIs(t, err, provider.ErrUnavailable, c.Type)
+		require.NotZero(t, f.read, c.Type)
+		require.LessOrEqual(t, f.read, 1<<20, c.Type)
 	}
 }
 
