@@ -100,8 +100,9 @@ func TestMoveInThatFailedMakesARotationDue(t *testing.T) {
 		rec := w.Record()
 		damageKey(w, "keys/"+rec.Incarnation+"/"+rec.PlacementKeyID)
 		w.Must(enginetest.Update, enginetest.TenantPath("/kek/rotate"), map[string]any{"provider": enginetest.ProviderName})
-		w.Rests(1)
+		enginetest.Advance(time.Second) // the move ends
 		require.Equal(t, "failed", tenantKEK(w)["status"])
+		w.Rests(1)
 		latest := w.Latest()
 		require.Equal(t, []any{"completed", "requested"}, []any{latest["status"], latest["trigger"]})
 		moveAgain(w)
