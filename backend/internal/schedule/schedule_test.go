@@ -153,3 +153,21 @@ func TestScheduleLooksAgainBeforeItStarts(t *testing.T) {
 		require.Empty(t, m.RotationsOf(enginetest.TenantN(1)), "paused meanwhile")
 	})
 }
+
+// A round that waits for a place in the budget uses a larger one at once, although no
+// rotation ends.
+func TestLargerBudgetIsUsedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := enginetest.NewMount(t)
+		defer m.Close()
+		m.Must(enginetest.Update, "config", map[string]any{"scheduler_jitter": 0, "max_concurrent_rotations": 1})
+		m.Must(enginetest.Update, "tenants/"+enginetest.TenantN(0), nil)
+		<-m.Engine.Schedule.Budget().Request() // whose rotation takes its time
+		enginetest.Advance(366 * enginetest.Day)
+		m.Tick()
+		require.Empty(t, m.RotationsOf(enginetest.TenantN(0)))
+		m.Must(enginetest.Update, "config", map[string]any{"max_concurrent_rotations": 2})
+		enginetest.Advance(time.Second)
+		require.Len(t, m.RotationsOf(enginetest.TenantN(0)), 1)
+	})
+}
