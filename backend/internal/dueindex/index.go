@@ -40,12 +40,11 @@ type Visit struct {
 // Changed takes a reported change of a tenant's record: t is the record as it is now,
 // nil if there is none.
 func (x *Index) Changed(tenantID string, t *tenant.Record) {
-	p := x.current()
 	x.told(tenantID, func(s *shard, id uuid.UUID) {
 		if t == nil {
 			s.set(id, nil)
 		} else {
-			e := p.entryOf(t)
+			e := x.current().entryOf(t)
 			s.set(id, &e)
 			s.rename(id, t.DisplayName)
 		}
@@ -206,6 +205,11 @@ func (x *Index) entryAt(tenantID string) (e entry) {
 
 // Follow sets every entry's time by another plan, if that decides otherwise than
 // the one before.
+//
+// The plan is set before the entries' times are. So what sets an entry's time asks for the
+// plan under the lock of the entry's shard: either that is the latest plan, or Follow has
+// still to come to the shard. With a plan from before, a tenant would not be due by the
+// latest, and nothing would look at it until its record is read again, a day later.
 func (x *Index) Follow(p Plan) {
 	x.mu.Lock()
 	same := x.plan.decidesAs(p)
@@ -217,8 +221,9 @@ func (x *Index) Follow(p Plan) {
 	for n := range x.shards {
 		s := &x.shards[n]
 		s.mu.Lock()
+		latest := x.current() // of several that call Follow at once
 		for i := range s.entries {
-			s.entries[i].lookAt = p.lookAt(&s.entries[i])
+			s.entries[i].lookAt = latest.lookAt(&s.entries[i])
 		}
 		s.next = 0
 		s.mu.Unlock()

@@ -38,7 +38,7 @@ func (x *Index) EndReading(shard int) { x.shards[shard].end() }
 
 // Install takes what a reading of a shard found. Tenants that were reported since the
 // reading began stay as they were reported. A nil is left out.
-func (x *Index) Install(shard int, found []*Found) { x.shards[shard].install(found) }
+func (x *Index) Install(shard int, found []*Found) { x.shards[shard].install(found, x.current) }
 
 func (s *shard) begin() (known map[uuid.UUID]bool) {
 	s.mu.Lock()
@@ -57,9 +57,10 @@ func (s *shard) end() {
 	s.reading, s.told = false, nil
 }
 
-func (s *shard) install(found []*Found) {
+func (s *shard) install(found []*Found, plan func() Plan) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	p := plan() // another one may have come since the records were read: see Follow
 	known := s.entries
 	merged := make([]entry, 0, len(found))
 	var names names
@@ -77,8 +78,8 @@ func (s *shard) install(found []*Found) {
 		if i, before := s.find(e.id); before && e.is(unreadable) { // what was known of it may still hold
 			one, name = known[i], string(s.names.of(&known[i]))
 			one.flags |= e.flags
-			one.lookAt = 0
 		}
+		one.lookAt = p.lookAt(&one)
 		names.add(&one, name)
 		s.changes++
 		one.seq = s.changes // a visit under way has seen another record
