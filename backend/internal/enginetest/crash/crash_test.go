@@ -56,7 +56,7 @@ func atEveryPoint(t *testing.T, scenarios []scenario) {
 // sample leaves out most points under the race detector, which takes ten times
 // as long and looks for something else.
 func sample(points []point) []point {
-	const nth = 80
+	const nth = 240
 	if !enginetest.UnderRace {
 		return points
 	}

@@ -61,7 +61,7 @@ func TestStalledExternal(t *testing.T) {
 	for _, a := range stalledExternal {
 		for _, b := range meanwhileExternal {
 			t.Run(a.name+" beside "+b.name, func(t *testing.T) {
-				for k := 1; ; k++ {
+				for k := 1; ; k += stride() {
 					w := enginetest.SmallTenant(t)
 					data := a.data(w)
 					got, stopped := stopAt(w, k, enginetest.Update, enginetest.TenantPath(a.path), data, b.act)

@@ -61,7 +61,7 @@ func TestStalledBesideKEK(t *testing.T) {
 	for _, a := range stalledBesideKEK {
 		for _, rotations := range []int{1, 2} {
 			t.Run(fmt.Sprintf("%s beside %d", a.name, rotations), func(t *testing.T) {
-				for k := 1; ; k++ {
+				for k := 1; ; k += stride() {
 					w := enginetest.SmallTenant(t)
 					enginetest.OtherTenants(w)
 					if a.before != nil {

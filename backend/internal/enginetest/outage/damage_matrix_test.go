@@ -96,7 +96,7 @@ var damageMoments = []string{"from the start", "while a rotation is unfinished",
 
 // sampled is the part of the cases that is tried under the race detector, which takes ten
 // times as long: one in so many. make test tries all of them without it.
-const sampled = 10
+const sampled = 30
 
 // TestDamageMatrix damages one entry of each family, at each moment of each scenario. It
 // is TenantID's alone, or the mount's; whatever it is, every other tenant is served,
