@@ -5,6 +5,7 @@ package outage
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,18 +81,19 @@ func prepareDamage(t *testing.T, own bool) (p prepared) {
 
 // whileItsKeysMove moves the tenant's keys to another KEK of its own and returns the disk
 // as it was when one of them had moved.
-func whileItsKeysMove(w *enginetest.Oracle) (disk *storagetest.Disk) {
+func whileItsKeysMove(w *enginetest.Oracle) *storagetest.Disk {
 	w.T.Helper()
+	var disk atomic.Pointer[storagetest.Disk] // keys move at once
 	keys := "keys/" + w.Record().Incarnation + "/"
 	w.Storage.Done(func(op, key string) {
-		if disk == nil && op == "put" && strings.HasPrefix(key, keys) {
-			disk = w.Disk.Clone()
+		if disk.Load() == nil && op == "put" && strings.HasPrefix(key, keys) {
+			disk.CompareAndSwap(nil, w.Disk.Clone())
 		}
 	})
 	w.MoveTenant(enginetest.TenantID, enginetest.ProviderName)
 	w.Storage.Done(nil)
-	require.NotNil(w.T, disk)
-	return disk
+	require.NotNil(w.T, disk.Load())
+	return disk.Load()
 }
 
 // movesEnd looks for a move of the tenant's keys that goes on for ever, and for what status
