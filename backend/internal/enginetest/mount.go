@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,7 +33,7 @@ type Mount struct {
 	T       *testing.T
 	Disk    *storagetest.Disk
 	Storage *storagetest.Storage
-	Engine  *backend.Engine
+	Engine  *Engine
 	Transit *providertest.Transit // that key providers of the mount ask
 	// KeysMayStay says that a key may outlive its retention: by a clock that is wrong, or
 	// because of a page that turns up on it.
@@ -71,28 +72,38 @@ type Conditions struct {
 // Open makes an engine, which Start starts, on a storage that fails its nth operation.
 func (c Conditions) Open(t *testing.T, disk *storagetest.Disk, n int, fault storagetest.Fault) *Mount {
 	t.Helper()
-	if c.Log == nil {
-		c.Log = hclog.NewNullLogger()
-	}
 	if c.Clock == nil {
 		c.Clock = time.Now
+	}
+	m := &Mount{T: t, Disk: disk, Storage: storagetest.Open(disk, n, fault), clock: c.Clock, Transit: providertest.NewTransit()}
+	m.Engine = c.NewEngine(t, m.Storage, m.Transit)
+	m.LimitSeals(fewSeals)
+	return m
+}
+
+// Engine is a whole engine.
+type Engine = backend.Engine
+
+// NewEngine returns an engine on any storage. Its key providers are asked by way of
+// transit, which may be nil.
+func (c Conditions) NewEngine(t *testing.T, s logical.Storage, transit http.RoundTripper) *Engine {
+	t.Helper()
+	if c.Log == nil {
+		c.Log = hclog.NewNullLogger()
 	}
 	if c.System == nil {
 		c.System = logical.StaticSystemView{PluginEnvironment: &logical.PluginEnvironment{}}
 	}
-	m := &Mount{T: t, Disk: disk, Storage: storagetest.Open(disk, n, fault), clock: c.Clock, Transit: providertest.NewTransit()}
-	b, err := backend.New(context.Background(), &logical.BackendConfig{
-		StorageView: m.Storage,
+	e, err := backend.New(context.Background(), &logical.BackendConfig{
+		StorageView: s,
 		BackendUUID: "6f2b1a6e-0000-4000-8000-000000000000",
 		Logger:      c.Log,
 		System:      c.System,
 	}, backend.Options{
-		Clock: c.Clock, NewWrappingKey: NextWrappingKey, Providers: provider.Surroundings{Transport: m.Transit},
+		Clock: c.Clock, NewWrappingKey: NextWrappingKey, Providers: provider.Surroundings{Transport: transit},
 	})
 	require.NoError(t, err)
-	m.Engine = b
-	m.LimitSeals(fewSeals)
-	return m
+	return e
 }
 
 // Start initializes the engine, which takes up what is unfinished.

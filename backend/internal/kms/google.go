@@ -81,7 +81,7 @@ func newGoogle(s Settings, in Surroundings) (Wrapper, error) {
 }
 
 // serviceAccount signs a token of its own for each hour, which Google's services take
-// (AIP-4111): no other address is asked for one, whatever the key of the account names.
+// (AIP-4111): no other address is asked for one, though the key of the account names some.
 func serviceAccount(key string) (credentials.PerRPCCredentials, error) {
 	var of struct {
 		Universe string `json:"universe_domain"`

@@ -148,7 +148,7 @@ func TestAWSSettingsThatAreRefused(t *testing.T) {
 		"file":               changed(good, "endpoint", "file:///etc/passwd"),
 		"credentials in it":  changed(good, "endpoint", "https://a:b@kms.example"),
 		"profile":            changed(good, "shared_creds_profile", "default"),
-		"file of profiles":   changed(good, "shared_creds_filename", "/root/.aws/credentials"),
+		"file of profiles":   changed(good, "shared_creds_filename", "/etc/aws/credentials"),
 		"identity of a pod":  changed(good, "web_identity_token_file", "/var/run/secrets/token"),
 		"role":               changed(good, "role_arn", "arn:aws:iam::111122223333:role/r"),
 		"another type's":     changed(good, "token", "x"),

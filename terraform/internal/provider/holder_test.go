@@ -52,7 +52,7 @@ func TestHolder(t *testing.T) {
 			PreConfig: func() { e.write("tenants/"+id+"/holders/pg/orders", map[string]any{"backups_kept": "1h"}) },
 			Config:    config("pg/orders", `"30d"`), ConfigPlanChecks: does(plancheck.ResourceActionUpdate), Check: is("pg/orders", month),
 		},
-		resource.TestStep{ // deleted by somebody, it is named again
+		resource.TestStep{ // deleted past the configuration, it is named again
 			PreConfig: func() {
 				_, err := e.vault.Logical().Delete(e.mount + "/tenants/" + id + "/holders/pg/orders")
 				require.NoError(t, err)

@@ -16,7 +16,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
 )
 
-// login is a Vault token of somebody with these roles.
+// login is a Vault token of a user with these roles.
 func (e *engine) login(tenant string, roles ...string) string {
 	e.t.Helper()
 	jwt, err := shared.MintJWT(devstack.Claims{Subject: uuid.NewString(), TenantID: tenant, Roles: roles})

@@ -130,7 +130,7 @@ func (r *tenant) Create(ctx context.Context, req resource.CreateRequest, resp *r
 }
 
 // errTaken reports a tenant that is there before it is created: a write would change what
-// somebody else has made.
+// another user has made.
 var errTaken = errors.New("there is such a tenant already: import it (tofu import ADDRESS TENANT_ID), or choose another ID")
 
 func (r *tenant) create(ctx context.Context, m *tenantModel) (*client.TenantInfo, error) {

@@ -47,7 +47,7 @@ func TestTenant(t *testing.T) {
 		resource.TestStep{Config: e.config(whole, id, `"90d"`), PlanOnly: true},
 		resource.TestStep{Config: e.config(whole, id, `7776000`), PlanOnly: true},
 		resource.TestStep{Config: e.config(whole, id, `"90_DAYS"`), PlanOnly: true},
-		resource.TestStep{ // what somebody changed past the configuration is put right
+		resource.TestStep{ // what an operator changed past the configuration is put right
 			PreConfig: func() { e.write("tenants/"+id, map[string]any{"rotation_paused": true, "rotation_interval": "36h"}) },
 			Config:    e.config(whole, id, `"2160h"`), ConfigPlanChecks: planned(action(plancheck.ResourceActionUpdate)),
 			Check: func(*terraform.State) error {

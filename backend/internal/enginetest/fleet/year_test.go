@@ -11,11 +11,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 )
@@ -26,7 +24,7 @@ type fleetYear struct {
 	random  *rand.Rand
 	disk    *logical.InmemStorage
 	storage *mortal
-	b       *backend.Engine
+	b       *enginetest.Engine
 	jumped  time.Duration // how far the engine's clock is from the test's
 
 	intervals []dated // of the organization
@@ -57,13 +55,8 @@ func (y *fleetYear) clock() time.Time { return time.Now().Add(y.jumped).UTC() }
 func (y *fleetYear) open() {
 	y.storage = &mortal{InmemStorage: y.disk}
 	y.storage.left.Store(1 << 60)
-	b, err := backend.New(context.Background(), &logical.BackendConfig{
-		StorageView: y.storage, Logger: hclog.NewNullLogger(), BackendUUID: "6f2b1a6e-0000-4000-8000-000000000000",
-		System: logical.StaticSystemView{PluginEnvironment: &logical.PluginEnvironment{}},
-	}, backend.Options{Clock: y.clock})
-	require.NoError(y.t, err)
-	y.b = b
-	require.NoError(y.t, b.Initialize(context.Background(), &logical.InitializationRequest{Storage: y.storage}))
+	y.b = enginetest.Conditions{Clock: y.clock}.NewEngine(y.t, y.storage, nil)
+	require.NoError(y.t, y.b.Initialize(context.Background(), &logical.InitializationRequest{Storage: y.storage}))
 }
 
 func (y *fleetYear) must(op logical.Operation, path string, data map[string]any) *logical.Response {
