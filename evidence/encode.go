@@ -47,14 +47,8 @@ func Encode(e *Event) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := json.Marshal(statement{
-		Type: StatementType, Subject: e.Subjects(), PredicateType: PredicateType(e.Type()), Predicate: predicate,
-	})
+	leaf, err := encodeStatement(e, predicate)
 	if err != nil {
-		return nil, fmt.Errorf("encoding an event: %w", err)
-	}
-	leaf := jsontext.Value(raw)
-	if err := leaf.Canonicalize(); err != nil {
 		return nil, fmt.Errorf("encoding an event: %w", err)
 	}
 	if len(leaf) > MaxLeaf {
@@ -63,7 +57,31 @@ func Encode(e *Event) ([]byte, error) {
 	return leaf, nil
 }
 
-// encodePredicate joins what every predicate has and what its type adds.
+// encodeStatement puts the canonical predicate into its statement, whose members stand in
+// the canonical order: an entry is encoded for every rotation, and a general encoder takes
+// twice as long for it.
+func encodeStatement(e *Event, predicate []byte) (leaf []byte, err error) {
+	var failed error
+	text := func(before, s string) {
+		leaf = append(leaf, before...)
+		if leaf, err = jsontext.AppendQuote(leaf, s); err != nil {
+			failed = err
+		}
+	}
+	leaf = make([]byte, 0, len(predicate)+512)
+	text(`{"_type":`, StatementType)
+	leaf = append(append(leaf, `,"predicate":`...), predicate...)
+	text(`,"predicateType":`, PredicateType(e.Type()))
+	separator := `,"subject":[`
+	for _, s := range e.Subjects() {
+		text(separator+`{"digest":{"sha256":`, s.Digest["sha256"])
+		text(`},"name":`, s.Name)
+		separator = "},"
+	}
+	return append(leaf, "}]}"...), failed
+}
+
+// encodePredicate joins what every predicate has and what its type adds, in canonical form.
 func encodePredicate(e *Event) ([]byte, error) {
 	head, err := json.Marshal(e.Head)
 	if err != nil {
@@ -73,11 +91,15 @@ func encodePredicate(e *Event) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding an event: %w", err)
 	}
-	if bytes.Equal(detail, []byte("{}")) {
-		return head, nil
+	predicate := jsontext.Value(head)
+	if !bytes.Equal(detail, []byte("{}")) {
+		predicate[len(predicate)-1] = ','
+		predicate = append(predicate, detail[1:]...)
 	}
-	head[len(head)-1] = ','
-	return append(head, detail[1:]...), nil
+	if err := predicate.Canonicalize(); err != nil {
+		return nil, fmt.Errorf("encoding an event: %w", err)
+	}
+	return predicate, nil
 }
 
 // names returns the tenant, and the keys or what else the event is about.

@@ -27,6 +27,8 @@ RULES = dict(
     destroylast=1,  # old KEKs go only after a pass that found nothing to move
     beforeend=1,  # and before the record says that it is over
     idem=1,       # a repeated request is told by its key, also once the rotation is over
+    drop=1,       # a reading that decides, and each Put, drops what wrapping has kept of the record in memory
+    lease=1,      # and voids what is being read to be kept
 )
 C = dict(RULES)
 
@@ -34,18 +36,30 @@ def until(op, *a):
     r = yield (op,) + a
     while r == 'err': r = yield (op,) + a
 
+def decide():
+    """reads the record, from storage and not from memory"""
+    p = yield ('get', PTR)
+    if C['drop']: yield ('mfun', 'drop')
+    return p
+
+def put_ptr(v):
+    yield ('mfun', 'drop')
+    r = yield ('put', PTR, v)
+    yield ('mfun', 'drop')
+    return r
+
 @prog
 def rotate(idem):
     yield ('lock', 'K', 'X')
-    p = yield ('get', PTR)
+    p = yield from decide()
     if p is None: return '404'
     if p[1] == 'unfinished' or C['idem'] and p[2] == idem: return 'same or 409'
     n = yield ('fresh',)
     if C['keyfirst']:
         r = yield ('put', ('kek', n), 1)
         if r == 'err': return '500'
-    r = yield ('put', PTR, (n, 'unfinished', idem))
-    if r == 'err': r = yield ('put', PTR, (n, 'unfinished', idem))
+    r = yield from put_ptr((n, 'unfinished', idem))
+    if r == 'err': r = yield from put_ptr((n, 'unfinished', idem))
     if r == 'err': return '500'
     if not C['keyfirst']: yield from until('put', ('kek', n), 1)
     yield ('ghost', 'started', idem)
@@ -54,12 +68,12 @@ def rotate(idem):
 
 @prog
 def recover():
-    p = yield ('get', PTR)
+    p = yield from decide()
     if p is not None and p[1] == 'unfinished': yield ('spawn', 'worker', 'worker', ())
 
 @prog
 def worker():
-    p = yield ('get', PTR)
+    p = yield from decide()
     if p is None or p[1] != 'unfinished': return
     if C['drain']:
         for t in ('a', 'b'):
@@ -76,7 +90,7 @@ def worker():
             clean = clean and r != 'moved'
         r = recs = t = None
     yield ('lock', 'K', 'X')
-    now = yield ('get', PTR)
+    now = yield from decide()
     if now != p: return
     if failed:
         yield from until('put', PTR, (p[0], 'failed', p[2])); return
@@ -120,20 +134,28 @@ def move_tenant(t, p):
     yield ('unlock', t)
     return res
 
+def current():
+    """the KEK that wraps now, from memory if it was kept there"""
+    k = yield ('mfun', 'look')
+    if k[0] is not None: return k[0]
+    p = yield ('get', PTR)
+    if p is not None: yield ('mfun', 'keep', k[1], p)
+    return p
+
 def wrap(key):
     """CreateKey: new material under the current KEK, which is made if there is none"""
     p = None
     while p is None:
         yield ('lock', 'K', 'S')
-        p = yield ('get', PTR)
+        p = yield from current()
         if p is not None: break
         yield ('unlock', 'K')
         yield ('lock', 'K', 'X')
-        if C['lookagain']: p = yield ('get', PTR)
+        if C['lookagain']: p = yield from current()
         if p is None:
             n = yield ('fresh',)
             r = yield ('put', ('kek', n), 1)
-            if r != 'err': r = yield ('put', PTR, (n, '', 0))
+            if r != 'err': r = yield from put_ptr((n, '', 0))
             if r == 'err': yield ('unlock', 'K'); return None
             n = None
         p = None
@@ -206,6 +228,11 @@ class Kek(Model):
             s.store[('rec', t)] = (t + '0', 'active'); s.store[('key', t + '0.plc')] = (1, 't' + t)
             s.ghost['material', t + '0.plc'], s.ghost['material', t + '0.ext'] = 't' + t, 'e' + t
             if self.ext: s.store[('key', t + '0.ext')] = (1, 'e' + t); s.ghost['sealed', t + '0'] = ('e' + t,)
+    def look(self, n): return (n.mem.get('kept'), n.mem.get('lease', 0))
+    def keep(self, n, lease, p):
+        if not C['lease'] or n.mem.get('lease', 0) == lease: n.mem['kept'] = p
+    def drop(self, n):
+        n.mem.pop('kept', None); n.mem['lease'] = (n.mem.get('lease', 0) + 1) % 6
     def needtick(self, s):
         p = view(s, PTR); return p is not None and p[1] == 'unfinished'
     def ghost(self, s, slot, op):
@@ -275,6 +302,7 @@ if __name__ == '__main__':
     go('rotate beside a creation, two errors', {'r': R(), 'c': CR}, tenants=(), err=2, crash=0)
     go('rotate beside a destroy', {'r': R(), 'd': DE})
     go('rotate beside a shred', {'r': R(), 's': SH})
+    go('rotate beside a first encrypt and a creation, two errors', {'r': R(), 'e': EN, 'c': CR}, tenants=('a',), ext=False, err=2, crash=0)
     go('make the first', {'c': CR, 'r': R('q', ('c',))}, tenants=(), kek=False)
     go('make the first, twice', {'c': CR, 'c2': ('create', ('a',), (), False)}, tenants=(), kek=False, err=2)
     for rule, clients, kw in [
@@ -290,6 +318,8 @@ if __name__ == '__main__':
         ('destroylast', {'r': R()}, dict(err=0, crash=0)),
         ('beforeend', {'r': R()}, dict(err=0)),
         ('idem', {'r': R()}, dict(err=0)),
+        ('drop', {'r': R(), 'e': EN, 'c': CR}, dict(ext=False, err=2, crash=0)),
+        ('lease', {'r': R(), 'e': EN, 'c': CR}, dict(ext=False, err=2, crash=0)),
     ]:
         go('without ' + rule, clients, **{rule: 0}, **kw)
     go('without held', {'r': R(), 'e': EN, 'c': CR}, err=0, crash=0, ext=False, held=0)

@@ -67,6 +67,7 @@ func TestDamageOnARealVault(t *testing.T) {
 	page, gone, key, record, wal, history, whole := victims["page"], victims["gone"], victims["key"], victims["record"],
 		victims["wal"], victims["history"], victims["whole"]
 	wal.rotation = beginPaused(t, wal)
+	waitRotation(t, s, history.id, rotate(t, s, history.id), "completed") // files the one before
 	firstPage := ""
 	damage(t, s, 5, func(k string) bool {
 		k, below := strings.CutPrefix(k, base)

@@ -38,8 +38,33 @@ type Table struct {
 
 // hash places an item of t.
 func (tab *Table) hash(ctx context.Context, t *tenant.Record, k item.Kind, name string) (h page.Hash, err error) {
+	if h, found := tab.hashOnOnlyPage(ctx, t, k, name); found {
+		return h, nil
+	}
 	err = tab.withPlacementKey(ctx, t, func(key []byte) { h = page.HashOf(key, k, name) })
 	return h, err
+}
+
+// comparedNames bounds the items of a page whose names are compared to find one.
+const comparedNames = 32
+
+// hashOnOnlyPage finds the hash of an item beside it on its page, by the item's name, and
+// spares reading the placement key. It looks only while that key is not in memory, and only
+// if the tenant has a single page: then that is where the item is. A hash never changes, so
+// one from a page that was replaced meanwhile is right, too. What fails here, fails again
+// where the page is used.
+func (tab *Table) hashOnOnlyPage(ctx context.Context, t *tenant.Record, k item.Kind, name string) (h page.Hash, found bool) {
+	tab.mu.Lock()
+	known := tab.placement != nil && !tab.term.Over()
+	tab.mu.Unlock()
+	if known || tab.loadDirectory(ctx) != nil || !tab.dir.HasOnlyRoot() {
+		return 0, false
+	}
+	root, err := tab.openPageAt(ctx, t, "")
+	if err != nil || root == nil || len(root.Slots) > comparedNames {
+		return 0, false
+	}
+	return root.Slots.HashOf(k, name)
 }
 
 // withPlacementKey calls f with the placement key of t, which f does not keep.

@@ -71,12 +71,15 @@ func (s *Store) currentKEK(ctx context.Context) (kek *openKEK, release func(), e
 
 // readCurrentKEK returns nil, and no error, if there is none yet.
 func (s *Store) readCurrentKEK(ctx context.Context) (*openKEK, error) {
-	r, err := s.KEK(ctx)
-	if errors.Is(err, ErrNoKEK) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
+	r, kept, lease := s.current.Get(kekCurrent)
+	if !kept {
+		var err error
+		if r, err = s.readKEK(ctx); errors.Is(err, ErrNoKEK) {
+			return nil, nil
+		} else if err != nil {
+			return nil, err
+		}
+		s.current.Keep(kekCurrent, r, lease)
 	}
 	return s.openKEK(ctx, provider.Place{KEKID: r.KEKID})
 }
@@ -106,13 +109,18 @@ func (s *Store) newKEK(ctx context.Context) (id string, err error) {
 	return id, s.mount.PutSealWrapped(ctx, kekPrefix+id, keyring.NewMaterial())
 }
 
-// KEK reads the record of the mount's KEK. It fails with [ErrNoKEK].
+// KEK reads the record of the mount's KEK from storage. It fails with [ErrNoKEK].
 //
-// It is not kept in memory. Vault's cache may show an old record for a while, after a
-// Put of it that failed with effect. Then the old KEK goes on wrapping, and still
-// exists: the process that destroys it has itself read the new record, from the same
-// cache, which does not go back.
+// Vault's cache may show an old record for a while, after a Put of it that failed with
+// effect. Then the old KEK goes on wrapping, and still exists: the process that destroys
+// it has itself read the new record, here. So what wrapping has kept of the record is
+// dropped, and what was read before is not kept: Vault's cache does not go back.
 func (s *Store) KEK(ctx context.Context) (*KEKRecord, error) {
+	defer s.current.Drop(kekCurrent)
+	return s.readKEK(ctx)
+}
+
+func (s *Store) readKEK(ctx context.Context) (*KEKRecord, error) {
 	r := new(KEKRecord)
 	found, err := s.mount.GetJSON(ctx, kekCurrent, r)
 	if err != nil {
@@ -127,7 +135,10 @@ func (s *Store) KEK(ctx context.Context) (*KEKRecord, error) {
 // putKEKRecord stores the record, and has the events logged that it carries. After an error
 // it may have taken effect: then a later reading finds them.
 func (s *Store) putKEKRecord(ctx context.Context, r *KEKRecord) error {
-	if err := s.mount.PutJSON(ctx, kekCurrent, r); err != nil {
+	s.current.Begin(kekCurrent)
+	err := s.mount.PutJSON(ctx, kekCurrent, r)
+	s.current.End(kekCurrent, nil)
+	if err != nil {
 		s.watch.Again()
 		return err
 	}

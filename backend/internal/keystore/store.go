@@ -57,6 +57,7 @@ type Store struct {
 
 	kekLock sync.RWMutex
 	keys    *keyCache
+	current *storage.Cache[*KEKRecord] // what wrapping has read of the mount's: see KEK
 	keks    *storage.Cache[*openKEK]   // opened, by storage key
 	gates   lease.Gates[gate]          // of KEKs under a provider
 	under   sync.Map                   // the provider of each tenant's own KEK that was read, by storage key
@@ -73,7 +74,8 @@ const openKEKs = 1 << 17
 func NewStore(m *storage.Mount, now func() time.Time, providers *provider.Store) *Store {
 	s := &Store{
 		mount: m, now: now, providers: providers, keys: newKeyCache(), seals: newSeals(),
-		keks: storage.NewCache(openKEKs, openKEKs, func(*openKEK) int { return 1 }),
+		keks:    storage.NewCache(openKEKs, openKEKs, func(*openKEK) int { return 1 }),
+		current: storage.NewCache(1, 1, func(*KEKRecord) int { return 1 }),
 	}
 	s.inVault.Store(lease.Forever(now))
 	return s
@@ -96,6 +98,7 @@ func (s *Store) Invalidate(key string) {
 		s.forgetKEK(key)
 	}
 	if key == kekCurrent {
+		s.current.Drop(key)
 		s.endInVault()
 	}
 }

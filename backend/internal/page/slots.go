@@ -130,6 +130,20 @@ func (s Slots) Find(h Hash, k item.Kind, name string) (i int, it *item.Item, err
 	return i, nil, nil
 }
 
+// HashOf returns the hash of the item of that kind and name, if it is among the slots. It
+// compares names, and needs no placement key.
+func (s Slots) HashOf(k item.Kind, name string) (h Hash, found bool) {
+	for i := range s {
+		if s[i].Kind != k {
+			continue
+		}
+		if it, err := item.DecodeItem(s[i].Item); err == nil && it.Name == name {
+			return s[i].Hash, true
+		}
+	}
+	return 0, false
+}
+
 // Leaf is a page that is to be, and what it is to hold.
 type Leaf struct {
 	Place Prefix

@@ -99,6 +99,14 @@ func (d *Directory) Route(h page.Hash) (p page.Prefix, found, empty, loaded bool
 	return "", false, len(d.pages) == 0, true
 }
 
+// HasOnlyRoot reports whether the tenant has a single page, which covers all hashes.
+func (d *Directory) HasOnlyRoot() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, found := d.pages[""]
+	return found && len(d.pages) == 1
+}
+
 // Pages returns the pages, nil while they are not loaded.
 func (d *Directory) Pages() []page.Prefix {
 	d.mu.Lock()

@@ -17,10 +17,11 @@
 // one, until a fresh List shows none. A page's header says which version it is
 // on, so there is no cursor, and moving a page twice is harmless. [Run.Finish] then
 // ends the rotation. By default the old key is kept for a while: the record says that
-// the rotation is over and when the key is to be destroyed, then the history is written
-// and the intent deleted. Later, package destruction reads every page again and destroys
-// the key. Without a retention the order is: phase retiring, the old key
-// deleted, the record, the history, the intent.
+// the rotation is over and when the key is to be destroyed, then the intent is deleted.
+// Later, package destruction reads every page again and destroys the key. Without a
+// retention the order is: phase retiring, the old key deleted, the record, the intent. The
+// record describes the rotation until the next one ends: before that Put it is filed in
+// the history.
 //
 // An import ([Request.Material]) differs in step 2 alone. A failed rotation ([Retry], or
 // [Engine.RetryFailed] for the schedule) goes on under a new intent.

@@ -9,7 +9,6 @@ import (
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/destruction"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
@@ -120,13 +119,17 @@ func (r *Run) rollBack(ctx context.Context, h *tenant.Held) error {
 	return r.end(ctx, h, next, tenant.RolledBack)
 }
 
-// end stores that the rotation is over, deletes its progress, and files its history. All
-// of it happens under the exclusive lock, so a reader that sees a rotation over finds
-// nothing of it unfinished but its intent, which stays until the evidence log has the
-// end: see Engine.conclude.
+// end stores that the rotation is over, and deletes its progress. It happens under the
+// exclusive lock, so a reader that sees a rotation over finds nothing of it unfinished but
+// its intent, which stays until the evidence log has the end: see Engine.conclude.
+//
+// The record describes the rotation until the next one ends. Then it goes into the history,
+// before the record forgets it.
 func (r *Run) end(ctx context.Context, h *tenant.Held, next *tenant.Record, how tenant.Phase) error {
-	if err := r.filePrevious(ctx, h.Record()); err != nil {
-		return err
+	if last := h.Record().Last; last != nil {
+		if err := r.e.tenants.PutHistory(ctx, next, last); err != nil {
+			return err
+		}
 	}
 	ended := *next.Rotation
 	ended.Phase = how
@@ -152,25 +155,7 @@ func (r *Run) end(ctx context.Context, h *tenant.Held, next *tenant.Record, how 
 	r.mu.Unlock()
 	// A run before this one may have noted something, if there was time for it.
 	if r.noted.After(r.began) || r.began.Sub(ended.StartedAt) >= noteEvery {
-		if err := r.e.tenants.DeleteProgress(ctx, next.Incarnation); err != nil {
-			return err
-		}
+		return r.e.tenants.DeleteProgress(ctx, next.Incarnation)
 	}
-	return r.e.file(ctx, next, r.intent)
-}
-
-// filePrevious makes sure that the rotation that ended before this one is in
-// the history, since the record is about to forget it.
-func (r *Run) filePrevious(ctx context.Context, t *tenant.Record) error {
-	if t.Last == nil {
-		return nil
-	}
-	filed, err := r.e.tenants.History(ctx, t, t.Last.To)
-	if storage.IsDamaged(err) {
-		filed, err = nil, nil // it is written anew
-	}
-	if err != nil || filed != nil && filed.EndedAt.Equal(t.Last.EndedAt) {
-		return err
-	}
-	return r.e.tenants.PutHistory(ctx, t, t.Last)
+	return nil
 }

@@ -15,9 +15,8 @@ import (
 //
 //   - Its unfinished rotation is this one: go on by its phase, or, if it is
 //     paused, fail with [ErrPaused].
-//   - A version has the intent's key: the rotation is over. File its history,
-//     which may have been missed, and delete the intent once the evidence log has the
-//     end.
+//   - A version has the intent's key: the rotation is over. Delete the intent once the
+//     evidence log has the end.
 //   - Neither: it was never committed. Delete its key, then the intent.
 //
 // In the last two cases a Put of the record that failed, of a start or of a retry, may
@@ -74,17 +73,7 @@ func (e *Engine) resolve(ctx context.Context, h *tenant.Held, intent Intent) (ru
 			return nil, nil, err
 		}
 	}
-	return nil, t, e.file(ctx, t, intent)
-}
-
-// file files the history of an ended rotation.
-func (e *Engine) file(ctx context.Context, t *tenant.Record, intent Intent) error {
-	if t.State != tenant.Shredding && t.Last != nil && t.Last.ID == intent.RotationID {
-		if err := e.tenants.PutHistory(ctx, t, t.Last); err != nil {
-			return err
-		}
-	}
-	return nil
+	return nil, t, nil
 }
 
 // undo removes what a start that was never committed has left.

@@ -13,10 +13,11 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
-// keepHistory bounds the ended rotations of a tenant that are kept.
-const keepHistory = 100
+// keepHistory bounds the ended rotations of a tenant that are filed. With the one in its
+// record the last 100 are kept.
+const keepHistory = 99
 
-// PutHistory files an ended rotation, and drops the oldest beyond the last 100.
+// PutHistory files an ended rotation, and drops the oldest beyond those that are kept.
 func (s *Store) PutHistory(ctx context.Context, t *Record, r *Rotation) error {
 	if err := s.mount.PutJSON(ctx, historyKey(t.Incarnation, r.To), r); err != nil {
 		return err

@@ -87,8 +87,8 @@ type Record struct {
 	// a rotation has replaced it and said so; nil: nothing. It is never changed in place.
 	GivenUp *GivenUp `json:"given_up,omitempty"`
 
-	// Rotation is the unfinished rotation, Last the latest that has ended: from
-	// it the history entry is written, again if need be.
+	// Rotation is the unfinished rotation, Last the latest that has ended. It is filed in
+	// the history when the next one ends.
 	Rotation *Rotation `json:"rotation,omitempty"`
 	Last     *Rotation `json:"last_rotation,omitempty"`
 
