@@ -178,7 +178,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, opt Options) (
 	return b, nil
 }
 
-// build makes the rooms that work in the background, once the framework has set up
+// build makes the engines that work in the background, once the framework has set up
 // the logger.
 func (b *backend) build(mountUUID string) {
 	b.jobs = jobs.NewRunner(b.Logger())
@@ -197,7 +197,7 @@ func (b *backend) build(mountUUID string) {
 	})
 	b.buildHolders()
 	b.kek = kekrotation.NewEngine(kekrotation.Config{
-		Settings: b.settings, Keys: b.keys, Tenants: b.tenants, Items: b.items, Ledger: b.ledger,
+		Mount: b.mount, Settings: b.settings, Keys: b.keys, Tenants: b.tenants, Items: b.items, Ledger: b.ledger,
 		Now: b.now, Jobs: b.jobs, Pages: b.pages, Log: b.Logger(),
 	})
 	b.wrapping = wrappingkey.NewEngine(wrappingkey.Config{
@@ -210,10 +210,10 @@ func (b *backend) build(mountUUID string) {
 	})
 }
 
-// initialize takes up the rotations that were unfinished when the engine last
-// stopped. Unsealing waits for it, so it only starts what does that.
+// initialize resumes what was unfinished when the engine last stopped. Unsealing waits for
+// it, so it only starts the work.
 func (b *backend) initialize(context.Context, *logical.InitializationRequest) error {
-	if b.takeUp() {
+	if b.resumeUnfinished() {
 		b.schedule.Start()
 	}
 	return nil
@@ -223,8 +223,8 @@ func (b *backend) initialize(context.Context, *logical.InitializationRequest) er
 // it only makes sure that every unfinished rotation is being worked on, and lets
 // the scheduler look.
 func (b *backend) periodic(context.Context, *logical.Request) error {
-	if b.takeUp() {
-		b.jobs.Once("storage/recheck", b.mount.Recheck, nil)
+	if b.resumeUnfinished() {
+		b.jobs.RunFunc("storage/recheck", b.mount.Recheck, nil)
 		b.schedule.Wake()
 		b.encryption.WriteUses(b.jobs)
 		b.wrapping.Drive()
@@ -233,17 +233,17 @@ func (b *backend) periodic(context.Context, *logical.Request) error {
 	return nil
 }
 
-// takeUp has every unfinished rotation worked on, that of the KEK included, and
-// every creation of a tenant that broke off. It does nothing, and returns false, on
-// a node that may not write: a standby or secondary, whose leader does it.
-func (b *backend) takeUp() bool {
+// resumeUnfinished has everything unfinished worked on: the evidence log, the rotation of the
+// KEK, the rotations and the interrupted creations of tenants. It does nothing, and returns
+// false, on a node that may not write: a standby or secondary, whose leader does it.
+func (b *backend) resumeUnfinished() bool {
 	if !b.WriteSafeReplicationState() {
 		return false
 	}
 	b.ledger.Drive()
 	b.kek.Drive()
 	b.jobs.Run(jobs.Job{
-		ID: "", Trouble: "trouble with storage",
+		ID: "unfinished", FailureMessage: "the write-ahead log could not be read",
 		Step: func(ctx context.Context) (done, progressed bool, err error) {
 			intents, err := b.unfinishedWork(ctx)
 			for _, i := range intents {

@@ -1,17 +1,17 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-// Package backend is the secrets engine as Vault sees it: paths with their help
-// and schemas, one table of errors, and the adapter to Vault's write-ahead log. It is
-// glue. The engine itself lies in the packages below internal, which know nothing of
-// Vault's framework; docs/design/overview.md lists them.
+// Package backend is the secrets engine as Vault sees it: it assembles the packages under
+// internal, declares the paths, and adapts Vault's write-ahead log. It is glue. Of the
+// packages under internal only api and those below it know Vault's framework;
+// docs/design/overview.md lists them all.
 //
 // # Requests
 //
 // A file path_<resource>.go has a table of paths, then their handlers in the
 // order of the table. A handler checks the fields of a request before it calls a
-// package below, so a refused request changes nothing. One table, in errors.go, turns
-// the errors of those packages into statuses.
+// package below, so a refused request changes nothing. One table, in
+// internal/api/errors.go, turns the errors of those packages into HTTP statuses.
 //
 // # Background
 //

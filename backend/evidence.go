@@ -20,7 +20,7 @@ import (
 func (b *backend) buildEvidence(mountUUID string) {
 	b.evidence = evidencelog.New(evidencelog.Config{
 		Storage: b.mount, MountUUID: mountUUID, Started: b.logStarted, Now: b.now,
-		Report: func(err error) { b.Logger().Warn("the evidence log met trouble", "error", err) },
+		Report: func(err error) { b.Logger().Warn("the evidence log failed", "error", err) },
 		Wake:   func() { b.ledger.Drive() },
 		GiveUp: jobs.ReadOnly,
 		Retry:  250 * time.Millisecond,
@@ -30,9 +30,9 @@ func (b *backend) buildEvidence(mountUUID string) {
 	p := &b.evidencePaths
 	p.Log, p.People, p.Ledger = b.evidence, persons, b.ledger
 	p.Witnesses = witnesses.NewStore(b.evidence, b.mount)
-	b.tenants.Attest(b.ledger)
-	b.settings.Attest(b.ledger)
-	b.keys.Attest(b.ledger)
+	b.tenants.UseLedger(b.ledger)
+	b.settings.UseLedger(b.ledger)
+	b.keys.UseLedger(b.ledger)
 }
 
 // logStarted says which binary keeps the log.

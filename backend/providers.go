@@ -23,7 +23,7 @@ func (b *backend) buildProviders(in provider.Surroundings) {
 	}
 	in.Denial = func(name, kekID string) {
 		b.jobs.Run(jobs.Job{
-			ID: "evidence/denial/" + name + "/" + map[bool]string{true: "ends", false: "begins"}[kekID == ""], Trouble: "telling the evidence log of a key provider's denial met trouble",
+			ID: "evidence/denial/" + name + "/" + map[bool]string{true: "ends", false: "begins"}[kekID == ""], FailureMessage: "logging a key provider's denial failed",
 			Step: func(ctx context.Context) (done, progressed bool, err error) {
 				err = b.providers.LogDenial(ctx, name, kekID)
 				return err == nil, false, err
@@ -48,5 +48,5 @@ func (b *backend) unlock(ctx context.Context, err error) error {
 // tendProviders renews providers' credentials and forgets keys whose lease has ended.
 func (b *backend) tendProviders() {
 	b.keys.DropOver()
-	b.jobs.Once("providers/renew", b.providers.Renew, nil)
+	b.jobs.RunFunc("providers/renew", b.providers.Renew, nil)
 }

@@ -60,7 +60,7 @@ func (o *Operations) On(h Handler, name, summary string, responses map[int][]fra
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: "dek", OperationVerb: verb, OperationSuffix: object},
 		Callback: func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 			growStack()
-			resp, err := o.serveUnlocked(ctx, h, req, d)
+			resp, err := o.serveOnceOpen(ctx, h, req, d)
 			if err == nil {
 				return resp, nil
 			}
@@ -84,8 +84,9 @@ func (o *Operations) On(h Handler, name, summary string, responses map[int][]fra
 	}
 }
 
-// serveUnlocked is serve, and waits for key providers in between.
-func (o *Operations) serveUnlocked(ctx context.Context, h Handler, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+// serveOnceOpen is serve, and calls the handler again after a key provider has opened the
+// KEK that it lacked. Between the calls nothing is held.
+func (o *Operations) serveOnceOpen(ctx context.Context, h Handler, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	if err := o.Check(req); err != nil {
 		return nil, err
 	}

@@ -189,7 +189,7 @@ func (e *Engine) schedule(ctx context.Context, next *tenant.Record, w Wish, afte
 	if err != nil {
 		return err
 	}
-	return next.Log(h, &evidence.TenantDeletionScheduled{DeleteAfter: next.DeleteAfter})
+	return next.Carry(h, &evidence.TenantDeletionScheduled{DeleteAfter: next.DeleteAfter})
 }
 
 // shredNow shreds a tenant in the background and waits up to shredWithin for the end.
@@ -199,9 +199,9 @@ func (e *Engine) shredNow(ctx context.Context, t *tenant.Record) error {
 	done := make(chan struct{})
 	var keysGone atomic.Bool
 	var failed error
-	begun := e.jobs.Once("shred/"+t.ID, func(ctx context.Context) {
+	begun := e.jobs.RunFunc("shred/"+t.ID, func(ctx context.Context) {
 		if failed = e.shred(ctx, t.ID, func() { keysGone.Store(true) }); failed != nil {
-			e.log.Warn("shredding met trouble, the schedule goes on with it", "tenant_id", t.ID, "error", failed)
+			e.log.Warn("shredding failed, the schedule retries it", "tenant_id", t.ID, "error", failed)
 		}
 	}, func() { close(done) })
 	if !begun {
@@ -261,7 +261,7 @@ func (e *Engine) Restore(ctx context.Context, tenantID string) (t *tenant.Record
 		if err != nil {
 			return err
 		}
-		return next.Log(h, &evidence.TenantRestored{})
+		return next.Carry(h, &evidence.TenantRestored{})
 	})
 	return t, restored, err
 }

@@ -118,7 +118,7 @@ func (e *Engine) sayGone(next *tenant.Record) error {
 	now := e.now()
 	h := evidence.Head{Time: now, Actor: evidence.System}
 	gone := func(v keyring.Version, which string) error {
-		return next.Log(h, &evidence.KeyDestroyed{Version: int64(v.Number), KeyID: v.KeyID, Which: which, Why: evidence.WhyShredding})
+		return next.Carry(h, &evidence.KeyDestroyed{Version: int64(v.Number), KeyID: v.KeyID, Which: which, Why: evidence.WhyShredding})
 	}
 	said := 0
 	for i := range next.Keys.Versions {
@@ -154,7 +154,7 @@ func (e *Engine) sayGone(next *tenant.Record) error {
 		items[kind] = int64(n)
 	}
 	next.ShreddedAt = now
-	return next.Log(h, &evidence.TenantShredded{Items: items, Versions: int64(next.Keys.Next - 1)})
+	return next.Carry(h, &evidence.TenantShredded{Items: items, Versions: int64(next.Keys.Next - 1)})
 }
 
 // begin puts the record in the state shredding, and returns it; nil if the tenant

@@ -55,14 +55,14 @@ type Cause struct {
 
 // log adds the event of a key's end.
 func (d Cause) log(next *tenant.Record, v keyring.Version, which string) error {
-	return next.Log(d.Head, &evidence.KeyDestroyed{
+	return next.Carry(d.Head, &evidence.KeyDestroyed{
 		Version: int64(v.Number), KeyID: v.KeyID, Which: which, Why: d.Why,
 		PagesScanned: int64(d.Scanned), PagesLeft: int64(d.Left),
 	})
 }
 
-// logExternal adds the event of an external key whose destruction broke off after the key
-// was deleted.
+// logExternal adds the event of an external key whose destruction was interrupted after the
+// key was deleted.
 func (d Cause) logExternal(next *tenant.Record, v keyring.Version) error {
 	if !v.ExternalKeyEnds {
 		return nil

@@ -50,5 +50,5 @@ func (e *Engine) SetMinimum(ctx context.Context, next *tenant.Record, least int)
 	if err != nil {
 		return err
 	}
-	return next.Log(h, &evidence.MinimumChanged{Old: int64(old), New: int64(least)})
+	return next.Carry(h, &evidence.MinimumChanged{Old: int64(old), New: int64(least)})
 }

@@ -17,41 +17,41 @@ import (
 // entry describes a tenant in the index, in 72 bytes and its name. Times are Unix seconds, rounded
 // up, so no tenant is looked at before it is due.
 type entry struct {
-	id        uuid.UUID
-	campaign  int64  // the latest campaign to which it owes nothing
-	tried     int64  // the campaign that its latest attempt was for
-	rotatedAt uint32 // when the active key took over
-	interval  uint32 // the tenant's own, in seconds; 0: the organization's
-	waitUntil uint32 // after a failure or a cancel; 0: it does not wait
-	upkeepAt  uint32 // when a retired key or the tenant is to be destroyed, or its keys are moved
-	spread    uint32 // its share of the jitter, of 2^32
-	lookAt    uint32 // when to look at it for a rotation
-	seq       uint32 // of its latest change
-	nameAt    uint32 // where its display name is: see names
-	nameLen   uint16
-	flags     flags
+	id            uuid.UUID
+	campaign      int64  // the latest campaign to which it owes nothing
+	triedCampaign int64  // the campaign that was current when its latest rotation began
+	rotatedAt     uint32 // when the active key took over
+	interval      uint32 // the tenant's own, in seconds; 0: the organization's
+	waitUntil     uint32 // the end of its back-off after a failure or a cancel; 0: none
+	upkeepAt      uint32 // when a retired key or the tenant is to be destroyed; 0: also while its keys are moved
+	spread        uint32 // its share of the jitter, as a fraction of 2^32
+	lookAt        uint32 // when to look at it for a rotation
+	seq           uint32 // of its latest change
+	nameAt        uint32 // where its display name is: see names
+	nameLen       uint16
+	flags         flags
 }
 
-// unknown is a campaign after any: of a tenant of which nothing is known yet.
+// unknown is greater than every campaign: a tenant of which nothing is known yet owes none.
 const unknown = math.MaxInt64
 
 type flags uint16
 
 const (
-	active      flags = 1 << iota // not being deleted
-	shredding                     // its keys are being destroyed
-	paused                        // the schedule passes it over
-	unfinished                    // its rotation has not ended
-	failed                        // its latest rotation failed
-	suspected                     // what is known of it may be wrong
-	unreadable                    // its record cannot be read
-	blocked                       // it is due and cannot be rotated
-	held                          // its unfinished rotation is paused
-	tried                         // a rotation of it has ended
-	asked                         // it owes a rotation to a request that names it
-	askedPaused                   // which holds though it is paused
-	triedAsked                    // its latest attempt was for that request
-	stillUsed                     // a version is in use though its holders report it gone
+	active           flags = 1 << iota // not being deleted
+	shredding                          // its keys are being destroyed
+	paused                             // the schedule passes it over
+	unfinished                         // its rotation has not ended
+	failed                             // its latest rotation failed
+	suspected                          // what is known of it may be wrong
+	unreadable                         // its record cannot be read
+	blocked                            // it is due and cannot be rotated
+	rotationIsPaused                   // its unfinished rotation is paused, not the tenant
+	tried                              // one of its rotations has ended
+	asked                              // it owes a rotation to a request that names it
+	askedPaused                        // to one that also holds while the tenant is paused
+	triedAsked                         // its latest rotation was to serve that request
+	stillUsed                          // a version is in use though its holders report it gone
 )
 
 func (e *entry) is(f flags) bool { return e.flags&f != 0 }
@@ -78,7 +78,7 @@ func (p Plan) entryOf(t *tenant.Record) entry {
 	if t.Rotation != nil {
 		e.flags |= unfinished
 		if t.Rotation.Paused {
-			e.flags |= held
+			e.flags |= rotationIsPaused
 		}
 	}
 	if t.State != tenant.Shredding { // then its keys may be gone from the record
@@ -99,7 +99,7 @@ func (e *entry) setRequest(t *tenant.Record) {
 	e.campaign = t.Campaign
 	if t.Last != nil {
 		e.flags |= tried
-		e.tried = t.Last.Campaign
+		e.triedCampaign = t.Last.Campaign
 		if t.Last.Phase == tenant.Failed {
 			e.flags |= failed
 		}
@@ -115,8 +115,8 @@ func (e *entry) setRequest(t *tenant.Record) {
 	}
 }
 
-// UpkeepDue reports whether a key of t is to be destroyed now, or t itself.
-func UpkeepDue(t *tenant.Record, now time.Time) bool { return destroyAt(t) <= clamp(now.Unix()) }
+// DestructionDue reports whether a key of t is to be destroyed now, or t itself.
+func DestructionDue(t *tenant.Record, now time.Time) bool { return destroyAt(t) <= clamp(now.Unix()) }
 
 // upkeepAt returns when to look at t for other work than a rotation: now if its keys are
 // being moved to another KEK.
@@ -160,7 +160,10 @@ func retiredAt(t *tenant.Record) uint32 {
 	return at
 }
 
-// lookAt returns when to look at a tenant for a rotation.
+// lookAt returns when to look at a tenant for a rotation. It mirrors [Plan.Due] on what an
+// entry holds, and the two must be changed together: lookAt may be earlier than the time
+// from which Due says so, which costs one visit, and must never be later, since nothing
+// else looks at the tenant before its record is read again, up to a day later.
 func (p Plan) lookAt(e *entry) uint32 {
 	switch {
 	case e.is(suspected):
@@ -174,8 +177,8 @@ func (p Plan) lookAt(e *entry) uint32 {
 		return 0
 	case e.is(paused):
 		return never
-	case !p.counts(e):
-		return p.dueWithin(e)
+	case !p.backOffHolds(e):
+		return p.dueWithJitter(e)
 	case e.is(failed):
 		return e.waitUntil
 	}
@@ -192,15 +195,16 @@ func (p Plan) includesPaused(e *entry) bool {
 	return e.campaign < p.Settings.Campaign.IncludePaused || e.is(askedPaused)
 }
 
-// counts reports whether the date until which a tenant waits counts, as far as the clock
-// is concerned: see [tenant.Record.Waits].
-func (p Plan) counts(e *entry) bool {
+// backOffHolds reports whether a tenant has a back-off that a correct clock can have set. One
+// that ends later than any back-off was set by a clock that was ahead: see
+// [tenant.Record.Waits].
+func (p Plan) backOffHolds(e *entry) bool {
 	return e.waitUntil != 0 && e.waitUntil <= add(clamp(p.Now.Unix()), seconds(tenant.MaxBackoff)+1)
 }
 
 // waits reports whether a tenant that owes a rotation waits after its latest attempt.
 func (p Plan) waits(e *entry) bool {
-	return p.counts(e) && e.is(tried) && (e.campaign >= p.Settings.Campaign.Number || e.tried >= p.Settings.Campaign.Number) &&
+	return p.backOffHolds(e) && e.is(tried) && (e.campaign >= p.Settings.Campaign.Number || e.triedCampaign >= p.Settings.Campaign.Number) &&
 		(!e.is(asked) || e.is(triedAsked))
 }
 
@@ -213,8 +217,8 @@ func (p Plan) expires(e *entry) uint32 {
 	return add(e.rotatedAt, interval)
 }
 
-// dueWithin returns when a tenant is due by its key's age, with its share of the jitter.
-func (p Plan) dueWithin(e *entry) uint32 {
+// dueWithJitter returns when a tenant is due by its key's age, its share of the jitter added.
+func (p Plan) dueWithJitter(e *entry) uint32 {
 	return add(p.expires(e), seconds(share(p.jitterOf(time.Duration(e.interval)*time.Second), e.spread)))
 }
 

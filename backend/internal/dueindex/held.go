@@ -41,7 +41,7 @@ func (p Plan) heldUp(e *entry, now uint32) hold {
 	case !e.is(active):
 		return hold{reason: tenantDeleting}
 	case e.is(unfinished):
-		if e.is(held) {
+		if e.is(rotationIsPaused) {
 			return hold{reason: rotationPaused}
 		}
 	case e.is(paused) && !p.includesPaused(e):

@@ -32,7 +32,7 @@ const maxReasons = 1000
 // Visit is a tenant to look at.
 type Visit struct {
 	TenantID string
-	Asked    bool   // a caller has asked for it
+	Asked    bool   // it owes a rotation to a request that names it; a campaign for all does not count
 	DueAt    uint32 // Unix seconds
 	seq      uint32 // of the tenant's latest change
 }
@@ -40,7 +40,7 @@ type Visit struct {
 // Changed takes a reported change of a tenant's record: t is the record as it is now,
 // nil if there is none.
 func (x *Index) Changed(tenantID string, t *tenant.Record) {
-	x.told(tenantID, func(s *shard, id uuid.UUID) {
+	x.report(tenantID, func(s *shard, id uuid.UUID) {
 		if t == nil {
 			s.set(id, nil)
 		} else {
@@ -55,7 +55,7 @@ func (x *Index) Changed(tenantID string, t *tenant.Record) {
 // Suspect notes that a tenant's record may have changed, since a change of it failed: it
 // is due for a look at once. The record may be known to be unreadable.
 func (x *Index) Suspect(tenantID string, isUnreadable bool) {
-	x.told(tenantID, func(s *shard, id uuid.UUID) {
+	x.report(tenantID, func(s *shard, id uuid.UUID) {
 		if isUnreadable {
 			x.suspect(s, id, unreadable)
 		} else {
@@ -64,8 +64,9 @@ func (x *Index) Suspect(tenantID string, isUnreadable bool) {
 	})
 }
 
-// told calls f, under the lock of its shard, for a tenant that is reported.
-func (x *Index) told(tenantID string, f func(s *shard, id uuid.UUID)) {
+// report calls f with the shard of a tenant whose change is reported, under the shard's
+// lock. A reading of the shard that is under way then leaves that tenant alone.
+func (x *Index) report(tenantID string, f func(s *shard, id uuid.UUID)) {
 	id, err := uuid.Parse(tenantID)
 	if err != nil {
 		return // no tenant has such an ID
@@ -165,8 +166,8 @@ func (x *Index) ifUnchanged(v Visit, f func(s *shard, i int)) {
 // Due returns the tenants to look at now for a rotation.
 func (x *Index) Due(now time.Time) []Visit { return x.due(clamp(now.Unix()), false) }
 
-// UpkeepDue returns the tenants to look at now for upkeep: a retired key is to be
-// destroyed, or the tenant itself.
+// UpkeepDue returns the tenants to look at now for upkeep: a retired key or the tenant
+// itself is to be destroyed, or its keys are being moved to another KEK.
 func (x *Index) UpkeepDue(now time.Time) []Visit { return x.due(clamp(now.Unix()), true) }
 
 func (x *Index) due(now uint32, upkeep bool) []Visit {
@@ -203,14 +204,14 @@ func (x *Index) entryAt(tenantID string) (e entry) {
 	return e
 }
 
-// Follow sets every entry's time by another plan, if that decides otherwise than
-// the one before.
+// SetPlan makes p the plan, and sets every entry's time by it unless it decides as the one
+// before did.
 //
 // The plan is set before the entries' times are. So what sets an entry's time asks for the
-// plan under the lock of the entry's shard: either that is the latest plan, or Follow has
-// still to come to the shard. With a plan from before, a tenant would not be due by the
-// latest, and nothing would look at it until its record is read again, a day later.
-func (x *Index) Follow(p Plan) {
+// plan under the lock of the entry's shard: either that is the latest plan, or SetPlan has
+// still to come to the shard. By an older plan the tenant might not be due, and nothing
+// would look at it until its record is read again, a day later.
+func (x *Index) SetPlan(p Plan) {
 	x.mu.Lock()
 	same := x.plan.decidesAs(p)
 	x.plan = p
@@ -221,7 +222,7 @@ func (x *Index) Follow(p Plan) {
 	for n := range x.shards {
 		s := &x.shards[n]
 		s.mu.Lock()
-		latest := x.current() // of several that call Follow at once
+		latest := x.current() // of several that call SetPlan at once
 		for i := range s.entries {
 			s.entries[i].lookAt = latest.lookAt(&s.entries[i])
 		}

@@ -60,7 +60,7 @@ func (s *shard) end() {
 func (s *shard) install(found []*Found, plan func() Plan) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := plan() // another one may have come since the records were read: see Follow
+	p := plan() // another one may have come since the records were read: see SetPlan
 	known := s.entries
 	merged := make([]entry, 0, len(found))
 	var names names

@@ -27,12 +27,12 @@ func requested(n int64) Plan {
 // reading makes that tenant due, too.
 func TestRequestForAllDuringAReading(t *testing.T) {
 	x := New()
-	x.Follow(requested(0))
+	x.SetPlan(requested(0))
 	r := record(1, "", 5)
 	shard := int(tenant.ShardOf(r.ID))
 	x.BeginReading(shard)
 	found := x.Found(uuid.MustParse(r.ID), r)
-	x.Follow(requested(1))
+	x.SetPlan(requested(1))
 	x.Install(shard, []*Found{found})
 	x.EndReading(shard)
 	require.Len(t, x.Due(today), 1)
@@ -44,7 +44,7 @@ func TestEveryTimeIsByThePlan(t *testing.T) {
 		x := New()
 		var all sync.WaitGroup
 		for n := range int64(3) {
-			all.Go(func() { x.Follow(requested(n)) })
+			all.Go(func() { x.SetPlan(requested(n)) })
 			all.Go(func() { x.Changed(record(int(n), "", 5).ID, record(int(n), "", 5)) })
 		}
 		all.Wait()

@@ -17,7 +17,8 @@ type Plan struct {
 	Jitter   time.Duration // of the organization's interval
 }
 
-// decidesAs reports whether two plans differ by their time alone.
+// decidesAs reports whether two plans make the same tenants due at the same times. When they
+// were made does not matter.
 func (p Plan) decidesAs(q Plan) bool {
 	was, is := p.Settings, q.Settings
 	return was.RotationInterval == is.RotationInterval && was.Campaign.Number == is.Campaign.Number &&

@@ -57,9 +57,9 @@ func (x *Index) Count(p Plan) Counts {
 	return s
 }
 
-// Asked counts the tenants that a request for all concerns: those that are scheduled,
-// and those that it skips since they are paused.
-func (x *Index) Asked(p Plan, includePaused bool) (scheduled, skippedPaused int) {
+// CountCampaign counts the tenants that a request to rotate all of them concerns: those
+// that are scheduled, and those that it skips because they are paused.
+func (x *Index) CountCampaign(p Plan, includePaused bool) (scheduled, skippedPaused int) {
 	x.each(func(e *entry) {
 		switch {
 		case !e.is(active):

@@ -126,7 +126,7 @@ func (e *Engine) LastUse(ctx context.Context, t *tenant.Record) (map[string]tena
 
 // WriteUses writes, in the background, what requests have noted since the last time.
 func (e *Engine) WriteUses(r *jobs.Runner) {
-	r.Once("external-use", func(ctx context.Context) {
+	r.RunFunc("external-use", func(ctx context.Context) {
 		if err := e.writeUses(ctx); jobs.ReadOnly(err) {
 			r.NoteReadOnly(err)
 		} else if err != nil && ctx.Err() == nil {

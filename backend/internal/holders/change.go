@@ -110,7 +110,7 @@ func (e *Engine) Follow(ctx context.Context, tenantID string, follow bool) (*ten
 		if err != nil {
 			return err
 		}
-		return next.Log(h, &evidence.SettingsChanged{Path: "tenant", Change: evidence.Change{
+		return next.Carry(h, &evidence.SettingsChanged{Path: "tenant", Change: evidence.Change{
 			Old: evidence.Values{"follow_holders": strconv.FormatBool(!follow)},
 			New: evidence.Values{"follow_holders": strconv.FormatBool(follow)},
 		}})
@@ -143,7 +143,7 @@ func (e *Engine) update(ctx context.Context, tenantID string, change func(*tenan
 // destroyNow destroys keys without waiting for the schedule, which goes on with it if it
 // fails.
 func (e *Engine) destroyNow(tenantID string) {
-	e.jobs.Once("holders/"+tenantID, func(ctx context.Context) {
+	e.jobs.RunFunc("holders/"+tenantID, func(ctx context.Context) {
 		if _, err := e.DestroyGone(ctx, tenantID); err != nil && ctx.Err() == nil {
 			e.log.Warn("an external key could not be destroyed, the schedule tries again", "tenant_id", tenantID, "error", err)
 		}
@@ -173,7 +173,7 @@ func (e *Engine) logChange(ctx context.Context, next *tenant.Record, before, aft
 			name, *to = holder.Name, valuesOf(holder)
 		}
 	}
-	return next.Log(h, &evidence.HolderChanged{Holder: name, Change: change})
+	return next.Carry(h, &evidence.HolderChanged{Holder: name, Change: change})
 }
 
 // valuesOf is a holder as evidence has it, without its description.

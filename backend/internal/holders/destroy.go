@@ -78,7 +78,7 @@ func (e *Engine) raiseMinimum(next *tenant.Record) error {
 		return nil
 	}
 	next.MinDecryptionVersion = least
-	return next.Log(e.head(), &evidence.MinimumChanged{Old: int64(old), New: int64(least)})
+	return next.Carry(e.head(), &evidence.MinimumChanged{Old: int64(old), New: int64(least)})
 }
 
 // destroy deletes the keys, and then says so in the record. If it fails between, the
@@ -86,7 +86,7 @@ func (e *Engine) raiseMinimum(next *tenant.Record) error {
 func (e *Engine) destroy(ctx context.Context, h *tenant.Held, due []keyring.Version) error {
 	next := h.Record().Clone()
 	for i := range due { // before a key goes: it may fail
-		if err := next.Log(e.head(), &evidence.KeyDestroyed{
+		if err := next.Carry(e.head(), &evidence.KeyDestroyed{
 			Version: int64(due[i].Number), KeyID: due[i].KeyID, Which: evidence.WhichExternal, Why: evidence.WhyHolders,
 		}); err != nil {
 			return err

@@ -90,7 +90,7 @@ type Write struct {
 	Metadata map[string]string
 }
 
-// Replace returns the change that the write is of the item of that name.
+// Replace returns the change that writes data and metadata to the item of that name.
 func (w Write) Replace(name string) func(*Item) (*Item, error) {
 	return func(cur *Item) (*Item, error) {
 		next, done, err := w.Next(name, cur)

@@ -16,28 +16,41 @@ import (
 // put. Putting it costs storage a fraction of what the page costs, so a few changes
 // are written there, and then the page is put again with all of them.
 //
-// The rules that keep a delta from losing an acknowledged write stand in
-// docs/design/pages.md; docs/model/delta.py finds a loss without any of them.
+// These rules keep a delta from losing an acknowledged write:
 //
-// A delta is sealed by its page's key, and put only while that is the active version.
-// So once all pages are on another version, all current deltas are, too.
+//   - It names the Put of its page by [page.BaseID]. Beside any other Put it is obsolete
+//     and is ignored. So to put the page is enough; the obsolete entry stays until the next
+//     delta overwrites it or a rotation deletes it.
+//   - It holds every change since that Put, not only the latest: see pageedit.Edit.SincePut.
+//   - It cannot express a removal, after which the page itself is put.
+//   - It is put only beside a page that this process has put, with no failed write of the
+//     tenant's pages since ([pagedir.Directory.WrittenHere]). Otherwise the page that Get
+//     shows may not be the one in storage, and the delta would name a Put that is gone.
+//   - It is sealed by its page's key, and only while that is the active version. So once
+//     all pages are on another version, all current deltas are, too.
+//   - The directory knows of it before the write is acknowledged, so that a reader looks
+//     for it; a reader gets it before its page (getBoth).
+//   - It is deleted only after its page was replaced or deleted for every reader.
+//
+// docs/model/delta.py finds a lost write without any of them.
 
 // minDeltaPage is the size of a page, with the change, from which on it is given
 // deltas: a smaller one is put about as fast.
 const minDeltaPage = 8 << 10
 
-// mayBeStale reports whether what page p shows may pass, since a stale cache may show a
-// page, or a page and its delta, that is not what storage has. So what a repeated
-// request finds done already is put with the page before it is acknowledged.
+// mayBeStale reports whether page p, as it was read, may differ from what storage holds:
+// after a Put that failed with effect, Vault's cache may go on showing the page, or the
+// page and its delta, from before it. A repeated request that finds its change in such a
+// page is acknowledged only after the page has been put again.
 func (tab *Table) mayBeStale(p page.Prefix, cur pageedit.Current) bool {
 	return cur.BaseID != page.BaseID{} && !tab.dir.WrittenHere(p)
 }
 
 // fitsDelta reports whether changes that were made to page p are put as its delta.
 //
-// To change one more item puts again what the delta holds already, so to change n has
-// cost n times half of what it holds in the end. Before that comes to half of the size
-// of the page, the page is put.
+// Each Put of a delta writes all of it again. So by the time that a delta has n items and d
+// bytes, its Puts have written about n*d/2 bytes. The page is put instead once that would
+// exceed half of the page: as long as n*d is at most the page's size, a delta is cheaper.
 func (tab *Table) fitsDelta(t *tenant.Record, p page.Prefix, cur pageedit.Current, e *pageedit.Edit) bool {
 	puts := max(2, len(e.SincePut))
 	return !e.Removed && e.Bytes >= minDeltaPage && puts*e.SincePut.Size() <= e.Bytes &&

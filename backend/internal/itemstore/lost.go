@@ -50,7 +50,7 @@ func (tab *Table) leftOf(ctx context.Context, t *tenant.Record, p page.Prefix) (
 			return *o, nil
 		}
 	}
-	if err == nil || errors.Is(err, page.ErrDamaged) || keystore.IsGone(err) {
+	if err == nil || errors.Is(err, page.ErrDamaged) || keystore.CannotOpen(err) {
 		return page.Page{}, nil
 	}
 	return page.Page{}, err
@@ -96,7 +96,7 @@ func (l *listing) miss(place string, err error) {
 // passOver notes that the page at l.from cannot be read, and returns it as if it had no
 // items: at is where it lies, nil if no page covers the place.
 func (tab *Table) passOver(l *listing, at *content, err error) (*content, error) {
-	if !errors.Is(err, page.ErrDamaged) && !keystore.IsGone(err) {
+	if !errors.Is(err, page.ErrDamaged) && !keystore.CannotOpen(err) {
 		return nil, err
 	}
 	if at == nil {

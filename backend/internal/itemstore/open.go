@@ -100,7 +100,7 @@ func (tab *Table) getBoth(ctx context.Context, p page.Prefix, get getter) (r raw
 
 // openRaw returns the header and the encoded slots of a raw page, without its delta,
 // and what it was opened with. Beside [page.ErrDamaged] it fails with one of the
-// errors that IsGone tells.
+// errors of which [keystore.CannotOpen] is true.
 func (s *Store) openRaw(ctx context.Context, t *tenant.Record, p page.Prefix, sealed []byte) (page.Header, keyring.AEAD, []byte, error) {
 	h, _, err := page.ParseHeader(sealed)
 	if err != nil {
@@ -142,7 +142,7 @@ func (tab *Table) read(ctx context.Context, t *tenant.Record, h page.Hash) (*con
 		if lost != nil {
 			return &content{place: p, lost: lost}, nil //nolint:nilerr // lost says why
 		}
-		if keystore.IsGone(err) {
+		if keystore.CannotOpen(err) {
 			last, at = err, p
 			if t, err = tab.store.sameTenant(ctx, t); err != nil {
 				return nil, err

@@ -30,10 +30,10 @@ func (tab *Table) loadDirectory(ctx context.Context) error {
 	tab.loading.Lock()
 	defer tab.loading.Unlock()
 	for range maxTries {
-		if _, _, loaded := tab.dir.HeadersToRead(); loaded {
+		if tab.dir.Loaded() {
 			return nil
 		}
-		number := tab.dir.Started()
+		number := tab.dir.BeginList()
 		listed, err := tab.store.listPages(ctx, tab.incarnation)
 		if err != nil {
 			return err
@@ -86,8 +86,8 @@ func readingPage(p page.Prefix, err error) error {
 	return fmt.Errorf("reading page %s: %w", p, err)
 }
 
-// putPage stores a page, and keeps in memory what was read from there: nothing else,
-// since a rotation must not push out what is read.
+// putPage stores a page. In the cache it replaces the page if that was there, and adds none:
+// a rotation must not evict the pages that requests read.
 func (tab *Table) putPage(ctx context.Context, p page.Prefix, sealed []byte) error {
 	key := pageKey(tab.incarnation, p)
 	had := tab.store.pages.Begin(key)
@@ -103,8 +103,8 @@ func (tab *Table) putPage(ctx context.Context, p page.Prefix, sealed []byte) err
 	return nil
 }
 
-// put stores a page or a delta. On an error, which may hide that it was stored, the
-// directory is dropped.
+// put stores a page or a delta. After an error, which may hide that it was stored, the
+// directory is dropped, and with it the notes of which pages this process has put.
 func (tab *Table) put(ctx context.Context, key string, value []byte) error {
 	err := tab.store.mount.Put(ctx, key, value)
 	if err != nil {
@@ -129,12 +129,12 @@ func (tab *Table) deleteEntry(ctx context.Context, key string) error {
 	return nil
 }
 
-// staleMiss tells what to make of a page that the directory lists and Get does not
-// show. Mostly the page has split meanwhile. If a fresh List, made under the
-// page's lock, still shows it and Get still does not, then Vault's cache hides
-// a first write whose error told that it failed: nothing acknowledged is in it,
-// and it counts as empty. The caller holds the lock of p.
-func (tab *Table) staleMiss(ctx context.Context, p page.Prefix) (bool, error) {
+// staleMiss decides about a page that the directory lists and Get does not show; isEmpty
+// says that it is to be used as an empty page. Mostly the page has split meanwhile, and the
+// caller looks again. If a fresh List, made under the page's lock, still shows it and Get
+// still does not, then the page's first Put was reported as failed, took effect, and is
+// hidden by Vault's cache. Nothing in it was acknowledged. The caller holds the lock of p.
+func (tab *Table) staleMiss(ctx context.Context, p page.Prefix) (isEmpty bool, err error) {
 	tab.dir.Drop()
 	if err := tab.loadDirectory(ctx); err != nil {
 		return false, err

@@ -83,10 +83,10 @@ func (s *Store) Names(ctx context.Context, t *tenant.Record, k item.Kind) ([]str
 	return names, nil
 }
 
-// leaves returns the pages that count.
+// leaves returns the current pages.
 func (tab *Table) leaves(ctx context.Context) (map[page.Prefix]pagedir.Entry, error) {
 	for range maxTries {
-		if pages, loaded := tab.dir.Leaves(); loaded {
+		if pages, loaded := tab.dir.Entries(); loaded {
 			return pages, nil
 		}
 		if err := tab.loadDirectory(ctx); err != nil {

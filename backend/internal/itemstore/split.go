@@ -106,8 +106,8 @@ func (tab *Table) split(ctx context.Context, t *tenant.Record, p page.Prefix, sl
 	hadDelta := tab.dir.MayHaveDelta(p)
 	tab.dir.Change(&p, added)
 	if hadDelta {
-		// Without its page it counts no more. What cannot be deleted now, the next
-		// rotation deletes.
+		// Without its page the delta is obsolete. If it cannot be deleted now, the next
+		// rotation deletes it.
 		_ = tab.deleteDelta(ctx, p)
 	}
 	return big, nil
@@ -117,10 +117,10 @@ func (tab *Table) split(ctx context.Context, t *tenant.Record, p page.Prefix, sl
 // root, then all pages that hold sl between them; then the root is deleted.
 //
 // Going down several levels at once is sound only where a List under the lock of
-// the root has shown no page. Otherwise a page in between might be left over from
-// a split that broke off: it would become current when the root is deleted, in place
-// of those below it. Without the root, the first of the pages would become current
-// before the others are written.
+// the root has shown no page. Otherwise an interrupted split might have left a page in
+// between, which would become current when the root is deleted, in place of those below
+// it. Without the root, the first of the pages would become current before the others are
+// written.
 func (tab *Table) bulkLoad(ctx context.Context, t *tenant.Record, sl page.Slots) error {
 	const root = page.Prefix("")
 	leaves := sl.Leaves(root)
@@ -156,21 +156,25 @@ func (tab *Table) bulkLoad(ctx context.Context, t *tenant.Record, sl page.Slots)
 	return nil
 }
 
-// divide splits pages until none of several items is too large. What fails is
-// left to the next write: the pages are whole, only larger than they should be.
+// divide splits pages until none of several items is too large. The changes are
+// acknowledged before: the caller that led the batch does it, still under the tenant's
+// shared lock. A failure is left to the next write: the pages are complete, only larger
+// than they should be.
 func (tab *Table) divide(ctx context.Context, t *tenant.Record, big []page.Prefix) {
 	var g errgroup.Group
 	g.SetLimit(pagesInFlight)
 	for _, p := range big {
 		g.Go(func() error {
-			tab.divide(ctx, t, tab.recommit(ctx, t, p))
+			tab.divide(ctx, t, tab.splitTooLarge(ctx, t, p))
 			return nil
 		})
 	}
 	_ = g.Wait() // nothing fails but what is left to the next write
 }
 
-func (tab *Table) recommit(ctx context.Context, t *tenant.Record, p page.Prefix) (big []page.Prefix) {
+// splitTooLarge splits page p under its lock, if it is still too large. It returns the
+// children that are too large themselves.
+func (tab *Table) splitTooLarge(ctx context.Context, t *tenant.Record, p page.Prefix) (big []page.Prefix) {
 	defer tab.store.lockPage(tab.incarnation, p)()
 	return tab.commit(ctx, t, p, nil)
 }

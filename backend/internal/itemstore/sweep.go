@@ -27,8 +27,8 @@ const (
 // PageRef is a page as a List showed it.
 type PageRef struct {
 	Prefix page.Prefix
-	// Leftover says that a split has left it over: the page Above counts instead of
-	// it, or, if it is a Delta, those that its page was split into.
+	// Leftover says that a split has left this entry behind: a page that Above, still
+	// there, hides, or, if it is a Delta, one whose page was split.
 	Leftover bool
 	Above    page.Prefix
 	Delta    bool
@@ -90,11 +90,11 @@ func (s *Store) PageItems(ctx context.Context, t *tenant.Record, p page.Prefix) 
 	return h.Counts.Total()
 }
 
-// Move brings a page to a key version: it is opened and sealed again, with the items
-// of its delta; the items stay encoded. A page that is on the version already is
-// written only if rewrite is true. A leftover is deleted, and so is an obsolete delta.
-// It fails with [page.ErrDamaged] if the page does not open, or cannot be sealed under the
-// version; one that was given up is replaced: see [tenant.Record.GaveUp]. The caller holds the
+// Move brings a page to a key version: it opens the page with its delta, seals it again and
+// stores it; the items stay encoded. A page that is on the version already is written only
+// if rewrite is true. An obsolete delta is deleted, and a leftover is deleted instead of
+// moved. It fails with [page.ErrDamaged] if the page does not open, or cannot be sealed under
+// the version; one that was given up is replaced: see [tenant.Record.GaveUp]. The caller holds the
 // tenant's lock shared and has made sure, under it, that the version is the one to
 // move to.
 //
@@ -121,9 +121,13 @@ func (s *Store) Move(ctx context.Context, t *tenant.Record, ref PageRef, version
 	if lostError(t, p, err) != nil {
 		moved, err = tab.replaceLost(ctx, t, p, version)
 	}
-	if err != nil || moved == Superseded || moved == Current && r.delta != nil || !mayHaveDelta {
+	switch {
+	case err != nil, moved == Superseded, !mayHaveDelta:
 		return moved, err
+	case moved == Current && r.delta != nil:
+		return moved, nil // the delta belongs to the page, and is on the version as well
 	}
+	// It is obsolete, or has just been sealed into the page.
 	return moved, tab.deleteDelta(ctx, p)
 }
 
@@ -138,7 +142,7 @@ func (tab *Table) moveRaw(ctx context.Context, t *tenant.Record, p page.Prefix, 
 		return Current, nil
 	}
 	h, encoded, err := tab.store.openWithDelta(ctx, t, p, r)
-	if keystore.IsGone(err) {
+	if keystore.CannotOpen(err) {
 		err = fmt.Errorf("%w: %w", page.ErrDamaged, err)
 	}
 	if err != nil {
@@ -172,7 +176,7 @@ func (tab *Table) reseal(ctx context.Context, t *tenant.Record, p page.Prefix, h
 		return err
 	}
 	a, err := tab.store.keys.PageAEAD(ctx, t.Owner(), v)
-	if keystore.IsGone(err) {
+	if keystore.CannotOpen(err) {
 		return fmt.Errorf("page %s: %w: the key that it is to be sealed under: %w", p, page.ErrDamaged, err)
 	}
 	if err != nil {
@@ -199,11 +203,11 @@ func (tab *Table) moveStaleMiss(ctx context.Context, t *tenant.Record, p page.Pr
 	return Rewritten, tab.reseal(ctx, t, p, page.Header{Version: version}, page.Slots(nil).Encode())
 }
 
-// deleteLeftover deletes what a split has left over. A page, of a split that did not
-// finish, only after a List made under the lock of the page above has shown that
-// page: had it gone, the leftover would be what counts. A delta when its page has been
-// deleted once more, which may still show behind a stale cache: no page comes to a
-// place again that it was split away from.
+// deleteLeftover deletes what a split has left behind. A page, of a split that was
+// interrupted, is deleted only after a List made under the lock of the page above has shown
+// that page: without it the leftover would be the current page. A delta is deleted after
+// its page has been deleted once more, since a stale cache may still show that. No page ever
+// comes back to a place that it was split away from.
 func (tab *Table) deleteLeftover(ctx context.Context, ref PageRef) error {
 	if ref.Delta {
 		defer tab.store.lockPage(tab.incarnation, ref.Prefix)()

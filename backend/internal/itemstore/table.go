@@ -73,7 +73,7 @@ func (tab *Table) withPlacementKey(ctx context.Context, t *tenant.Record, f func
 	defer tab.mu.Unlock()
 	if tab.placement == nil || tab.term.Over() {
 		key, term, err := tab.store.keys.OpenKeyFor(ctx, t.Owner().Binding(t.PlacementKeyID, "", keyring.PlacementKey))
-		if keystore.IsGone(err) {
+		if keystore.CannotOpen(err) {
 			if _, gone := tab.store.sameTenant(ctx, t); gone != nil {
 				return gone
 			}
@@ -94,9 +94,12 @@ func (s *Store) ReopenKey(incarnation string) {
 	s.tables.mu.Lock()
 	tab := s.tables.open[incarnation]
 	s.tables.mu.Unlock()
-	if tab == nil {
-		return
+	if tab != nil {
+		tab.forgetPlacement()
 	}
+}
+
+func (tab *Table) forgetPlacement() {
 	tab.mu.Lock()
 	defer tab.mu.Unlock()
 	clear(tab.placement)
@@ -104,7 +107,7 @@ func (s *Store) ReopenKey(incarnation string) {
 }
 
 // Fingerprint identifies an imported key of t, so that it is recognized when it is
-// imported again.
+// imported again. It is keyed by the placement key, which the tenant's table holds.
 func (s *Store) Fingerprint(ctx context.Context, t *tenant.Record, key []byte) (fingerprint string, err error) {
 	tab, release := s.table(t)
 	defer release()

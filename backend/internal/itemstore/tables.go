@@ -66,9 +66,9 @@ func (r *tables) release(tab *Table) {
 	}
 }
 
-// evict drops those that were not used for longest until a tenth of the memory is
-// free, if they take more than they may. It looks at all of them, but only once in so
-// many releases.
+// evict drops the least recently used idle tables, if all of them exceed the limit, until
+// they take nine tenths of it. It sorts all idle tables, but not again before the last tenth
+// has filled up. r.mu is held, so no idle table comes into use meanwhile.
 func (r *tables) evict() {
 	if r.bytes <= r.limit {
 		return
@@ -84,7 +84,7 @@ func (r *tables) evict() {
 		if r.bytes <= r.limit/10*9 {
 			return
 		}
-		clear(tab.placement)
+		tab.forgetPlacement() // ReopenKey may have the table without being one of its users
 		r.remove(tab)
 	}
 }
@@ -110,10 +110,7 @@ func (r *tables) forget(incarnation string) {
 	defer r.mu.Unlock()
 	if tab := r.open[incarnation]; tab != nil {
 		tab.dir.Drop()
-		tab.mu.Lock()
-		clear(tab.placement)
-		tab.placement = nil
-		tab.mu.Unlock()
+		tab.forgetPlacement()
 		r.remove(tab)
 	}
 }

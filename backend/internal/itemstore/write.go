@@ -45,8 +45,9 @@ func (s *Store) apply(ctx context.Context, t *tenant.Record, ops ...*Op) {
 		op.Hash = h
 		pending = append(pending, op)
 	}
-	// Every turn either settles a change or splits a page on its way, so a bulk
-	// write is given as many turns as it may need chunks.
+	// A turn settles at least one change, or splits a page that is in a change's way, or
+	// finds that another caller has. So a bulk write is given more turns, the more changes
+	// it has.
 	for range maxTries*2 + len(ops) {
 		if len(pending) == 0 {
 			return
@@ -59,11 +60,11 @@ func (s *Store) apply(ctx context.Context, t *tenant.Record, ops ...*Op) {
 	}
 }
 
-// opsUnderLock bounds the changes of a bulk write that are made under the tenant's
-// lock at a time, so that a caller waiting for the exclusive lock does not wait for
-// all of them. A request that finds no page makes all at once, because each page is
-// then written once. Should another come first, it holds the lock for as many changes
-// page by page.
+// opsUnderLock bounds the changes of a bulk write that are made while the tenant's lock is
+// held once, so that a caller that wants it exclusively does not wait for all of them. A
+// bulk write to a tenant without pages is made at once: then each page is written just once
+// (bulkLoad). If another request creates the first page in between, the bulk write goes page
+// by page and holds the lock for all of it.
 const opsUnderLock = 5000
 
 // Write makes changes to items of a tenant; each Op has its own outcome. If it fails
@@ -83,7 +84,7 @@ func (s *Store) Write(ctx context.Context, tenantID string, ops ...*Op) error {
 		if empty {
 			atOnce = len(ops)
 		}
-		// Neighbours in storage together, so that a page is written once.
+		// In the order of storage, changes of one page come together, and it is written once.
 		if ops, err = s.inOrder(ctx, t, ops); err != nil {
 			return err
 		}
@@ -159,8 +160,10 @@ func (tab *Table) applyRound(ctx context.Context, t *tenant.Record, ops []*Op) {
 	_ = g.Wait() // each change tells its own outcome
 }
 
-// applyTo makes changes in page p, as part of a batch. Changes that it leaves
-// unsettled are to be sent again.
+// applyTo makes changes in page p, as part of a batch: it either joins the batch that is
+// open for p and waits until its leader has committed it, or opens one and leads it. The
+// leader takes the page's lock, and while it waits for that, others join. Changes that it
+// leaves unsettled are to be sent again.
 func (tab *Table) applyTo(ctx context.Context, t *tenant.Record, p page.Prefix, ops []*Op) {
 	key := pageKey(tab.incarnation, p)
 	own, leads := tab.store.batches.Join(key, ops)
@@ -179,8 +182,10 @@ func (tab *Table) applyTo(ctx context.Context, t *tenant.Record, p page.Prefix, 
 	tab.divide(ctx, t, big)
 }
 
-// commit makes the changes in page p, whose lock is held. It returns the pages
-// that are still too large.
+// commit makes the changes in page p, whose lock is held, with one write or one split. A
+// change that it leaves unsettled has to be sent again: p is not the page to write to any
+// more, or the change did not fit before a split. It returns the children of a split that
+// are still too large. Without changes it splits p if that is too large.
 func (tab *Table) commit(ctx context.Context, t *tenant.Record, p page.Prefix, ops []*Op) []page.Prefix {
 	cur, ours, err := tab.readForWrite(ctx, t, p)
 	if err != nil {
@@ -201,8 +206,9 @@ func (tab *Table) commit(ctx context.Context, t *tenant.Record, p page.Prefix, o
 	case cur.IsNew && page.TooLarge(p, e.Slots):
 		err = tab.bulkLoad(ctx, t, e.Slots)
 	case len(ops) > 1 && e.Bytes > roomyBytes && page.TooLarge(p, e.Slots):
-		// Split what is there and send the changes again, to the children:
-		// split with them, they would be written once for each level.
+		// Split the page as it is, without the changes, which are sent again to its children.
+		// With them, every item would be written again at each level of the tree that the
+		// page splits down to.
 		if big, err = tab.split(ctx, t, p, cur.Slots); err != nil {
 			pageedit.SettleAll(ops, err)
 		}
@@ -228,6 +234,6 @@ func (tab *Table) writeEdit(ctx context.Context, t *tenant.Record, p page.Prefix
 	return err
 }
 
-// roomyBytes is the size that a page may reach before it is split without the
-// changes that would make it so.
+// roomyBytes bounds how far several changes together may grow a page before it is split
+// without them.
 const roomyBytes = 2 * page.SplitBytes

@@ -21,7 +21,7 @@ func TestPauseIsLoggedAsADuration(t *testing.T) {
 		var out bytes.Buffer
 		r := NewRunner(hclog.New(&hclog.LoggerOptions{Output: &out, JSONFormat: true}))
 		tries := 0
-		r.Run(Job{ID: "x", Trouble: "trouble", Step: func(context.Context) (bool, bool, error) {
+		r.Run(Job{ID: "x", FailureMessage: "trouble", Step: func(context.Context) (bool, bool, error) {
 			tries++
 			return tries > 2, false, errors.New("no luck")
 		}})

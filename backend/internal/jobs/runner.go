@@ -48,12 +48,11 @@ type Job struct {
 	// ID keys the job: of one ID, one job runs at a time.
 	ID   string
 	Step Step
-	// Trouble is the line of the log for an error, after which the step is tried
-	// again.
-	Trouble string
-	Log     hclog.Logger // nil: the runner's
-	// Then, if set, is called when the job is not worked on any more, or was not
-	// begun.
+	// FailureMessage is logged when a step fails, before it is tried again.
+	FailureMessage string
+	Log            hclog.Logger // nil: the runner's
+	// Then, if set, is called once: when the job is not worked on any more, or at once if it
+	// was not begun, because the runner has stopped or a job of that ID is running.
 	Then func()
 }
 
@@ -136,14 +135,14 @@ func (r *Runner) retry(j Job, err error, pause time.Duration) bool {
 	if r.Await != nil && r.Await(r.ctx, err) {
 		return r.wait(pause)
 	}
-	j.Log.Warn(j.Trouble+", trying again", "error", err, "pause", pause.String())
+	j.Log.Warn(j.FailureMessage+", trying again", "error", err, "pause", pause.String())
 	return r.wait(pause)
 }
 
-// Once runs f in the background, unless a job of that ID is running; then it runs
-// once more afterwards. It calls then, if it is not nil, when f has returned.
-// begun is false if f was not begun, and then is not called.
-func (r *Runner) Once(id string, f func(context.Context), then func()) (begun bool) {
+// RunFunc runs f in the background under a key, as Run runs a job, but f decides for itself
+// about errors. If work under that key is running, f runs once more after it. then, if it is
+// not nil, is called when f has returned. If begun is false, neither is called here.
+func (r *Runner) RunFunc(id string, f func(context.Context), then func()) (begun bool) {
 	return r.begin(id, func() { f(r.ctx) }, then)
 }
 

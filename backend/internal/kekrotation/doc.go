@@ -11,7 +11,7 @@
 //     unfinished rotation. This is the commit point.
 //
 // From then on every new key is wrapped under the new KEK. A [Run] first waits until
-// every key that was wrapped before is stored ([tenant.Store.AwaitHolders]). Then it
+// every key that was wrapped before is stored ([tenant.Store.AwaitLocks]). Then it
 // passes over all tenants, part by part, and moves their keys, each tenant's under its
 // exclusive lock ([Engine.RewrapKeys]). An entry names its KEK, so there is no cursor,
 // and moving a key twice is harmless. Passes are repeated until one finds nothing to do.
@@ -35,7 +35,8 @@
 // schedule brings an unfinished move back after a crash. The mount's passes leave keys alone
 // that are on a tenant's own KEK. docs/model/tenantkek.py is a model of both together.
 //
-// The entries are keystore's; this package has no storage prefix of its own. It must
-// never move a key that a List does not show, which may have been destroyed, and never
-// delete a tenant's record.
+// KEKs and their record are keystore's. This package has one entry of its own,
+// kek/counted_from: from when the age of a KEK without a date is counted. It must never
+// move a key that a List does not show, which may have been destroyed, and never delete a
+// tenant's record.
 package kekrotation

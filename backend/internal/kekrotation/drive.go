@@ -21,7 +21,7 @@ const tenantsInFlight = 8
 // until it has ended. If it is being worked on, the job runs once more afterwards.
 func (e *Engine) Drive() {
 	e.jobs.Run(jobs.Job{
-		ID: "kek", Trouble: "rotation of the key-encryption key met trouble",
+		ID: "kek", FailureMessage: "a step of the rotation of the key-encryption key failed",
 		Step: func(ctx context.Context) (done, progressed bool, err error) {
 			progressed, err = e.step(ctx)
 			if errors.Is(err, keystore.ErrKEKChanged) {

@@ -45,9 +45,9 @@ func (e *Engine) dueAt(ctx context.Context, r *keystore.KEKRecord) (time.Time, e
 	if err != nil {
 		return time.Time{}, err
 	}
-	since, err := e.keys.KEKSince(ctx, r)
+	since, err := e.since(ctx, r)
 	if err == nil && since.IsZero() {
-		since, err = e.keys.DateKEK(ctx, r)
+		since, err = e.countFromNow(ctx, r)
 	}
 	return due(since, c.KEKRotationInterval), err
 }
@@ -85,7 +85,7 @@ func (e *Engine) age(ctx context.Context, r *keystore.KEKRecord) (Age, error) {
 	if err != nil {
 		return Age{}, err
 	}
-	since, err := e.keys.KEKSince(ctx, r)
+	since, err := e.since(ctx, r)
 	if err != nil || since.IsZero() {
 		return Age{}, err
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/provider"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -39,6 +40,7 @@ func (e *RunningError) Error() string {
 
 // Engine rotates the mount's KEK, and tenants' own.
 type Engine struct {
+	mount    *storage.Mount
 	settings *settings.Store
 	keys     *keystore.Store
 	tenants  *tenant.Store
@@ -56,6 +58,7 @@ type Engine struct {
 
 // Config has the packages, the clock and the logger that an Engine uses.
 type Config struct {
+	Mount    *storage.Mount
 	Settings *settings.Store
 	Keys     *keystore.Store
 	Tenants  *tenant.Store
@@ -71,7 +74,7 @@ type Config struct {
 // NewEngine returns an Engine.
 func NewEngine(c Config) *Engine {
 	return &Engine{
-		settings: c.Settings, keys: c.Keys, tenants: c.Tenants, items: c.Items, ledger: c.Ledger,
+		mount: c.Mount, settings: c.Settings, keys: c.Keys, tenants: c.Tenants, items: c.Items, ledger: c.Ledger,
 		now: c.Now, jobs: c.Jobs, pages: c.Pages, log: c.Log,
 	}
 }
@@ -145,7 +148,7 @@ func (e *Engine) Recover(ctx context.Context) (*Run, error) {
 	}
 	// Everything wrapped from here on is wrapped under the current KEK, since the
 	// record has been read; what was wrapped before must be there to be listed.
-	e.tenants.AwaitHolders()
+	e.tenants.AwaitLocks()
 	run := &Run{e: e, kekID: r.KEKID, began: e.now(), shown: noted, noted: e.now()}
 	e.setLive(run)
 	return run, nil

@@ -38,7 +38,7 @@ func (e *Engine) logMove(ctx context.Context, next *tenant.Record, from *keystor
 	}
 	h.Trigger = manual
 	before, after := named(from), named(next.KEK)
-	return next.Log(h, &evidence.KEKRotated{
+	return next.Carry(h, &evidence.KEKRotated{
 		PreviousKeyID: before.KEKID, NewKeyID: after.KEKID, PreviousProvider: before.Provider, NewProvider: after.Provider,
 	})
 }
@@ -86,7 +86,7 @@ func (e *Engine) logLeft(ctx context.Context, next *tenant.Record, ids []string)
 	}
 	h := evidence.Head{Time: e.now(), Actor: who, Trigger: manual}
 	for _, id := range ids {
-		if err := next.Log(h, &evidence.KeyDestroyed{KeyID: id, Which: evidence.WhichKEK, Why: evidence.WhyRotation}); err != nil {
+		if err := next.Carry(h, &evidence.KeyDestroyed{KeyID: id, Which: evidence.WhichKEK, Why: evidence.WhyRotation}); err != nil {
 			return err
 		}
 	}

@@ -149,7 +149,7 @@ func (m *mover) move(ctx context.Context, keyID string) error {
 		return m.leave(ctx, keyID, w)
 	}
 	key, err := m.open(ctx, keyID, w)
-	if keystore.IsGone(err) || errors.Is(err, keyring.ErrUnwrap) {
+	if keystore.CannotOpen(err) || errors.Is(err, keyring.ErrUnwrap) {
 		m.fail(keyID, reasonOf(err))
 		return nil
 	}

@@ -71,7 +71,7 @@ func (e *Engine) switchTenant(ctx context.Context, o keyring.Owner, now *keystor
 // until it has ended.
 func (e *Engine) DriveTenant(tenantID string) {
 	e.jobs.Run(jobs.Job{
-		ID: "kek/" + tenantID, Trouble: "moving a tenant's keys to another key-encryption key met trouble",
+		ID: "kek/" + tenantID, FailureMessage: "moving a tenant's keys to another key-encryption key failed",
 		Log: e.log.With("tenant_id", tenantID),
 		Step: func(ctx context.Context) (done, progressed bool, err error) {
 			err = e.stepTenant(ctx, tenantID)

@@ -18,11 +18,11 @@ import (
 // as a tenant's record does. A KEK has a random ID, so the IDs of its events are derived
 // from that alone: it is switched to once, and destroyed once.
 
-// Attest lets the ledger know of what happens to KEKs and providers. It is called before
+// UseLedger lets the ledger know of what happens to KEKs and providers. It is called before
 // the store is used.
-func (s *Store) Attest(l *ledger.Ledger) {
+func (s *Store) UseLedger(l *ledger.Ledger) {
 	s.ledger = l
-	s.providers.Attest(l)
+	s.providers.UseLedger(l)
 }
 
 // beginEvent prepares the event of a switch from the KEK in r. What it returns makes of the

@@ -133,7 +133,7 @@ func (s *Store) trySwitch(ctx context.Context, to *string, ready *PreparedKEK, n
 
 // EndKEKRotation ends the rotation to a KEK as end says. If it has completed, all
 // other KEKs are destroyed first: the caller has seen every key on this one since
-// AwaitHolders. If the process dies in between, the rotation is still unfinished, and
+// AwaitLocks. If the process dies in between, the rotation is still unfinished, and
 // both are repeated. If there are many it destroys some of them and returns nil: it is to
 // be called again. It fails with [ErrKEKChanged] or [ledger.ErrFull].
 func (s *Store) EndKEKRotation(ctx context.Context, kekID string, end func(*KEKRotation)) (*KEKRotation, error) {

@@ -133,7 +133,7 @@ func (s *Store) aead(ctx context.Context, b keyring.Binding) (keyring.AEAD, erro
 }
 
 // CheckPageKey makes sure that the page key of a version opens, from storage and not
-// from memory. It fails with an error for which IsGone is true.
+// from memory. It fails with an error for which CannotOpen is true.
 func (s *Store) CheckPageKey(ctx context.Context, o keyring.Owner, v *keyring.Version) error {
 	key, err := s.OpenKey(ctx, o.Binding(v.KeyID, v.KeyType, keyring.PageKey))
 	clear(key)
@@ -216,10 +216,11 @@ func (s *Store) PutAsRead(ctx context.Context, incarnation, keyID string, w *Wra
 	return s.mount.PutSealWrapped(ctx, wrappedKeyKey(incarnation, keyID), value)
 }
 
-// IsGone reports whether err says that a page's key cannot be opened. Mostly the page
-// or its tenant's record was rewritten after it was read; otherwise the key or its
-// entry is damaged.
-func IsGone(err error) bool {
+// CannotOpen reports whether err says that a page's key does not open: it is missing,
+// damaged, destroyed, or of a version that the record does not know. Mostly the page or
+// its tenant's record was rewritten after it was read, and reading both again helps;
+// otherwise the key or its entry is damaged.
+func CannotOpen(err error) bool {
 	return errors.Is(err, ErrGone) || errors.Is(err, ErrDamaged) ||
 		errors.Is(err, keyring.ErrNoVersion) || errors.Is(err, keyring.ErrVersionDestroyed)
 }

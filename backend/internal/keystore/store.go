@@ -6,7 +6,6 @@
 //
 //	kek/current                         the current KEK, and its latest rotation
 //	kek/progress                        how far that rotation is
-//	kek/counted_from                    from when a KEK's age is counted that has no date
 //	kek/keys/<kek_id>                   the mount's KEKs                 (seal-wrapped)
 //	tenantkeks/<hh>/<incarnation>.<id>  tenants' own KEKs                (seal-wrapped)
 //	keys/<incarnation>/<key_id>         page and placement keys          (seal-wrapped)

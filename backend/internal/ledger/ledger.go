@@ -81,7 +81,7 @@ func New(c Config) *Ledger {
 // Drive lets the appender take what waits, in the background.
 func (l *Ledger) Drive() {
 	l.jobs.Run(jobs.Job{
-		ID: "evidence/append", Trouble: "the evidence log met trouble",
+		ID: "evidence/append", FailureMessage: "appending to the evidence log failed",
 		Step: func(ctx context.Context) (done, progressed bool, err error) {
 			if err := l.log.Work(ctx); err != nil {
 				return false, false, err
@@ -96,7 +96,7 @@ func (l *Ledger) Drive() {
 
 func (l *Ledger) buildIndex() {
 	l.jobs.Run(jobs.Job{
-		ID: "evidence/index", Trouble: "the index of the evidence log met trouble",
+		ID: "evidence/index", FailureMessage: "building the index of the evidence log failed",
 		Step: func(ctx context.Context) (done, progressed bool, err error) {
 			err = l.log.BuildIndex(ctx)
 			return err == nil, true, err

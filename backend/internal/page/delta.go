@@ -12,8 +12,8 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 )
 
-// deltaHeaderSize is the length of what precedes the sealed slots of a delta: the
-// header of the page as it is with the delta, and the mark of the page.
+// deltaHeaderSize is the length of what precedes the sealed slots of a delta: the header
+// that the page has with the delta, and the [BaseID] of the page.
 const deltaHeaderSize = headerSize + baseIDSize
 
 var errDelta = errors.New("delta is malformed")
@@ -40,10 +40,10 @@ func deltaAD(o keyring.Owner, p Prefix, header []byte) []byte {
 	return keyring.AssociatedData("vault-plugin-dek/delta/v1", o.Tenant, o.Incarnation, string(p), string(header))
 }
 
-// SealDelta seals the items that have changed since the Put m of the page; h is the
-// header that the page has with the changes.
-func SealDelta(o keyring.Owner, p Prefix, h Header, m BaseID, a keyring.AEAD, changed Slots) ([]byte, error) {
-	header := append(h.encode(), m[:]...)
+// SealDelta seals the items that have changed since the Put of the page that base
+// identifies; h is the header that the page has with the changes.
+func SealDelta(o keyring.Owner, p Prefix, h Header, base BaseID, a keyring.AEAD, changed Slots) ([]byte, error) {
+	header := append(h.encode(), base[:]...)
 	sealed, err := a.Seal(changed.Encode(), deltaAD(o, p, header))
 	if err != nil {
 		return nil, fmt.Errorf("sealing the delta of page %s: %w", p, err)
@@ -75,16 +75,16 @@ func (s Slots) with(changed Slots) (Slots, error) {
 	copy(merged, s)
 	for _, sl := range changed {
 		var err error
-		if merged, err = merged.Put(sl); err != nil {
+		if merged, err = merged.Set(sl); err != nil {
 			return nil, err
 		}
 	}
 	return merged, nil
 }
 
-// Put places a slot in place of the one of the same item, if there is one. It
-// changes s.
-func (s Slots) Put(sl Slot) (Slots, error) {
+// Set puts a slot in place of the one of the same item, or inserts it if there is none. It
+// may change s in place, as append does: use what it returns.
+func (s Slots) Set(sl Slot) (Slots, error) {
 	name, err := item.NameOf(sl.Item)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)

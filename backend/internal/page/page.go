@@ -73,11 +73,11 @@ type BaseID [baseIDSize]byte
 const baseIDSize = 16
 
 // BaseIDOf returns the ID of a page's Put; zero if the text is too short for a page.
-func BaseIDOf(page []byte) (m BaseID) {
+func BaseIDOf(page []byte) (id BaseID) {
 	if len(page) >= headerSize+baseIDSize {
-		copy(m[:], page[len(page)-baseIDSize:])
+		copy(id[:], page[len(page)-baseIDSize:])
 	}
-	return m
+	return id
 }
 
 // associatedData binds a page to its tenant, its place and its header.

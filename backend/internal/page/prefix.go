@@ -60,7 +60,7 @@ func ParseName(name string) (p Prefix, isDelta bool, err error) {
 	return Prefix(name[1:]), name[0] == 'd', nil
 }
 
-// First and last are the least and the greatest hash that p covers.
+// First is the least hash that p covers.
 func (p Prefix) First() Hash {
 	if p == "" {
 		return 0

@@ -144,14 +144,14 @@ func (s Slots) HashOf(k item.Kind, name string) (h Hash, found bool) {
 	return 0, false
 }
 
-// Leaf is a page that is to be, and what it is to hold.
+// Leaf is a page that is to be written, and its slots.
 type Leaf struct {
 	Place Prefix
 	Slots Slots
 }
 
-// Leaves parts the slots between pages below p, or p itself, none of which is too
-// large. Together the pages cover what p does.
+// Leaves divides the slots among pages below p, or leaves them on p if they fit. None of
+// the pages is too large, and together they cover what p does.
 func (s Slots) Leaves(p Prefix) []Leaf {
 	if !TooLarge(p, s) {
 		return []Leaf{{p, s}}

@@ -4,7 +4,6 @@
 package pagedir
 
 import (
-	"maps"
 	"slices"
 	"sync"
 
@@ -43,22 +42,24 @@ func (d *Directory) Size() int {
 	return len(d.pages)
 }
 
-// Started returns what to install a List under that begins now.
-func (d *Directory) Started() (list uint64) {
+// BeginList is called before a List is made. Install takes the number that it returns, to
+// tell whether something has changed meanwhile that the List might not show.
+func (d *Directory) BeginList() (number uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.listNumber()
 }
 
-// listNumber changes with everything that a List begun before it might not show.
+// listNumber grows with every change that a List begun before it might not show: a drop, a
+// split or a new root, and a page's first delta.
 func (d *Directory) listNumber() uint64 { return d.generation + d.firstDeltas }
 
-// Install takes a List made since started returned its number. It reports whether
-// the directory is loaded now.
-func (d *Directory) Install(list uint64, listed Listed) bool {
+// Install takes a List, unless one is installed, or something has changed since BeginList
+// returned number. It reports whether the directory is loaded now.
+func (d *Directory) Install(number uint64, listed Listed) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.pages == nil && d.listNumber() == list {
+	if d.pages == nil && d.listNumber() == number {
 		d.pages = make(map[page.Prefix]Entry, len(listed.Pages))
 		d.sums = map[int]tally{}
 		d.unknown = 0
@@ -97,24 +98,6 @@ func (d *Directory) Route(h page.Hash) (p page.Prefix, found, empty, loaded bool
 		}
 	}
 	return "", false, len(d.pages) == 0, true
-}
-
-// HasOnlyRoot reports whether the tenant has a single page, which covers all hashes.
-func (d *Directory) HasOnlyRoot() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	_, found := d.pages[""]
-	return found && len(d.pages) == 1
-}
-
-// Pages returns the pages, nil while they are not loaded.
-func (d *Directory) Pages() []page.Prefix {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.pages == nil {
-		return nil
-	}
-	return slices.AppendSeq(make([]page.Prefix, 0, len(d.pages)), maps.Keys(d.pages))
 }
 
 // Saw notes the header of a page that was read under its lock.
@@ -244,8 +227,8 @@ func (d *Directory) remove(p page.Prefix) {
 	d.sums[e.Version] = tally{t.pages - 1, t.items.Minus(e.Counts)}
 }
 
-// HeadersToRead returns the pages whose header is not known, and what to learn one
-// under that is read from now on.
+// HeadersToRead returns the pages whose headers are not known, sorted. The caller reads
+// them and passes drops to Learn, which tells whether the directory was dropped meanwhile.
 func (d *Directory) HeadersToRead() (drops uint64, places []page.Prefix, loaded bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -259,20 +242,6 @@ func (d *Directory) HeadersToRead() (drops uint64, places []page.Prefix, loaded 
 		slices.Sort(places) // a run that is repeated reads them in the same order
 	}
 	return d.drops, places, d.pages != nil
-}
-
-// Leaves returns the pages that count, with what is known of them.
-func (d *Directory) Leaves() (pages map[page.Prefix]Entry, loaded bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.pages == nil {
-		return nil, false
-	}
-	pages = make(map[page.Prefix]Entry, len(d.pages))
-	for p, e := range d.pages {
-		pages[p] = e
-	}
-	return pages, true
 }
 
 // Gap returns the largest prefix that covers h and no page. No page covers h.

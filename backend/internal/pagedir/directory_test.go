@@ -35,18 +35,18 @@ func TestListBeforeAChangeIsNotInstalled(t *testing.T) {
 		"a first delta": func(d *pagedir.Directory) { d.WroteDelta(root, header(1, 1)) },
 	} {
 		var d pagedir.Directory
-		began := d.Started()
+		began := d.BeginList()
 		change(&d)
 		require.False(t, d.Install(began, names(t, "p")), name)
-		require.True(t, d.Install(d.Started(), names(t, "p")), name)
+		require.True(t, d.Install(d.BeginList(), names(t, "p")), name)
 	}
 }
 
 // What a split has left over counts for nothing while the page above is there.
 func TestLeftoversAreNotShown(t *testing.T) {
 	var d pagedir.Directory
-	require.True(t, d.Install(d.Started(), names(t, "p0", "p00", "p01", "p1", "d0")))
-	leaves, loaded := d.Leaves()
+	require.True(t, d.Install(d.BeginList(), names(t, "p0", "p00", "p01", "p1", "d0")))
+	leaves, loaded := d.Entries()
 	require.True(t, loaded)
 	require.Len(t, leaves, 2)
 	require.True(t, d.MayHaveDelta("0"))
@@ -60,7 +60,7 @@ func TestLeftoversAreNotShown(t *testing.T) {
 // Usage is known once every header is, and follows what is written.
 func TestUsageIsOfAllHeaders(t *testing.T) {
 	var d pagedir.Directory
-	require.True(t, d.Install(d.Started(), names(t, "p0", "p1")))
+	require.True(t, d.Install(d.BeginList(), names(t, "p0", "p1")))
 	drops, unknown, _ := d.HeadersToRead()
 	require.Equal(t, []page.Prefix{"0", "1"}, unknown)
 	d.Learn(drops, "0", header(1, 3))
@@ -80,7 +80,7 @@ func TestUsageIsOfAllHeaders(t *testing.T) {
 	require.EqualValues(t, 7, usage.Items()[item.Secrets])
 
 	d.Drop()
-	require.True(t, d.Install(d.Started(), names(t, "p0")))
+	require.True(t, d.Install(d.BeginList(), names(t, "p0")))
 	d.Learn(drops, "0", header(2, 7)) // read before the drop, which may have forgotten a write
 	_, complete = d.Usage()
 	require.False(t, complete)
@@ -89,6 +89,6 @@ func TestUsageIsOfAllHeaders(t *testing.T) {
 // A gap is the largest place that no page covers.
 func TestGap(t *testing.T) {
 	var d pagedir.Directory
-	require.True(t, d.Install(d.Started(), names(t, "p0", "p11")))
+	require.True(t, d.Install(d.BeginList(), names(t, "p0", "p11")))
 	require.Equal(t, page.Prefix("10"), d.Gap(page.Prefix("101").First()))
 }

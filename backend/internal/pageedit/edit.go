@@ -34,9 +34,11 @@ type Edit struct {
 	room    int // bytes that the slots may take together
 	maxItem int // bytes that what callers give of an item may have, encoded
 
-	done    []*Op // changes that the slots hold
-	refused []*Op // changes that the state refuses which those before them make
-	lost    error // the page was given up: items that are not there may have been
+	done []*Op // changes made to the slots: the write decides their outcome
+	// refused are changes that were refused because of an earlier one in the same write. The
+	// refusal holds only if that one is stored.
+	refused []*Op
+	lost    error // the page was given up: an item that is not found may have been on it
 }
 
 // New makes changes to what is in a page, as many as fit. A tenant's first page
@@ -143,7 +145,7 @@ func (e *Edit) remove(i int) {
 	e.Slots = slices.Delete(e.Slots, i, i+1)
 }
 
-// put places an item at index i, where cur is, if it is not nil.
+// put sets an item at index i: in place of cur, or as a new one if cur is nil.
 func (e *Edit) put(i int, cur *item.Item, op *Op, it *item.Item) (fits bool, err error) {
 	replace := cur != nil
 	encoded, err := it.Encode()
@@ -165,9 +167,9 @@ func (e *Edit) put(i int, cur *item.Item, op *Op, it *item.Item) (fits bool, err
 	if bytes > e.room && len(e.Slots) > 0 && (!replace || len(e.Slots) > 1) {
 		return false, nil
 	}
-	sincePut, err := e.SincePut.Put(sl)
+	sincePut, err := e.SincePut.Set(sl)
 	if err != nil {
-		return false, err // and what was changed before stays in the delta
+		return false, err // SincePut keeps the changes made so far
 	}
 	e.SincePut = sincePut
 	if replace {

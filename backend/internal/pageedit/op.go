@@ -19,14 +19,17 @@ type Op struct {
 	// or nil to delete it. To change nothing it returns what it was given. It
 	// may be called more than once; an error refuses this change alone.
 	Change func(*item.Item) (*item.Item, error)
-	// IsPatch says that the change is of part of the item, which may then stay larger
-	// than what is written whole.
+	// IsPatch says that the change is of part of the item. An item that is larger than the
+	// present limit may then stay as large as it was.
 	IsPatch bool
-	// Removes says that Change deletes the item. Then one that was lost with its page
-	// is no error.
+	// Removes says that Change deletes the item. The change then succeeds even if the item
+	// was lost with its page.
 	Removes bool
 
-	// Item is the item after the change, Err why it failed.
+	// Item is the item after the change, Err why it failed. After an error of storage the
+	// change may have taken effect all the same. A request that is sent again, under the same
+	// ID, is recognized ([item.Request.Wrote]), and what it finds done is put once more if it
+	// might not be in storage.
 	Item *item.Item
 	Err  error
 

@@ -24,8 +24,8 @@ import (
 // denialsEvery bounds how often a provider that denies and opens in turn is logged.
 const denialsEvery = 10 * time.Minute
 
-// Attest lets the ledger know of changes. It is called before the store is used.
-func (s *Store) Attest(l *ledger.Ledger) { s.ledger = l }
+// UseLedger lets the ledger know of changes. It is called before the store is used.
+func (s *Store) UseLedger(l *ledger.Ledger) { s.ledger = l }
 
 // changed returns what an entry carries after a change, with its event if there is one.
 func (s *Store) changed(ctx context.Context, name string, carried []ledger.Event, before, after *Config) ([]ledger.Event, error) {

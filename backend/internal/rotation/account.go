@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -52,7 +51,7 @@ func (r *Run) backOff(ctx context.Context, next *tenant.Record) error {
 	return nil
 }
 
-// account settles the figures: an item that is no longer on another version has been
+// account computes the final figures. An item that has left the other versions counts as
 // rotated, whether a worker moved it or a request replaced or deleted it. t is the record
 // that is about to be stored.
 func (r *Run) account(ctx context.Context, t *tenant.Record, ended *tenant.Rotation) error {
@@ -63,14 +62,10 @@ func (r *Run) account(ctx context.Context, t *tenant.Record, ended *tenant.Rotat
 		ended.Rotated = item.Counts{}
 	default:
 		usage, err := r.e.items.Usage(ctx, t)
-		switch {
-		case storage.IsDamaged(err):
-			ended.Rotated = item.Counts{} // nobody can say
-		case err != nil:
+		if err != nil {
 			return err
-		default:
-			ended.Rotated = rotatedBy(usage, ended, r.phase == tenant.RollingBack)
 		}
+		ended.Rotated = rotatedBy(usage, ended, r.phase == tenant.RollingBack)
 	}
 	ended.Failed = r.failed
 	ended.Failures = slices.SortedFunc(maps.Values(r.failures), func(a, b tenant.Failure) int {

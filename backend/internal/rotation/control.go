@@ -23,7 +23,7 @@ var ErrState = tenant.ErrState
 // Action is an action on a rotation.
 type Action string
 
-// The actions. Each is one Put of the tenant's record.
+// The actions. Each is one Put of the tenant's record; Retry writes an intent before it.
 const (
 	Pause  Action = "pause"
 	Resume Action = "resume"
@@ -76,8 +76,7 @@ func (e *Engine) do(ctx context.Context, h *tenant.Held, rotationID string, a Ac
 	return t.Rotation, nil
 }
 
-// change makes the change that an action is in the record of an unfinished
-// rotation.
+// change applies an action to the record of an unfinished rotation.
 func (e *Engine) change(ctx context.Context, next *tenant.Record, a Action) error {
 	r := next.Rotation
 	if r.Phase == tenant.Retiring && (a == Pause || a == Cancel) {
@@ -114,7 +113,7 @@ func (e *Engine) mayGoBack(ctx context.Context, t *tenant.Record) error {
 	if err == nil {
 		err = e.keys.CheckPageKey(ctx, t.Owner(), from)
 	}
-	if keystore.IsGone(err) {
+	if keystore.CannotOpen(err) {
 		return &StateError{Message: fmt.Sprintf("rotation %s cannot be rolled back: the key of version %d is gone", t.Rotation.ID, t.Rotation.From)}
 	}
 	if err != nil {
@@ -138,9 +137,11 @@ func retiring(r *tenant.Rotation) error {
 	return &StateError{Message: fmt.Sprintf("rotation %s is about to end: the old key is being retired", r.ID)}
 }
 
-// retry lets the latest rotation, which failed, go on: in the direction in which
-// it went. The intent is written first, as for a start. asked says that a person
-// has looked into it: then failures are counted from the beginning.
+// retry resumes the latest rotation, which failed, in the direction in which it went.
+// The intent is written first, as for a start. If the Put of the record then fails, nobody
+// drives that intent until Vault's next tick lists the log; Recover settles what became of
+// the Put. asked says that a person has looked into the failure: then failures are counted
+// from the beginning.
 func (e *Engine) retry(ctx context.Context, h *tenant.Held, r *tenant.Rotation, asked bool) (*tenant.Rotation, error) {
 	t := h.Record()
 	if t.Rotation != nil && t.Rotation.ID == r.ID && r.Retries > 0 {
@@ -204,7 +205,7 @@ var ErrTargetUnusable = errors.New("the key that it moves pages to does not open
 // mustOpen makes sure that pages can be sealed under the active version of t.
 func (e *Engine) mustOpen(ctx context.Context, t *tenant.Record) error {
 	err := e.keys.CheckPageKey(ctx, t.Owner(), t.Keys.Active())
-	if keystore.IsGone(err) {
+	if keystore.CannotOpen(err) {
 		return fmt.Errorf("%w: %w", ErrTargetUnusable,
 			&StateError{Message: fmt.Sprintf("the key of version %d does not open: start a new rotation", t.Keys.Active().Number)})
 	}

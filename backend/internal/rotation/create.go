@@ -131,7 +131,7 @@ func (e *Engine) create(ctx context.Context, h *tenant.Held, w TenantWrite, read
 // intent.
 func (e *Engine) recoverCreation(ctx context.Context, h *tenant.Held, intent Intent) error {
 	// A Put, or a deletion, of the record that failed may have taken effect.
-	if err := h.Fence(ctx); err != nil {
+	if err := h.PutAsRead(ctx); err != nil {
 		return err
 	}
 	if t := h.Record(); t == nil || t.Incarnation != intent.Incarnation {

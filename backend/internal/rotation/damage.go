@@ -37,8 +37,8 @@ func (e *Engine) Damaged() map[string]string {
 	return maps.Clone(e.held.reasons)
 }
 
-// leave notes that work on an intent cannot go on for now. It gives its place in the
-// budget back.
+// leave notes that work on an intent cannot go on for now. The caller ends the job, whose
+// Then gives its place in the schedule's budget back.
 func (e *Engine) leave(i Intent, err error, log hclog.Logger) {
 	e.held.mu.Lock()
 	defer e.held.mu.Unlock()

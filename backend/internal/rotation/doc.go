@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: MPL-2.0
 
 // Package rotation creates tenants and rotates their keys. A creation is a rotation from
-// nothing. The package owns the order of writes, the recovery of what broke off; package
-// destruction ends keys. It works in the background by itself ([Engine.Drive]).
+// nothing. The package owns the order of writes and the recovery of what was interrupted;
+// package destruction ends keys. It works in the background by itself ([Engine.Drive]).
 //
 // A rotation starts with three writes under the tenant's exclusive lock:
 //

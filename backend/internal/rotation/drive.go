@@ -24,14 +24,14 @@ func (e *Engine) Drive(i Intent) { e.drive(i, nil) }
 func (e *Engine) drive(i Intent, then func()) {
 	log := e.log.With("tenant_id", i.TenantID, "rotation_id", i.RotationID)
 	e.jobs.Run(jobs.Job{
-		ID: i.jobID(), Log: log, Trouble: "rotation met trouble", Then: then,
+		ID: i.jobID(), Log: log, FailureMessage: "a step of a rotation failed", Then: then,
 		Step: func(ctx context.Context) (done, progressed bool, err error) {
 			done, progressed, err = e.step(ctx, i, log)
 			switch {
 			case errors.Is(err, ErrPaused):
 				return true, false, nil // resuming drives it again
-			case errors.Is(err, errOvertaken):
-				return false, true, nil // not a fault: it was cancelled, say
+			case errors.Is(err, errRecordChanged):
+				return false, true, nil // not a fault: for example, it was cancelled
 			case isDamaged(err):
 				e.leave(i, err, log)
 				return true, false, nil // the tick drives it again
@@ -65,7 +65,7 @@ func (e *Engine) step(ctx context.Context, i Intent, log hclog.Logger) (done, pr
 	if err != nil {
 		return false, progressed, err
 	}
-	if err := e.conclude(ctx, run.over, run.intent); err != nil {
+	if err := e.conclude(ctx, run.endedRecord, run.intent); err != nil {
 		return false, true, err
 	}
 	how := run.Ended()

@@ -50,7 +50,7 @@ func (e *Engine) logCreation(ctx context.Context, t *tenant.Record) error {
 		return err
 	}
 	v := t.Keys.Active()
-	return t.Log(h, &evidence.TenantCreated{
+	return t.Carry(h, &evidence.TenantCreated{
 		Version: int64(v.Number), KeyID: v.KeyID, KeyType: string(v.KeyType), RotationInterval: interval,
 	})
 }
@@ -78,7 +78,7 @@ func (e *Engine) logSettings(ctx context.Context, before, next *tenant.Record) e
 	if err != nil {
 		return err
 	}
-	return next.Log(h, &evidence.SettingsChanged{Path: "tenant", Change: change})
+	return next.Carry(h, &evidence.SettingsChanged{Path: "tenant", Change: change})
 }
 
 // logStart adds the events of a rotation that next's record starts, or tries again.
@@ -90,7 +90,7 @@ func (e *Engine) logStart(ctx context.Context, next *tenant.Record) error {
 	}
 	to := next.Keys.Find(next.Rotation.To)
 	if to.Fingerprint != "" && next.Rotation.Retries == 0 {
-		if err := next.Log(h, &evidence.KeyImported{
+		if err := next.Carry(h, &evidence.KeyImported{
 			Version: int64(to.Number), KeyID: to.KeyID, KeyType: string(to.KeyType), Fingerprint: to.Fingerprint,
 		}); err != nil {
 			return err
@@ -100,7 +100,7 @@ func (e *Engine) logStart(ctx context.Context, next *tenant.Record) error {
 	if err != nil {
 		return err
 	}
-	return next.Log(h, &evidence.RotationStarted{Rotation: about})
+	return next.Carry(h, &evidence.RotationStarted{Rotation: about})
 }
 
 // about says what every event of a rotation names.
@@ -133,7 +133,7 @@ func (r *Run) logEnd(ctx context.Context, next *tenant.Record, ended *tenant.Rot
 		return err
 	}
 	r.mu.Lock()
-	scanned, failures := r.scanned, len(r.failures)
+	scanned, failures := r.listedAt, len(r.failures)
 	r.mu.Unlock()
 	end := evidence.RotationEnd{
 		Rotation: about, ItemsBefore: counts(ended.ToRotate), ItemsAfter: counts(usage.Items()),
@@ -143,12 +143,12 @@ func (r *Run) logEnd(ctx context.Context, next *tenant.Record, ended *tenant.Rot
 	h := r.e.headOf(ended)
 	switch ended.Phase { //nolint:exhaustive // it has ended
 	case tenant.Completed:
-		return next.Log(h, &evidence.RotationCompleted{RotationEnd: end})
+		return next.Carry(h, &evidence.RotationCompleted{RotationEnd: end})
 	case tenant.RolledBack:
-		return next.Log(h, &evidence.RotationRolledBack{RotationEnd: end})
+		return next.Carry(h, &evidence.RotationRolledBack{RotationEnd: end})
 	default:
 		end.PagesOnPreviousVersion = int64(failures)
-		return next.Log(h, &evidence.RotationFailed{RotationEnd: end})
+		return next.Carry(h, &evidence.RotationFailed{RotationEnd: end})
 	}
 }
 

@@ -40,7 +40,7 @@ func (r *Run) Finish(ctx context.Context) (done bool, err error) {
 	return done, err
 }
 
-// settle ends the rotation, no page of which is pending, in the way in which it went.
+// settle ends the rotation, no page of which is pending: failed, rolled back or completed.
 func (r *Run) settle(ctx context.Context, h *tenant.Held, retention time.Duration) error {
 	switch {
 	case len(r.failures) > 0:
@@ -97,7 +97,7 @@ func (r *Run) retire(ctx context.Context, h *tenant.Held, retention time.Duratio
 func (r *Run) cause(t *tenant.Record, why string) destruction.Cause {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return destruction.Cause{Head: r.e.headOf(t.Rotation), Why: why, Scanned: r.listed}
+	return destruction.Cause{Head: r.e.headOf(t.Rotation), Why: why, Scanned: r.pagesListed}
 }
 
 // keep settles when the page key of a version is to be destroyed, unless that
@@ -151,10 +151,10 @@ func (r *Run) end(ctx context.Context, h *tenant.Held, next *tenant.Record, how 
 	r.e.ended(r, &ended)
 	r.e.counters.ended(how)
 	r.mu.Lock()
-	r.ended, r.over = &ended, next
+	r.ended, r.endedRecord = &ended, next
 	r.mu.Unlock()
 	// A run before this one may have noted something, if there was time for it.
-	if r.noted.After(r.began) || r.began.Sub(ended.StartedAt) >= noteEvery {
+	if r.notedAt.After(r.began) || r.began.Sub(ended.StartedAt) >= noteEvery {
 		return r.e.tenants.DeleteProgress(ctx, next.Incarnation)
 	}
 	return nil

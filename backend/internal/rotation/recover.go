@@ -23,8 +23,9 @@ import (
 // have taken effect behind a stale cache. Without the intent nothing would carry that
 // out. So the record is first put again exactly as it was read.
 //
-// All of it happens under the tenant's exclusive lock: the intent may belong to a start
-// that has not yet written the record.
+// It decides under the tenant's exclusive lock, because the intent may belong to a start
+// that has not yet written the record. Only the wait for the evidence log, and the deletion
+// of the intent after it, come once the lock is released: see conclude.
 func (e *Engine) Recover(ctx context.Context, intent Intent) (run *Run, err error) {
 	var over *tenant.Record
 	err = e.tenants.Hold(ctx, intent.TenantID, func(h *tenant.Held) error {
@@ -51,7 +52,7 @@ func (e *Engine) conclude(ctx context.Context, over *tenant.Record, intent Inten
 
 // resolve is Recover of a rotation. If that is over it returns the record that says so.
 func (e *Engine) resolve(ctx context.Context, h *tenant.Held, intent Intent) (run *Run, over *tenant.Record, err error) {
-	e.forget(intent.RotationID)
+	e.forget(intent.RotationID) // the run of an earlier step, whose phase may be out of date
 	t := h.Record()
 	if t == nil || t.Incarnation != intent.Incarnation {
 		return nil, nil, e.undo(ctx, h, intent)
@@ -65,7 +66,7 @@ func (e *Engine) resolve(ctx context.Context, h *tenant.Held, intent Intent) (ru
 	if t.Keys.Match(func(v *keyring.Version) bool { return v.KeyID == intent.KeyID }) == nil {
 		return nil, nil, e.undo(ctx, h, intent)
 	}
-	if err := h.Fence(ctx); err != nil {
+	if err := h.PutAsRead(ctx); err != nil {
 		return nil, nil, err
 	}
 	if t.Rotation == nil {
@@ -78,7 +79,7 @@ func (e *Engine) resolve(ctx context.Context, h *tenant.Held, intent Intent) (ru
 
 // undo removes what a start that was never committed has left.
 func (e *Engine) undo(ctx context.Context, h *tenant.Held, intent Intent) error {
-	if err := h.Fence(ctx); err != nil {
+	if err := h.PutAsRead(ctx); err != nil {
 		return err
 	}
 	if err := e.keys.DestroyKey(ctx, intent.Incarnation, intent.KeyID); err != nil {

@@ -83,7 +83,10 @@ func (e *Engine) scanIfFull(ctx context.Context, t *tenant.Record) (*itemstore.S
 
 // makeRoom makes room in a full record, t, for another version. It destroys the page
 // keys of the oldest retired versions that no page is on and that have no external use,
-// before their retention ends. It fails with [ErrNoRoom] if there are not enough.
+// before their retention ends, and marks them in t, which the caller puts. If the start
+// fails before that Put, the stored record still names keys that are gone. That is harmless:
+// those versions are retired, so no page is on them, and package destruction destroys them
+// again when their retention ends. It fails with [ErrNoRoom] if there are not enough.
 func (e *Engine) makeRoom(ctx context.Context, t *tenant.Record, scan *itemstore.Scan) (made []tenant.Room, err error) {
 	if t.Keys.MakeRoom() {
 		return nil, nil

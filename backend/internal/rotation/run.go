@@ -26,25 +26,26 @@ type Run struct {
 
 	began time.Time
 
-	mu        sync.Mutex
-	counted   bool
-	begunWith item.Counts // what had been rotated by then, once counted
+	mu            sync.Mutex
+	counted       bool
+	rotatedBefore item.Counts // what had been rotated when the run began, once counted
 	// seen are the pages that this run has put, or found, on the target version;
 	// after a cancel, put only. They cannot leave it: every write since the phase
 	// began uses that version.
 	seen     map[page.Prefix]itemstore.Moved
 	failures map[page.Prefix]tenant.Failure
 	failed   int // items on those pages, at least one each
-	// strayed are pages that were listed and then did not count: a page does that
-	// once, when it splits.
+	// strayed are pages that were listed and were not current when their turn came. That
+	// happens to a page once, when it splits.
 	strayed map[page.Prefix]bool
-	moved   time.Time
-	noted   time.Time
-	ended   *tenant.Rotation
-	over    *tenant.Record // as it was put with that
-	// listed is how many pages the latest look showed, scanned when the latest List was.
-	listed  int
-	scanned time.Time
+	movedAt time.Time // when a page was last moved
+	notedAt time.Time // when progress was last stored
+
+	ended       *tenant.Rotation // the rotation as it ended
+	endedRecord *tenant.Record   // the record that was put with that
+
+	pagesListed int       // how many pages the latest List showed, or memory before the first
+	listedAt    time.Time // when the latest List was made
 }
 
 // Ended returns the rotation as it ended, once Finish says that it is done.
@@ -61,7 +62,7 @@ func (e *Engine) newRun(t *tenant.Record, intent Intent) *Run {
 	now := e.now()
 	r := &Run{
 		e: e, intent: intent, phase: t.Rotation.Phase, target: target(t.Rotation),
-		began: now, moved: now, noted: now,
+		began: now, movedAt: now, notedAt: now,
 		seen: map[page.Prefix]itemstore.Moved{}, failures: map[page.Prefix]tenant.Failure{}, strayed: map[page.Prefix]bool{},
 	}
 	e.mu.Lock()
@@ -88,11 +89,11 @@ func (r *Run) tenant(ctx context.Context) (*tenant.Record, error) {
 	return r.check(t)
 }
 
-// check returns the record if it says what the run works for, else errOvertaken.
+// check returns the record if it says what the run works for, else errRecordChanged.
 func (r *Run) check(t *tenant.Record) (*tenant.Record, error) {
 	if t == nil || t.Incarnation != r.intent.Incarnation || t.Rotation == nil ||
 		t.Rotation.ID != r.intent.RotationID || t.Rotation.Phase != r.phase || t.Rotation.Paused {
-		return nil, errOvertaken
+		return nil, errRecordChanged
 	}
 	return t, nil
 }
@@ -133,15 +134,17 @@ func (r *Run) Pending(ctx context.Context) ([]itemstore.PageRef, error) {
 func (r *Run) first(t *tenant.Record) (known []itemstore.PageRef) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.listed == 0 {
+	if r.pagesListed == 0 {
 		known = r.e.items.KnownPages(t)
-		r.listed = len(known)
+		r.pagesListed = len(known)
 	}
 	return known
 }
 
-// unseen lists the pages afresh and returns those of which not enough is known;
-// keyStays says that the key that is left stays for some days.
+// unseen lists the pages afresh and returns those that still have to be moved or looked at:
+// see confirmed. keyStays says that the old key is kept for a retention, so that every page
+// is read once more before it is destroyed. If the pages cannot be listed, that is noted
+// as a failure and no page is pending: settle then ends the rotation as failed.
 func (r *Run) unseen(ctx context.Context, t *tenant.Record, keyStays bool) ([]itemstore.PageRef, error) {
 	refs, err := r.e.items.ListPages(ctx, t)
 	if storage.IsDamaged(err) {
@@ -153,30 +156,32 @@ func (r *Run) unseen(ctx context.Context, t *tenant.Record, keyStays bool) ([]it
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.listed, r.scanned = len(refs), r.e.now()
+	r.pagesListed, r.listedAt = len(refs), r.e.now()
 	var pending []itemstore.PageRef
 	for _, ref := range refs {
 		_, failed := r.failures[ref.Prefix]
-		if ref.Leftover || !failed && !r.sure(ref.Prefix, keyStays) {
+		if ref.Leftover || !failed && !r.confirmed(ref.Prefix, keyStays) {
 			pending = append(pending, ref)
 		}
 	}
 	return pending, nil
 }
 
-// smallTenant is how many pages are listed so fast that writers can wait for it.
+// smallTenant is the number of pages up to which a List is so fast that Finish makes it under
+// the tenant's exclusive lock at once, without one before it.
 const smallTenant = 64
 
 func (r *Run) isSmall() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.listed <= smallTenant
+	return r.pagesListed <= smallTenant
 }
 
-// sure reports whether enough is known of a page. A successful Put is enough where all
-// pages are read again before the old key is destroyed, some days later, and after a
-// cancel. Where the key is destroyed at once, the page must have been read since.
-func (r *Run) sure(p page.Prefix, keyStays bool) bool {
+// confirmed reports whether a page is known to be on the target version. A successful Put
+// is enough if the old key is kept for a retention, because every page is read again before it
+// is destroyed, and after a cancel. Where the key is destroyed at once, the page must have
+// been read back after the Put.
+func (r *Run) confirmed(p page.Prefix, keyStays bool) bool {
 	how, seen := r.seen[p]
 	return seen && (how == itemstore.Current || keyStays || r.phase == tenant.RollingBack)
 }
@@ -212,7 +217,7 @@ func (r *Run) Move(ctx context.Context, ref itemstore.PageRef) error {
 func (r *Run) note(ref itemstore.PageRef, moved itemstore.Moved, back bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.moved = r.e.now()
+	r.movedAt = r.e.now()
 	switch {
 	case ref.Leftover:
 	case moved == itemstore.Superseded:
@@ -243,7 +248,7 @@ func (r *Run) Count(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil && !r.counted {
-		r.counted, r.begunWith = true, rotatedBy(usage, t.Rotation, r.phase == tenant.RollingBack)
+		r.counted, r.rotatedBefore = true, rotatedBy(usage, t.Rotation, r.phase == tenant.RollingBack)
 	}
 	return err
 }
@@ -261,9 +266,9 @@ const noteEvery = time.Second
 func (r *Run) NoteProgress(ctx context.Context) error {
 	now := r.e.now()
 	r.mu.Lock()
-	due := now.Sub(r.noted) >= noteEvery
+	due := now.Sub(r.notedAt) >= noteEvery
 	if due {
-		r.noted = now
+		r.notedAt = now
 	}
 	r.mu.Unlock()
 	if !due {

@@ -23,9 +23,9 @@ var (
 	// ErrPaused reports a rotation that waits until it is resumed.
 	ErrPaused = errors.New("the rotation is paused")
 
-	// errOvertaken reports that the record no longer says what a run works for:
-	// it is cancelled, or over. Recover tells what holds now.
-	errOvertaken = errors.New("the rotation has changed")
+	// errRecordChanged reports that the record no longer describes the rotation and phase
+	// that a run carries out: it was cancelled, paused or has ended. Recover decides anew.
+	errRecordChanged = errors.New("the rotation has changed")
 )
 
 // RunningError reports that a rotation of the tenant is unfinished.
@@ -64,17 +64,18 @@ type Request struct {
 	// page key is derived from; else that is made here, at random. The caller clears it
 	// after Start.
 	Material []byte
-	// Repeats says that the tenant's interval is behind this and not a person: then
-	// failures go on being counted.
-	Repeats bool
-	// Manual says that a caller has started this very rotation: such rotations have a
-	// limit (manual_rotations_per_hour).
+	// ByInterval says that the tenant's interval asks for this and not a person: then
+	// failures in a row go on being counted.
+	ByInterval bool
+	// Manual says that a caller has started this very rotation: the number of those is
+	// limited (manual_rotations_per_hour).
 	Manual bool
-	// Unless, if set, is asked under the tenant's lock: a rotation that it says
-	// true to is not started, and Start fails with [ErrUnwanted].
-	Unless func(*tenant.Record) bool
-	// Then, if set, is called when the rotation is not worked on any more; started
-	// says whether this request has started it.
+	// Wanted, if set, is asked under the tenant's lock. If it returns false, no rotation is
+	// started, and Start fails with [ErrUnwanted].
+	Wanted func(*tenant.Record) bool
+	// Then, if set, is called when this request's work on the rotation is over: nothing was
+	// started, the job has ended, or another job, of Vault's tick, works on the rotation.
+	// started says whether this request has started it.
 	Then func(started bool)
 
 	fingerprint string // of Material: see recognize
@@ -173,15 +174,15 @@ func (e *Engine) mayStart(ctx context.Context, t *tenant.Record, req *Request) (
 	if err := e.mustBeWithinLimit(ctx, t, req); err != nil {
 		return nil, nil, err
 	}
-	if req.Unless != nil && req.Unless(t) {
+	if req.Wanted != nil && !req.Wanted(t) {
 		return nil, nil, ErrUnwanted
 	}
 	usage, err := e.items.Usage(ctx, t)
 	return nil, usage, err
 }
 
-// commit makes the three writes of a start, or one more for each version that is to make
-// room.
+// commit makes the three writes of a start: the intent, the key, the record. In a full
+// record it first destroys the keys of the versions that make room.
 func (e *Engine) commit(ctx context.Context, h *tenant.Held, req *Request, usage itemstore.Usage, scan *itemstore.Scan) (*tenant.Rotation, *Intent, error) {
 	base := h.Record().Clone()
 	room, err := e.makeRoom(ctx, base, scan)
@@ -242,7 +243,7 @@ func (e *Engine) plan(ctx context.Context, t *tenant.Record, req *Request, usage
 	})
 	next.Keys.Activate(to, now)
 	next.RotateAfter = time.Time{} // what is owed stays: it is served by the end
-	if !req.Repeats {
+	if !req.ByInterval {
 		next.FailedInARow = 0
 	}
 	next.Rotation = &tenant.Rotation{

@@ -49,7 +49,7 @@ func Status(r *tenant.Rotation) string {
 
 // Describe describes a rotation of a tenant by its ID. A rotation ends under the
 // tenant's exclusive lock, and this holds it shared: when the view says that the
-// rotation has ended, nothing of it is unfinished. It fails with [ErrNotFound],
+// rotation has ended, nothing of it is unfinished but its intent. It fails with [ErrNotFound],
 // [tenant.ErrNotFound] or [tenant.ErrDeleting].
 func (e *Engine) Describe(ctx context.Context, tenantID, rotationID string) (View, error) {
 	if err := e.countUnfinished(ctx, tenantID, rotationID); err != nil {
@@ -97,8 +97,8 @@ func (e *Engine) View(ctx context.Context, t *tenant.Record, r *tenant.Rotation)
 }
 
 // viewUnfinished fills in what changes while a rotation runs. It counts the pages, which
-// only the first time reads them: what was last noted of the progress is up to a second
-// behind what callers have seen, and stands in only where they cannot be counted.
+// reads them only the first time. Where they cannot be counted, it falls back on the stored
+// progress, which may be up to a second older than what callers have seen.
 func (e *Engine) viewUnfinished(ctx context.Context, t *tenant.Record, v *View) error {
 	v.WaitingFor = e.keys.WaitingFor(t.KEKRanges()...)
 	e.mu.Lock()
@@ -120,9 +120,9 @@ func (e *Engine) viewUnfinished(ctx context.Context, t *tenant.Record, v *View) 
 	}
 	if run != nil {
 		run.mu.Lock()
-		v.UpdatedAt = run.moved
+		v.UpdatedAt = run.movedAt
 		if run.counted {
-			v.ItemsPerSecond = perSecond(v.Rotated.Total()-run.begunWith.Total(), e.now().Sub(run.began))
+			v.ItemsPerSecond = perSecond(v.Rotated.Total()-run.rotatedBefore.Total(), e.now().Sub(run.began))
 		}
 		run.mu.Unlock()
 		if v.ItemsPerSecond > 0 {
@@ -160,7 +160,7 @@ func (e *Engine) ended(r *Run, rotation *tenant.Rotation) {
 	e.forget(rotation.ID)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if rate := perSecond(rotation.Rotated.Total()-r.begunWith.Total(), rotation.EndedAt.Sub(r.began)); rate > 0 {
+	if rate := perSecond(rotation.Rotated.Total()-r.rotatedBefore.Total(), rotation.EndedAt.Sub(r.began)); rate > 0 {
 		e.rate = rate
 	}
 }

@@ -26,7 +26,7 @@ func isDamaged(err error) bool {
 // visited again. The visit itself may have put its record.
 func (e *Engine) blockDamaged(tenantID string, err error) {
 	e.index.Block(e.index.VisitOf(tenantID), err.Error())
-	if told, _ := e.told.Swap(tenantID, err.Error()); told != err.Error() {
+	if told, _ := e.loggedDamage.Swap(tenantID, err.Error()); told != err.Error() {
 		e.log.Error("the schedule cannot serve a tenant", "tenant_id", tenantID, "error", err)
 	}
 }

@@ -57,19 +57,22 @@ type Engine struct {
 	jobs        *jobs.Runner
 	log         hclog.Logger
 
-	budget  *jobs.Semaphore // unfinished rotations that the schedule has started
+	// budget bounds the rotations that this process has started on schedule and is working
+	// on. A rotation gives its place back when it ends, is paused, or meets a damaged entry.
+	// Rotations resumed after a restart, or by a caller, take no place.
+	budget  *jobs.Semaphore
 	index   *dueindex.Index
 	reading reading
 
-	told sync.Map // why tenants cannot be served, by ID, once logged
+	loggedDamage sync.Map // the last damage that was logged, by tenant ID
 
 	unanswered unanswered  // requests for many
 	active     atomic.Bool // this node may write
 	untold     untold      // tenants whose records carry events that the log may lack
 
-	mu       sync.Mutex
-	lastRun  time.Time
-	overtake func() // lets the round of rotations that is under way begin anew
+	mu           sync.Mutex
+	lastRun      time.Time
+	restartRound func() // lets the round of rotations that is under way begin anew
 }
 
 // NewEngine returns an Engine. From then on every change of a tenant's record is
@@ -78,7 +81,7 @@ func NewEngine(c Config) *Engine {
 	e := &Engine{
 		mount: c.Mount, settings: c.Settings, keys: c.Keys, tenants: c.Tenants,
 		rotations: c.Rotations, deletion: c.Deletion, destruction: c.Destruction, holders: c.Holders, kek: c.KEK, now: c.Now, jobs: c.Jobs, log: c.Log,
-		index: dueindex.New(), overtake: func() {},
+		index: dueindex.New(), restartRound: func() {},
 	}
 	e.budget = jobs.NewSemaphore(e.maxRotations)
 	c.Tenants.Watch(func(tenantID string, t *tenant.Record, err error) {
@@ -111,29 +114,30 @@ func (e *Engine) plan(ctx context.Context) (dueindex.Plan, error) {
 	return dueindex.Plan{Now: e.now(), Settings: rotation, Jitter: c.SchedulerJitter}, err
 }
 
-// Start fills the index in the background. It is called on the active node alone.
+// Start fills the index in the background, and starts the first rounds once that is
+// complete. It is called on the active node alone.
 func (e *Engine) Start() {
 	e.active.Store(true)
-	e.read()
+	e.startReading()
 }
 
 // Wake makes the engine look for tenants that are due. Vault's tick calls it.
 func (e *Engine) Wake() {
 	e.active.Store(true)
-	e.read()
+	e.startReading()
 	e.rounds()
 }
 
 func (e *Engine) rounds() {
-	e.jobs.Once("schedule/upkeep", func(ctx context.Context) { e.round(ctx, "upkeep", e.upkeep) }, nil)
-	e.jobs.Once("schedule/rotations", func(ctx context.Context) { e.round(ctx, "rotations", e.rotate) }, nil)
+	e.jobs.RunFunc("schedule/upkeep", func(ctx context.Context) { e.round(ctx, "upkeep", e.upkeep) }, nil)
+	e.jobs.RunFunc("schedule/rotations", func(ctx context.Context) { e.round(ctx, "rotations", e.rotate) }, nil)
 }
 
-// WakeNow is Wake for a caller that has asked for rotations: a round that is running
-// does not serve all other tenants first, which may take hours.
+// WakeNow is Wake for a caller that has just asked for rotations. A round that is running
+// starts over, because otherwise it would serve all other tenants first, which may take hours.
 func (e *Engine) WakeNow() {
 	e.mu.Lock()
-	e.overtake()
+	e.restartRound()
 	e.mu.Unlock()
 	e.Wake()
 }
@@ -141,7 +145,8 @@ func (e *Engine) WakeNow() {
 // BudgetChanged lets a round that waits for a place use a larger budget.
 func (e *Engine) BudgetChanged() { e.budget.Adjust() }
 
-// Budget bounds the unfinished rotations that the schedule has started.
+// Budget bounds the rotations that the schedule has started in this process and that are
+// being worked on.
 func (e *Engine) Budget() *jobs.Semaphore { return e.budget }
 
 // LastRun returns when the engine last looked for rotations, zero if it has not since
@@ -154,10 +159,10 @@ func (e *Engine) LastRun() time.Time {
 
 // tally counts what a round did.
 type tally struct {
-	rotated, repeated, destroyed, shredded, failed atomic.Int64
+	rotated, retried, destroyed, shredded, failed atomic.Int64
 
 	mu  sync.Mutex
-	err error // the first that a tenant met with
+	err error // the first one that a tenant caused
 }
 
 func (t *tally) trouble(err error) {
@@ -169,7 +174,8 @@ func (t *tally) trouble(err error) {
 	}
 }
 
-// round logs one line for a round in which something happened.
+// round runs f as a round. It logs one line if something happened in it, and what went
+// wrong: a tenant that could not be served is due again at the next tick.
 func (e *Engine) round(ctx context.Context, name string, f func(context.Context, *tally) error) {
 	var did tally
 	began := e.now()
@@ -180,15 +186,15 @@ func (e *Engine) round(ctx context.Context, name string, f func(context.Context,
 			return
 		}
 		if err != nil {
-			e.log.Warn("the schedule met trouble, it goes on at the next tick", "round", name, "error", err)
+			e.log.Warn("a round of the schedule failed, it is retried at the next tick", "round", name, "error", err)
 		}
 		if did.err != nil {
 			e.log.Warn("the schedule could not serve every tenant", "round", name, "tenants", did.failed.Load(), "error", did.err)
 		}
 	}
-	if did.rotated.Load()+did.repeated.Load()+did.destroyed.Load()+did.shredded.Load()+did.failed.Load() > 0 {
+	if did.rotated.Load()+did.retried.Load()+did.destroyed.Load()+did.shredded.Load()+did.failed.Load() > 0 {
 		e.log.Info("schedule", "round", name, "rotations_started", did.rotated.Load(),
-			"rotations_repeated", did.repeated.Load(), "keys_destroyed", did.destroyed.Load(),
+			"rotations_repeated", did.retried.Load(), "keys_destroyed", did.destroyed.Load(),
 			"tenants_shredded", did.shredded.Load(), "failed", did.failed.Load(), "took", e.now().Sub(began).String())
 	}
 }

@@ -56,7 +56,7 @@ func fleetOf(t testing.TB, tenants ...*tenant.Record) (*Engine, *population) {
 	})
 	plan, err := e.plan(t.Context())
 	require.NoError(t, err)
-	e.index.Follow(plan)
+	e.index.SetPlan(plan)
 	for _, r := range tenants {
 		p.records[r.ID] = r
 		e.index.Changed(r.ID, r)

@@ -48,17 +48,17 @@ type reading struct {
 	cleaned  bool                         // nothing is left of the former schedule
 }
 
-// read fills, in the background, what is missing of the index, and reads again what
-// was read a day ago.
-func (e *Engine) read() {
+// startReading fills, in the background, what is missing in the index, and reads again what
+// was read a day ago. When the index is complete for the first time, it starts the rounds.
+func (e *Engine) startReading() {
 	e.jobs.Run(jobs.Job{
-		ID: "schedule/read", Trouble: "reading the tenants' records met trouble",
+		ID: "schedule/read", FailureMessage: "reading the tenants' records failed",
 		Step: func(ctx context.Context) (done, progressed bool, err error) {
 			p, err := e.plan(ctx)
 			if err != nil {
 				return false, false, err
 			}
-			e.index.Follow(p)
+			e.index.SetPlan(p)
 			wasComplete := e.reading.isComplete()
 			err = e.readShards(ctx)
 			e.tellAgain()

@@ -25,7 +25,10 @@ const (
 	waitForIndex = 10 * time.Second
 )
 
-// Demand is a request for rotations of many tenants.
+// Demand is a request for rotations of many tenants. For all of them it becomes the
+// campaign in the organization's settings ([settings.Campaign]), for named ones a
+// [tenant.Request] in the record of each. Either way a tenant owes a rotation from then on
+// ([tenant.Record.Owes]), until one that was started later completes ([tenant.Record.End]).
 type Demand struct {
 	// Request identifies the request: a repeated one asks for nothing more.
 	Request string
@@ -61,8 +64,9 @@ func (e *Engine) ask(ctx context.Context, d Demand, tenantIDs []string) (a setti
 	}, func() { note(ctx.Err() != nil, e.now()) }
 }
 
-// DemandAll makes every tenant owe a rotation. It takes one write for any number of
-// tenants.
+// DemandAll makes every tenant owe a rotation, with one write for any number of tenants: it
+// raises the campaign's number, and a tenant whose record has a lower one owes. It then sets
+// the index by the new plan and wakes the rounds; no rotation is started here.
 func (e *Engine) DemandAll(ctx context.Context, d Demand) (did Demanded, err error) {
 	a, over := e.ask(ctx, d, nil)
 	defer over()
@@ -79,12 +83,12 @@ func (e *Engine) DemandAll(ctx context.Context, d Demand) (did Demanded, err err
 	if err != nil {
 		return Demanded{}, err
 	}
-	e.index.Follow(p)
+	e.index.SetPlan(p)
 	e.WakeNow()
 	bounded, cancel := context.WithTimeout(ctx, waitForIndex)
 	defer cancel()
 	e.reading.wait(bounded)
-	did.Scheduled, did.SkippedPaused = e.index.Asked(p, d.IncludePaused)
+	did.Scheduled, did.SkippedPaused = e.index.CountCampaign(p, d.IncludePaused)
 	return did, nil
 }
 

@@ -24,38 +24,41 @@ const (
 	triggerRequested = "requested" // by a request for many
 )
 
-// visitsInFlight bounds the tenants that a round visits at once: as many as can start// a rotation at a time before storage has enough to do.
+// visitsInFlight bounds the tenants that a round visits at once: enough rotations starting
+// together to keep storage busy.
 const visitsInFlight = 64
 
 // rotate starts the rotations that are due, as many at a time as the budget allows.
 // If a caller asks for others meanwhile, it looks at everything anew.
 func (e *Engine) rotate(ctx context.Context, did *tally) error {
 	for {
-		waiting, overtake := context.WithCancel(ctx)
+		admit, restartRound := context.WithCancel(ctx)
 		e.mu.Lock()
-		e.overtake = overtake
+		e.restartRound = restartRound
 		e.mu.Unlock()
-		err := e.rotateDue(ctx, waiting, did)
-		overtaken := waiting.Err() != nil
-		overtake()
-		if !overtaken || ctx.Err() != nil {
+		err := e.rotateDue(ctx, admit, did)
+		startsOver := admit.Err() != nil
+		restartRound()
+		if !startsOver || ctx.Err() != nil {
 			return err
 		}
 	}
 }
 
-// rotateDue is one round of rotations. When waiting ends it begins no more.
-func (e *Engine) rotateDue(ctx, waiting context.Context, did *tally) error {
+// rotateDue is one pass over the tenants that are due. It works until ctx ends; once admit
+// has ended it begins no further rotation, so that the round can start over.
+func (e *Engine) rotateDue(ctx, admit context.Context, did *tally) error {
 	p, err := e.plan(ctx)
 	if err != nil {
 		return err
 	}
-	e.index.Follow(p)
+	e.index.SetPlan(p)
 	e.mu.Lock()
 	e.lastRun = p.Now
 	e.mu.Unlock()
 	due := e.index.Due(p.Now)
-	// The tenants that a caller has asked for come first, then the most overdue.
+	// The tenants that a caller has asked for by name come first. Then come those that a
+	// campaign makes due, whose DueAt is 0, and then the most overdue.
 	slices.SortFunc(due, func(a, b dueindex.Visit) int {
 		if a.Asked != b.Asked {
 			if a.Asked {
@@ -65,18 +68,20 @@ func (e *Engine) rotateDue(ctx, waiting context.Context, did *tally) error {
 		}
 		return cmp.Compare(a.DueAt, b.DueAt)
 	})
+	// They are two passes, because a pass visits tenants concurrently: in one, a tenant that
+	// was not asked for might take a place in the budget before one that was.
 	asked := slices.IndexFunc(due, func(v dueindex.Visit) bool { return !v.Asked })
 	if asked < 0 {
 		asked = len(due)
 	}
 	for _, some := range [][]dueindex.Visit{due[:asked], due[asked:]} {
-		e.visitAll(waiting, some, did, func(v dueindex.Visit) error { return e.rotateIfDue(ctx, waiting, p, v, did) })
+		e.visitAll(admit, some, did, func(v dueindex.Visit) error { return e.rotateIfDue(ctx, admit, p, v, did) })
 	}
 	return ctx.Err()
 }
 
 // visitAll visits tenants, many at once, until ctx ends. One that causes an error
-// is due again at the next tick, and keeps no other waiting.
+// is due again at the next tick, and keeps no other admit.
 func (e *Engine) visitAll(ctx context.Context, due []dueindex.Visit, did *tally, f func(dueindex.Visit) error) {
 	var g errgroup.Group
 	g.SetLimit(visitsInFlight)
@@ -104,8 +109,8 @@ func (e *Engine) visitAll(ctx context.Context, due []dueindex.Visit, did *tally,
 }
 
 // rotateIfDue rotates a visited tenant if p says so, once there is a place in the
-// budget. It waits for that no longer than waiting lives.
-func (e *Engine) rotateIfDue(ctx, waiting context.Context, p dueindex.Plan, v dueindex.Visit, did *tally) error {
+// budget. It stops admit for one when admit ends.
+func (e *Engine) rotateIfDue(ctx, admit context.Context, p dueindex.Plan, v dueindex.Visit, did *tally) error {
 	t, err := e.tenants.Read(ctx, v.TenantID)
 	if errors.Is(err, tenant.ErrNotFound) {
 		e.index.Settle(v, nil)
@@ -122,7 +127,7 @@ func (e *Engine) rotateIfDue(ctx, waiting context.Context, p dueindex.Plan, v du
 		e.index.Settle(v, t)
 		return nil
 	}
-	if err := e.budget.Acquire(waiting); err != nil {
+	if err := e.budget.Acquire(admit); err != nil {
 		return nil //nolint:nilerr // the round begins anew, or the engine stops
 	}
 	return e.rotateNow(ctx, v, e.budget.Release, did)
@@ -155,7 +160,7 @@ func (e *Engine) rotateNow(ctx context.Context, v dueindex.Visit, release func()
 		return e.ignoreConflict(v, err)
 	default:
 		req := request(p, t, what)
-		req.Unless = func(t *tenant.Record) bool { return !stillDue(t) }
+		req.Wanted = stillDue
 		return e.ignoreConflict(v, e.start(ctx, t, req, release, did))
 	}
 }
@@ -166,14 +171,14 @@ func (e *Engine) rotateAnew(ctx context.Context, v dueindex.Visit, p dueindex.Pl
 		return nil //nolint:nilerr // the engine stops
 	}
 	req := request(p, t, dueindex.ByKeyAge)
-	req.Unless = func(t *tenant.Record) bool { return !stillDue(t) }
+	req.Wanted = stillDue
 	return e.ignoreConflict(v, e.start(ctx, t, req, e.budget.Release, did))
 }
 
 // request is what the schedule asks for of t, on behalf of whoever asked for it.
 func request(p dueindex.Plan, t *tenant.Record, what dueindex.DueKind) rotation.Request {
 	if what != dueindex.Requested {
-		return rotation.Request{Repeats: true}
+		return rotation.Request{ByInterval: true}
 	}
 	if t.Owes(p.Settings).Request {
 		return rotation.Request{Trigger: triggerRequested, Reason: t.Request.Reason, InitiatedBy: t.Request.By}
@@ -206,15 +211,16 @@ func (e *Engine) start(ctx context.Context, t *tenant.Record, req rotation.Reque
 func (e *Engine) retry(ctx context.Context, t *tenant.Record, stillDue func(*tenant.Record) bool, release func(), did *tally) error {
 	r, err := e.rotations.RetryFailed(ctx, t.ID, stillDue, func(bool) { release() })
 	if err == nil {
-		did.repeated.Add(1)
+		did.retried.Add(1)
 		e.log.Info("rotation changed", "tenant_id", t.ID, "rotation_id", r.ID,
 			"action", string(rotation.Retry), "trigger", triggerScheduled)
 	}
 	return err
 }
 
-// ignoreConflict drops an error that says that another caller was first, and notes one
-// that says that the tenant cannot be rotated as it is.
+// ignoreConflict drops an error that says that another caller was first. One that says that
+// the tenant cannot be rotated as it is blocks the tenant in the index. [rotation.ErrNoRoom]
+// is returned as well, since an operator has to do something about it.
 func (e *Engine) ignoreConflict(v dueindex.Visit, err error) error {
 	var running *rotation.RunningError
 	var state *rotation.StateError

@@ -14,9 +14,9 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 )
 
-// untold are the tenants whose records, as a reading found them, carry events that the
-// evidence log may lack: after a start, once a day, and after a Put that failed. Whether
-// it does is looked up later, so that reading the records does not wait for the log.
+// untold are the tenants whose records carry events that the evidence log may lack, as a
+// reading of the records has found, or because a Put failed. Whether the log lacks them is
+// looked up later, so that reading the records does not wait for the log.
 type untold struct {
 	mu  sync.Mutex
 	ids []uuid.UUID // in the order of the shards, in which the log's index is read
@@ -61,7 +61,7 @@ func (e *Engine) tellAgain() {
 		return
 	}
 	e.jobs.Run(jobs.Job{
-		ID: "evidence/records", Trouble: "telling the evidence log of what it lacks met trouble",
+		ID: "evidence/records", FailureMessage: "submitting events to the evidence log failed",
 		Step: func(ctx context.Context) (done, progressed bool, err error) {
 			var errs []error
 			for id, some := e.untold.first(); some && ctx.Err() == nil; id, some = e.untold.first() {
@@ -87,7 +87,7 @@ func (e *Engine) carrierTellsAgain(job string, c ledger.Carrier) {
 		return
 	}
 	e.jobs.Run(jobs.Job{
-		ID: job, Trouble: "telling the evidence log of what the mount's entries carry met trouble",
+		ID: job, FailureMessage: "submitting the mount's events to the evidence log failed",
 		Step: func(ctx context.Context) (done, progressed bool, err error) {
 			err = c.TellAgain(ctx, e.now())
 			return err == nil, false, err

@@ -17,12 +17,13 @@ import (
 // upkeep replaces keys over their usage limit, destroys keys and tenants whose time has
 // come, and goes on with moves of tenants' keys to other KEKs.
 func (e *Engine) upkeep(ctx context.Context, did *tally) error {
-	e.replaceUsedUp(ctx, did)
+	e.rotateOverLimit(ctx, did)
 	e.visitAll(ctx, e.index.UpkeepDue(e.now()), did, func(v dueindex.Visit) error { return e.maintain(ctx, v, did) })
 	return ctx.Err()
 }
 
-// maintain destroys what of a visited tenant is to be destroyed now.
+// maintain resumes the move of a visited tenant's keys to another KEK, and destroys what of
+// the tenant is due: all of it, or single keys.
 func (e *Engine) maintain(ctx context.Context, v dueindex.Visit, did *tally) error {
 	t, err := e.tenants.Read(ctx, v.TenantID)
 	if errors.Is(err, tenant.ErrNotFound) {
@@ -51,7 +52,7 @@ func (e *Engine) maintain(ctx context.Context, v dueindex.Visit, did *tally) err
 		}
 		return err
 	}
-	if t.State != tenant.Active || !dueindex.UpkeepDue(t, now) {
+	if t.State != tenant.Active || !dueindex.DestructionDue(t, now) {
 		e.index.Settle(v, t)
 		return nil
 	}
@@ -81,19 +82,19 @@ func (e *Engine) destroyKeys(ctx context.Context, t *tenant.Record, did *tally) 
 	return err
 }
 
-// replaceUsedUp rotates keys that have sealed nearly as much as their type allows.
+// rotateOverLimit rotates keys that have sealed nearly as much as their type allows.
 // It waits neither for a date nor for a place in the budget, and neither
 // rotation_paused nor a paused rotation holds it up: soon these keys would refuse to
 // seal at all.
-func (e *Engine) replaceUsedUp(ctx context.Context, did *tally) {
+func (e *Engine) rotateOverLimit(ctx context.Context, did *tally) {
 	for tenantID, keyID := range e.keys.OverLimit() {
-		if err := e.replaceKey(ctx, tenantID, keyID, did); err != nil {
+		if err := e.rotateKeyOverLimit(ctx, tenantID, keyID, did); err != nil {
 			did.trouble(err)
 		}
 	}
 }
 
-func (e *Engine) replaceKey(ctx context.Context, tenantID, keyID string, did *tally) error {
+func (e *Engine) rotateKeyOverLimit(ctx context.Context, tenantID, keyID string, did *tally) error {
 	t, err := e.tenants.Read(ctx, tenantID)
 	if errors.Is(err, tenant.ErrNotFound) || err == nil && t.Keys.Active().KeyID != keyID {
 		e.keys.ForgetOverLimit(tenantID, keyID)
@@ -112,7 +113,7 @@ func (e *Engine) replaceKey(ctx context.Context, tenantID, keyID string, did *ta
 	key := t.Keys.Active()
 	err = e.start(ctx, t, rotation.Request{
 		Reason: fmt.Sprintf("version %d nears the %d messages that a key of type %s may seal", key.Number, e.keys.SealLimit(), key.KeyType),
-		Unless: func(t *tenant.Record) bool { return t.Keys.Active().KeyID != keyID },
+		Wanted: func(t *tenant.Record) bool { return t.Keys.Active().KeyID == keyID },
 	}, func() {}, did)
 	return e.ignoreConflict(dueindex.Visit{TenantID: tenantID}, err)
 }

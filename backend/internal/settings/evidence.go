@@ -17,8 +17,8 @@ import (
 // them, as a tenant's record does: the Put that changes a setting adds the event, and the
 // next Put that comes along drops what is logged.
 
-// Attest lets the ledger know of changes. It is called before the store is used.
-func (s *Store) Attest(l *ledger.Ledger) { s.ledger = l }
+// UseLedger lets the ledger know of changes. It is called before the store is used.
+func (s *Store) UseLedger(l *ledger.Ledger) { s.ledger = l }
 
 // logged returns what an entry carries after a change of the settings at a path of the
 // engine, with its event if there is one. What was before is nil where it could not be

@@ -3,7 +3,7 @@
 
 // Package storage is the way to a mount's entries in Vault's storage. No other
 // package calls [logical.Storage], but for the adapter to Vault's write-ahead log.
-// It knows no prefix: each room of the engine names its own entries.
+// It knows no prefix: each package of the engine names its own entries.
 //
 // # Writes that fail
 //

@@ -70,7 +70,7 @@ func (h *Held) Update(ctx context.Context, change func(*Record) error) (*Record,
 	if err := change(next); errors.Is(err, ErrUnchanged) {
 		// A change whose error hid its effect may show only now, and is acknowledged.
 		h.store.watch(h.id, h.record, nil)
-		h.fenceUntold(ctx)
+		h.putUntoldAsRead(ctx)
 		return h.record, nil
 	} else if err != nil {
 		return nil, err
@@ -94,10 +94,10 @@ func (h *Held) Put(ctx context.Context, next *Record) error {
 	return nil
 }
 
-// fenceUntold makes sure of a record that is acknowledged as it was read, and tells of
+// putUntoldAsRead makes sure of a record that is acknowledged as it was read, and tells of
 // its events, if one of them may not have been told. If it fails, the events are told
 // later, since the Put failed.
-func (h *Held) fenceUntold(ctx context.Context) {
+func (h *Held) putUntoldAsRead(ctx context.Context) {
 	if h.store.ledger == nil || len(h.record.Unlogged) == 0 {
 		return
 	}
@@ -105,13 +105,14 @@ func (h *Held) fenceUntold(ctx context.Context) {
 	if h.store.ledger.Knows(h.record.ID, h.record.Incarnation, last) {
 		return
 	}
-	_ = h.Fence(ctx) // the watcher is told of an error
+	_ = h.PutAsRead(ctx) // the watcher is told of an error
 }
 
-// Fence makes sure that storage holds the record as it was read, or none if there
-// was none: a Put of it that failed may have taken effect behind a stale cache.
-func (h *Held) Fence(ctx context.Context) error {
-	return h.store.fence(ctx, h.record, h.id)
+// PutAsRead puts the record again exactly as it was read, or deletes it again if there was
+// none. A Put or a delete that failed may have taken effect in storage while Vault's cache
+// still shows the state before it. After this, storage holds what was read.
+func (h *Held) PutAsRead(ctx context.Context) error {
+	return h.store.putAsRead(ctx, h.record, h.id)
 }
 
 // ignoreMissing is nil for a tenant that is not there.
@@ -122,8 +123,8 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-// fence makes sure that storage holds the record as read. t is nil if there was none.
-func (s *Store) fence(ctx context.Context, t *Record, tenantID string) error {
+// putAsRead makes sure that storage holds the record as read. t is nil if there was none.
+func (s *Store) putAsRead(ctx context.Context, t *Record, tenantID string) error {
 	var err error
 	if t != nil {
 		if err = s.put(ctx, t); err == nil {
@@ -184,5 +185,6 @@ var errElsewhere = errors.New("written by another node")
 
 // Watch reports every write of a tenant's record to f, while the tenant's lock is held:
 // t is the record as it is now, nil if it was deleted. After an error its state is
-// unknown. Watch is called before the store is used.
+// unknown. What another node has written, and what cannot be read any more, is reported as
+// an error, and not always under the lock. Watch is called before the store is used.
 func (s *Store) Watch(f func(tenantID string, t *Record, err error)) { s.watch = f }

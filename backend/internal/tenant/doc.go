@@ -23,7 +23,7 @@
 // Only [Store.Hold] and [Store.Update] change a record. They hold the tenant's lock
 // exclusively from reading the record until the new one is stored, and report every
 // write to the cache, to the list of tenants and to the watcher ([Store.Watch]), also
-// one that failed. [Held.Fence] settles an earlier write of unknown effect.
+// one that failed. [Held.PutAsRead] settles an earlier write of unknown effect.
 //
 // # Locks of the engine
 //
@@ -49,7 +49,9 @@
 //
 // The locks of tenants and pages are striped: two tenants may share one of 256, two
 // pages one of 4,096. So a goroutine holds the lock of one tenant at a time, and of
-// one page.
+// one page. A split writes the two children under the lock of their parent alone: while the
+// parent exists, nothing else uses them. A batch of changes to a page is written by one of
+// its callers while the others wait, each under its own shared lock of the tenant.
 //
 // # What it must never do
 //

@@ -16,9 +16,10 @@ import (
 // the ledger of everything that the record carries; what a stored checkpoint has, the
 // next Put that comes along drops. There is no Put for that alone.
 
-// Log adds an event to what the record carries, with the next number of its incarnation.
-// It fails with [ledger.ErrFull].
-func (t *Record) Log(h evidence.Head, d evidence.Detail) error {
+// Carry adds an event to those that the record carries, under the next number of its
+// incarnation. The caller puts the record: only then is the event decided, and the ledger
+// told of it. It fails with [ledger.ErrFull].
+func (t *Record) Carry(h evidence.Head, d evidence.Detail) error {
 	if len(t.Unlogged) >= ledger.MaxCarried {
 		return ledger.ErrFull
 	}
@@ -36,9 +37,9 @@ func (t *Record) Log(h evidence.Head, d evidence.Detail) error {
 // RoomForEvents is how many more events the record may carry.
 func (t *Record) RoomForEvents() int { return ledger.MaxCarried - len(t.Unlogged) }
 
-// Attest lets the ledger know of the events that records carry. It is called before the
-// store is used.
-func (s *Store) Attest(l *ledger.Ledger) { s.ledger = l }
+// UseLedger sets the ledger that is told of the events that records carry. Without one,
+// events are carried and not logged. It is called before the store is used.
+func (s *Store) UseLedger(l *ledger.Ledger) { s.ledger = l }
 
 // dropLogged drops from a record that is about to be put what the log has.
 func (s *Store) dropLogged(t *Record) {
@@ -86,7 +87,7 @@ func (s *Store) TellAgain(ctx context.Context, tenantID string) error {
 		if h.record == nil || len(h.record.Unlogged) == 0 {
 			return nil
 		}
-		return h.Fence(ctx)
+		return h.PutAsRead(ctx)
 	})
 }
 

@@ -7,11 +7,11 @@ import (
 	"github.com/hashicorp/vault/sdk/helper/locksutil"
 )
 
-// AwaitHolders returns when everything that was wrapped under a KEK that this process
-// read before the call is stored, and shows in a List: the key, and the record of the
-// tenant that it was made for. A caller that makes a key holds its tenant's lock from
-// before it is wrapped until the record is put, so holding each lock once is enough.
-func (s *Store) AwaitHolders() {
+// AwaitLocks takes and releases the lock of every tenant once. A caller that makes a key
+// holds its tenant's lock from before the key is wrapped until the record is put. So after
+// this call everything that was wrapped under a KEK that this process read before it is
+// stored, the key and the record of the tenant that it was made for, and shows in a List.
+func (s *Store) AwaitLocks() {
 	for _, l := range s.locks {
 		l.Lock()
 		l.Unlock() //nolint:staticcheck // to have held it is all

@@ -46,9 +46,9 @@ func (t *Record) upgrade() {
 	}
 }
 
-// formerCampaign returns the number of the latest campaign that t's key meets: an
-// earlier version compared the time when the key took over. A key that a rotation is
-// still to bring in, or has failed to, does not count any more.
+// formerCampaign returns the number of the latest campaign that t's key meets, and sets that
+// of its latest rotation: an earlier version compared the time when the key took over. A key
+// that a rotation is still to bring in, or has failed to, does not count any more.
 func (t *Record) formerCampaign() int64 {
 	version := 0
 	switch r, last := t.Rotation, t.Last; {

@@ -24,7 +24,7 @@ var never = time.Unix(1<<40, 0)
 // key's time has come.
 func (e *Engine) Drive() {
 	e.jobs.Run(jobs.Job{
-		ID: "wrapping key", Trouble: "trouble destroying a former wrapping key",
+		ID: "wrapping key", FailureMessage: "trouble destroying a former wrapping key",
 		Step: func(ctx context.Context) (done, progressed bool, err error) {
 			err = e.destroyFormer(ctx)
 			return err == nil, false, err
