@@ -163,6 +163,7 @@ var sections = []section{
 		{"fleet_encrypts_per_second", requestsPerSecond, goal{}},
 		{"fleet_creates_per_second", requestsPerSecond, goal{}},
 		{"fleet_cold_reads_per_second", requestsPerSecond, goal{}},
+		{"fleet_cold_read_p99_ms", milliseconds, goal{}},
 		{"fleet_cold_writes_per_second", requestsPerSecond, goal{}},
 		{"fleet_cold_encrypts_per_second", requestsPerSecond, goal{}},
 	}},
