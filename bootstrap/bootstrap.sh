@@ -20,6 +20,7 @@ VAULT_BIN=${VAULT_BIN:-vault}
 PLUGIN_FILE=${PLUGIN_FILE:-}
 PLUGIN_SHA256=${PLUGIN_SHA256:-}
 PLUGIN_NAME=${PLUGIN_NAME:-vault-plugin-dek}
+PROVIDER_SOCKETS=${PROVIDER_SOCKETS:-}
 DEK_MOUNT=${DEK_MOUNT:-dek}
 DEK_DESCRIPTION=${DEK_DESCRIPTION:-Data encryption keys of tenants, and their rotation}
 DEK_ROLES=${DEK_ROLES:-security_admin super_admin key_admin kek_admin key_destroyer application auditor}

@@ -15,6 +15,10 @@ check_arguments() {
 	if [ -z "$PLUGIN_SHA256" ] && ! [ -r "$PLUGIN_FILE" ]; then
 		die "PLUGIN_FILE: cannot read $PLUGIN_FILE"
 	fi
+	case $PROVIDER_SOCKETS in
+	'') ;;
+	*[!A-Za-z0-9._/-]* | [!/]*) die "PROVIDER_SOCKETS is an absolute path of A-Z a-z 0-9 . _ - and /: $PROVIDER_SOCKETS" ;;
+	esac
 	for path in "$DEK_MOUNT" "$JWT_MOUNT" "$USERPASS_MOUNT"; do
 		case $path in
 		*[!A-Za-z0-9._/-]* | /* | */) die "a mount may hold A-Z a-z 0-9 . _ - and / in between: $path" ;;

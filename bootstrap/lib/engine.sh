@@ -43,10 +43,16 @@ setup_engine() {
 
 	entry=$(catalog_version "$PLUGIN_NAME")
 	registered=
-	[ -z "$entry" ] || registered=$(registered_command)
-	if [ "$registered" != "$command" ]; then
+	[ -z "$entry" ] || registered=$(basename -- "$(catalog_field command "${entry#version:}")")
+	args=${PROVIDER_SOCKETS:+-provider-sockets=$PROVIDER_SOCKETS}
+	other_args=
+	if [ -n "$args" ] && [ "$registered" = "$command" ] && [ "$(registered_args "${entry#version:}")" != "$args" ]; then
+		other_args=yes
+	fi
+	if [ "$registered" != "$command" ] || [ -n "$other_args" ]; then
 		[ -z "$type" ] || probe_plugin
-		vault_do plugin register -sha256="$sha" -command="$command" secret "$PLUGIN_NAME"
+		[ -z "$type" ] || [ -n "$args" ] || args=$(mounted_args)
+		vault_do plugin register -sha256="$sha" -command="$command" ${args:+"-args=$args"} secret "$PLUGIN_NAME"
 		entry=$(catalog_version "$PLUGIN_NAME")
 		[ -n "$entry" ] || die "registered $PLUGIN_NAME, but Vault's catalog does not show it"
 		say "registered $PLUGIN_NAME ${entry#version:}, command $command, SHA-256 $sha"
@@ -91,11 +97,23 @@ show_kv_face() {
 	say "Vault says of $DEK_MOUNT/ that it is KV version 2 from now on: vault kv asks for its data/ and metadata/. Vault does not take that back"
 }
 
-# registered_command is the file that Vault starts for the catalog's entry.
-registered_command() {
-	set -- "sys/plugins/catalog/secret/$PLUGIN_NAME"
-	[ "$entry" = version: ] || set -- "$@" "version=${entry#version:}"
-	basename -- "$(read_field command "$@")"
+# catalog_field FIELD VERSION prints a field of the plugin's entry in the catalog, of that
+# version or of none.
+catalog_field() {
+	read_field "$1" "sys/plugins/catalog/secret/$PLUGIN_NAME" ${2:+"version=$2"}
+}
+
+# registered_args VERSION prints what the plugin is started with.
+registered_args() {
+	catalog_field args "$1" | sed -n 's/^\[\(.*\)\]$/\1/p'
+}
+
+# mounted_args prints what the plugin that the mount runs is started with: an upgrade keeps
+# it.
+mounted_args() {
+	mounted=$(read_field plugin_version "sys/mounts/$DEK_MOUNT")
+	[ "$mounted" != n/a ] || mounted=
+	registered_args "$mounted"
 }
 
 # probe_plugin starts the plugin once, under another name and at a mount of its
@@ -125,7 +143,7 @@ upgrade_mount() {
 		say "moved $DEK_MOUNT/ to version $version"
 	fi
 	running=$(read_field running_sha256 "sys/mounts/$DEK_MOUNT")
-	if [ "$mounted" != "$version" ] || [ "$running" != "$sha" ]; then
+	if [ "$mounted" != "$version" ] || [ "$running" != "$sha" ] || [ -n "$other_args" ]; then
 		# Not `vault plugin reload -mounts`: 1.21's sends it where no server listens.
 		vault_do write sys/plugins/reload/backend mounts="$DEK_MOUNT/"
 		say "reloaded $DEK_MOUNT/"

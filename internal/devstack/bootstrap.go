@@ -73,6 +73,7 @@ func (s *Stack) runBootstrap(ctx context.Context) error {
 		"VAULT_TOKEN="+s.creds.RootToken,
 		"VAULT_BIN="+s.opts.VaultBin,
 		"PLUGIN_FILE="+s.pluginFile,
+		"PROVIDER_SOCKETS="+s.opts.ProviderSockets,
 		"DEK_MOUNT="+Mount,
 		"DEK_ROLES="+roles,
 		"NAME_PREFIX="+s.opts.NamePrefix,

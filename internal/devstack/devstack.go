@@ -61,6 +61,9 @@ type Options struct {
 	// NamePrefix is put before the names of policies and groups in Vault. Empty, they
 	// are the roles'; in production bootstrap.sh puts dek- there.
 	NamePrefix string
+	// ProviderSockets is the directory of the sockets of key providers of type kmsv2;
+	// empty: there are none.
+	ProviderSockets string
 	// LogLevel is Vault's, the plugin's and the proxy's; empty means info.
 	LogLevel string
 	// RawStorage lets the root token see the storage entries themselves, under

@@ -6,6 +6,7 @@
 package acceptance
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -95,8 +96,14 @@ func TestUpgrade(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(bin, code, 0o700))
 
-	s := start(t, devstack.Options{NoProxy: true, NamePrefix: "dek-", PluginBin: bin})
+	sockets := t.TempDir()
+	s := start(t, devstack.Options{NoProxy: true, NamePrefix: "dek-", PluginBin: bin, ProviderSockets: sockets})
 	tenant := newTenant(t, s)
+	startedWith := func() any {
+		mount := callRoot(t, s, http.MethodGet, "sys/mounts/dek", nil).data()
+		return callRoot(t, s, http.MethodGet, fmt.Sprint("sys/plugins/catalog/secret/vault-plugin-dek?version=", mount["running_plugin_version"]), nil).data()["args"]
+	}
+	require.Equal(t, []any{"-provider-sockets=" + sockets}, startedWith())
 	before := settings(t, s)
 
 	// Bytes after its end do not change what a program does, only its hash.
@@ -110,6 +117,18 @@ func TestUpgrade(t *testing.T) {
 	assert.Equal(t, before, after, "nothing else")
 	a := callRoot(t, s, http.MethodGet, "dek/tenants/"+tenant, nil)
 	assert.Equal(t, http.StatusOK, a.Status, a.errors())
+
+	anotherPlugin(t, s.PluginFile()+"_next")
+	out, code2 := runScript(t, s, "PLUGIN_FILE="+s.PluginFile()+"_next")
+	require.Equal(t, 0, code2, out)
+	require.Equal(t, []any{"-provider-sockets=" + sockets}, startedWith(), "an upgrade keeps it")
+	other := t.TempDir()
+	out, code2 = runScript(t, s, "PLUGIN_FILE="+s.PluginFile()+"_next", "PROVIDER_SOCKETS="+other)
+	require.Equal(t, 0, code2, out)
+	require.Equal(t, []any{"-provider-sockets=" + other}, startedWith())
+	out, code2 = runScript(t, s, "PLUGIN_FILE="+s.PluginFile()+"_next", "PROVIDER_SOCKETS="+other)
+	require.Equal(t, 0, code2, out)
+	assert.Empty(t, said(out))
 }
 
 func TestBootstrapSaysWhatIsWrong(t *testing.T) {
