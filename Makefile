@@ -13,7 +13,7 @@ VERSION = github.com/vault-plugin-dek/vault-plugin-dek/internal/version
 export GO VAULT_BIN DEV_VAULT_VERSION DEV_STORAGE DEV_PORT DEV_PROXY_PORT DEV_FLEET FUZZTIME
 
 help: ## list what there is (the default)
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 build: ## build bin/vault-plugin-dek, bin/dek-proxy and bin/dek
 	@mkdir -p bin
@@ -22,6 +22,10 @@ build: ## build bin/vault-plugin-dek, bin/dek-proxy and bin/dek
 terraform: ## build bin/terraform-provider-dek, the provider for OpenTofu and Terraform
 	@mkdir -p bin
 	@cd terraform && CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-X $(VERSION).commit=$$(../scripts/commit.sh)" -o ../bin/ ./cmd/...
+
+pkcs11: ## build bin/dek-kms-pkcs11, which needs cgo: a Kubernetes KMS v2 plugin for keys of PKCS#11 tokens
+	@mkdir -p bin
+	@cd cmd/dek-kms-pkcs11 && CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=false -ldflags "-X $(VERSION).commit=$$(../../scripts/commit.sh)" -o ../../bin/ .
 
 vault: ## leave a Vault server at bin/vault: VAULT_BIN, the PATH, or built from source
 	@scripts/build-vault.sh
@@ -68,6 +72,6 @@ reproduce: ## build the release of this commit twice and compare every byte (DIS
 	@scripts/reproduce.sh
 
 clean: ## remove what was built and .dev/, but not the Vault server and the linter
-	rm -rf bin/vault-plugin-dek bin/dek-proxy bin/dek bin/terraform-provider-dek bin/devstack bin/bench dist .dev
+	rm -rf bin/vault-plugin-dek bin/dek-proxy bin/dek bin/terraform-provider-dek bin/dek-kms-pkcs11 bin/devstack bin/bench dist .dev
 
-.PHONY: help build terraform vault stack dev demo test bench lint fmt fuzz chaos histories vulncheck release reproduce clean
+.PHONY: help build terraform pkcs11 vault stack dev demo test bench lint fmt fuzz chaos histories vulncheck release reproduce clean

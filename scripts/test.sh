@@ -12,16 +12,11 @@ set -eu
 cd "$(dirname -- "$0")/.."
 GO=${GO:-go}
 
+export GO
 race=-race
-if [ "$($GO env CGO_ENABLED)" != 1 ]; then
-	race=
-	reason='cgo is off'
-elif ! command -v "$($GO env CC | cut -d ' ' -f 1)" >/dev/null; then
-	race=
-	reason='there is no C compiler'
-fi
+reason=$(scripts/cgo.sh) || race=
 if [ -z "$race" ]; then
-	echo "test: $reason, so the race detector is left out"
+	echo "test: $reason, so the race detector and dek-kms-pkcs11 are left out"
 fi
 
 step() {
@@ -30,6 +25,12 @@ step() {
 	started=$(date +%s)
 	"$@"
 	echo "test: done in $(($(date +%s) - started)) s"
+}
+
+# The program for PKCS#11 tokens needs cgo, as the race detector does.
+pkcs11() {
+	scripts/softhsm.sh || true
+	make pkcs11 && $GO test -C cmd/dek-kms-pkcs11 $race -timeout 30m ./...
 }
 
 # What these steps tried stands in their verbose output, with thousands of lines of
@@ -77,4 +78,7 @@ scripts/kv_clients.sh || true
 scripts/chromium.sh || true
 scripts/prometheus.sh || true
 step 'unit tests' $GO test $race -timeout 30m ./...
+if [ -n "$race" ]; then
+	step 'dek-kms-pkcs11' pkcs11
+fi
 step 'acceptance tests on a real Vault, and the provider for OpenTofu and Terraform' acceptance

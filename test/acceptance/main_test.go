@@ -35,6 +35,8 @@ var (
 	sharedOnce  sync.Once
 	sharedStack *devstack.Stack
 	errShared   error
+	// sharedSockets is where key providers of type kmsv2 may have sockets for it.
+	sharedSockets string
 )
 
 // shared is the stack in memory that the contract tests use together. The first
@@ -42,7 +44,9 @@ var (
 func shared(t *testing.T) *devstack.Stack {
 	t.Helper()
 	sharedOnce.Do(func() {
-		sharedStack, errShared = devstack.Start(t.Context(), devstack.Options{})
+		if sharedSockets, errShared = os.MkdirTemp("", "dek-kms-"); errShared == nil {
+			sharedStack, errShared = devstack.Start(t.Context(), devstack.Options{ProviderSockets: sharedSockets})
+		}
 	})
 	require.NoError(t, errShared)
 	return sharedStack
@@ -60,6 +64,7 @@ func TestMain(m *testing.M) {
 			code = 1
 		}
 	}
+	_ = os.RemoveAll(sharedSockets)
 	os.Exit(code)
 }
 
