@@ -4,6 +4,8 @@
 package destruction
 
 import (
+	"context"
+	"sync"
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
@@ -51,6 +53,16 @@ type Cause struct {
 	Why     string
 	Scanned int // pages
 	Left    int // pages that are on it: 0 unless forced
+
+	// External tells which versions have an external key: see [Engine.External].
+	External func() (map[string]bool, error)
+}
+
+// External returns a function that lists the external keys of a tenant at its first call,
+// and from then on answers the same. So however many keys go, there is one List. The caller
+// holds the tenant's lock exclusively, and uses the function only under it.
+func (e *Engine) External(ctx context.Context, o keyring.Owner) func() (map[string]bool, error) {
+	return sync.OnceValues(func() (map[string]bool, error) { return e.keys.ExternalUse(ctx, o) })
 }
 
 // log adds the event of a key's end.

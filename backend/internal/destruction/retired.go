@@ -58,6 +58,7 @@ func (e *Engine) destroyDue(ctx context.Context, h *tenant.Held, scan *itemstore
 	next := t.Clone()
 	d := Cause{
 		Head: evidence.Head{Time: e.now(), Actor: evidence.System}, Why: evidence.WhyRetention, Scanned: scan.Read(),
+		External: e.External(ctx, t.Owner()),
 	}
 	for _, v := range t.Keys.Versions {
 		switch {
@@ -101,7 +102,7 @@ func (e *Engine) postpone(ctx context.Context, tenantID string) error {
 // the tenant's lock exclusively, has made sure that no page is on the version, and puts
 // next afterwards.
 func (e *Engine) Destroy(ctx context.Context, next *tenant.Record, v keyring.Version, d Cause) error {
-	external, err := e.keys.ExternalUse(ctx, next.Owner())
+	external, err := d.External()
 	if err != nil {
 		return err
 	}

@@ -71,7 +71,7 @@ func (r *Run) retire(ctx context.Context, h *tenant.Held, retention time.Duratio
 	// those too that earlier rotations kept because a page did not open.
 	t := h.Record()
 	next := t.Clone()
-	d := r.cause(t, evidence.WhyRotation)
+	d := r.cause(ctx, t, evidence.WhyRotation)
 	destroyed := 0
 	for _, v := range t.Keys.Versions {
 		if v.Number == r.target || v.State == keyring.Destroyed {
@@ -94,10 +94,13 @@ func (r *Run) retire(ctx context.Context, h *tenant.Held, retention time.Duratio
 }
 
 // cause says that keys go since the run's pages have left them.
-func (r *Run) cause(t *tenant.Record, why string) destruction.Cause {
+func (r *Run) cause(ctx context.Context, t *tenant.Record, why string) destruction.Cause {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return destruction.Cause{Head: r.e.headOf(t.Rotation), Why: why, Scanned: r.pagesListed}
+	return destruction.Cause{
+		Head: r.e.headOf(t.Rotation), Why: why, Scanned: r.pagesListed,
+		External: r.e.destruction.External(ctx, t.Owner()),
+	}
 }
 
 // keep settles when the page key of a version is to be destroyed, unless that
@@ -112,7 +115,7 @@ func (r *Run) keep(v *keyring.Version, retention time.Duration) {
 func (r *Run) rollBack(ctx context.Context, h *tenant.Held) error {
 	next := h.Record().Clone()
 	if v := next.Keys.Find(next.Rotation.To); v != nil && v.State != keyring.Destroyed {
-		if err := r.e.destruction.Destroy(ctx, next, *v, r.cause(h.Record(), evidence.WhyRollback)); err != nil {
+		if err := r.e.destruction.Destroy(ctx, next, *v, r.cause(ctx, h.Record(), evidence.WhyRollback)); err != nil {
 			return err
 		}
 	}

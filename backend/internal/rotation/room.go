@@ -99,7 +99,8 @@ func (e *Engine) makeRoom(ctx context.Context, t *tenant.Record, scan *itemstore
 	} else if err != nil {
 		return nil, err
 	}
-	external, err := e.keys.ExternalUse(ctx, t.Owner())
+	listed := e.destruction.External(ctx, t.Owner())
+	external, err := listed()
 	if err != nil {
 		return nil, err
 	}
@@ -113,6 +114,7 @@ func (e *Engine) makeRoom(ctx context.Context, t *tenant.Record, scan *itemstore
 		gone := *v
 		d := destruction.Cause{
 			Head: evidence.Head{Time: e.now(), Actor: evidence.System}, Why: evidence.WhyRoom, Scanned: scan.Read(),
+			External: listed,
 		}
 		if err := e.destruction.Destroy(ctx, t, gone, d); err != nil {
 			return nil, err
