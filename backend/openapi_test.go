@@ -5,6 +5,9 @@ package backend_test
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -59,4 +62,46 @@ func TestEveryOperationIsDescribed(t *testing.T) {
 	for _, id := range []string{"dek-rotate-key", "dek-read-item", "dek-write-tenant", "dek-encrypt", "dek-read-rotation-settings"} {
 		require.Contains(t, seen, id)
 	}
+}
+
+// The documents name every field that a request takes or an answer has.
+func TestDocumentsNameEveryField(t *testing.T) {
+	m := enginetest.NewMount(t)
+	defer m.Close()
+	var documents strings.Builder
+	files, err := filepath.Glob("../docs/*.md")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		require.NoError(t, err)
+		documents.Write(text)
+	}
+	names := map[string]string{}
+	for _, p := range m.Engine.Paths {
+		for name := range p.Fields {
+			names[name] = p.Pattern
+		}
+		for _, h := range p.Operations {
+			for _, responses := range h.Properties().Responses {
+				for _, r := range responses {
+					for name := range r.Fields {
+						names[name] = p.Pattern
+					}
+				}
+			}
+		}
+	}
+	require.Greater(t, len(names), 100)
+	missing := map[string]string{}
+	for name, path := range names {
+		if strings.HasPrefix(name, "http_") {
+			continue // how a plugin tells Vault of a raw answer
+		}
+		quoted := regexp.MustCompile("`(?:[^`\n]*[^`\na-z_])?" + name + "(?:[^`\na-z_][^`\n]*)?`")
+		if !quoted.MatchString(documents.String()) {
+			missing[name] = path
+		}
+	}
+	require.Empty(t, missing, "fields that no document names, with a path of each")
 }
