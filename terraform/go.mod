@@ -4,6 +4,8 @@ module github.com/vault-plugin-dek/vault-plugin-dek/terraform
 
 go 1.26.0
 
+toolchain go1.26.8
+
 require (
 	github.com/google/uuid v1.6.0
 	github.com/hashicorp/go-secure-stdlib/parseutil v0.2.0

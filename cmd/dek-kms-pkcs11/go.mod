@@ -4,6 +4,8 @@ module github.com/vault-plugin-dek/vault-plugin-dek/cmd/dek-kms-pkcs11
 
 go 1.26.0
 
+toolchain go1.26.8
+
 require (
 	github.com/miekg/pkcs11 v1.1.2
 	github.com/stretchr/testify v1.12.1

@@ -6,6 +6,8 @@ module github.com/vault-plugin-dek/vault-plugin-dek/scripts/vault
 
 go 1.26
 
+toolchain go1.26.8
+
 tool github.com/hashicorp/vault
 
 replace (
