@@ -42,7 +42,7 @@ crash_points() {
 	largest=$!
 	failed=
 	$GO test -count=1 -timeout 30m -v -skip "$large" \
-		-run 'EveryCrashPoint|FailoverAtEveryWrite|Stalled|SeedReproduces|DamageMatrix|ConcurrentClients|YearOfAFleet|BesideDamage|EmergenciesAreNotForgotten' \
+		-run 'EveryCrashPoint|FailoverAtEveryWrite|Stalled|SeedReproduces|DamageMatrix|ConcurrentClients|YearOfAFleet|BesideDamage|NamesEveryoneHeldBack|EmergenciesAreNotForgotten' \
 		./backend/internal/enginetest/crash ./backend/internal/enginetest/interleave ./backend/internal/enginetest/outage \
 		./backend/internal/enginetest/histories ./backend/internal/enginetest/fleet ./backend/internal/evidencelog >"$out/others" 2>&1 || failed=others
 	wait "$largest" || failed="$failed largest"

@@ -18,10 +18,10 @@ import (
 )
 
 // fillRecord adds deactivated versions to a tenant's record until it is full.
-func fillRecord(m *enginetest.Mount) {
+func fillRecord(m *enginetest.Mount, id string) {
 	m.T.Helper()
 	ctx := context.Background()
-	t, err := m.Engine.Tenants.Read(ctx, enginetest.TenantID)
+	t, err := m.Engine.Tenants.Read(ctx, id)
 	require.NoError(m.T, err)
 	next := t.Clone()
 	for full := false; !full; {
@@ -39,7 +39,7 @@ func TestEveryoneButOneWhoseRecordIsFull(t *testing.T) {
 		m := enginetest.NewMount(t)
 		defer m.Close()
 		m.Must(enginetest.Update, enginetest.TenantPath(""), nil)
-		fillRecord(m)
+		fillRecord(m, enginetest.TenantID)
 		enginetest.Advance(time.Hour)
 		m.Tick()
 		m.Storage.Hook(func(string, string) { <-time.After(time.Millisecond) })
@@ -75,7 +75,7 @@ func TestScheduleTellsOfAFullRecord(t *testing.T) {
 		m.Start()
 		defer m.Close()
 		m.Must(enginetest.Update, enginetest.TenantPath(""), nil)
-		fillRecord(m)
+		fillRecord(m, enginetest.TenantID)
 		m.Must(enginetest.Update, "rotations", map[string]any{"tenants": []any{enginetest.TenantID}})
 		enginetest.Advance(time.Second)
 		require.Len(t, log.Lines("there is no room for another"), 1)
