@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,8 @@ func FuzzParseJWT(f *testing.F) {
 		jwt(map[string]any{"exp": future, "tenant_id": tenantID, "sub": "u", "roles": []string{}}),
 		jwt(map[string]any{"exp": 1e300}), jwt(map[string]any{"exp": -1}), jwt(map[string]any{"tenant_id": "+"}),
 		jwt(map[string]any{"exp": float64(future) + 0.5}), jwt(map[string]any{"tenant_id": nil}),
+		jwt(map[string]any{"roles": "Auditor"}), jwt(map[string]any{"roles": "auditor"}), jwt(map[string]any{"roles": []any{"other", "Auditor"}}),
+		jwt(map[string]any{"roles": []any{"auditor", 1}}), jwt(map[string]any{"roles": true}),
 		"", "..", "a.b.c", "eyJhbGciOiJub25lIn0.e30.", "hvs.abc.def", strings.Repeat("a", maxJWT+1),
 	} {
 		f.Add(seed)
@@ -46,7 +49,36 @@ func FuzzParseJWT(f *testing.F) {
 			require.NoError(t, json.Unmarshal(raw, &id))
 			require.Regexp(t, uuidForm, id)
 		}
+		for _, role := range rolesAtVault(t, payload["roles"]) {
+			require.False(t, foldedRole(role, ""), "Vault would take it for another role")
+			require.True(t, role == "" || slices.Contains(claim.roles, role), "what Vault takes for a role must count in the print")
+		}
 	})
+}
+
+// rolesAtVault is what Vault's JWT method makes of a groups claim; a claim that it
+// refuses must not have passed.
+func rolesAtVault(t *testing.T, raw json.RawMessage) (roles []string) {
+	t.Helper()
+	if raw == nil {
+		return nil
+	}
+	var claim any
+	require.NoError(t, json.Unmarshal(raw, &claim))
+	switch claim := claim.(type) {
+	case nil:
+	case string:
+		roles = []string{claim}
+	case []any:
+		for _, element := range claim {
+			role, ok := element.(string)
+			require.True(t, ok)
+			roles = append(roles, role)
+		}
+	default:
+		require.Fail(t, "Vault refuses this form")
+	}
+	return roles
 }
 
 // FuzzRotateRequest throws headers and bodies at the first route: a rotation is

@@ -54,6 +54,43 @@ func TestOneSubjectInTwoTenants(t *testing.T) {
 	require.Len(t, s.vault.Seen(vaulttest.AtLogin), 5, "roles count as well: the groups are those of the last login")
 }
 
+// asRoles is the header of a caller with this roles claim.
+func (s *stand) asRoles(roles any) edit {
+	return header("Authorization", "Bearer "+jwt(map[string]any{
+		"sub": "u", "tenant_id": tenantID, "roles": roles, "exp": s.clock.now().Add(time.Hour).Unix(),
+	}))
+}
+
+// TestRolesAreAStringOrAList: Vault takes one string for a list of it, so a login with
+// it changes the groups of a session without roles, and another spelling of a role in it
+// is that role.
+func TestRolesAreAStringOrAList(t *testing.T) {
+	s := newStand(t)
+	none := s.asRoles([]string{})
+	require.Equal(t, 200, s.rotate(none).Code)
+	require.Equal(t, 200, s.rotate(s.asRoles("super_admin")).Code)
+	require.Equal(t, 200, s.rotate(none).Code)
+	require.Len(t, s.vault.Seen(vaulttest.AtLogin), 3, "the session without roles is not used with super_admin's groups")
+	require.Equal(t, 200, s.rotate(s.asRoles([]string{""})).Code)
+	require.Equal(t, 200, s.rotate(none).Code)
+	require.Len(t, s.vault.Seen(vaulttest.AtLogin), 4, "an empty role is none")
+	require.Equal(t, 200, s.rotate(s.asRoles(nil)).Code, "whether the claim may be missing is Vault's to say")
+	for _, roles := range []any{
+		"Auditor", "SUPER_ADMIN", "super_adm\u0130n",
+		[]any{"auditor", "Auditor"},
+		[]any{1, "Auditor"},
+		[]any{"auditor", 1},
+		[]any{nil},
+		[]any{[]any{"auditor"}},
+		true, false, 0, 1.5,
+		map[string]any{},
+		map[string]any{"auditor": true},
+	} {
+		requireAdminError(t, s.rotate(s.asRoles(roles)), 401, "UNAUTHORIZED")
+	}
+	require.Len(t, s.vault.Seen(vaulttest.AtLogin), 5, "Vault is not asked about what is no list of roles")
+}
+
 func TestVaultMustKnowTheCaller(t *testing.T) {
 	alias := func(changes map[string]any) http.HandlerFunc {
 		a := map[string]any{"name": "u", "mount_path": "auth/jwt/", "metadata": map[string]any{"tenant_id": tenantID}}

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"math"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 )
@@ -55,9 +54,9 @@ func parseJWT(jwt string, now time.Time, rolePrefix string) (*claims, *problem) 
 			return nil, unauthorized("the tenant_id claim is not a canonical UUID")
 		}
 	}
-	// What else the claim may be, Vault has a word on.
-	if json.Unmarshal(payload["roles"], &c.roles) == nil && slices.ContainsFunc(c.roles, func(role string) bool { return foldedRole(role, rolePrefix) }) {
-		return nil, unauthorized("the roles claim has a role in another spelling")
+	var prob *problem
+	if c.roles, prob = parseRoles(payload["roles"], rolePrefix); prob != nil {
+		return nil, prob
 	}
 	expiry, ok := parseExpiry(payload["exp"])
 	if !ok {
@@ -68,6 +67,37 @@ func parseJWT(jwt string, now time.Time, rolePrefix string) (*claims, *problem) 
 	}
 	c.expiry = expiry
 	return c, nil
+}
+
+// parseRoles reads the roles claim as Vault does: a list of strings, or a string, which
+// is a list of one. A claim that is absent or null has no roles, and whether the caller
+// may log in without is Vault's to say. The prefix is that of the product's roles.
+func parseRoles(raw json.RawMessage, prefix string) ([]string, *problem) {
+	if raw == nil || bytes.Equal(raw, []byte("null")) {
+		return nil, nil
+	}
+	var claim any
+	if json.Unmarshal(raw, &claim) != nil {
+		return nil, unauthorized("the roles claim is neither a string nor a list of strings")
+	}
+	list, ok := claim.([]any)
+	if !ok {
+		list = []any{claim}
+	}
+	roles := make([]string, 0, len(list))
+	for _, element := range list {
+		role, ok := element.(string)
+		if !ok {
+			return nil, unauthorized("the roles claim is neither a string nor a list of strings")
+		}
+		if foldedRole(role, prefix) {
+			return nil, unauthorized("the roles claim has a role in another spelling")
+		}
+		if role != "" { // which Vault passes over
+			roles = append(roles, role)
+		}
+	}
+	return roles, nil
 }
 
 // decodeSegment reads one part of a JWT, which must be exactly one JSON object.

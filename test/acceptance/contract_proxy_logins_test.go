@@ -168,6 +168,19 @@ func TestContractProxyIdentity(t *testing.T) {
 			assert.Equal(t, http.StatusUnauthorized, status(as(uuid.NewString(), one, role), one))
 		}
 	})
+	t.Run("roles that are one string", func(t *testing.T) {
+		asString := func(sub, role string) string {
+			jwt, err := s.MintJWT(devstack.Claims{Subject: sub, TenantID: one, Extra: map[string]any{"roles": role}})
+			require.NoError(t, err)
+			return jwt
+		}
+		sub := uuid.NewString()
+		none := as(sub, one)
+		assert.Equal(t, http.StatusForbidden, status(none, two))
+		assert.Equal(t, http.StatusNotFound, status(asString(sub, "super_admin"), two), "Vault takes it for a list of one")
+		assert.Equal(t, http.StatusForbidden, status(none, two), "the role of the other JWT is not its own")
+		assert.Equal(t, http.StatusUnauthorized, status(asString(uuid.NewString(), "Super_Admin"), two))
+	})
 }
 
 // TestContractProxyTrace: Vault's audit log can tell which request of which client a
