@@ -123,12 +123,12 @@ func (p *Proxy) exchange(ctx context.Context, s *session, entered func(entityID 
 // token that a JWT was exchanged for (it was revoked, or Vault lost its memory),
 // it logs in once more; Vault has not run a request that it refused that way.
 func (p *Proxy) call(ctx context.Context, s *session, do func(ctx context.Context, token string) error) error {
+	if s.jwt == "" {
+		return p.withOwn(ctx, s, func() error { return p.settle(ctx, s, do(ctx, s.token)) })
+	}
 	err := do(ctx, s.token)
 	if !vault.IsInvalidToken(err) {
 		return err
-	}
-	if s.jwt == "" {
-		return p.settle(ctx, s, err)
 	}
 	p.tokens.drop(s.realm.key(), s.jwt, s.token)
 	if err := p.login(ctx, s); err != nil {
@@ -138,6 +138,11 @@ func (p *Proxy) call(ctx context.Context, s *session, do func(ctx context.Contex
 		return forbidden(err) // a token that was issued just now is known
 	}
 	return err
+}
+
+// withOwn makes a call with a token that the caller has brought.
+func (p *Proxy) withOwn(ctx context.Context, s *session, do func() error) error {
+	return p.own.try(ctx, exchangeOf(ctx).addressKey, keyOf(s.realm.key(), s.token), do)
 }
 
 // settle finds out what a bare "permission denied" means for a caller's own token.
@@ -155,7 +160,7 @@ func (p *Proxy) refuse(ctx context.Context, s *session, prob *problem) error {
 	if s.jwt != "" {
 		return prob
 	}
-	err := s.realm.vault.CheckToken(ctx, s.token)
+	err := p.withOwn(ctx, s, func() error { return s.realm.vault.CheckToken(ctx, s.token) })
 	var ve *vault.Error
 	if err == nil || (errors.As(err, &ve) && ve.Status < 500 && !ve.InvalidToken()) {
 		return prob

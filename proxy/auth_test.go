@@ -217,7 +217,7 @@ func TestUnknownVaultToken(t *testing.T) {
 			s.vault.On(vaulttest.AtSettings, answer)
 			s.vault.On(vaulttest.AtSelf, answer)
 			requirePublicError(t, s.do("GET", settingsPath, token), 401, "UNAUTHORIZED")
-			requirePublicError(t, s.change(token, body("{}")), 401, "UNAUTHORIZED")
+			requirePublicError(t, s.change(header("INFA-SESSION-ID", "hvs.another"), body("{}")), 401, "UNAUTHORIZED")
 			require.Empty(t, s.vault.Seen(vaulttest.AtLogin), "there is nothing to log in with")
 			require.NotEmpty(t, s.vault.Seen(vaulttest.AtSelf))
 		})

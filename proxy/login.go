@@ -83,6 +83,9 @@ func (p *Proxy) passwordLogin(ctx context.Context, r *realm, username, password 
 		user, err = r.vault.LoginUser(ctx, username, password)
 		return err
 	})
+	if err == nil {
+		p.own.remember(keyOf(r.key(), user.Token.Value))
+	}
 	return user, err
 }
 

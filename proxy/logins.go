@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
-
 	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/internal/throttle"
 )
 
@@ -21,8 +19,8 @@ const (
 	loginsAtOnce = 64
 	// throttledKeys is how many addresses and accounts with refused logins are kept.
 	throttledKeys = 10_000
-	// refusedFor is how long a JWT that Vault has refused is refused without asking.
-	// It is short: what was wrong may have been Vault's configuration.
+	// refusedFor is how long a JWT or a token that Vault has refused is refused without
+	// asking. It is short: what was wrong may have been Vault's configuration.
 	refusedFor = 2 * time.Second
 )
 
@@ -33,25 +31,18 @@ var errBusy = errors.New("too many logins are waiting for vault")
 // once than Vault can take.
 type logins struct {
 	byAddress, byAccount *throttle.Limiter
-	refused              *lru.Cache[tokenKey, refusal]
-	now                  func() time.Time
+	again                *refusals
 
 	mu    sync.Mutex
 	slots map[string]chan struct{} // by server; as many as there are in the configuration
 }
 
-// refusal is how a login with a JWT ended a moment ago.
-type refusal struct {
-	err   error
-	until time.Time
-}
-
 func newLogins(perAddress, perAccount int, now func() time.Time) (*logins, error) {
-	l := &logins{now: now, slots: map[string]chan struct{}{}}
+	l := &logins{slots: map[string]chan struct{}{}}
 	var errs [3]error
 	l.byAddress, errs[0] = throttle.New(perAddress, throttledKeys, now)
 	l.byAccount, errs[1] = throttle.New(perAccount, throttledKeys, now)
-	l.refused, errs[2] = lru.New[tokenKey, refusal](throttledKeys)
+	l.again, errs[2] = newRefusals(l.byAccount, now)
 	return l, errors.Join(errs[:]...)
 }
 
@@ -127,17 +118,12 @@ func (l *logins) keepServers(table realms) {
 // again without asking Vault; that counts for the JWT and not for the address, so
 // that a caller who goes on with it for a while does not shut out its neighbours.
 func (l *logins) exchange(ctx context.Context, server, address string, jwt tokenKey, do func() error) error {
-	if known, ok := l.refused.Get(jwt); ok && l.now().Before(known.until) {
-		done, err := l.byAccount.Begin(ctx, string(jwt[:]))
-		if err != nil {
-			return waited(err)
-		}
-		done(true)
-		return known.err
+	if err := l.again.of(ctx, jwt); err != nil {
+		return err
 	}
 	err := l.attempt(ctx, server, address, "", do)
 	if err != nil && loginProblem(err).status == http.StatusUnauthorized {
-		l.refused.Add(jwt, refusal{err: err, until: l.now().Add(refusedFor)})
+		l.again.add(jwt, err)
 	}
 	return err
 }

@@ -84,6 +84,7 @@ func (a *account) withToken(ctx context.Context, token string) error {
 		if err != nil {
 			return err
 		}
+		a.p.own.remember(keyOf(a.session.realm.key(), token))
 		a.session.token, a.name, a.expires = token, self.DisplayName, self.Expires
 		return nil
 	})

@@ -37,7 +37,8 @@ type Config struct {
 	// TrustedProxies are those whose X-Forwarded-For is believed. Default: nobody.
 	TrustedProxies []netip.Prefix
 	// RefusedPerAddress and RefusedPerAccount are how many logins may be refused in
-	// a minute, 30 and 10 by default, before the next are answered 429.
+	// a minute, 30 and 10 by default, before the next are answered 429. As many calls
+	// of an address may come with Vault tokens that Vault does not know.
 	RefusedPerAddress, RefusedPerAccount int
 	// Logger gets a line for each request. Default: none.
 	Logger hclog.Logger
@@ -59,6 +60,7 @@ type Proxy struct {
 	metrics   *metrics
 	discards  discards
 	logins    *logins
+	own       *ownTokens
 	trusted   []netip.Prefix
 	ui        http.Handler
 	mux       *http.ServeMux
@@ -76,6 +78,9 @@ func New(cfg Config) (*Proxy, error) {
 	p.metrics = newMetrics(p.vaultHealths)
 	var err error
 	if p.logins, err = newLogins(cfg.RefusedPerAddress, cfg.RefusedPerAccount, p.now); err != nil {
+		return nil, err
+	}
+	if p.own, err = newOwnTokens(cfg.RefusedPerAddress, p.logins.again); err != nil {
 		return nil, err
 	}
 	if err = p.SetRealms(cfg.Realms); err != nil {

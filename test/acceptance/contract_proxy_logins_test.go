@@ -97,6 +97,18 @@ func TestContractProxyThrottle(t *testing.T) {
 	assert.GreaterOrEqual(t, refused, 30)
 	assert.Less(t, refused, 50, "a few more than 30, since some time passes meanwhile")
 	assert.Equal(t, http.StatusOK, settings(good).Status, "who is logged in goes on")
+
+	require.Equal(t, http.StatusOK, settings(s.RootToken()).Status, "tokens are counted apart from logins")
+	for unknown := 0; ; unknown++ {
+		a = settings("hvs." + strings.ReplaceAll(uuid.NewString(), "-", ""))
+		if a.Status != http.StatusUnauthorized {
+			assert.GreaterOrEqual(t, unknown, 30)
+			break
+		}
+	}
+	publicError(t, a, http.StatusTooManyRequests)
+	assert.NotEmpty(t, a.Header.Get("Retry-After"))
+	assert.Equal(t, http.StatusOK, settings(s.RootToken()).Status, "whose token is known goes on")
 }
 
 // TestContractProxyLogout: a session is at an end for everybody.
