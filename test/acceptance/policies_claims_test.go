@@ -19,34 +19,33 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
 )
 
+// engineRefuses is what the engine says to a login whose claim is not a tenant's ID.
+const engineRefuses = "this login's tenant_id is not a UUID in lower case"
+
 // tenantClaim is a value of the claim tenant_id that is not the ID of a tenant
 // and tries to be a path or a pattern that reaches a victim's.
 type tenantClaim struct {
 	name  string
 	claim any
-	// engine names the roles which policies alone do not hold: on a Vault that
-	// takes such a claim into a template, only the engine's own look at the
-	// claim can refuse them. Where no role is named, policies refuse everybody.
-	engine []string
-	// engineForKeys says the same of security_admin and the states of other
-	// tenants' keys.
-	engineForKeys bool
+	// engine says that every Vault takes the claim into the paths of its policies,
+	// so that only the engine's own look at the claim refuses it. Of the others
+	// it depends on Vault's version whether its policies or the engine refuse.
+	engine bool
 }
 
 func tenantClaims(victim string) []tenantClaim {
-	bound := []string{securityAdmin, application}
 	return []tenantClaim{
 		{name: "empty", claim: ""},
 		{name: "any text", claim: "*"},
-		{name: "any segment", claim: "+", engine: []string{application}, engineForKeys: true},
+		{name: "any segment", claim: "+"},
 		{name: "any item of anybody", claim: "+/credentials/*"},
-		{name: "any item of anybody, by segments", claim: "+/credentials/+", engine: bound},
+		{name: "any item of anybody, by segments", claim: "+/credentials/+"},
 		{name: "any item of the victim", claim: victim + "/credentials/*"},
 		{name: "anything of the victim", claim: victim + "/*"},
-		{name: "anything of the victim, by segment", claim: victim + "/+", engine: bound},
+		{name: "anything of the victim, by segment", claim: victim + "/+"},
 		{name: "the beginning of the victim", claim: victim[:1] + "*"},
-		{name: "one kind of the victim", claim: victim + "/credentials", engine: bound},
-		{name: "one item of the victim", claim: victim + "/credentials/x", engine: bound},
+		{name: "one kind of the victim", claim: victim + "/credentials", engine: true},
+		{name: "one item of the victim", claim: victim + "/credentials/x", engine: true},
 		{name: "the victim and a slash", claim: victim + "/"},
 		{name: "a slash and the victim", claim: "/" + victim},
 		{name: "upwards", claim: uuid.NewString() + "/../" + victim},
@@ -67,35 +66,38 @@ func tenantClaims(victim string) []tenantClaim {
 	}
 }
 
-// TestTenantClaims logs in with each claim and each role, and all of them
-// together, and asks for every item of two tenants. The names are such that a
-// policy's path behind a claim with a slash is one of them.
+// TestTenantClaims logs in with each claim and each role that holds for a tenant, all
+// roles together and none. It asks for every item of two tenants, and tries every
+// operation on them. The names are such that a policy's path behind a claim with a
+// slash is one of them.
 func TestTenantClaims(t *testing.T) {
 	s := shared(t)
 	victim, neighbour := newTenant(t, s), newTenant(t, s)
 	paths := guardedPaths(t, s, victim, neighbour)
 	roles := [][]string{nil, allRoles}
-	for _, role := range allRoles {
+	for _, role := range boundRoles {
 		roles = append(roles, []string{role})
 	}
+	before := guardedState(t, s, victim, neighbour)
 	for _, c := range tenantClaims(victim) {
-		if !c.engineForKeys {
-			token := loginWithClaim(t, s, c.claim, []string{securityAdmin, application})
-			for _, tenant := range []string{victim, neighbour} {
-				key := guardedPath{http.MethodGet, tenantPath(tenant, "dek"), nil, "current_key_id"}
-				requireHidden(t, s, key, token, fmt.Sprintf("claim %q", c.name))
-			}
-		}
+		byEngine := 0
 		for _, who := range roles {
-			if slices.ContainsFunc(who, func(role string) bool { return slices.Contains(c.engine, role) }) {
-				continue // the engine's to refuse
-			}
 			token := loginWithClaim(t, s, c.claim, who)
 			for _, path := range paths {
-				requireHidden(t, s, path, token, fmt.Sprintf("claim %q, %v", c.name, who))
+				a := requireHidden(t, s, path, token, fmt.Sprintf("claim %q, %v", c.name, who))
+				byEngine += strings.Count(a.errors(), engineRefuses)
 			}
 		}
+		token := loginWithClaim(t, s, c.claim, boundRoles)
+		for _, path := range changingPaths(c.claim.(string), victim, neighbour) {
+			a := requireHidden(t, s, path, token, fmt.Sprintf("claim %q", c.name))
+			byEngine += strings.Count(a.errors(), engineRefuses)
+		}
+		if c.engine {
+			require.NotZero(t, byEngine, "claim %q: the engine refuses, not only policies", c.name)
+		}
 	}
+	require.Equal(t, before, guardedState(t, s, victim, neighbour), "nothing has changed")
 
 	t.Run("the tenant itself", func(t *testing.T) {
 		for _, who := range roles {
@@ -154,11 +156,90 @@ func guardedPaths(t *testing.T, s *devstack.Stack, tenants ...string) []guardedP
 	return paths
 }
 
-func requireHidden(t *testing.T, s *devstack.Stack, p guardedPath, token, who string) {
+// changingPaths are requests for each operation on a tenant that there is, with what
+// makes most of them succeed. A claim that does not name the victim tries them on the
+// neighbour as well.
+func changingPaths(claim, victim, neighbour string) []guardedPath {
+	body := map[string]any{
+		"data": map[string]any{"value": "theirs"}, "metadata": map[string]any{"value": "theirs"}, "custom_metadata": map[string]any{"value": "theirs"},
+		"items":     []any{map[string]any{"kind": "credentials", "name": "x", "data": map[string]any{"value": "theirs"}}},
+		"plaintext": "c2VjcmV0", "versions": []int{1}, "description": "theirs", "display_name": "theirs", "force": true,
+	}
+	tenants := []string{victim}
+	if !strings.Contains(claim, victim) {
+		tenants = append(tenants, neighbour)
+	}
+	var paths []guardedPath
+	for _, p := range permissions {
+		form, isTenants := strings.Replace(p.path, "{tenant_id}", "{tenant}", 1), strings.Contains(p.path, "{tenant_id}")
+		if !isTenants || strings.HasPrefix(p.path, "tombstones/") {
+			continue
+		}
+		form = strings.NewReplacer("{kind}", "credentials", "{action}", "cancel").Replace(form)
+		names := []string{"x"}
+		if strings.Contains(form, "{name}") {
+			names = []string{"x", "x/credentials/x", "x/encrypt", "dek/rotate"}
+		}
+		for _, tenant := range tenants {
+			for _, name := range names {
+				filled := strings.NewReplacer("{tenant}", tenant, "{name}", name).Replace(form)
+				paths = append(paths, guardedPath{vaultOperations[p.operation], examples(filled, tenant)[0], body, "theirs"})
+			}
+		}
+	}
+	return paths
+}
+
+// guardedState is what the requests of [changingPaths] would change.
+func guardedState(t *testing.T, s *devstack.Stack, tenants ...string) (state []any) {
+	t.Helper()
+	for _, tenant := range tenants {
+		state = append(state, succeeded(t, callRoot(t, s, http.MethodGet, "dek/tenants/"+tenant, nil)))
+		for _, list := range []string{"credentials", "apiKeys", "secrets", "holders", "dek/rotations"} {
+			state = append(state, callRoot(t, s, "LIST", tenantPath(tenant, list), nil).data())
+		}
+	}
+	return state
+}
+
+// requireHidden requires that a caller gets past neither Vault's policies nor the engine.
+func requireHidden(t *testing.T, s *devstack.Stack, p guardedPath, token, who string) answer {
 	t.Helper()
 	a := call(t, s, p.method, p.path, token, p.body)
 	require.NotContains(t, string(a.Raw), p.reveals, "%s: %s %s", who, p.method, p.path)
-	require.GreaterOrEqual(t, a.Status, 400, "%s: %s %s", who, p.method, p.path)
+	require.Equal(t, http.StatusForbidden, a.Status, "%s: %s %s: %s", who, p.method, p.path, a.errors())
+	return a
+}
+
+// TestEngineRefusesAnIdentityOfAnother logs in straight at Vault as two people whose
+// names differ only in the case of letters. Vault gives the second the first one's
+// entity, with the first one's tenant.
+func TestEngineRefusesAnIdentityOfAnother(t *testing.T) {
+	s := shared(t)
+	first, second := newTenant(t, s), newTenant(t, s)
+	id := uuid.NewString()
+	as := func(subject, tenant string) string {
+		t.Helper()
+		jwt, err := s.MintJWT(devstack.Claims{Subject: subject, TenantID: tenant, Roles: []string{securityAdmin, application}})
+		require.NoError(t, err)
+		token, err := s.Login(t.Context(), jwt)
+		require.NoError(t, err)
+		return token
+	}
+	upper, lower := as("App-One-"+id, first), as("app-one-"+id, second)
+	for _, tenant := range []string{first, second} {
+		a := call(t, s, http.MethodGet, tenantPath(tenant, "dek"), lower, nil)
+		assert.Equal(t, http.StatusForbidden, a.Status)
+		if tenant == first {
+			assert.Contains(t, a.errors(), "differs from its Vault identity's only in the case of letters")
+		}
+	}
+	a := call(t, s, http.MethodPut, tenantPath(first, "secrets/x"), lower, map[string]any{"data": map[string]any{"value": "theirs"}})
+	assert.Equal(t, http.StatusForbidden, a.Status)
+
+	succeeded(t, call(t, s, http.MethodGet, tenantPath(first, "dek"), upper, nil))
+	list := callRoot(t, s, "LIST", tenantPath(first, "secrets"), nil)
+	assert.Equal(t, http.StatusNotFound, list.Status, "nothing was written: %s", list.Raw)
 }
 
 func mintWithClaim(t *testing.T, s *devstack.Stack, claim any, roles []string) string {
