@@ -45,6 +45,7 @@ test: build vault ## run the unit tests, with the race detector, and the accepta
 bench: build vault ## run the benchmarks (15 minutes at most): lines of name, value, unit (BENCH='-run regexp')
 	@$(GO) build -buildvcs=false -o bin/bench ./internal/bench
 	@scripts/postgres.sh >&2 || true
+	@scripts/chromium.sh >&2 || true
 	@exec bin/bench $(BENCH)
 
 lint: ## run golangci-lint, pinned in scripts/lint

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,6 +38,9 @@ func TestPageHeaders(t *testing.T) {
 		require.NotContains(t, h.Get("Content-Security-Policy"), "unsafe", path)
 		require.Equal(t, "nosniff", h.Get("X-Content-Type-Options"), path)
 		require.Equal(t, "no-store", h.Get("Cache-Control"), path)
+		require.Equal(t, "DENY", h.Get("X-Frame-Options"), path)
+		require.Equal(t, "same-origin", h.Get("Cross-Origin-Opener-Policy"), path)
+		require.Equal(t, "no-referrer", h.Get("Referrer-Policy"), path)
 	}
 }
 
@@ -120,6 +124,42 @@ func TestPageSessionEndsWithTheToken(t *testing.T) {
 	require.Equal(t, 401, b.get("/ui/fleet").Code)
 	allow(s, mayAll)
 	require.Equal(t, 401, b.get("/ui/fleet").Code, "the session is over, whatever Vault says later")
+}
+
+// TestPageGoesOnWhereTheSessionEnded: with the view, not with what its form would have done.
+func TestPageGoesOnWhereTheSessionEnded(t *testing.T) {
+	for form, view := range map[string]string{
+		tenantPath + "/rotate": tenantPath, tenantPath + "/rotations/" + rotationID: tenantPath, tenantPath + "/versions/1": tenantPath,
+		"/ui/settings": "/ui/settings", "/ui/campaigns": "/ui/campaigns", "/ui/sign-out": "",
+	} {
+		s := pageStand(t)
+		b := signedIn(t, s, mayAll)
+		s.clock.advance(9 * time.Hour)
+		w := b.post(form)
+		require.Equal(t, 401, w.Code, form)
+		require.Equal(t, form != "/ui/sign-out", strings.Contains(w.Body.String(), "nothing was changed"), form)
+		require.Contains(t, w.Body.String(), `name="next" value="`+view+`"`, form)
+	}
+}
+
+// TestPageIsOneProxys: a session and a form to sign in are of the proxy that made them, so a
+// load balancer must lead a browser to the same one.
+func TestPageIsOneProxys(t *testing.T) {
+	one, other := pageStand(t), pageStand(t)
+	b := signedIn(t, one, mayAll)
+	allow(other, mayAll)
+	elsewhere := newBrowser(t, other)
+	elsewhere.cookies = b.cookies
+	w := elsewhere.get("/ui/fleet")
+	require.Equal(t, 401, w.Code)
+	require.Contains(t, w.Body.String(), "session has ended")
+
+	form := newBrowser(t, one)
+	form.get("/ui/")
+	elsewhere = newBrowser(t, other)
+	elsewhere.cookies, elsewhere.csrf = form.cookies, form.csrf
+	require.Equal(t, 403, elsewhere.post("/ui/sign-in", "way", "token", "token", "hvs.person").Code)
+	require.Empty(t, other.vault.Seen(vaulttest.AtSelf))
 }
 
 func TestPageRefusedSignIns(t *testing.T) {

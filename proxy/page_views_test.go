@@ -4,10 +4,13 @@
 package proxy
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -98,6 +101,49 @@ func TestPageDestroysOnlyWhatIsNamed(t *testing.T) {
 	require.Equal(t, 303, b.post(tenantPath+"/delete", "confirm", evilName).Code)
 	require.Len(t, s.vault.Seen(atDelete), 1)
 	require.Contains(t, b.get(tenantPath).Body.String(), "2025-08-01 00:00 UTC", "until when it can be undone")
+}
+
+// TestPageSaysUntilWhenADeletionCanBeUndone: by the organization's window, where the person
+// may know it.
+func TestPageSaysUntilWhenADeletionCanBeUndone(t *testing.T) {
+	s := pageStand(t)
+	b := signedIn(t, s, mayAll)
+	shown := b.get(tenantPath).Body.String()
+	require.Contains(t, shown, "What is lost here: 25 credentials, 10 API keys, 50 secrets.")
+	require.Contains(t, shown, "a week, or longer where the organization requires it")
+	may := maps.Clone(mayAll)
+	may["config"] = "read"
+	allow(s, may)
+	for window, until := range map[time.Duration]time.Duration{0: 168 * time.Hour, 24 * time.Hour: 168 * time.Hour, 720 * time.Hour: 720 * time.Hour} {
+		s.vault.On("GET /v1/dek/config", vaulttest.Reply(200, fmt.Sprintf(`{"data": {"min_deletion_window": %d}}`, int(window.Seconds()))))
+		require.Contains(t, b.get(tenantPath).Body.String(), "it can be restored until <time datetime=\""+s.clock.now().Add(until).UTC().Format(time.RFC3339))
+	}
+}
+
+// TestPageOfAMillion: a part of the tenants, the way to the next, and numbers that can be read.
+func TestPageOfAMillion(t *testing.T) {
+	s := pageStand(t)
+	may := maps.Clone(mayAll)
+	may["status"] = "read"
+	b := signedIn(t, s, may)
+	var tenants []map[string]any
+	for n := range 50 {
+		tenants = append(tenants, map[string]any{"tenant_id": fmt.Sprintf("00000000-0000-4000-8000-%012d", n), "state": "active"})
+	}
+	raw, err := json.Marshal(map[string]any{"data": map[string]any{
+		"tenants": tenants, "key_ages": []any{map[string]any{"from_days": 0, "to_days": 30, "tenants": 987_654}}, "due_by_week": []any{},
+	}})
+	require.NoError(t, err)
+	s.vault.On(atFleet, vaulttest.Reply(200, string(raw)))
+	s.vault.On("GET /v1/dek/status", vaulttest.Reply(200, `{"data": {"tenants": 1000000, "index_complete": true, "overdue": 12345}}`))
+	shown := b.get("/ui/fleet").Body.String()
+	for _, number := range []string{"1,000,000", "12,345", "987,654"} {
+		require.Contains(t, shown, number)
+	}
+	require.Equal(t, 50, strings.Count(shown, `href="/ui/tenants/0`))
+	require.Contains(t, shown, "after=00000000-0000-4000-8000-000000000049")
+	s.vault.On("GET /v1/dek/status", vaulttest.Reply(200, `{"data": {"tenants": 1000000, "index_complete": false}}`))
+	require.Contains(t, b.get("/ui/fleet").Body.String(), "figures are lower bounds")
 }
 
 func TestPageWithoutVault(t *testing.T) {

@@ -176,6 +176,9 @@ var sections = []section{
 		{"fleet_page_ms", milliseconds, goal{}},
 		{"fleet_search_ms", milliseconds, goal{}},
 	}},
+	{measure: pageOfAMillion, figures: []figure{
+		{"fleet_page_first_paint_ms", milliseconds, atMost(1000)},
+	}},
 	{measure: rotateMillion, figures: []figure{
 		{"rotate_million_seconds", seconds, atMost(15)},
 		{"rotate_million_rss_mb", megabytes, atMost(300)},

@@ -47,6 +47,9 @@ func main() {
 	if len(os.Args) == 3 && os.Args[1] == fleet.Arg {
 		exit(measureFleet(os.Args[2]))
 	}
+	if len(os.Args) == 3 && os.Args[1] == fleet.PluginArg {
+		exit(serveFleet(os.Args[2]))
+	}
 	opts, err := parse(os.Args[1:], os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return
@@ -70,6 +73,15 @@ func measureFleet(tenants string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	return fleet.Measure(ctx, n, os.Stdout)
+}
+
+// serveFleet is what Vault starts for pageOfAMillion.
+func serveFleet(tenants string) error {
+	n, err := strconv.Atoi(tenants)
+	if err != nil {
+		return err
+	}
+	return fleet.Serve(n)
 }
 
 func exit(err error) {

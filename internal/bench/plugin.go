@@ -48,15 +48,15 @@ func (b *bench) installSelf() error {
 	return os.WriteFile(b.ownPath(), program, 0o700) // #nosec G306 G703 -- must be executable
 }
 
-// register tells Vault's catalog of this program as a plugin.
-func (b *bench) register(ctx context.Context, name, version, arg string) error {
+// register tells Vault's catalog of this program as a plugin, which is started with args.
+func (b *bench) register(ctx context.Context, name, version string, args ...string) error {
 	program, err := os.ReadFile(b.ownPath()) // #nosec G703 -- what installSelf put there
 	if err != nil {
 		return err
 	}
 	sum := sha256.Sum256(program)
 	return b.vault.post(ctx, "sys/plugins/catalog/secret/"+name, map[string]any{
-		"sha256": hex.EncodeToString(sum[:]), "command": ownBinary, "args": []string{arg}, "version": version,
+		"sha256": hex.EncodeToString(sum[:]), "command": ownBinary, "args": args, "version": version,
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/browser"
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/postgres"
 )
 
@@ -70,7 +71,7 @@ func (r *report) measure(ctx context.Context, b *bench, s section) {
 		_, measured := r.values[f.name]
 		switch {
 		case measured:
-		case errors.Is(err, errNotThere), errors.Is(err, postgres.ErrMissing):
+		case errors.Is(err, errNotThere), errors.Is(err, postgres.ErrMissing), errors.Is(err, browser.ErrMissing):
 			r.leftOut[f.name] = err.Error()
 			r.notef("%s is left out: %v", f.name, err)
 		case err == nil:

@@ -114,7 +114,7 @@ func (s *site) deleteTenant(v *visit) error {
 	if t.DeleteAfter == nil {
 		return v.back(Root, text("said.deleted"))
 	}
-	return v.back(Root+at.tenant, text("said.deleting", t.DeleteAfter.UTC().Format("2006-01-02 15:04 UTC")))
+	return v.backUntil(Root+at.tenant, text("said.deleting"), t.DeleteAfter)
 }
 
 // restoreTenant is POST /ui/tenants/{tenant}/restore.

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // fleetPart is how many tenants a part of the fleet has.
@@ -144,17 +146,11 @@ func (s *site) fleet(v *visit) error {
 	if !slices.Contains(fleetStates, data.State) {
 		data.State = ""
 	}
-	if v.may("status", "read") {
-		data.Status = &status{}
-		if err := v.get("status", nil, data.Status); err != nil {
-			return err
-		}
-	}
-	if err := v.failedFirst(data); err != nil {
-		return err
-	}
 	var answer fleetAnswer
-	if err := v.get("fleet", data.query(fleetPart), &answer); err != nil {
+	var calls errgroup.Group // each looks at every tenant
+	calls.Go(func() error { return v.get("fleet", data.query(fleetPart), &answer) })
+	calls.Go(func() error { return v.attention(data) })
+	if err := calls.Wait(); err != nil {
 		return err
 	}
 	data.Tenants = answer.Tenants
@@ -166,6 +162,17 @@ func (s *site) fleet(v *visit) error {
 		data.FirstPart = data.link("")
 	}
 	return v.show("fleet", text("fleet.title"), data)
+}
+
+// attention reads the figures, and what failed.
+func (v *visit) attention(data *fleetPage) error {
+	if v.may("status", "read") {
+		data.Status = &status{}
+		if err := v.get("status", nil, data.Status); err != nil {
+			return err
+		}
+	}
+	return v.failedFirst(data)
 }
 
 // failedFirst puts the tenants whose rotation failed before the others: they do not go

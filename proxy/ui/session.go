@@ -29,23 +29,29 @@ type session struct {
 	until time.Time
 
 	mu    sync.Mutex
-	flash string // what the next page says of the last action
+	flash *said // what the next page says of the last action
+}
+
+// said is a sentence about an action, and the time that it ends with, if it does.
+type said struct {
+	Text  string
+	Until *time.Time
 }
 
 // say leaves a sentence for the next page.
-func (s *session) say(text string) {
+func (s *session) say(sentence *said) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.flash = text
+	s.flash = sentence
 }
 
-// said takes the sentence.
-func (s *session) said() string {
+// said takes the sentence, nil if there is none.
+func (s *session) said() *said {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	text := s.flash
-	s.flash = ""
-	return text
+	sentence := s.flash
+	s.flash = nil
+	return sentence
 }
 
 // sessions are kept by the hash of their ID, so that a dump of them opens none.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -45,10 +46,31 @@ func (s *site) settings(v *visit) error {
 			return err
 		}
 		for _, name := range slices.Sorted(maps.Keys(config)) {
-			data.Config = append(data.Config, setting{name, strings.Trim(string(config[name]), `"`)})
+			data.Config = append(data.Config, setting{name, settingText(name, config[name])})
 		}
 	}
 	return v.show("settings", text("settings.title"), data)
+}
+
+// durations are settings that the engine answers in seconds.
+var durations = []string{"data_key_lease", "kek_rotation_interval", "min_deletion_window", "retired_key_retention", "scheduler_jitter"}
+
+// settingText is a setting's value as a write takes it, with the unit of a duration.
+func settingText(name string, value json.RawMessage) string {
+	plain := strings.Trim(string(value), `"`)
+	seconds, err := strconv.ParseInt(plain, 10, 64)
+	if err != nil || !slices.Contains(durations, name) {
+		return plain
+	}
+	for _, unit := range []struct {
+		seconds int64
+		name    string
+	}{{86400, "d"}, {3600, "h"}, {60, "m"}} {
+		if seconds != 0 && seconds%unit.seconds == 0 {
+			return strconv.FormatInt(seconds/unit.seconds, 10) + unit.name
+		}
+	}
+	return strconv.FormatInt(seconds, 10) + "s"
 }
 
 // changeSettings is POST /ui/settings.

@@ -95,20 +95,37 @@ type signInPage struct {
 	Token         string
 	Problem       string
 	Ended         bool
+	// Undone: a form was sent after the session had ended.
+	Undone bool
 }
 
 // askToSignIn shows the form. Where a session has ended in the middle it says so, and
 // afterwards goes on with the view that was asked for.
 func (s *site) askToSignIn(v *visit, ended bool) {
-	data := &signInPage{Ended: ended && v.r.URL.Path != Root+"sign-out"}
-	if v.r.Method == http.MethodGet {
-		data.Next = v.r.URL.RequestURI()
-	}
+	data := &signInPage{Ended: ended && v.r.URL.Path != Root+"sign-out", Next: viewOf(v.r)}
+	data.Undone = data.Ended && v.r.Method == http.MethodPost
 	status := http.StatusOK
 	if ended || v.r.URL.Path != Root {
 		status = http.StatusUnauthorized
 	}
 	s.showSignIn(v, status, data)
+}
+
+// viewOf returns where to go on after the sign-in: the view that was asked for, or the one
+// whose form was sent.
+func viewOf(r *http.Request) string {
+	if r.Method == http.MethodGet {
+		return r.URL.RequestURI()
+	}
+	view, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, Root), "/")
+	tenant, _, _ := strings.Cut(rest, "/")
+	switch {
+	case view == "tenants" && uuidForm.MatchString(tenant):
+		return Root + view + "/" + tenant
+	case view == "settings", view == "campaigns":
+		return Root + view
+	}
+	return ""
 }
 
 func (s *site) showSignIn(v *visit, status int, data *signInPage) {

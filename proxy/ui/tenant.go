@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -40,8 +41,10 @@ type tenantPage struct {
 	MayRotate     bool
 	MayChange     bool
 	MayDelete     bool
-	MayRestore    bool
-	Intervals     []string
+	// RestorableUntil is until when a deletion now could be undone, nil if it is not known.
+	RestorableUntil *time.Time
+	MayRestore      bool
+	Intervals       []string
 	// MayDestroyUnseen: the person may destroy versions, and not see them.
 	MayDestroyUnseen bool
 	// FormKey makes a form that is sent twice start one rotation.
@@ -68,7 +71,7 @@ func pathsOf(id string) paths {
 }
 
 func (v *visit) learnTenant(at paths) error {
-	return v.learn(v.r.Context(), at.tenant, at.dek, at.rotate, at.rotations, at.act, at.destroy, at.restore, at.holders, at.evidence, at.entry)
+	return v.learn(v.r.Context(), configPath, at.tenant, at.dek, at.rotate, at.rotations, at.act, at.destroy, at.restore, at.holders, at.evidence, at.entry)
 }
 
 // tenant is GET /ui/tenants/{tenant}.
@@ -92,9 +95,9 @@ func (v *visit) readTenant(data *tenantPage, at paths) error {
 	if err := v.readRecord(data, at); err != nil {
 		return err
 	}
-	parts := []func(*tenantPage, paths) error{v.readKeys, v.readRotations, v.readHolders, v.readEvidence}
+	parts := []func(*tenantPage, paths) error{v.readWindow, v.readKeys, v.readRotations, v.readHolders, v.readEvidence}
 	if data.Deleting() {
-		parts = parts[3:] // Vault has the evidence only
+		parts = parts[4:] // Vault has the evidence only
 	}
 	for _, read := range parts {
 		if err := read(data, at); err != nil {
@@ -133,6 +136,25 @@ func (v *visit) readRecord(data *tenantPage, at paths) error {
 	}
 	data.MayRestore = data.Deleting() && v.may(at.restore, "update")
 	data.MayDelete = data.MayDelete && !data.Deleting()
+	return nil
+}
+
+// defaultWindow is the engine's, where the organization requires no longer one.
+const defaultWindow = 168 * time.Hour
+
+// readWindow finds out until when a deletion could be undone.
+func (v *visit) readWindow(data *tenantPage, _ paths) error {
+	if !data.MayDelete || !v.may(configPath, "read") {
+		return nil
+	}
+	var config struct {
+		MinDeletionWindow int64 `json:"min_deletion_window"`
+	}
+	if err := v.get(configPath, nil, &config); err != nil {
+		return err
+	}
+	until := v.site.views.now().Add(max(defaultWindow, time.Duration(config.MinDeletionWindow)*time.Second))
+	data.RestorableUntil = &until
 	return nil
 }
 

@@ -5,8 +5,10 @@ package ui
 
 import (
 	_ "embed"
-	"fmt"
 	"strings"
+
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
 )
 
 //go:embed texts.txt
@@ -36,8 +38,14 @@ func text(name string, args ...any) string {
 	if len(args) == 0 {
 		return found
 	}
-	return fmt.Sprintf(found, args...)
+	return english.Sprintf(found, args...)
 }
+
+// english writes numbers as 1,000,000.
+var english = message.NewPrinter(language.English)
+
+// number is a number that is not part of a text.
+func number(n int64) string { return english.Sprintf("%d", n) }
 
 // word is a word of the engine's, such as in_progress, for people.
 func word(s string) string {

@@ -4,6 +4,7 @@
 package ui
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -56,6 +57,13 @@ func TestEveryTextIsThereAndUsed(t *testing.T) {
 	for name := range texts {
 		require.True(t, used[name] || derived.MatchString(name), "%s is not used", name)
 	}
+}
+
+func TestSettingsHaveUnits(t *testing.T) {
+	for value, want := range map[string]string{"31536000": "365d", "3600": "1h", "90": "90s", "120": "2m", "0": "0s", "null": "null", `"x"`: "x"} {
+		require.Equal(t, want, settingText("data_key_lease", json.RawMessage(value)))
+	}
+	require.Equal(t, "262144", settingText("max_item_bytes", json.RawMessage("262144")))
 }
 
 // TestNothingInTheHTMLRuns: the Content-Security-Policy has no exception, so that what

@@ -34,7 +34,7 @@ type page struct {
 	// Name and the rest are of the session, empty without one.
 	Name, Realm, CSRF string
 	Nav               []link
-	Said              string
+	Said              *said
 	Data              any
 	Now               time.Time
 }
@@ -135,6 +135,7 @@ var functions = template.FuncMap{
 	"utc":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") },
 	"iso":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	"word":   word,
+	"number": number,
 	"short":  func(id string) string { return id[:min(len(id), 12)] },
 	"values": values,
 	"days":   func(seconds int64) int64 { return seconds / 86400 },

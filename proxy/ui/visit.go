@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/proxy/vault"
 )
@@ -131,8 +132,11 @@ func (v *visit) show(view, title string, data any) error {
 }
 
 // back ends an action: what it did is said by the page that follows.
-func (v *visit) back(path, said string) error {
-	v.session.say(said)
+func (v *visit) back(path, sentence string) error { return v.backUntil(path, sentence, nil) }
+
+// backUntil is back with a sentence that ends with a time.
+func (v *visit) backUntil(path, sentence string, until *time.Time) error {
+	v.session.say(&said{sentence, until})
 	http.Redirect(v.w, v.r, path, http.StatusSeeOther)
 	return nil
 }

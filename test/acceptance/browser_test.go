@@ -8,12 +8,11 @@ package acceptance
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/chromedp/cdproto/audits"
 	"github.com/chromedp/cdproto/cdp"
@@ -24,42 +23,20 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/browser"
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
 )
 
-// browserPatience is how long one step in the browser may take on a busy machine.
-const browserPatience = 30 * time.Second
-
-// chromeBinary finds the browser. Without one a test says that it did not run, and
-// fails under CI=true.
-func chromeBinary(t *testing.T) string {
-	t.Helper()
-	for _, name := range []string{os.Getenv("CHROME_BIN"), "chromium", "chromium-browser", "google-chrome"} {
-		if name == "" {
-			continue
-		}
-		if found, err := exec.LookPath(name); err == nil {
-			return found
-		}
-	}
-	if os.Getenv("CI") == "true" {
-		require.Fail(t, "there is no Chromium: set CHROME_BIN")
-	}
-	t.Skip("did not run: there is no Chromium (CHROME_BIN, scripts/chromium.sh)")
-	return ""
-}
-
-// chrome is one browser for all tabs of a test.
+// chrome is one browser for all tabs of a test. Without one a test says that it did not
+// run, and fails under CI=true.
 func chrome(t *testing.T) context.Context {
 	t.Helper()
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromeBinary(t)),
-		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("lang", "en-GB"),
-		chromedp.WSURLReadTimeout(browserPatience), chromedp.Env("TZ=Europe/Berlin"))
-	allocator, stop := chromedp.NewExecAllocator(t.Context(), opts...)
+	ctx, stop, err := browser.Start(t.Context())
+	if errors.Is(err, browser.ErrMissing) && os.Getenv("CI") != "true" {
+		t.Skipf("did not run: %v", err)
+	}
+	require.NoError(t, err)
 	t.Cleanup(stop)
-	ctx, leave := chromedp.NewContext(allocator)
-	t.Cleanup(leave)
-	require.NoError(t, chromedp.Run(ctx))
 	return ctx
 }
 
@@ -75,9 +52,9 @@ type tab struct {
 
 // newTab opens a tab that remembers what must not happen: reports of the
 // Content-Security-Policy, exceptions and dialogs.
-func newTab(browser context.Context, t *testing.T, s *devstack.Stack) *tab {
+func newTab(chromium context.Context, t *testing.T, s *devstack.Stack) *tab {
 	t.Helper()
-	ctx, leave := chromedp.NewContext(browser, chromedp.WithTargetID(newWindow(browser, t)))
+	ctx, leave := chromedp.NewContext(chromium, chromedp.WithTargetID(newWindow(chromium, t)))
 	t.Cleanup(leave)
 	b := &tab{t: t, s: s, ctx: ctx}
 	chromedp.ListenTarget(ctx, func(event any) {
@@ -100,9 +77,9 @@ func newTab(browser context.Context, t *testing.T, s *devstack.Stack) *tab {
 }
 
 // newWindow opens a window with a profile of its own.
-func newWindow(browser context.Context, t *testing.T) target.ID {
+func newWindow(chromium context.Context, t *testing.T) target.ID {
 	t.Helper()
-	ctx := cdp.WithExecutor(browser, chromedp.FromContext(browser).Browser)
+	ctx := cdp.WithExecutor(chromium, chromedp.FromContext(chromium).Browser)
 	profile, err := target.CreateBrowserContext().Do(ctx)
 	require.NoError(t, err)
 	id, err := target.CreateTarget("about:blank").WithBrowserContextID(profile).WithNewWindow(true).Do(ctx)
@@ -125,7 +102,7 @@ func (b *tab) requireQuiet() {
 
 func (b *tab) run(actions ...chromedp.Action) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, browserPatience)
+	ctx, cancel := context.WithTimeout(b.ctx, browser.Patience)
 	defer cancel()
 	require.NoError(b.t, chromedp.Run(ctx, actions...))
 }
@@ -133,7 +110,7 @@ func (b *tab) run(actions ...chromedp.Action) {
 // follow does what leads to another page, and returns that one's status.
 func (b *tab) follow(actions ...chromedp.Action) int {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, browserPatience)
+	ctx, cancel := context.WithTimeout(b.ctx, browser.Patience)
 	defer cancel()
 	response, err := chromedp.RunResponse(ctx, actions...)
 	require.NoError(b.t, err)
@@ -193,11 +170,11 @@ func (b *tab) awaitTrue(condition string) {
 	b.t.Helper()
 	is := assert.Eventually(b.t, func() bool {
 		var is bool
-		ctx, cancel := context.WithTimeout(b.ctx, browserPatience)
+		ctx, cancel := context.WithTimeout(b.ctx, browser.Patience)
 		defer cancel()
 		// A page that is being replaced has no context to ask in.
 		return chromedp.Run(ctx, chromedp.Evaluate(condition, &is)) == nil && is
-	}, browserPatience, rotationTick)
+	}, browser.Patience, rotationTick)
 	if !is {
 		require.Failf(b.t, "the page never had what was awaited", "%s: %s", condition, b.text())
 	}

@@ -121,50 +121,6 @@ func withConfirm(fields map[string]string, name string) map[string]string {
 	return out
 }
 
-// TestPageDrivesARotation starts, pauses, resumes, cancels and follows rotations.
-func TestPageDrivesARotation(t *testing.T) {
-	browser := chrome(t)
-	s := shared(t)
-	tenant := slowTenant(t, s, "Driven")
-	parallelism := func(n int) {
-		a := callRoot(t, s, http.MethodPut, "dek/config", map[string]any{"rotation_parallelism": n})
-		require.Equal(t, http.StatusOK, a.Status, a.errors())
-	}
-	parallelism(1)
-	defer parallelism(32)
-	b := newTab(browser, t, s)
-	b.signIn("jwt", mint(t, s, tenant, "super_admin"))
-	paused := ""
-	for range 20 {
-		require.Equal(t, 200, b.open("/ui/tenants/"+tenant))
-		b.fill("input[name=reason]", "driven by a person")
-		require.Equal(t, 200, b.press("#rotate"))
-		assert.Contains(t, b.text(), "The rotation has started.")
-		if b.has("#pause") && b.press("#pause") == 200 {
-			paused = "paused"
-			break
-		}
-		b.open("/ui/tenants/" + tenant)
-		b.awaitElement("#rotate")
-	}
-	require.Equal(t, "paused", paused, "each rotation had ended before it could be paused")
-	assert.Contains(t, b.text(), "The rotation is paused.")
-	assert.Contains(t, b.text(), "driven by a person")
-	require.True(t, b.has("#resume"))
-	require.True(t, b.has("#cancel"))
-	require.Equal(t, 200, b.open("/ui/campaigns"))
-	assert.Contains(t, b.text(), tenant, "the unfinished rotation")
-	b.open("/ui/tenants/" + tenant)
-	require.Equal(t, 200, b.press("#cancel"))
-	// The script loads the page again once the rotation has ended.
-	b.awaitElement("#rotate")
-	assert.Contains(t, b.text(), "rolled back")
-	b.fill("input[name=reason]", "again")
-	require.Equal(t, 200, b.press("#rotate"))
-	b.awaitElement("#rotate")
-	assert.Contains(t, b.text(), "completed")
-}
-
 // TestPageChangesSettings changes intervals, a tenant's and the organization's, and
 // makes tenants due.
 func TestPageChangesSettings(t *testing.T) {
@@ -184,13 +140,17 @@ func TestPageChangesSettings(t *testing.T) {
 	require.Equal(t, http.StatusBadRequest, b.press("#save"))
 	assert.Contains(t, b.text(), "rotation_interval")
 
-	b.open("/ui/settings")
-	b.fill("select[name=rotation_interval]", "180_DAYS")
-	require.Equal(t, 200, b.press("#save"))
-	a = callRoot(t, s, http.MethodGet, "dek/key/rotationSettings", nil)
-	assert.Equal(t, "180_DAYS", a.data()["rotation_interval"])
-	b.fill("select[name=rotation_interval]", "365_DAYS")
-	require.Equal(t, 200, b.press("#save"))
+	keyAdmin := newTab(browser, t, s)
+	keyAdmin.signIn("jwt", mint(t, s, "", "key_admin"))
+	for b, interval := range map[*tab]string{b: "180_DAYS", keyAdmin: "90_DAYS"} {
+		b.open("/ui/settings")
+		b.fill("select[name=rotation_interval]", interval)
+		require.Equal(t, 200, b.press("#save"))
+		a = callRoot(t, s, http.MethodGet, "dek/key/rotationSettings", nil)
+		assert.Equal(t, interval, a.data()["rotation_interval"])
+		b.fill("select[name=rotation_interval]", "365_DAYS")
+		require.Equal(t, 200, b.press("#save"))
+	}
 
 	b.open("/ui/campaigns")
 	b.fill("textarea[name=tenants]", tenant)
@@ -200,20 +160,29 @@ func TestPageChangesSettings(t *testing.T) {
 	require.Equal(t, http.StatusBadRequest, b.press("#start"), "all tenants need the words")
 }
 
-// TestPageDeletesWhatIsNamed deletes a tenant as one role and restores it as another.
+// TestPageDeletesWhatIsNamed destroys a version of a tenant's key, and deletes the tenant, as
+// one role, and restores it as another.
 func TestPageDeletesWhatIsNamed(t *testing.T) {
 	browser := chrome(t)
 	s := shared(t)
 	tenant := namedTenant(t, s, "Deleted")
+	waitRotation(t, s, tenant, rotate(t, s, tenant), "completed")
 	destroyer := newTab(browser, t, s)
 	destroyer.signIn("jwt", mint(t, s, "", "key_destroyer"))
 	destroyer.open("/ui/tenants/" + tenant)
+	destroyer.fill("form[action$='/destroy'] input[name=version]", "1")
+	destroyer.fill("form[action$='/destroy'] input[name=confirm]", tenant)
+	require.Equal(t, 200, destroyer.press("#destroy"))
+	assert.Contains(t, destroyer.text(), "Version 1 is destroyed.")
+	versions, _ := callRoot(t, s, http.MethodGet, "dek/tenants/"+tenant+"/dek", nil).data()["versions"].([]any)
+	require.Len(t, versions, 2)
+	assert.Equal(t, "destroyed", versions[0].(map[string]any)["state"])
 	destroyer.fill("form[action$='/delete'] input[name=confirm]", "Deleted by guess")
 	require.Equal(t, http.StatusBadRequest, destroyer.press("#delete"))
 	destroyer.open("/ui/tenants/" + tenant)
 	destroyer.fill("form[action$='/delete'] input[name=confirm]", tenant)
 	require.Equal(t, 200, destroyer.press("#delete"))
-	assert.Contains(t, destroyer.text(), "Until then it can be restored.")
+	assert.Contains(t, destroyer.text(), "It can be restored until")
 	admin := newTab(browser, t, s)
 	admin.signIn("jwt", mint(t, s, "", "super_admin"))
 	admin.open("/ui/tenants/" + tenant)
@@ -259,7 +228,7 @@ func TestPageSessionEnds(t *testing.T) {
 	a = callRoot(t, s, http.MethodPut, "auth/token/revoke", map[string]any{"token": token})
 	require.Equal(t, http.StatusNoContent, a.Status, a.errors())
 	require.Equal(t, http.StatusUnauthorized, b.press("#rotate"))
-	assert.Contains(t, b.text(), "Your session has ended")
+	assert.Contains(t, b.text(), "Your session has ended, and nothing was changed.")
 	assert.NotContains(t, b.text(), token)
 	assert.Equal(t, http.StatusUnauthorized, b.open("/ui/tenants/"+tenant))
 }
