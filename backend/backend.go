@@ -262,6 +262,7 @@ func (b *backend) invalidate(_ context.Context, key string) {
 	b.keys.Invalidate(key)
 	b.tenants.Invalidate(key)
 	b.items.Invalidate(key)
+	b.evidencePaths.People.Invalidate(key)
 }
 
 // leads reports whether this node may write, by what Vault says now.

@@ -27,6 +27,7 @@ func (b *backend) buildEvidence(mountUUID string) {
 	})
 	persons := people.NewStore(b.mount)
 	b.ledger = ledger.New(ledger.Config{Log: b.evidence, People: persons, Jobs: b.jobs, Now: b.now, Logger: b.Logger()})
+	b.Named = persons.Named
 	p := &b.evidencePaths
 	p.Log, p.People, p.Ledger = b.evidence, persons, b.ledger
 	p.Witnesses = witnesses.NewStore(b.evidence, b.mount)

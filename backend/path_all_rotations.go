@@ -121,9 +121,13 @@ func (b *backend) rotateMany(ctx context.Context, req *logical.Request, d *frame
 			return nil, err
 		}
 	}
+	by := b.initiator(req)
+	if _, err := b.ledger.Actor(ctx, by); err != nil { // records have the ID alone
+		return nil, err
+	}
 	// Vault sends a request again, with the same ID, when the plugin crashed.
 	did, err := b.demand(ctx, ids, schedule.Demand{
-		Request: "rotations/" + req.ID, Reason: reason, By: b.initiator(req), IncludePaused: paused,
+		Request: "rotations/" + req.ID, Reason: reason, By: by, IncludePaused: paused,
 	})
 	if err != nil {
 		return nil, err

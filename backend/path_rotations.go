@@ -124,7 +124,7 @@ func (b *backend) startRotation(ctx context.Context, req *logical.Request, id st
 	if err != nil {
 		return nil, err
 	}
-	return rotationResponse(v), nil
+	return b.rotationResponse(ctx, v), nil
 }
 
 func (b *backend) rotationRequest(req *logical.Request, d *framework.FieldData) (want rotation.Request, err error) {
@@ -182,7 +182,7 @@ func (b *backend) listRotations(ctx context.Context, _ *logical.Request, d *fram
 		keys = append(keys, r.ID)
 		info[r.ID] = map[string]any{
 			"started_at": api.Time(r.StartedAt), "status": rotation.Status(r),
-			"trigger": r.Trigger, "initiated_by": api.Person(r.InitiatedBy),
+			"trigger": r.Trigger, "initiated_by": b.Person(ctx, r.InitiatedBy),
 		}
 	}
 	return logical.ListResponseWithInfo(keys, info), nil
@@ -198,7 +198,7 @@ func (b *backend) readRotation(ctx context.Context, _ *logical.Request, d *frame
 	if err != nil {
 		return nil, err
 	}
-	return rotationResponse(v), nil
+	return b.rotationResponse(ctx, v), nil
 }
 
 func (b *backend) actOnRotation(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -221,5 +221,5 @@ func (b *backend) actOnRotation(ctx context.Context, req *logical.Request, d *fr
 	if err != nil {
 		return nil, err
 	}
-	return rotationResponse(v), nil
+	return b.rotationResponse(ctx, v), nil
 }

@@ -4,6 +4,8 @@
 package backend
 
 import (
+	"context"
+
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -36,7 +38,7 @@ var rotationAnswer = map[string]*framework.FieldSchema{
 	"trigger":              api.Described(framework.TypeString, "manual, requested (by a request for many) or scheduled."),
 }
 
-func rotationResponse(v rotation.View) *logical.Response {
+func (b *backend) rotationResponse(ctx context.Context, v rotation.View) *logical.Response {
 	failures := make([]map[string]any, 0, len(v.Failures))
 	for _, f := range v.Failures {
 		failures = append(failures, map[string]any{"page": f.Page, "reason": f.Reason})
@@ -60,7 +62,7 @@ func rotationResponse(v rotation.View) *logical.Response {
 		"failures":             failures,
 		"percent":              v.Percent,
 		"items_per_second":     v.ItemsPerSecond,
-		"initiated_by":         api.Person(v.InitiatedBy),
+		"initiated_by":         b.Person(ctx, v.InitiatedBy),
 		"trigger":              v.Trigger,
 		"waiting_for":          api.TextOrNull(v.WaitingFor),
 	}}

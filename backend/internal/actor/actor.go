@@ -6,9 +6,13 @@
 // authenticates callers.
 package actor
 
-import "unicode/utf8"
+import (
+	"encoding/json"
+	"unicode/utf8"
+)
 
-// Actor identifies the caller that asked for something.
+// Actor identifies the caller that asked for something. Only the ID is stored with what
+// was asked for: who that is lies in one place, where it can be erased (package people).
 type Actor struct {
 	ID    string `json:"id"`
 	Name  string `json:"name"`
@@ -17,6 +21,27 @@ type Actor struct {
 
 // System is the engine itself, which acts by its schedule.
 var System = Actor{ID: "system", Name: "system"}
+
+// Bare returns the actor as records keep it: by the ID alone, unless it is [System].
+func (a Actor) Bare() Actor {
+	if a == System {
+		return a
+	}
+	return Actor{ID: a.ID}
+}
+
+// Named reports whether an actor says more than records keep.
+func (a Actor) Named() bool { return a != a.Bare() }
+
+// MarshalJSON leaves out the name and the email: no entry can keep them by mistake. An
+// earlier version stored them, and they are read.
+func (a Actor) MarshalJSON() ([]byte, error) {
+	bare := a.Bare()
+	return json.Marshal(struct {
+		ID   string `json:"id"`
+		Name string `json:"name,omitempty"`
+	}{bare.ID, bare.Name})
+}
 
 // maxBytes bounds each field of an actor: records keep it.
 const maxBytes = 512

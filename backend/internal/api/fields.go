@@ -4,6 +4,7 @@
 package api
 
 import (
+	"context"
 	"math"
 	"regexp"
 	"strconv"
@@ -191,8 +192,16 @@ func TextOrNull(text string) any {
 	return text
 }
 
-// Person is who asked for something, as answers have it.
-func Person(a actor.Actor) map[string]any {
+// Person is who asked for something, as answers have it, with the name and the email that
+// are known at this time.
+func (o *Operations) Person(ctx context.Context, a actor.Actor) map[string]any {
+	return person(o.Named(ctx, a))
+}
+
+// PersonID is who asked for something, by the ID alone.
+func PersonID(id string) map[string]any { return person(actor.Actor{ID: id}) }
+
+func person(a actor.Actor) map[string]any {
 	return map[string]any{"id": a.ID, "name": a.Name, "email": a.Email}
 }
 

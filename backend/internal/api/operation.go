@@ -36,6 +36,8 @@ type Operations struct {
 	Mount string
 	// Caller identifies the caller of a request, for the evidence log.
 	Caller func(*logical.Request) actor.Actor
+	// Named adds to an actor that a record has what is known of the person.
+	Named func(context.Context, actor.Actor) actor.Actor
 	// Unlock, if set, is given the error of a handler. It waits for what the handler needs,
 	// and returns nil if the handler is to be called again. Otherwise it returns the error
 	// to answer. A handler that was called before has changed what it could: a request that

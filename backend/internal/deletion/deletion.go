@@ -181,7 +181,7 @@ func (e *Engine) schedule(ctx context.Context, next *tenant.Record, w Wish, afte
 	}
 	now := e.now()
 	if next.State == tenant.Active {
-		next.DeletedAt, next.DeletedBy = now, w.By
+		next.DeletedAt, next.DeletedBy = now, w.By.Bare()
 	}
 	next.State, next.DeleteRequests = tenant.Deleting, requests
 	next.DeleteAfter = now.Add(after)

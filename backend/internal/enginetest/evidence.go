@@ -10,10 +10,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strconv"
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
+	"github.com/transparency-dev/formats/proof"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence/history"
@@ -24,12 +26,15 @@ import (
 type logFiles struct{ m *Mount }
 
 func (f logFiles) Read(_ context.Context, name string) ([]byte, error) {
-	switch {
-	case name == verify.FileKeys:
+	switch name {
+	case verify.FileKeys:
 		key := f.m.Must(Read, "evidence/key", nil)
 		return []byte(strings.Join(append([]string{key["vkey"].(string)}, key["previous"].([]string)...), "\n")), nil
-	case name == verify.FileCosigned || strings.HasPrefix(name, "checkpoints/"):
+	case verify.FileCosigned:
 		return nil, fs.ErrNotExist
+	}
+	if size, older := strings.CutPrefix(name, "checkpoints/"); older {
+		return f.checkpoint(size)
 	}
 	resp, err := f.m.Call(Read, "evidence/tlog/"+name, nil)
 	if Code(resp, err) == 404 {
@@ -45,6 +50,21 @@ func (f logFiles) Read(_ context.Context, name string) ([]byte, error) {
 	return body, nil
 }
 
+// checkpoint returns the checkpoint of a size, which is in the proof of its last entry.
+func (f logFiles) checkpoint(size string) ([]byte, error) {
+	n, err := strconv.ParseInt(size, 10, 64)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := f.m.Call(Read, "evidence/entries/"+strconv.FormatInt(n-1, 10), map[string]any{"size": n})
+	if err != nil {
+		return nil, err
+	}
+	var p proof.TLogProof
+	err = p.Unmarshal([]byte(resp.Data["proof"].(string)))
+	return p.Checkpoint, err
+}
+
 // Verified verifies the evidence log as somebody without Vault does. What a test does to
 // clocks and settings may make a rotation late.
 func (m *Mount) Verified() *verify.Result {
@@ -55,12 +75,12 @@ func (m *Mount) Verified() *verify.Result {
 // MountEvents returns the events of the mount that the log has, and verifies it.
 func (m *Mount) MountEvents() []*evidence.Event {
 	m.T.Helper()
-	return m.events()[""]
+	return m.Events()[""]
 }
 
-// events returns the events that the log has, by the tenant that they are about, and
+// Events returns the events that the log has, by the tenant that they are about, and
 // verifies it.
-func (m *Mount) events() map[string][]*evidence.Event {
+func (m *Mount) Events() map[string][]*evidence.Event {
 	m.T.Helper()
 	events := map[string][]*evidence.Event{}
 	m.verified(func(_ int64, e *evidence.Event) { events[e.TenantID] = append(events[e.TenantID], e) })
@@ -89,7 +109,7 @@ func (m *Mount) verified(each func(int64, *evidence.Event)) *verify.Result {
 func (w *Oracle) attested() {
 	w.T.Helper()
 	require.Zero(w.T, w.Must(Read, "status", nil)["evidence_pending"])
-	all := w.events()
+	all := w.Events()
 	events := all[""]
 	w.settingsAttested(events)
 	w.keksAttested(events)

@@ -107,7 +107,7 @@ func (r Report) repeats(h *tenant.Holder) bool {
 // counts by the scan that began last: reports may arrive in another order. Of two scans
 // that began at once, the one that found more counts.
 func (r Report) apply(h *tenant.Holder, now time.Time) {
-	h.Oldest, h.Counts, h.ReportedAt, h.ReportedBy = r.Oldest, r.Counts, now, r.By
+	h.Oldest, h.Counts, h.ReportedAt, h.ReportedBy = r.Oldest, r.Counts, now, r.By.Bare()
 	if r.ScanStartedAt.After(h.ScanStartedAt) {
 		h.GoneBelow, h.ScanStartedAt = r.Oldest, r.ScanStartedAt
 		return

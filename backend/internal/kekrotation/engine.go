@@ -118,7 +118,7 @@ func (e *Engine) start(ctx context.Context, req Request) (r *keystore.KEKRecord,
 func (e *Engine) from(now *keystore.KEKRecord, req Request) *keystore.KEKRotation {
 	return &keystore.KEKRotation{
 		From: now.KEKID, FromProvider: now.Provider, Phase: keystore.KEKRewrapping, IdempotencyKey: req.IdempotencyKey,
-		Reason: req.Reason, InitiatedBy: req.InitiatedBy, StartedAt: e.now(),
+		Reason: req.Reason, InitiatedBy: req.InitiatedBy.Bare(), StartedAt: e.now(),
 	}
 }
 

@@ -80,7 +80,7 @@ func (e *Engine) logLeft(ctx context.Context, next *tenant.Record, ids []string)
 	if len(ids) == 0 {
 		return nil
 	}
-	who, err := e.ledger.Actor(ctx, next.KEK.Rotation.InitiatedBy)
+	who, err := e.ledger.Actor(ctx, next.KEK.Rotation.InitiatedBy.Bare())
 	if err != nil {
 		return err
 	}

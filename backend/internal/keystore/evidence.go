@@ -63,7 +63,7 @@ func (s *Store) destroyedEvents(ctx context.Context, r *KEKRecord, ids []string)
 	carried := s.ledger.Unlogged(ctx, r.Unlogged)
 	h := evidence.Head{Time: s.now(), Trigger: triggerOf(r.Rotation)}
 	var err error
-	if h.Actor, err = s.ledger.Actor(ctx, r.Rotation.InitiatedBy); err != nil {
+	if h.Actor, err = s.ledger.Actor(ctx, r.Rotation.InitiatedBy.Bare()); err != nil {
 		return nil, err
 	}
 	for _, id := range ids {
@@ -84,7 +84,8 @@ func (s *Store) MayLack(now time.Time) bool {
 
 // TellAgain tells the ledger of the events that these entries carry and the log lacks. An
 // entry is put again as it was read before they are told: a Put with a hidden effect may
-// have undone them. It waits until the log is open, holding no lock.
+// have undone them. It waits until the log is open, holding no lock. A name that an earlier
+// version has stored with the KEK's record moves to where it can be erased.
 func (s *Store) TellAgain(ctx context.Context, now time.Time) error {
 	s.watch.Begin(now)
 	err := s.tellAgain(ctx)
@@ -99,16 +100,16 @@ func (s *Store) tellAgain(ctx context.Context) error {
 	if errors.Is(err, ErrNoKEK) || storage.IsDamaged(err) {
 		return nil
 	}
-	if err != nil || len(r.Unlogged) == 0 {
+	if err != nil || r.Rotation == nil {
 		return err
 	}
-	if lacks, err := s.ledger.Lacks(ctx, r.Unlogged); err != nil || !lacks {
+	if needs, err := s.ledger.NeedsPut(ctx, r.Rotation.InitiatedBy, r.Unlogged); err != nil || !needs {
 		return err
 	}
 	// Nothing is wrapped between the reading and the Put.
 	s.kekLock.Lock()
 	defer s.kekLock.Unlock()
-	if r, err = s.KEK(ctx); err != nil || len(r.Unlogged) == 0 {
+	if r, err = s.KEK(ctx); err != nil {
 		return err
 	}
 	return s.putKEKRecord(ctx, r)

@@ -128,6 +128,9 @@ func (l *Ledger) Actor(ctx context.Context, who actor.Actor) (string, error) {
 	return l.people.Actor(ctx, who)
 }
 
+// Keep stores who a person is of whom an earlier version stored the name with a record.
+func (l *Ledger) Keep(ctx context.Context, who actor.Actor) error { return l.people.Keep(ctx, who) }
+
 // Reason returns the hash by which the log names a reason.
 func (l *Ledger) Reason(ctx context.Context, text string) (string, error) {
 	return l.people.Reason(ctx, text)
@@ -225,6 +228,17 @@ func (l *Ledger) Lacks(ctx context.Context, events []Event) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// NeedsPut reports whether an entry is to be put again as it was read: since the log lacks
+// one of the events that it carries, or since an earlier version has stored it with the
+// name of a person, who is kept first.
+func (l *Ledger) NeedsPut(ctx context.Context, who actor.Actor, events []Event) (bool, error) {
+	if err := l.Keep(ctx, who); err != nil {
+		return false, err
+	}
+	lacks, err := l.Lacks(ctx, events)
+	return lacks || who.Named(), err
 }
 
 // Size returns the number of the log's entries, Pending how many events wait for it.

@@ -1,12 +1,14 @@
 // Copyright (c) The vault-plugin-dek authors
 // SPDX-License-Identifier: MPL-2.0
 
-// Package people keeps who the actors in the evidence log are, and the texts of
-// reasons. They lie beside the log, so that they can be erased: the log names a person
-// by a random ID, and a reason by a salted hash.
+// Package people keeps who the persons are that asked for something, and the texts of
+// reasons. They lie in one place, so that they can be erased: the evidence log names a
+// person by a random ID, and a reason by a salted hash; records name a person by the ID
+// in Vault. A name and an email are nowhere else.
 //
 //	evidence/people/<actor>      the person
-//	evidence/person_ids/<hash>   the random ID of a person, by the hash of its ID in Vault
+//	evidence/person_ids/<hash>   the random ID of a person, by the hash of its ID in Vault;
+//	                             "erased" once the person was erased
 //	evidence/reasons/<hash>      the salt and the text of a reason
 //
 // An entry that cannot be read is written anew: a damaged one stops nobody.
@@ -14,7 +16,6 @@ package people
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -25,7 +26,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
-	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 )
 
 const (
@@ -34,6 +35,10 @@ const (
 	prefixReasons = "evidence/reasons/"
 
 	actorPrefix = "person-"
+
+	// erased takes the place of a random ID: what an earlier version stored of the person
+	// with a record is not to come back.
+	erased = "erased"
 
 	// cached bounds the persons and the reasons held in memory.
 	cached = 256
@@ -52,6 +57,9 @@ type Store struct {
 	lock    chan struct{}                   // is full while somebody writes
 	actors  *lru.Cache[actor.Actor, string] // stored as they are
 	reasons *lru.Cache[string, string]      // hash by text
+
+	ids     *storage.Cache[string]      // what lies at a key of person_ids
+	persons *storage.Cache[actor.Actor] // what lies at a key of people; without an ID: nothing
 }
 
 // NewStore returns the people of a mount.
@@ -59,7 +67,21 @@ func NewStore(s Storage) *Store {
 	p := &Store{storage: s, lock: make(chan struct{}, 1)}
 	p.actors, _ = lru.New[actor.Actor, string](cached) // fails only for a size of 0
 	p.reasons, _ = lru.New[string, string](cached)
+	p.ids = storage.NewCache(cached, cached, func(string) int { return 1 })
+	p.persons = storage.NewCache(cached, cached, func(actor.Actor) int { return 1 })
 	return p
+}
+
+// Invalidate forgets what is in memory of the entry key, which another node has changed.
+func (p *Store) Invalidate(key string) {
+	switch {
+	case strings.HasPrefix(key, prefixPersons):
+		p.ids.Drop(key)
+		p.actors.Purge()
+	case strings.HasPrefix(key, prefixPeople):
+		p.persons.Drop(key)
+		p.actors.Purge()
+	}
 }
 
 // hold waits until nobody else writes, or ctx ends.
@@ -89,7 +111,8 @@ func IsActor(text string) bool {
 }
 
 // Actor returns the random ID by which the log names a person. What changed of the
-// person is stored. A person that was erased gets another ID.
+// person is stored. One of whom a record has the ID alone stays as it is known. A person
+// that was erased gets another ID.
 func (p *Store) Actor(ctx context.Context, person actor.Actor) (string, error) {
 	if known, found := p.actors.Get(person); found {
 		return known, nil
@@ -104,21 +127,14 @@ func (p *Store) Actor(ctx context.Context, person actor.Actor) (string, error) {
 	}
 	raw, err := p.storage.Get(ctx, personKey(person.ID))
 	id := string(raw)
-	isNew := err != nil || !IsActor(id)
-	if isNew {
-		id = actorPrefix + uuid.NewString()
+	if err != nil || !IsActor(id) {
+		return p.add(ctx, person)
 	}
-	if known, err := p.person(ctx, id); err != nil || known == nil || *known != person {
-		value, err := json.Marshal(person)
-		if err != nil {
-			return "", fmt.Errorf("encoding a person: %w", err)
-		}
-		if err := p.storage.Put(ctx, prefixPeople+id, value); err != nil {
-			return "", err
-		}
-	}
-	if isNew {
-		if err := p.storage.Put(ctx, personKey(person.ID), []byte(id)); err != nil {
+	known, err := p.person(ctx, id)
+	isOther := err != nil || known == nil || *known != person && person.Named()
+	if isOther {
+		p.actors.Purge() // a former name is not stored any more
+		if err := p.putPerson(ctx, id, person); err != nil {
 			return "", err
 		}
 	}
@@ -126,100 +142,67 @@ func (p *Store) Actor(ctx context.Context, person actor.Actor) (string, error) {
 	return id, nil
 }
 
-// Person returns who an actor is, nil if nobody is known by the ID.
-func (p *Store) Person(ctx context.Context, id string) (*actor.Actor, error) {
-	if !IsActor(id) {
-		return nil, nil //nolint:nilnil // nobody is
+// add stores a person under a new random ID. It is called by the holder of the lock. The
+// way to the person comes first: no name is stored that nothing leads to.
+func (p *Store) add(ctx context.Context, person actor.Actor) (string, error) {
+	id := actorPrefix + uuid.NewString()
+	if err := p.putID(ctx, personKey(person.ID), id); err != nil {
+		return "", err
 	}
-	return p.person(ctx, id)
+	if err := p.putPerson(ctx, id, person); err != nil {
+		return "", err
+	}
+	p.actors.Add(person, id)
+	return id, nil
 }
 
-func (p *Store) person(ctx context.Context, id string) (*actor.Actor, error) {
-	raw, err := p.storage.Get(ctx, prefixPeople+id)
-	if err != nil || raw == nil {
-		return nil, err
+func (p *Store) putPerson(ctx context.Context, id string, person actor.Actor) error {
+	value, err := json.Marshal(entry(person))
+	if err != nil {
+		return fmt.Errorf("encoding a person: %w", err)
 	}
-	var person actor.Actor
-	if err := json.Unmarshal(raw, &person); err != nil {
-		return nil, fmt.Errorf("decoding a person: %w", err)
-	}
-	return &person, nil
+	key := prefixPeople + id
+	p.persons.Begin(key)
+	defer p.persons.End(key, nil)
+	return p.storage.Put(ctx, key, value)
 }
 
-// Erase forgets who an actor is. The log keeps the random ID.
-func (p *Store) Erase(ctx context.Context, id string) error {
+func (p *Store) putID(ctx context.Context, key, value string) error {
+	p.ids.Begin(key)
+	defer p.ids.End(key, nil)
+	return p.storage.Put(ctx, key, []byte(value))
+}
+
+// Keep stores a person of whom an earlier version stored the name with a record, unless
+// the person is known, or was erased.
+func (p *Store) Keep(ctx context.Context, person actor.Actor) error {
+	if !person.Named() {
+		return nil
+	}
 	release, err := p.hold(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
-	defer p.actors.Purge() // after the writes, and after failed ones too
-	person, err := p.Person(ctx, id)
-	if err != nil || person == nil {
+	raw, err := p.storage.Get(ctx, personKey(person.ID))
+	id := string(raw)
+	switch {
+	case storage.IsDamaged(err):
+		return nil // it may be of a person that was erased
+	case err != nil:
+		return err
+	case raw == nil:
+		_, err = p.add(ctx, person)
+		return err
+	case !IsActor(id):
+		return nil
+	}
+	known, err := p.person(ctx, id)
+	if known != nil || storage.IsDamaged(err) {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
-	// The way to the ID goes first: the ID without its person is nobody's.
-	if err := p.storage.Delete(ctx, personKey(person.ID)); err != nil {
-		return err
-	}
-	return p.storage.Delete(ctx, prefixPeople+id)
-}
-
-// reason is the text of a reason, with the salt that its hash needs.
-type reason struct {
-	Salt []byte `json:"salt"`
-	Text string `json:"text"`
-}
-
-// Reason stores the text of a reason, and returns the hash that events say. The same
-// text gets the same hash, so that a reason given for many tenants is one entry. An
-// empty text has none. What is over the limit of an event is cut off.
-func (p *Store) Reason(ctx context.Context, text string) (string, error) {
-	if text = cut(text); text == "" {
-		return "", nil
-	}
-	if hash, found := p.reasons.Get(text); found {
-		return hash, nil
-	}
-	release, err := p.hold(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer release()
-	if hash, found := p.reasons.Get(text); found {
-		return hash, nil
-	}
-	key := prefixReasons + hashed("reason", text)
-	var kept reason
-	raw, err := p.storage.Get(ctx, key)
-	isKept := err == nil && raw != nil && json.Unmarshal(raw, &kept) == nil &&
-		kept.Text == text && len(kept.Salt) == evidence.SaltSize
-	if !isKept {
-		kept = reason{Salt: make([]byte, evidence.SaltSize), Text: text}
-		if _, err := rand.Read(kept.Salt); err != nil {
-			return "", fmt.Errorf("making a salt: %w", err)
-		}
-	}
-	hash, err := evidence.HashReason(kept.Salt, text)
-	if err != nil {
-		return "", err
-	}
-	if !isKept {
-		if raw, err = json.Marshal(kept); err != nil {
-			return "", fmt.Errorf("encoding a reason: %w", err)
-		}
-		if err := p.storage.Put(ctx, key, raw); err != nil {
-			return "", err
-		}
-	}
-	p.reasons.Add(text, hash)
-	return hash, nil
-}
-
-// cut shortens a text to what an event may give as a reason.
-func cut(text string) string {
-	if len(text) > evidence.MaxReason {
-		text = text[:evidence.MaxReason]
-	}
-	return strings.ToValidUTF8(text, "")
+	return p.putPerson(ctx, id, person) // an earlier try has stored the way alone
 }

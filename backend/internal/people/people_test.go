@@ -4,6 +4,8 @@
 package people_test
 
 import (
+	"bytes"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,15 +39,133 @@ func TestPeopleAreErasable(t *testing.T) {
 	require.NoError(t, err)
 	require.NotEqual(t, id, other)
 
-	require.NoError(t, store.Erase(t.Context(), id))
+	found, err := store.Erase(t.Context(), id)
+	require.NoError(t, err)
+	require.True(t, found)
 	known, err = store.Person(t.Context(), id)
 	require.NoError(t, err)
 	require.Nil(t, known)
-	require.Len(t, disk.Keys("evidence/"), 2, "the other person's")
+	require.Len(t, disk.Keys("evidence/people/"), 1, "the other person's")
 	anew, err := store.Actor(t.Context(), who)
 	require.NoError(t, err)
 	require.NotEqual(t, id, anew)
-	require.NoError(t, store.Erase(t.Context(), "person-unknown"))
+	for _, unknown := range []string{id, "person-unknown", "entity-3"} {
+		found, err = store.Erase(t.Context(), unknown)
+		require.NoError(t, err)
+		require.False(t, found, unknown)
+	}
+	found, err = store.Erase(t.Context(), "entity-1")
+	require.NoError(t, err)
+	require.True(t, found, "named by the ID in Vault")
+	require.Len(t, disk.Keys("evidence/people/"), 1)
+}
+
+// onDisk reports whether a text lies anywhere on a disk.
+func onDisk(disk *storagetest.Disk, text string) bool {
+	return slices.ContainsFunc(disk.Keys(""), func(key string) bool {
+		return strings.Contains(key, text) || bytes.Contains(disk.Value(key), []byte(text))
+	})
+}
+
+// An actor that a record has by its ID shows what is known of the person, also when that
+// changes, and no name any more once the person was erased: in this process, and in one
+// that another node tells of the change.
+func TestActorsAreNamedByWhatIsKnown(t *testing.T) {
+	disk := storagetest.NewDisk()
+	open := func() *people.Store {
+		return people.NewStore(storage.NewMount(storagetest.Open(disk, 0, storagetest.None)))
+	}
+	store, other := open(), open()
+	who := actor.Actor{ID: "sub", Name: "Jo Doe", Email: "jo@example.com"}
+	require.Equal(t, who.Bare(), store.Named(t.Context(), who.Bare()), "nothing is known")
+	id, err := store.Actor(t.Context(), who)
+	require.NoError(t, err)
+	told := func() {
+		for _, key := range append(disk.Keys("evidence/"), "evidence/people/"+id) {
+			other.Invalidate(key)
+		}
+	}
+	told()
+	for _, s := range []*people.Store{store, other} {
+		require.Equal(t, who, s.Named(t.Context(), who.Bare()))
+	}
+	bare, err := store.Actor(t.Context(), who.Bare())
+	require.NoError(t, err)
+	require.Equal(t, id, bare, "by the ID alone it is the same person")
+	require.Equal(t, who, store.Named(t.Context(), who.Bare()), "and says nothing about the name")
+	who.Name = "Jo Smith"
+	_, err = store.Actor(t.Context(), who)
+	require.NoError(t, err)
+	told()
+	for _, s := range []*people.Store{store, other} {
+		require.Equal(t, who, s.Named(t.Context(), who.Bare()))
+	}
+
+	_, err = store.Erase(t.Context(), id)
+	require.NoError(t, err)
+	told()
+	for _, s := range []*people.Store{store, other, open()} {
+		require.Equal(t, who.Bare(), s.Named(t.Context(), who.Bare()))
+		require.Equal(t, who.Bare(), s.Named(t.Context(), who), "as an earlier version has stored it")
+		require.NoError(t, s.Keep(t.Context(), who))
+	}
+	require.False(t, onDisk(disk, "Jo"), "what an earlier version has stored does not come back")
+	_, err = store.Actor(t.Context(), who.Bare()) // by a record
+	require.NoError(t, err)
+	require.NoError(t, store.Keep(t.Context(), who))
+	require.False(t, onDisk(disk, "Jo"))
+	require.Equal(t, actor.System, store.Named(t.Context(), actor.System))
+	require.Equal(t, actor.Actor{}, store.Named(t.Context(), actor.Actor{}))
+}
+
+// A person is erased whole when the request is repeated, whatever it met: named by the
+// random ID or by the ID in Vault, in the same process or in the next. What stores a
+// person leaves none that is not erased so.
+func TestErasingIsRepeatable(t *testing.T) {
+	who := actor.Actor{ID: "sub", Name: "Jo Doe", Email: "jo@example.com"}
+	faults := []storagetest.Fault{storagetest.Before, storagetest.After, storagetest.AfterStale, storagetest.Gone}
+	for _, by := range []string{"random ID", "sub"} {
+		for _, fault := range faults {
+			for n := 1; n <= 9; n++ {
+				disk := storagetest.NewDisk()
+				s := storagetest.Open(disk, n, fault)
+				store := people.NewStore(storage.NewMount(s))
+				id, err := store.Actor(t.Context(), who)
+				if err == nil {
+					_, err = store.Erase(t.Context(), map[bool]string{true: "sub", false: id}[by == "sub"])
+				}
+				if err != nil {
+					if fault == storagetest.Gone {
+						store = people.NewStore(storage.NewMount(storagetest.Open(disk, 0, storagetest.None)))
+					}
+					if by != "sub" && id == "" {
+						id, err = store.Actor(t.Context(), who)
+						require.NoError(t, err)
+					}
+					_, err = store.Erase(t.Context(), map[bool]string{true: "sub", false: id}[by == "sub"])
+					require.NoError(t, err)
+				}
+				require.False(t, onDisk(disk, "Jo"), "%s, %s at operation %d", by, fault, n)
+				require.False(t, onDisk(disk, "jo@"), "%s, %s at operation %d", by, fault, n)
+				require.Equal(t, who.Bare(), store.Named(t.Context(), who.Bare()))
+			}
+		}
+	}
+}
+
+// A damaged entry of a person is erased, too.
+func TestDamagedPersonIsErased(t *testing.T) {
+	disk := storagetest.NewDisk()
+	store := people.NewStore(storage.NewMount(storagetest.Open(disk, 0, storagetest.None)))
+	id, err := store.Actor(t.Context(), actor.Actor{ID: "sub", Name: "Jo Doe"})
+	require.NoError(t, err)
+	disk.Set("evidence/people/"+id, []byte(`{"name": "Jo Doe`))
+	store.Invalidate("evidence/people/" + id)
+	require.Equal(t, actor.Actor{ID: "sub"}, store.Named(t.Context(), actor.Actor{ID: "sub"}))
+	found, err := store.Erase(t.Context(), id)
+	require.NoError(t, err)
+	require.True(t, found)
+	require.False(t, onDisk(disk, "Jo"))
 }
 
 func TestReasonHasOneHash(t *testing.T) {
@@ -107,6 +227,8 @@ func TestOnlyRandomIDsLeadToPeople(t *testing.T) {
 		known, err := store.Person(t.Context(), id)
 		require.NoError(t, err)
 		require.Nil(t, known)
-		require.NoError(t, store.Erase(t.Context(), id))
+		found, err := store.Erase(t.Context(), id)
+		require.NoError(t, err)
+		require.False(t, found)
 	}
 }

@@ -250,7 +250,7 @@ func (e *Engine) plan(ctx context.Context, t *tenant.Record, req *Request, usage
 		ID: rotationID, TenantID: t.ID, Campaign: settings.Campaign.Number,
 		From: from.Number, To: to, FromKeyID: from.KeyID, ToKeyID: keyID,
 		Phase: tenant.Sweeping, Reason: req.Reason, Trigger: req.Trigger,
-		InitiatedBy: req.InitiatedBy, Evidence: req.evidence, StartedAt: now, UpdatedAt: now,
+		InitiatedBy: req.InitiatedBy.Bare(), Evidence: req.evidence, StartedAt: now, UpdatedAt: now,
 		ToRotate: usage.Items(), PagesToRotate: usage.AllPages(), Lost: lostItems(t, usage),
 	}
 	return next, &Intent{TenantID: t.ID, Incarnation: t.Incarnation, RotationID: rotationID, KeyID: keyID}, nil

@@ -215,7 +215,7 @@ func (e *Engine) readRecord(ctx context.Context, id uuid.UUID) *dueindex.Found {
 	case err != nil:
 		return dueindex.Unreadable(id)
 	}
-	if len(t.Unlogged) > 0 {
+	if len(t.Unlogged) > 0 || t.Named {
 		e.untold.add(id)
 	}
 	return e.index.Found(id, t)

@@ -181,10 +181,10 @@ func request(p dueindex.Plan, t *tenant.Record, what dueindex.DueKind) rotation.
 		return rotation.Request{ByInterval: true}
 	}
 	if t.Owes(p.Settings).Request {
-		return rotation.Request{Trigger: triggerRequested, Reason: t.Request.Reason, InitiatedBy: t.Request.By}
+		return rotation.Request{Trigger: triggerRequested, Reason: t.Request.Reason, InitiatedBy: t.Request.By.Bare()}
 	}
 	c := p.Settings.Campaign
-	return rotation.Request{Trigger: triggerRequested, Reason: c.Reason, InitiatedBy: c.By}
+	return rotation.Request{Trigger: triggerRequested, Reason: c.Reason, InitiatedBy: c.By.Bare()}
 }
 
 // start starts a rotation of t as the schedule's, and calls release when it is not

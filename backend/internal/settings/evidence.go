@@ -74,7 +74,8 @@ func (s *Store) MayLack(now time.Time) bool { return s.ledger != nil && s.notice
 // TellAgain tells the ledger of the events that the entries carry and the log lacks. An
 // entry is put again as it was read before they are told: a Put with a hidden effect may
 // have undone them. It waits until the log is open, holding no lock. An entry that is
-// damaged tells nothing.
+// damaged tells nothing. A name that an earlier version has stored with a campaign moves to
+// where it can be erased.
 func (s *Store) TellAgain(ctx context.Context, now time.Time) error {
 	s.lock.Lock()
 	if s.looked {
@@ -86,8 +87,9 @@ func (s *Store) TellAgain(ctx context.Context, now time.Time) error {
 	c, r, err := s.stored(ctx)
 	s.lock.Unlock()
 	if err == nil {
-		var lacks bool
-		if lacks, err = s.ledger.Lacks(ctx, append(c.Unlogged, r.Unlogged...)); err == nil && lacks {
+		var needs bool
+		needs, err = s.ledger.NeedsPut(ctx, r.Campaign.By, append(c.Unlogged, r.Unlogged...))
+		if err == nil && (needs || r.named) {
 			err = s.putAgain(ctx)
 		}
 	}
@@ -116,7 +118,8 @@ func (s *Store) putAgain(ctx context.Context) error {
 	if err == nil && len(c.Unlogged) > 0 {
 		err = s.put(ctx, configKey, c, c.Unlogged)
 	}
-	if err == nil && len(r.Unlogged) > 0 {
+	if err == nil && (len(r.Unlogged) > 0 || r.named) {
+		defer s.rotation.Drop() // after the write, and after a failed one too
 		err = s.put(ctx, settingsKey, r, r.Unlogged)
 	}
 	return err

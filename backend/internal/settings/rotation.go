@@ -28,6 +28,8 @@ type Rotation struct {
 
 	// Repaired says that a write has replaced what could not be read.
 	Repaired bool `json:"-"`
+
+	named bool // an earlier version has stored a name, which a Put takes out
 }
 
 // Campaign is a request to rotate every tenant. Campaigns are told apart by a number,
@@ -68,7 +70,7 @@ func (c *Campaign) Begin(a Ask) bool {
 	}
 	next := Campaign{
 		Number: max(c.Number+1, a.At.UnixMilli()), IncludePaused: c.IncludePaused,
-		At: a.At, By: a.By, Reason: a.Reason, Requests: requests,
+		At: a.At, By: a.By.Bare(), Reason: a.Reason, Requests: requests,
 	}
 	if a.IncludePaused {
 		next.IncludePaused = next.Number
@@ -92,6 +94,7 @@ type former struct {
 func (r *Rotation) upgrade() {
 	was := r.former
 	r.former = former{}
+	r.named = was.RotateBy.Named() || r.Campaign.By.Named()
 	if r.Campaign.Number > 0 || was.RotateRequest == "" {
 		return
 	}

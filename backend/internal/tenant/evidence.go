@@ -74,11 +74,17 @@ func (s *Store) AwaitLogged(ctx context.Context, t *Record) error {
 // TellAgain tells the ledger of the events that a tenant's record carries and the log
 // lacks: after a start, and after a Put that failed. The record is put again as it was
 // read before they are told, under the lock: a Put with a hidden effect may have undone
-// them. A tenant that is not there is no error.
+// them. Names that an earlier version has stored are taken out. A tenant that is not there
+// is no error.
 func (s *Store) TellAgain(ctx context.Context, tenantID string) error {
 	t, err := s.Refresh(ctx, tenantID)
 	if err != nil {
 		return ignoreMissing(err)
+	}
+	if t.Named {
+		if err := s.takeOutNames(ctx, tenantID); err != nil {
+			return err
+		}
 	}
 	if lacks, err := s.lacks(ctx, t); err != nil || !lacks {
 		return err

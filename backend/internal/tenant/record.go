@@ -98,6 +98,9 @@ type Record struct {
 	EvidenceSeq int64              `json:"evidence_seq,omitempty"`
 	Unlogged    []ledger.Event     `json:"unlogged,omitempty"`
 	EvidenceAt  *evidence.Position `json:"evidence_at,omitempty"`
+	// Named says that an earlier version has stored names with the record or with its
+	// history: see names.go.
+	Named bool `json:"named,omitempty"`
 	// ShreddedAt is set once the keys of a tenant that is being shredded are gone.
 	ShreddedAt time.Time `json:"shredded_at,omitzero"`
 

@@ -30,7 +30,7 @@ type Request struct {
 // [ErrUnchanged] for a request that is repeated.
 func (t *Record) Ask(a settings.Ask) error {
 	next := Request{
-		FirstVersion: t.Keys.Next, IncludePaused: a.IncludePaused, At: a.At, By: a.By, Reason: a.Reason,
+		FirstVersion: t.Keys.Next, IncludePaused: a.IncludePaused, At: a.At, By: a.By.Bare(), Reason: a.Reason,
 	}
 	var latest []string
 	if was := t.Request; was != nil {

@@ -129,6 +129,7 @@ func (s *Store) ReadStored(ctx context.Context, tenantID string) (*Record, error
 		return nil, fmt.Errorf("%w: that of tenant %s has no active version", ErrDamaged, tenantID)
 	}
 	t.encoded = len(value)
+	t.Named = t.Named || holdsNames(value)
 	t.upgrade()
 	return t, nil
 }

@@ -77,14 +77,15 @@ func (p *Paths) peoplePaths() []*framework.Path {
 	return []*framework.Path{{
 		Pattern: "evidence/people/(?P<person>[^/]+)$",
 		Fields: map[string]*framework.FieldSchema{
-			"person": {Type: framework.TypeString, Description: "The random ID by which entries name the person, in actor."},
+			"person": {Type: framework.TypeString, Description: "The random ID by which entries name the person, in actor, or the id that initiated_by has."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation:   p.on(p.readPerson, "read evidence-person", "Read who an actor is.", person),
 			logical.DeleteOperation: p.on(p.forgetPerson, "delete evidence-person", "Forget who an actor is.", gone),
 		},
-		HelpSynopsis:    "Who an actor in the evidence log is.",
-		HelpDescription: "It lies beside the log and can be erased without breaking it: the log keeps the random ID.",
+		HelpSynopsis: "Who an actor in the evidence log is.",
+		HelpDescription: "Names and emails are nowhere else, so deleting this erases them everywhere: the log keeps the random ID, " +
+			"and rotations, holders and tombstones keep the person's id. A person that acts again is known again.",
 	}}
 }
 
@@ -104,12 +105,9 @@ func (p *Paths) readPerson(ctx context.Context, _ *logical.Request, d *framework
 
 func (p *Paths) forgetPerson(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	id, _ := d.Get("person").(string)
-	person, err := p.People.Person(ctx, id)
-	if err != nil {
-		return nil, err
+	found, err := p.People.Erase(ctx, id)
+	if err == nil && !found {
+		err = errNobody
 	}
-	if person == nil {
-		return nil, errNobody
-	}
-	return nil, p.People.Erase(ctx, id)
+	return nil, err
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 )
 
@@ -73,7 +72,7 @@ func (r *Rooms) readTombstones(ctx context.Context, _ *logical.Request, d *frame
 			"created_at":   api.Time(s.CreatedAt),
 			"deleted_at":   api.Time(s.DeletedAt),
 			"shredded_at":  api.Time(s.Shredded),
-			"deleted_by":   api.Person(actor.Actor{ID: s.DeletedBy.ID}),
+			"deleted_by":   api.PersonID(s.DeletedBy.ID),
 			"items":        s.Items.Map(),
 			"versions":     s.Versions,
 		})

@@ -50,7 +50,7 @@ func (r *Rooms) read(ctx context.Context, _ *logical.Request, d *framework.Field
 	if err != nil {
 		return nil, err
 	}
-	return answer(h), nil
+	return r.answer(ctx, h), nil
 }
 
 func (r *Rooms) write(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -77,7 +77,7 @@ func (r *Rooms) write(ctx context.Context, _ *logical.Request, d *framework.Fiel
 	if err != nil {
 		return nil, err
 	}
-	return answer(h), nil
+	return r.answer(ctx, h), nil
 }
 
 func (r *Rooms) delete(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -119,7 +119,7 @@ func (r *Rooms) report(ctx context.Context, req *logical.Request, d *framework.F
 	if err != nil {
 		return nil, err
 	}
-	return answer(h), nil
+	return r.answer(ctx, h), nil
 }
 
 // scanField returns the time that a report names, zero if it names none.

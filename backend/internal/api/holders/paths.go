@@ -6,6 +6,7 @@
 package holders
 
 import (
+	"context"
 	"net/http"
 	"time"
 
@@ -130,7 +131,7 @@ func (r *Rooms) reportPath() *framework.Path {
 }
 
 // answer is a holder as answers have it.
-func answer(h tenant.Holder) *logical.Response {
+func (r *Rooms) answer(ctx context.Context, h tenant.Holder) *logical.Response {
 	data := map[string]any{
 		"name":            h.Name,
 		"description":     h.Description,
@@ -142,7 +143,7 @@ func answer(h tenant.Holder) *logical.Response {
 		"reported_by":     nil,
 	}
 	if !h.ReportedAt.IsZero() {
-		data["oldest_version"], data["reported_by"] = h.Oldest, api.Person(h.ReportedBy)
+		data["oldest_version"], data["reported_by"] = h.Oldest, r.Person(ctx, h.ReportedBy)
 	}
 	return &logical.Response{Data: data}
 }

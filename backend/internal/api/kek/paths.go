@@ -103,7 +103,7 @@ func (r *Rooms) readMount(ctx context.Context, _ *logical.Request, _ *framework.
 	if err != nil {
 		return nil, err
 	}
-	return r.response(v), nil
+	return r.response(ctx, v), nil
 }
 
 // requestOf is what a request asks for.
@@ -143,7 +143,7 @@ func (r *Rooms) rotateMount(ctx context.Context, req *logical.Request, d *framew
 	return r.readMount(ctx, req, d)
 }
 
-func (r *Rooms) response(v kekrotation.View) *logical.Response {
+func (r *Rooms) response(ctx context.Context, v kekrotation.View) *logical.Response {
 	var age any
 	if !v.CreatedAt.IsZero() {
 		age = int64(r.Now().Sub(v.CreatedAt).Seconds())
@@ -176,6 +176,6 @@ func (r *Rooms) response(v kekrotation.View) *logical.Response {
 		"keys":            v.Progress.Keys,
 		"keys_failed":     v.Progress.Failed,
 		"failures":        failures,
-		"initiated_by":    api.Person(last.InitiatedBy),
+		"initiated_by":    r.Person(ctx, last.InitiatedBy),
 	}}
 }

@@ -58,7 +58,7 @@ func (r *Rooms) readTenant(ctx context.Context, _ *logical.Request, d *framework
 	if err != nil {
 		return nil, err
 	}
-	return r.response(v), nil
+	return r.response(ctx, v), nil
 }
 
 func (r *Rooms) rotateTenant(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
