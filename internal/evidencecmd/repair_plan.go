@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence/history"
@@ -22,6 +23,7 @@ type plan struct {
 	shredded []string   // tenants that came back
 	keys     []backKeys // of tenants that go on
 	counts   []string   // tenants whose counts may be too low
+	keks     []backKEKs // key-encryption keys of tenants' own
 	kek      string     // the mount's key-encryption key, if it came back; else empty
 }
 
@@ -32,7 +34,9 @@ type backKeys struct {
 	rotate   bool // one is active, or pages are on it
 }
 
-func (p *plan) empty() bool { return len(p.shredded)+len(p.keys)+len(p.counts) == 0 && p.kek == "" }
+func (p *plan) empty() bool {
+	return len(p.shredded)+len(p.keys)+len(p.counts)+len(p.keks) == 0 && p.kek == ""
+}
 
 // liveKeys are a tenant's keys as the mount has them now.
 type liveKeys struct {
@@ -78,37 +82,47 @@ func (r *repair) tenantPath(id string) string { return r.vault.mount + "/tenants
 func (r *repair) plan(ctx context.Context, h *history.History, keks map[string]bool) (*plan, error) {
 	p := &plan{}
 	if len(keks) > 0 {
-		secret, err := r.vault.client.Logical().ReadWithContext(ctx, r.vault.mount+"/kek")
+		now, err := r.liveKEK(ctx, "")
 		if err != nil {
 			return nil, err
 		}
-		if secret != nil {
-			if id, _ := secret.Data["kek_id"].(string); keks[id] {
-				p.kek = id
-			}
+		if now != nil && keks[now.ID] {
+			p.kek = now.ID
 		}
 	}
 	for _, t := range h.Tenants() {
-		live, err := r.live(ctx, t.ID)
-		if err != nil {
+		if err := r.planTenant(ctx, p, t); err != nil {
 			return nil, err
-		}
-		if live == nil || !live.isOf(t) {
-			continue
-		}
-		if t.Shredded != nil {
-			p.shredded = append(p.shredded, t.ID)
-			continue
-		}
-		back := live.back(t)
-		if len(back.versions) > 0 {
-			p.keys = append(p.keys, back)
-		}
-		if active := live.version(live.CurrentVersion); !back.rotate && active != nil && active.KeyType == countedType && known(t, active.KeyID) != nil {
-			p.counts = append(p.counts, t.ID)
 		}
 	}
 	return p, nil
+}
+
+// planTenant adds to a plan what of an incarnation came back.
+func (r *repair) planTenant(ctx context.Context, p *plan, t *history.Tenant) error {
+	live, err := r.live(ctx, t.ID)
+	if err != nil || live == nil || !live.isOf(t) {
+		return err
+	}
+	if t.Shredded != nil {
+		p.shredded = append(p.shredded, t.ID)
+		return nil
+	}
+	back := live.back(t)
+	if len(back.versions) > 0 {
+		p.keys = append(p.keys, back)
+	}
+	own, err := r.ownKEKs(ctx, t)
+	if err != nil {
+		return err
+	}
+	if len(own.ids) > 0 {
+		p.keks = append(p.keks, own)
+	}
+	if active := live.version(live.CurrentVersion); !back.rotate && active != nil && active.KeyType == countedType && known(t, active.KeyID) != nil {
+		p.counts = append(p.counts, t.ID)
+	}
+	return nil
 }
 
 // isOf reports whether the mount has a key of an incarnation.
@@ -173,6 +187,12 @@ func (p *plan) tell(r *repair) error {
 	}
 	for _, id := range p.shredded {
 		if err := r.say("plan", id, "Tenant %s was shredded and came back. Plan: delete it, with the default deletion window.", id); err != nil {
+			return err
+		}
+	}
+	for _, b := range p.keks {
+		if err := r.say("plan", b.tenant.ID, "Tenant %s: key-encryption keys of its own came back: %s. Plan: rotate it off them (kek/rotate), which destroys them.",
+			b.tenant.ID, strings.Join(b.ids, ", ")); err != nil {
 			return err
 		}
 	}

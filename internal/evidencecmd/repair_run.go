@@ -37,6 +37,11 @@ func (r *repair) carryOut(ctx context.Context, p *plan) error {
 			return err
 		}
 	}
+	for _, b := range p.keks {
+		if err := r.leaveKEKs(ctx, b); err != nil {
+			return err
+		}
+	}
 	if p.kek != "" {
 		if err := r.rotateKEK(ctx, p.kek); err != nil {
 			return err
@@ -158,17 +163,4 @@ func (r *repair) deleteTenant(ctx context.Context, id string) error {
 
 func (r *repair) write(ctx context.Context, path string, data map[string]any) (*api.Secret, error) {
 	return r.vault.client.Logical().WriteWithContext(ctx, path, data)
-}
-
-// rotateKEK starts a rotation of the mount's key-encryption key, which goes on by itself.
-func (r *repair) rotateKEK(ctx context.Context, id string) error {
-	_, err := r.write(ctx, r.vault.mount+"/kek/rotate", map[string]any{"reason": repairReason, "idempotency_key": r.id})
-	if status(err) != 0 {
-		r.refused = true
-		return r.say("refused", "", "Refused: the rotation of the key-encryption key: %s", word(err))
-	}
-	if err != nil {
-		return err
-	}
-	return r.say("kek", "", "A rotation of the key-encryption key has begun, at the end of which %s is destroyed.", id)
 }

@@ -35,6 +35,11 @@ type restoredTenant struct {
 	versions []map[string]any
 	keyType  string
 	unended  int // looks at a rotation until it has ended
+
+	kek    string // the key-encryption key that wraps the keys
+	older  []any  // others of its own
+	moves  int    // looks at a move of the keys until it has ended
+	failed bool   // the move that goes on fails, and leaves the older ones
 }
 
 // tenant has versions from first to last, the last with all pages.
@@ -105,6 +110,17 @@ func (m *restored) serveTenant(data map[string]any, method string, parts []strin
 	case path == "dek/rotate":
 		t.add(len(t.versions)+1, fmt.Sprintf("dek-new-%v", body["idempotency_key"]))
 		t.unended, data["rotation_id"] = 2, "rot-1"
+	case path == "kek":
+		if t.moves--; t.moves == 0 && t.failed {
+			t.failed = false
+		} else if t.moves == 0 {
+			t.older = nil
+		}
+		data["kek_id"], data["older_kek_ids"] = t.kek, t.older
+		data["status"] = map[bool]string{true: "completed", false: "in_progress"}[t.moves <= 0]
+	case path == "kek/rotate":
+		t.older, t.kek = append(t.older, t.kek), fmt.Sprintf("kek-new-%v", body["idempotency_key"])
+		t.moves = 2
 	case path == "dek/rotations/rot-1":
 		t.unended--
 		data["status"] = map[bool]string{true: "completed", false: "in_progress"}[t.unended <= 0]
@@ -129,6 +145,11 @@ func repairs(t *testing.T, f func(m *restored)) (m *restored, run func(input str
 	s.Mount(evidencetest.Begin.Add(341*evidencetest.Day), &evidence.KeyDestroyed{
 		KeyID: "kek-old", Which: evidence.WhichKEK, Why: evidence.WhyRotation,
 	})
+	for n := range 3 {
+		s.Tenant(n, evidencetest.Begin.Add(341*evidencetest.Day), &evidence.KeyDestroyed{
+			KeyID: "kek-own-old", Which: evidence.WhichKEK, Why: evidence.WhyRotation,
+		})
+	}
 	dir := t.TempDir()
 	_, err := newDek(t, log).run("export", dir)
 	require.NoError(t, err)
@@ -196,6 +217,41 @@ func TestRepairTakesAwayWhatCameBack(t *testing.T) {
 	_, err = run("", "--yes")
 	require.NoError(t, err)
 	require.Equal(t, []string{at(0, "/dek/versions/1/destroy")}, m.asked)
+	m.asked = nil
+	out, err = run("", "--yes")
+	require.NoError(t, err)
+	require.Empty(t, m.asked)
+	require.Contains(t, out, "No key and no tenant came back")
+}
+
+// Key-encryption keys of a tenant's own that came back are left for a new one, where the
+// tenant's keys are, also after a move that had failed; those that were never destroyed
+// stay. What the engine refuses is told, and the next run goes on with it.
+func TestRepairTakesAwayOwnKEKs(t *testing.T) {
+	rotate := func(n int) string { return "tenants/" + evidencetest.ID(n) + "/kek/rotate" }
+	m, run := repairs(t, func(m *restored) {
+		for n, kek := range []string{"kek-own-old", "kek-now", "kek-own-new"} {
+			m.tenant(n, 5, 5).kek = kek
+		}
+		m.tenants[evidencetest.ID(0)].failed = true
+		m.tenants[evidencetest.ID(1)].older = []any{"kek-own-old", "kek-left-over"}
+	})
+	out, err := run("no\n")
+	require.ErrorIs(t, err, evidencecmd.ErrDeclined)
+	require.Empty(t, m.asked)
+	require.Contains(t, out, "Tenant "+evidencetest.ID(0)+": key-encryption keys of its own came back: kek-own-old. Plan: rotate it off them")
+
+	m.refuse[rotate(1)] = http.StatusFailedDependency
+	out, err = run("yes\n")
+	require.ErrorIs(t, err, evidencecmd.ErrRefused)
+	require.Contains(t, out, "Refused: the rotation of the key-encryption key of tenant "+evidencetest.ID(1))
+	require.Contains(t, out, "Tenant "+evidencetest.ID(0)+": the key-encryption keys that came back are destroyed.")
+	require.Equal(t, []string{rotate(0), rotate(0), rotate(1)}, m.asked, "the first move failed")
+
+	m.asked, m.refuse = nil, map[string]int{}
+	_, err = run("", "--yes")
+	require.NoError(t, err)
+	require.Equal(t, []string{rotate(1)}, m.asked)
 	m.asked = nil
 	out, err = run("", "--yes")
 	require.NoError(t, err)

@@ -29,10 +29,11 @@ came from outside.
 With --repair DIR is an export from before a snapshot of Vault's storage was restored. The
 keys that the export says were destroyed, and that came back, are taken away again: it
 shows its plan and asks; then it rotates tenants off those keys and destroys them, never by
-force, deletes tenants that had been shredded, and makes tenants due whose counts of
+force, deletes tenants that had been shredded, moves tenants off key-encryption keys of
+their own that came back, which destroys these, and makes tenants due whose counts of
 messages may be too low. It can be run again, and ends with 3 if something was refused. The
-token needs the policies auditor, super_admin and key_destroyer, and kek_admin where the
-mount's key-encryption key came back.`,
+token needs the policies auditor, super_admin and key_destroyer, and kek_admin where a
+key-encryption key came back, the mount's or a tenant's own.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if repair && len(args) == 0 || yes && !repair {

@@ -34,6 +34,19 @@ func TestRepairAfterARestoredSnapshot(t *testing.T) {
 		succeeded(t, callRoot(t, s, http.MethodPost, "dek/tenants/"+tenant+"/secrets/a", map[string]any{"data": map[string]any{"k": "v"}}))
 	}
 	turn(counted, map[string]any{"key_type": "aes256-gcm"})
+	owned := newTenant(t, s)
+	body := newTransitOwner(t, s).provider()
+	body["tenants"] = []string{owned}
+	succeeded(t, callRoot(t, s, http.MethodPut, "dek/providers/owner", body))
+	ownKEK := func() map[string]any {
+		return succeeded(t, callRoot(t, s, http.MethodGet, "dek/tenants/"+owned+"/kek", nil))
+	}
+	move := func() {
+		succeeded(t, callRoot(t, s, http.MethodPut, "dek/tenants/"+owned+"/kek/rotate", map[string]any{"provider": "owner"}))
+		require.Eventually(t, func() bool { return ownKEK()["status"] == "completed" }, time.Minute, 50*time.Millisecond)
+	}
+	move()
+	left := ownKEK()["kek_id"]
 	response, err := s.Client().Logical().ReadRawWithContext(t.Context(), "sys/storage/raft/snapshot")
 	require.NoError(t, err)
 	snapshot, err := io.ReadAll(response.Body)
@@ -44,6 +57,8 @@ func TestRepairAfterARestoredSnapshot(t *testing.T) {
 	destroyed := callRoot(t, s, http.MethodPost, "dek/tenants/"+rotated+"/dek/versions/1/destroy", nil)
 	require.Less(t, destroyed.Status, 300, destroyed.errors())
 	require.Equal(t, http.StatusNoContent, callRoot(t, s, http.MethodDelete, "dek/tenants/"+gone+"?deletion_window=0", nil).Status)
+	move()
+	require.NotEqual(t, left, ownKEK()["kek_id"])
 	kek := succeeded(t, callRoot(t, s, http.MethodPost, "dek/kek/rotate", nil))
 	require.Eventually(t, func() bool {
 		now := succeeded(t, callRoot(t, s, http.MethodGet, "dek/kek", nil))
@@ -63,6 +78,7 @@ func TestRepairAfterARestoredSnapshot(t *testing.T) {
 	}, time.Minute, 100*time.Millisecond, "the tenant came back")
 	checked := callRoot(t, s, http.MethodPost, "dek/evidence/check", map[string]any{"checkpoint": string(checkpoint)})
 	require.Equal(t, http.StatusConflict, checked.Status)
+	require.Equal(t, left, ownKEK()["kek_id"], "the tenant's own key-encryption key came back")
 
 	token := login(t, s, "", auditor, superAdmin, keyDestroyer, kekAdmin)
 	repair := []string{"evidence", "verify", dir, "--vkey", vkey, "--repair", "--yes"}
@@ -71,9 +87,14 @@ func TestRepairAfterARestoredSnapshot(t *testing.T) {
 	for _, line := range []string{
 		"Storage went back", "Tenant " + rotated + ": version 1 is destroyed.", "Tenant " + gone + " is being deleted",
 		"Due for a rotation: 1.", "A rotation of the key-encryption key has begun",
+		"Tenant " + owned + ": the key-encryption keys that came back are destroyed.",
 	} {
 		assert.Contains(t, stdout, line)
 	}
+	now := ownKEK()
+	assert.NotEqual(t, left, now["kek_id"])
+	assert.Empty(t, now["older_kek_ids"])
+	assert.Equal(t, "owner", now["provider"])
 	versions := succeeded(t, callRoot(t, s, http.MethodGet, "dek/tenants/"+rotated+"/dek", nil))["versions"].([]any)
 	assert.Equal(t, "destroyed", versions[0].(map[string]any)["state"])
 	item := succeeded(t, callRoot(t, s, http.MethodGet, "dek/tenants/"+rotated+"/secrets/a", nil))
