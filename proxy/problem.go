@@ -105,13 +105,18 @@ func internal(cause error) *problem {
 }
 
 // unavailable tells the ways in which Vault cannot be asked from each other: one
-// that is busy is neither sealed nor gone.
+// that is busy is neither sealed nor gone, nor is one whose engine cannot serve.
 func unavailable(cause error) *problem {
 	p := &problem{
 		status: http.StatusServiceUnavailable, code: codeUnavailable,
 		message: "Service unavailable", reason: "Vault is sealed or out of reach; try again later", cause: cause,
 	}
+	var ve *vault.Error
 	switch {
+	case errors.As(cause, &ve) && ve.Hint() != "":
+		p.reason = bounded(ve.Hint())
+	case errors.As(cause, &ve) && ve.OfEngine():
+		p.reason = "the engine cannot serve this request now; try again later"
 	case errors.Is(cause, errBusy):
 		p.reason, p.retryAfter = "too many callers are logging in at once; try again later", "1"
 	case errors.Is(cause, vault.ErrTimeout), errors.Is(cause, context.DeadlineExceeded):
@@ -163,7 +168,8 @@ func asProblem(err error, absent missing) *problem {
 
 // vaultProblem is the table of Vault's answers to a call of the engine.
 // Vault's own texts stay inside, except the engine's word on a malformed request,
-// and on why a rotation that meets no other one cannot be.
+// on why a rotation that meets no other one cannot be, and on what an operator must do
+// before it can serve again.
 func vaultProblem(ve *vault.Error, absent missing) *problem {
 	p := &problem{status: ve.Status, cause: ve}
 	switch {

@@ -5,6 +5,7 @@ package proxy
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -34,6 +35,9 @@ func TestVaultsAnswersToARotate(t *testing.T) {
 		{"redirect", redirect(308, "/v1/x"), 503, "SERVICE_UNAVAILABLE", ""},
 		{"fault", vaulttest.Reply(500, `{"errors":["internal: /secret/path"]}`), 500, "INTERNAL_ERROR", "Server error"},
 		{"sealed", vaulttest.Reply(503, `{"errors":["Vault is sealed"]}`), 503, "SERVICE_UNAVAILABLE", "Service unavailable"},
+		{"held read-only", engineSays("storage cannot be written: The active node must step down or restart"), 503, "SERVICE_UNAVAILABLE", "must step down or restart"},
+		{"newer storage", engineSays("a newer version of the plugin has written this mount's storage"), 503, "SERVICE_UNAVAILABLE", "a newer version"},
+		{"engine", engineSays("key provider at /secret/path does not answer"), 503, "SERVICE_UNAVAILABLE", "the engine cannot serve this request now"},
 		{"not initialized", vaulttest.Reply(501, `{"errors":[]}`), 503, "SERVICE_UNAVAILABLE", ""},
 		{"replica", vaulttest.Reply(472, `{"errors":[]}`), 503, "SERVICE_UNAVAILABLE", ""},
 		{"performance standby", vaulttest.Reply(473, `{"errors":[]}`), 503, "SERVICE_UNAVAILABLE", ""},
@@ -55,6 +59,30 @@ func TestVaultsAnswersToARotate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// engineSays is a 503 of the engine's own, in the form that Vault gives it.
+func engineSays(text string) http.HandlerFunc {
+	return vaulttest.Reply(503, `{"errors":["1 error occurred:\n\t* `+text+`\n\n"]}`)
+}
+
+// TestEnginesHintReachesTheCaller: a mount that only an operator can bring back is neither
+// sealed nor out of reach, on any route, and asking again does not help.
+func TestEnginesHintReachesTheCaller(t *testing.T) {
+	s := newStand(t)
+	held := engineSays("storage cannot be written: The active node must step down or restart")
+	for _, route := range []string{vaulttest.AtRotate, vaulttest.AtChange} {
+		s.vault.On(route, held)
+	}
+	for _, w := range []*httptest.ResponseRecorder{s.rotate(), s.change()} {
+		require.Equal(t, 503, w.Code)
+		require.Contains(t, w.Body.String(), "The active node must step down or restart")
+		require.NotContains(t, w.Body.String(), "sealed")
+	}
+	require.Len(t, s.vault.Seen(vaulttest.AtRotate), 1)
+	s.vault.On(vaulttest.AtRotate, vaulttest.Reply(503, `{"errors":["Vault is sealed"]}`))
+	require.Contains(t, s.rotate().Body.String(), "sealed or out of reach")
+	require.Len(t, s.vault.Seen(vaulttest.AtRotate), 3)
 }
 
 func TestRotateConflictNamesTheRunningRotation(t *testing.T) {

@@ -48,6 +48,7 @@ func answerError(ctx context.Context, resp *api.Response, err error) error {
 		ve.Messages = []string{http.StatusText(re.StatusCode)}
 	} else {
 		ve.Messages = cleanMessages(re.Errors)
+		ve.Listed = len(re.Errors) == 1 && errorCount.MatchString(strings.TrimSpace(re.Errors[0]))
 		ve.BareDenial = re.StatusCode == http.StatusForbidden &&
 			len(re.Errors) == 1 && strings.TrimSpace(re.Errors[0]) == "permission denied"
 	}

@@ -28,6 +28,9 @@ type Error struct {
 	// does, "1 error occurred:" first. A few refusals of Vault are bare too, so that
 	// who has a token known to be good takes it for one of those.
 	BareDenial bool
+	// Listed is whether the text came in a list ("1 error occurred:"), as what the engine
+	// says does. What Vault says of itself, such as that it is sealed, does not.
+	Listed     bool
 	RotationID string // the running rotation that a 409 names
 	RetryAfter string // header of a 429, verbatim
 }
@@ -78,6 +81,22 @@ func (e *Error) Unidentified() bool {
 // or by the owner's doing.
 func (e *Error) KeyProviderDenied() bool { return e.Status == http.StatusFailedDependency }
 
+// OfEngine tells an engine that cannot serve a request from a Vault that is sealed: both
+// are 503.
+func (e *Error) OfEngine() bool { return e.Status == http.StatusServiceUnavailable && e.Listed }
+
+// Hint is what the engine says of a mount that it cannot serve before an operator has done
+// something: its storage is held read-only, or in a newer format. It is empty for any
+// other answer.
+func (e *Error) Hint() string {
+	for _, says := range []string{"must step down or restart", "a newer version of the plugin"} {
+		if e.OfEngine() && strings.Contains(e.Text(), says) {
+			return e.Text()
+		}
+	}
+	return ""
+}
+
 // IsBareDenial reports whether err is a 403 that says neither that the token is not
 // known nor that it is.
 func IsBareDenial(err error) bool {
@@ -101,7 +120,7 @@ func Repeatable(err error) bool {
 		return true
 	}
 	var ve *Error
-	if !errors.As(err, &ve) || ve.InvalidToken() {
+	if !errors.As(err, &ve) || ve.InvalidToken() || ve.Hint() != "" {
 		return false
 	}
 	switch ve.Status {
