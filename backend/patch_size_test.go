@@ -33,3 +33,12 @@ func TestPatchOfALargeItem(t *testing.T) {
 	m.Refused(413, "max_item_bytes", logical.PatchOperation, enginetest.ItemPath("x"), patch(map[string]any{"a": strings.Repeat("a", 1500)}, map[string]any{}))
 	m.Must(enginetest.Update, enginetest.ItemPath("x"), map[string]any{"data": of(500)})
 }
+
+// An item counts as many bytes as its value has: a sign that HTML escapes is one byte, too.
+func TestSignsOfHTMLCountOnce(t *testing.T) {
+	m := enginetest.NewMount(t)
+	defer m.Close()
+	m.Must(enginetest.Update, enginetest.TenantPath(""), nil)
+	m.Must(enginetest.Update, "config", map[string]any{"max_item_bytes": 1000})
+	m.Must(enginetest.Update, enginetest.ItemPath("x"), map[string]any{"data": map[string]any{"v": strings.Repeat("<>&", 250)}})
+}
