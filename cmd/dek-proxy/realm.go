@@ -7,10 +7,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -136,13 +138,14 @@ func isLoopback(host string) bool {
 	return host == "localhost" || (err == nil && addr.Unmap().IsLoopback())
 }
 
-// files are those that the clients of the realms read when they are made.
+// files are those that the clients of the realms read when they are made. One of them may
+// be a directory.
 func files(configs map[string]realmConfig, env func(string) (string, bool)) []string {
 	var all []string
 	for _, realm := range configs {
 		all = append(all, realm.CACert, realm.ClientCert, realm.ClientKey)
 	}
-	for _, name := range []string{api.EnvVaultCACert, api.EnvVaultClientCert, api.EnvVaultClientKey} {
+	for _, name := range []string{api.EnvVaultCACert, api.EnvVaultCAPath, api.EnvVaultClientCert, api.EnvVaultClientKey} {
 		value, _ := env(name)
 		all = append(all, value)
 	}
@@ -150,13 +153,19 @@ func files(configs map[string]realmConfig, env func(string) (string, bool)) []st
 	return slices.DeleteFunc(slices.Compact(all), func(file string) bool { return file == "" })
 }
 
-// stampOf changes when one of the files does. A file that is not there has one too.
+// stampOf changes when one of the files does, or one below a directory. A file that is not
+// there has one too.
 func stampOf(files ...string) string {
 	var b strings.Builder
 	for _, file := range files {
-		if info, err := os.Stat(file); err == nil { // #nosec G703 -- the operator names the file
-			fmt.Fprintf(&b, "%s %d %d\n", file, info.ModTime().UnixNano(), info.Size())
-		}
+		// As Vault's library reads a directory: with those below it, and not those below
+		// a link to another one. What cannot be read has no part in the stamp.
+		_ = filepath.WalkDir(file, func(path string, _ fs.DirEntry, err error) error { // #nosec G703 -- the operator names the file
+			if info, statErr := os.Stat(path); statErr == nil && err == nil { // #nosec G703
+				fmt.Fprintf(&b, "%s %d %d\n", path, info.ModTime().UnixNano(), info.Size())
+			}
+			return nil
+		})
 	}
 	return b.String()
 }
