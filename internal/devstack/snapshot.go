@@ -19,6 +19,19 @@ func (s *Stack) Snapshot(ctx context.Context, to io.Writer) error {
 	return s.Client().Sys().RaftSnapshotWithContext(ctx, to)
 }
 
+// Restore has the server take an earlier snapshot of its own for its storage, and returns
+// when it is active again.
+func (s *Stack) Restore(ctx context.Context, snapshot io.Reader) error {
+	if err := s.Client().Sys().RaftSnapshotRestoreWithContext(ctx, snapshot, false); err != nil {
+		return fmt.Errorf("restore a snapshot: %w", err)
+	}
+	err := poll(readyTimeout, ctx.Done(), func() (bool, error) { return s.takeUpRestored(ctx), nil })
+	if err != nil {
+		return fmt.Errorf("restore a snapshot: %w", err)
+	}
+	return nil
+}
+
 // Restore has the cluster take a snapshot of another server for its storage, and returns
 // when a node is active. Every node is then unsealed by the other's key, and the other's
 // root token holds, as for an operator who restores on new machines.

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
@@ -109,6 +110,62 @@ func Panels(t *testing.T) []Panel {
 		t.Fatal(err)
 	}
 	return file.Panels
+}
+
+// Variables are what the dashboard's variables ask for: without label_values, which is
+// Grafana's.
+func Variables(t *testing.T) (exprs []string) {
+	t.Helper()
+	var file struct {
+		Templating struct {
+			List []struct {
+				Type  string          `json:"type"`
+				Query json.RawMessage `json:"query"`
+			} `json:"list"`
+		} `json:"templating"`
+	}
+	if err := json.Unmarshal(Read(t, "dashboard.json"), &file); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range file.Templating.List {
+		var asked struct {
+			Query string `json:"query"`
+		}
+		if v.Type != "query" {
+			continue
+		}
+		if err := json.Unmarshal(v.Query, &asked); err != nil {
+			t.Fatal(err)
+		}
+		found := labelValues.FindStringSubmatch(asked.Query)
+		if found == nil {
+			t.Fatalf("a variable asks for %s", asked.Query)
+		}
+		exprs = append(exprs, found[1])
+	}
+	return exprs
+}
+
+var labelValues = regexp.MustCompile(`^label_values\((.+), [a-z]+\)$`)
+
+// howTested is a row of README.md: an alert, and what fires it.
+var howTested = regexp.MustCompile("(?m)^\\| `(DEK[A-Za-z]+)` \\| ([^|]+) \\|$")
+
+// Played are the alerts that an incident on a real Vault fires, as README.md says.
+// NotPlayed are the others.
+func Played(t *testing.T) []string { return tested(t, true) }
+
+// NotPlayed are the alerts that the rules' own tests alone fire.
+func NotPlayed(t *testing.T) []string { return tested(t, false) }
+
+func tested(t *testing.T, played bool) (alerts []string) {
+	t.Helper()
+	for _, row := range howTested.FindAllStringSubmatch(string(Read(t, "README.md")), -1) {
+		if strings.HasPrefix(row[2], "`promtool` alone: ") != played {
+			alerts = append(alerts, row[1])
+		}
+	}
+	return alerts
 }
 
 var metricName = regexp.MustCompile(`\b(?:dek|go|process)_[a-z0-9_]+`)

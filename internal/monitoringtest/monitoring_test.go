@@ -80,6 +80,11 @@ func TestRunbook(t *testing.T) {
 	}
 }
 
+// TestReadmeSaysHowEachAlertIsTested: by an incident on a real Vault, or why not.
+func TestReadmeSaysHowEachAlertIsTested(t *testing.T) {
+	assert.ElementsMatch(t, alertNames(t), append(monitoringtest.Played(t), monitoringtest.NotPlayed(t)...))
+}
+
 // TestDashboard: panels have names and IDs of their own, lie beside each other, and ask for
 // something.
 func TestDashboard(t *testing.T) {

@@ -31,24 +31,29 @@ type Server struct {
 }
 
 var (
-	vaultTarget   = "vault.example:8200"
-	proxyTarget   = "dek-proxy.example:8443"
-	tokenFile     = "/run/secrets/vault-token" // #nosec G101 -- the example's path
-	ruleWaits     = regexp.MustCompile(`(?m)^ +for: .*\n`)
-	scrapeSeconds = regexp.MustCompile(`_interval: 30s`)
+	vaultTarget = "vault.example:8200"
+	proxyTarget = "dek-proxy.example:8443"
+	tokenFile   = "/run/secrets/vault-token" // #nosec G101 -- the example's path
+	ruleWaits   = regexp.MustCompile(`(?m)^ +for: .*\n`)
 )
 
+// What a rule looks back over hours for, that nothing has happened, is looked for over
+// seconds.
+const ruleLooksBack, testLooksBack = "[2h]", "[5s]"
+
 // Start starts a Prometheus with docs/monitoring's own configuration, in which the targets,
-// the token and the interval are replaced. Its rules do not wait: an alert fires as soon as
+// the token and the intervals are replaced. Its rules do not wait: an alert fires as soon as
 // its expression holds. vault and proxy are addresses of plain HTTP.
 func Start(t *testing.T, vault, proxy, token string) *Server {
 	t.Helper()
 	bin, dir := Tool(t, "prometheus"), t.TempDir()
-	config := strings.NewReplacer(vaultTarget, vault, proxyTarget, proxy, tokenFile, filepath.Join(dir, "token"), "scheme: https", "scheme: http").
+	config := strings.NewReplacer(vaultTarget, vault, proxyTarget, proxy, tokenFile, filepath.Join(dir, "token"), "scheme: https", "scheme: http",
+		"scrape_interval: 30s", "scrape_interval: 1s", "evaluation_interval: 30s", "evaluation_interval: 500ms").
 		Replace(string(Read(t, "prometheus.yml")))
+	rules := ruleWaits.ReplaceAll(Read(t, "alerts.yml"), nil)
 	for name, content := range map[string][]byte{
-		"prometheus.yml": scrapeSeconds.ReplaceAll([]byte(config), []byte("_interval: 1s")),
-		"alerts.yml":     ruleWaits.ReplaceAll(Read(t, "alerts.yml"), nil),
+		"prometheus.yml": []byte(config),
+		"alerts.yml":     bytes.ReplaceAll(rules, []byte(ruleLooksBack), []byte(testLooksBack)),
 		"token":          []byte(token),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
