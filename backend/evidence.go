@@ -11,6 +11,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/people"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/restored"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/witnesses"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/version"
@@ -31,6 +32,7 @@ func (b *backend) buildEvidence(mountUUID string) {
 	p := &b.evidencePaths
 	p.Log, p.People, p.Ledger = b.evidence, persons, b.ledger
 	p.Witnesses = witnesses.NewStore(b.evidence, b.mount)
+	p.Restored = restored.NewEngine(restored.Config{Log: b.evidence, Keys: b.keys, Tenants: b.tenants})
 	b.tenants.UseLedger(b.ledger)
 	b.settings.UseLedger(b.ledger)
 	b.keys.UseLedger(b.ledger)

@@ -52,6 +52,17 @@ func Refuse(status int, format string, args ...any) error {
 	return &refusal{status, fmt.Sprintf(format, args...)}
 }
 
+// conflict is a refusal that says more than a message.
+type conflict struct {
+	message string
+	body    map[string]any
+}
+
+func (c *conflict) Error() string { return c.message }
+
+// Conflict answers a request with 409, a message, and what else there is to say as data.
+func Conflict(message string, data map[string]any) error { return &conflict{message, data} }
+
 // statuses is the one table from what the engine reports to what HTTP says. A
 // message that is empty is the error's own.
 var statuses = []struct {
@@ -134,6 +145,10 @@ func Answer(err error) (*logical.Response, error) {
 	var refused *refusal
 	if errors.As(err, &refused) {
 		return nil, logical.CodedError(refused.status, refused.message)
+	}
+	var told *conflict
+	if errors.As(err, &told) {
+		return ConflictBody(told.body), logical.CodedError(http.StatusConflict, told.message)
 	}
 	var detailed interface {
 		error

@@ -19,6 +19,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/evidencelog"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/ledger"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/people"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/restored"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/witnesses"
 )
 
@@ -32,11 +33,12 @@ type Paths struct {
 	People     *people.Store
 	Witnesses  *witnesses.Store
 	Ledger     *ledger.Ledger
+	Restored   *restored.Engine
 }
 
 // All returns the paths. The rooms may be set afterwards.
 func (p *Paths) All() []*framework.Path {
-	return framework.PathAppend(p.logPaths(), p.entryPaths(), p.tilePaths(), p.witnessPaths(), p.peoplePaths())
+	return framework.PathAppend(p.logPaths(), p.entryPaths(), p.tilePaths(), p.witnessPaths(), p.peoplePaths(), []*framework.Path{p.checkPath()})
 }
 
 // on is Operations.On, for a handler that waits until the log is open.

@@ -5,14 +5,12 @@ package evidence
 
 import (
 	"context"
-	"errors"
 	"net/http"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/witnesses"
 )
 
 // maxNote bounds the notes that a request brings along.
@@ -23,13 +21,6 @@ func (p *Paths) witnessPaths() []*framework.Path {
 		"witnesses": api.Described(framework.TypeStringSlice, "Their verifier keys."),
 	})
 	done := map[int][]framework.Response{http.StatusNoContent: {{Description: "The cosignatures are kept."}}}
-	consistent := api.OK("The log goes on from the checkpoint.", map[string]*framework.FieldSchema{
-		"consistent": api.Described(framework.TypeBool, "True."),
-		"size":       api.Described(framework.TypeInt, "How many entries the log has."),
-	})
-	note := func(description string) *framework.FieldSchema {
-		return &framework.FieldSchema{Type: framework.TypeString, Description: description}
-	}
 	return []*framework.Path{{
 		Pattern: "evidence/witnesses$",
 		Fields: map[string]*framework.FieldSchema{
@@ -43,20 +34,12 @@ func (p *Paths) witnessPaths() []*framework.Path {
 		HelpDescription: "A witness cosigns a checkpoint that goes on from what it saw before: see dek evidence witness.",
 	}, {
 		Pattern: "evidence/cosign$",
-		Fields:  map[string]*framework.FieldSchema{"cosignature": note("Signature lines of a witness, for any checkpoint that is kept.")},
+		Fields:  map[string]*framework.FieldSchema{"cosignature": noteSchema("Signature lines of a witness, for any checkpoint that is kept.")},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.UpdateOperation: p.on(p.cosign, "cosign evidence", "Keep a witness's cosignatures.", done),
 		},
 		HelpSynopsis:    "Keep what a witness signed.",
 		HelpDescription: "Lines that do not verify are refused. evidence/checkpoint answers the greatest checkpoint that all witnesses signed.",
-	}, {
-		Pattern: "evidence/check$",
-		Fields:  map[string]*framework.FieldSchema{"checkpoint": note("A checkpoint of this log that was kept outside.")},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: p.on(p.check, "check evidence", "Compare the log with a checkpoint that was kept.", consistent),
-		},
-		HelpSynopsis:    "Compare the evidence log with a checkpoint that was kept.",
-		HelpDescription: "409 says that storage went back, as after a restored snapshot, and by how many entries; or that the log is another one.",
 	}}
 }
 
@@ -80,6 +63,11 @@ func (p *Paths) writeWitnesses(ctx context.Context, _ *logical.Request, d *frame
 	return &logical.Response{Data: map[string]any{"witnesses": vkeys}}, nil
 }
 
+// noteSchema describes a note that a request must bring along.
+func noteSchema(description string) *framework.FieldSchema {
+	return &framework.FieldSchema{Type: framework.TypeString, Description: description}
+}
+
 // noteField returns a note that a request must bring along.
 func noteField(d *framework.FieldData, field string) (string, error) {
 	text, _ := d.Get(field).(string)
@@ -98,20 +86,4 @@ func (p *Paths) cosign(ctx context.Context, _ *logical.Request, d *framework.Fie
 		return nil, err
 	}
 	return nil, p.Witnesses.Cosign(ctx, 0, lines)
-}
-
-func (p *Paths) check(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	kept, err := noteField(d, "checkpoint")
-	if err != nil {
-		return nil, err
-	}
-	more, err := p.Witnesses.Check(ctx, []byte(kept))
-	if errors.Is(err, witnesses.ErrWentBack) || errors.Is(err, witnesses.ErrForked) {
-		return api.ConflictBody(map[string]any{"consistent": false, "size": p.Log.Size(), "missing": more}),
-			logical.CodedError(http.StatusConflict, err.Error())
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &logical.Response{Data: map[string]any{"consistent": true, "size": p.Log.Size()}}, nil
 }
