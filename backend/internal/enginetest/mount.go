@@ -67,6 +67,8 @@ type Conditions struct {
 	Log    hclog.Logger       // nil keeps no log
 	Clock  func() time.Time   // nil is the time package's
 	System logical.SystemView // nil is an active node's
+	// Transport takes the calls of key providers. Nil: the mount's Transit.
+	Transport http.RoundTripper
 }
 
 // Open makes an engine, which Start starts, on a storage that fails its nth operation.
@@ -76,7 +78,10 @@ func (c Conditions) Open(t *testing.T, disk *storagetest.Disk, n int, fault stor
 		c.Clock = time.Now
 	}
 	m := &Mount{T: t, Disk: disk, Storage: storagetest.Open(disk, n, fault), clock: c.Clock, Transit: providertest.NewTransit()}
-	m.Engine = c.NewEngine(t, m.Storage, m.Transit)
+	if c.Transport == nil {
+		c.Transport = m.Transit
+	}
+	m.Engine = c.NewEngine(t, m.Storage, c.Transport)
 	m.LimitSeals(fewSeals)
 	return m
 }

@@ -97,7 +97,7 @@ func (p *PreparedKEK) fits(from, under string) bool {
 // open, if its provider is left: every key is moved away from it.
 func (s *Store) prepareSwitch(ctx context.Context, o keyring.Owner, r *KEKRecord, under string) (*PreparedKEK, error) {
 	if r.Provider != "" && r.Provider != under {
-		if err := s.Unlock(ctx, provider.Place{Owner: o, KEKID: r.KEKID}, provider.Request); err != nil {
+		if err := s.unlock(ctx, provider.Place{Owner: o, KEKID: r.KEKID}, provider.Request, true); err != nil {
 			return nil, err
 		}
 	}

@@ -43,12 +43,18 @@ type gateCall struct {
 }
 
 // Unlock has the provider of a KEK open it, or waits until a call that another caller has
-// begun has done so. The caller holds no lock and no place in a pool. It fails with a
-// [provider.Error] or [ErrTooManyWait].
+// begun has done so. One that has ended since the caller found the KEK locked is enough. The
+// caller holds no lock and no place in a pool. It fails with a [provider.Error] or
+// [ErrTooManyWait].
 func (s *Store) Unlock(ctx context.Context, p provider.Place, from provider.Origin) error {
+	return s.unlock(ctx, p, from, false)
+}
+
+// unlock is Unlock. With anew the provider is asked though the KEK is open.
+func (s *Store) unlock(ctx context.Context, p provider.Place, from provider.Origin, anew bool) error {
 	g := s.gates.Get(p.Incarnation, kekKey(p))
 	for {
-		c, err := s.join(ctx, g, p, from)
+		c, err := s.join(ctx, g, p, from, anew)
 		if c == nil {
 			return err
 		}
@@ -65,11 +71,14 @@ func (s *Store) Unlock(ctx context.Context, p provider.Place, from provider.Orig
 }
 
 // join returns the call to wait for. It returns none, and what callers get, if a call has
-// failed lately.
-func (s *Store) join(ctx context.Context, g *gate, p provider.Place, from provider.Origin) (*gateCall, error) {
+// failed lately, or the KEK is open and need not be opened anew.
+func (s *Store) join(ctx context.Context, g *gate, p provider.Place, from provider.Origin, anew bool) (*gateCall, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.call == nil {
+		if !anew && s.isOpen(kekKey(p)) {
+			return nil, nil
+		}
 		if s.now().Before(g.until) && (g.failed != nil || s.isOpen(kekKey(p))) {
 			return nil, g.failed
 		}
