@@ -8,6 +8,8 @@ FUZZTIME ?= 10s
 CHAOS_ROUNDS ?= 20
 HISTORY_ROUNDS ?= 1000
 HISTORY_SEED ?= 1
+EVIDENCE_CHANGES ?= 10000
+EVIDENCE_SEED ?= 1
 VERSION = github.com/vault-plugin-dek/vault-plugin-dek/internal/version
 
 export GO VAULT_BIN DEV_VAULT_VERSION DEV_STORAGE DEV_PORT DEV_PROXY_PORT DEV_FLEET FUZZTIME
@@ -63,6 +65,9 @@ chaos: build vault ## kill and restart everything during rotations, CHAOS_ROUNDS
 histories: ## run HISTORY_ROUNDS (1000) rounds of concurrent clients over failing storage, from HISTORY_SEED (1) on
 	@HISTORY_ROUNDS=$(HISTORY_ROUNDS) HISTORY_SEED=$(HISTORY_SEED) $(GO) test -count=1 -timeout 24h -run '^TestConcurrentClients$$' -v ./backend/internal/enginetest/histories
 
+evidence: ## EVIDENCE_CHANGES (10000) rotations, imports and shreddings under faults and crashes, then verify the log (EVIDENCE_SEED)
+	@EVIDENCE_CHANGES=$(EVIDENCE_CHANGES) EVIDENCE_SEED=$(EVIDENCE_SEED) $(GO) test -count=1 -timeout 24h -run '^TestEvidenceOfRandomFaults$$' -v ./backend/internal/enginetest/outage
+
 vulncheck: ## look for known vulnerabilities in what is used (needs the network)
 	@scripts/vulncheck.sh
 
@@ -75,4 +80,4 @@ reproduce: ## build the release of this commit twice and compare every byte (DIS
 clean: ## remove what was built and .dev/, but not the Vault server and the linter
 	rm -rf bin/vault-plugin-dek bin/dek-proxy bin/dek bin/terraform-provider-dek bin/dek-kms-pkcs11 bin/devstack bin/bench dist .dev
 
-.PHONY: help build terraform pkcs11 vault stack dev demo test bench lint fmt fuzz chaos histories vulncheck release reproduce clean
+.PHONY: help build terraform pkcs11 vault stack dev demo test bench lint fmt fuzz chaos histories evidence vulncheck release reproduce clean

@@ -29,6 +29,7 @@ import (
 // of the first (the time), CHAOS_DIR where data and logs are kept (nowhere).
 func TestChaos(t *testing.T) {
 	settings := chaosSettings(t)
+	settings.dek = buildDek(t)
 	var total tally
 	t.Run("node", func(t *testing.T) {
 		s := start(t, devstack.Options{
@@ -88,6 +89,7 @@ type chaosRun struct {
 	hits  int
 	seed  uint64
 	dir   string
+	dek   dekProgram // verifies the evidence log
 }
 
 func chaosSettings(t *testing.T) chaosRun {
@@ -135,6 +137,7 @@ func (run chaosRun) rounds(t *testing.T, a *arena, f fault) (sum tally) {
 	}
 	c := newClients(t, a, report)
 	t.Logf("%d items, a rotation of which lasts %s", c.items, c.last(t, seed, cmp.Or(f.lasts, 1500*time.Millisecond)).Round(time.Millisecond))
+	evidence := newAudit(t, c, run.dek)
 	sum.firstSeed = seed
 	for ; sum.hits < run.hits && sum.rounds < 3*run.hits+20; seed++ {
 		r := &round{plan: newPlan(kind, seed, f.latest), fault: f, c: c}
@@ -145,6 +148,7 @@ func (run chaosRun) rounds(t *testing.T, a *arena, f fault) (sum tally) {
 		sum.longest = max(sum.longest, r.recovery)
 		if err == nil {
 			sum.items += c.check(r)
+			c.checkEvidence(evidence, r)
 		} else {
 			if errors.Is(err, errStuck) {
 				sum.stuck++
