@@ -61,7 +61,11 @@ func (m kvMounts) ask(t *testing.T, mount string, r kvRequest) answer {
 	if r.wrap {
 		header.Set("X-Vault-Wrap-TTL", "60s")
 	}
-	a := send(t, r.method, m.s.VaultAddr()+"/v1/"+mount+"/"+strings.Replace(r.path, "@", m.tenant+"/secrets", 1), header, r.body)
+	path := "/" + strings.Replace(r.path, "@", m.tenant+"/secrets", 1)
+	a := send(t, r.method, m.s.VaultAddr()+"/v1/"+mount+path, header, r.body)
+	if mount == m.ours {
+		heldAgainstTheDocument(t, m.s, r.method, "dek"+path, a) // which has the same paths
+	}
 	if !r.wrap {
 		return a
 	}
