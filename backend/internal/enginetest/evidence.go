@@ -139,13 +139,8 @@ func (w *Oracle) attested() {
 func (m *Mount) entriesOf(tenantID string) (logged map[string]bool, seq map[string]int64) {
 	m.T.Helper()
 	logged, seq = map[string]bool{}, map[string]int64{}
-	for _, index := range m.indexesOf(tenantID) {
-		data := m.Must(Read, "tenants/"+tenantID+"/evidence/"+index, nil)
-		leaf, err := base64.StdEncoding.DecodeString(data["leaf"].(string))
-		require.NoError(m.T, err)
-		e, err := evidence.Decode(leaf)
-		require.NoError(m.T, err)
-		require.Equal(m.T, seq[e.Incarnation]+1, e.Seq, "entry %s", index)
+	for _, e := range m.Entries(tenantID) {
+		require.Equal(m.T, seq[e.Incarnation]+1, e.Seq)
 		seq[e.Incarnation] = e.Seq
 		text, err := json.Marshal(e.Detail)
 		require.NoError(m.T, err)
@@ -156,6 +151,20 @@ func (m *Mount) entriesOf(tenantID string) (logged map[string]bool, seq map[stri
 		logged[fmt.Sprintf("%s %s", about.RotationID, e.Type())] = true
 	}
 	return logged, seq
+}
+
+// Entries reads the entries of the evidence log about a tenant, oldest first.
+func (m *Mount) Entries(tenantID string) (all []*evidence.Event) {
+	m.T.Helper()
+	for _, index := range m.indexesOf(tenantID) {
+		data := m.Must(Read, "tenants/"+tenantID+"/evidence/"+index, nil)
+		leaf, err := base64.StdEncoding.DecodeString(data["leaf"].(string))
+		require.NoError(m.T, err)
+		e, err := evidence.Decode(leaf)
+		require.NoError(m.T, err)
+		all = append(all, e)
+	}
+	return all
 }
 
 // indexesOf lists the entries about a tenant, in parts: an answer has 1,000 at most.

@@ -20,6 +20,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
 // idempotent is the body of a request to rotate, whose idempotency key is as long as one
@@ -84,6 +85,14 @@ func TestFullRecordMakesRoom(t *testing.T) {
 		require.Empty(t, slices.DeleteFunc(w.Disk.Keys("keys/"), func(key string) bool { return !strings.Contains(key, oldest.KeyID) }))
 		require.Len(t, w.Record().Keys.Versions, keyring.MaxVersions)
 		require.Equal(t, "destroyed", w.Must(enginetest.Update, enginetest.DestroyPath(1), nil)["state"], "though it has left the record")
+
+		var destroyed []string
+		for _, e := range w.Entries(enginetest.TenantID) {
+			if end, ok := e.Detail.(*evidence.KeyDestroyed); ok {
+				destroyed = append(destroyed, end.KeyID+" "+end.Which+" "+end.Why)
+			}
+		}
+		require.Equal(t, []string{oldest.KeyID + " page " + evidence.WhyRoom}, destroyed)
 
 		// What the schedule is asked for goes on as well, and repeated requests are
 		// recognized.
