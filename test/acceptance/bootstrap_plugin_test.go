@@ -113,6 +113,9 @@ func TestBootstrapTakesBack(t *testing.T) {
 	out, code = runScript(t, s, append(second, "JWT_PUBKEY_FILE="+filepath.Join(s.DataDir(), "jwt-public.pem"))...)
 	require.Equal(t, 0, code, out)
 	assert.Contains(t, mounts(), `"second/"`)
+	policies := keys(t, callRoot(t, s, "LIST", "sys/policies/acl", nil))
+	assert.Contains(t, policies, "second-application")
+	assert.NotContains(t, policies, "second-key_importer", "a role that is off by default")
 	out, code = runScript(t, s, second...)
 	require.Equal(t, 0, code, out)
 	assert.Empty(t, said(out))
@@ -147,6 +150,15 @@ func TestBootstrapProvesThatTheMountIsWritable(t *testing.T) {
 	assert.Contains(t, out, "can be read but NOT written")
 	assert.Contains(t, out, "step-down")
 	assert.NotContains(t, out, "is ready")
+	// The script has had Vault start the engine, on storage that takes no write.
+	for path, body := range map[string]any{
+		"secrets/written": map[string]any{"data": map[string]any{"v": "1"}}, "dek/rotate": nil, "holders/orders": nil, "": nil,
+	} {
+		a := callRoot(t, s, http.MethodPut, strings.TrimSuffix(tenantPath(tenant, path), "/"), body)
+		assert.Equal(t, http.StatusServiceUnavailable, a.Status, path)
+		assert.Contains(t, a.errors(), "The active node must step down or restart", path)
+	}
+	succeeded(t, callRoot(t, s, http.MethodGet, "dek/status", nil))
 	out, code = runScript(t, s)
 	assert.Equal(t, 3, code, "until Vault takes the mount up anew: %s", out)
 

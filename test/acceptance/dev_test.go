@@ -169,6 +169,7 @@ func TestDevEnvironment(t *testing.T) {
 		assert.Contains(t, d.output.String(), env["DEK_PROXY_ADDR"])
 		assert.Contains(t, d.output.String(), env["DEK_PROXY_ADDR"]+"/ui/")
 		assert.Contains(t, d.output.String(), fleetSaid)
+		assert.Contains(t, d.output.String(), "vault read -format=json dek/tenants/$DEK_TENANT_ID/dek\n", "a map is not on one line")
 		for name, value := range env {
 			if name == "VAULT_TOKEN" || strings.HasPrefix(name, "DEK_JWT_") {
 				assert.False(t, strings.Contains(d.output.String(), value), "%s is printed", name)
