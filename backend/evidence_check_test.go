@@ -110,7 +110,13 @@ func TestCheckListsWhatCameBack(t *testing.T) {
 		changed[len(changed)-1] = "e30="
 		for _, entries := range []any{
 			leaves[len(before)+1:], leaves[:len(leaves)-1], append(slices.Clone(leaves), leaves[0]), swapped, changed,
-			[]any{}, "x", []any{"%"}, []any{""}, []any{7}, []any{strings.Repeat("A", 40_000)}, slices.Repeat([]any{"e30="}, 10_001),
+			[]any{},
+			"x",
+			[]any{"%"},
+			[]any{""},
+			[]any{7},
+			[]any{strings.Repeat("A", 40_000)},
+			slices.Repeat([]any{"e30="}, 10_001),
 		} {
 			refused(entries)
 		}

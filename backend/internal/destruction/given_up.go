@@ -52,6 +52,7 @@ func (e *Engine) givenUp(ctx context.Context, t *tenant.Record, version int, sca
 	var lost tenant.GivenUp
 	note := func(p page.Prefix, reason string) {
 		lost.Items += max(1, e.items.PageItems(ctx, t, p))
+		lost.LostPages++
 		lost.Failures = append(lost.Failures, tenant.Failure{Page: p.String(), Reason: reason})
 	}
 	if !t.GivenUp.Has(version) {

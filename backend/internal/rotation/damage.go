@@ -72,6 +72,7 @@ func (r *Run) failUnlisted(err error) {
 // next: every page has been looked at, and replaced if nothing of it could be read. If
 // one of these could not be replaced, another rotation says so.
 func (r *Run) addLost(next *tenant.Record, ended *tenant.Rotation) {
+	r.pagesLost = 0
 	lost := next.GivenUp
 	if lost == nil {
 		return
@@ -82,6 +83,7 @@ func (r *Run) addLost(next *tenant.Record, ended *tenant.Rotation) {
 		}
 	}
 	ended.Failed += lost.Items
+	r.pagesLost = max(lost.LostPages, len(lost.Failures))
 	ended.Failures = append(ended.Failures, lost.Failures...)
 	next.GivenUp = nil
 }

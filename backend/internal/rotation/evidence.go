@@ -137,7 +137,7 @@ func (r *Run) logEnd(ctx context.Context, next *tenant.Record, ended *tenant.Rot
 	r.mu.Unlock()
 	end := evidence.RotationEnd{
 		Rotation: about, ItemsBefore: counts(ended.ToRotate), ItemsAfter: counts(usage.Items()),
-		PagesBefore: int64(ended.PagesToRotate), PagesAfter: int64(usage.AllPages()), PagesLost: lost(next, usage),
+		PagesBefore: int64(ended.PagesToRotate), PagesAfter: int64(usage.AllPages()), PagesLost: int64(r.pagesLost) + lost(next, usage),
 		ScannedAt: scanned, Failures: int64(failures), RetiredKeyRetention: int64(config.RetiredKeyRetention / time.Second),
 	}
 	h := r.e.headOf(ended)
@@ -152,7 +152,7 @@ func (r *Run) logEnd(ctx context.Context, next *tenant.Record, ended *tenant.Rot
 	}
 }
 
-// lost counts the pages that were given up with their version's key.
+// lost counts the pages that were given up with their version's key and are not replaced.
 func lost(t *tenant.Record, usage itemstore.Usage) (n int64) {
 	for _, v := range t.Keys.Versions {
 		if v.State == keyring.Destroyed {

@@ -35,6 +35,8 @@ type Run struct {
 	seen     map[page.Prefix]itemstore.Moved
 	failures map[page.Prefix]tenant.Failure
 	failed   int // items on those pages, at least one each
+	// pagesLost is how many pages were given up before, once account has looked.
+	pagesLost int
 	// strayed are pages that were listed and were not current when their turn came. That
 	// happens to a page once, when it splits.
 	strayed map[page.Prefix]bool

@@ -21,8 +21,10 @@ type GivenUp struct {
 	// each of the others tells that its version is destroyed.
 	Pages []string `json:"pages,omitempty"`
 	// Items is how many items were lost. A page of which that is not known counts as one.
-	Items    int       `json:"items"`
-	Failures []Failure `json:"failures,omitempty"` // the first 100 pages
+	Items int `json:"items"`
+	// LostPages is how many pages were lost, 0 if an earlier version has not counted them.
+	LostPages int       `json:"lost_pages,omitempty"`
+	Failures  []Failure `json:"failures,omitempty"` // the first 100 pages
 }
 
 // GaveUp reports whether a page that cannot be read was given up.
@@ -46,6 +48,7 @@ func (g *GivenUp) With(more GivenUp) *GivenUp {
 	}
 	both.Versions = slices.Concat(both.Versions, more.Versions)
 	both.Items += more.Items
+	both.LostPages += more.LostPages
 	both.Failures = slices.Concat(both.Failures, more.Failures)
 	both.Failures = both.Failures[:min(len(both.Failures), maxGivenUpListed)]
 	return &both

@@ -16,6 +16,7 @@ import (
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
 // lostItems names the items of w that cannot be read, for good: 410.
@@ -103,9 +104,21 @@ func givesUpAndGoesOn(w *enginetest.Oracle, bad string) {
 	w.Rests(1)
 	st = w.Status(w.Rotations[2])
 	require.Equal(t, []any{"completed", 0}, []any{st["status"], st["items_failed"]}, "it is told once")
+	require.Equal(t, []int64{1, 0}, pagesLost(w), "in evidence, too")
 	require.Equal(t, len(keys)+1, st["items_rotated"].(map[string]int)["secrets"])
 	w.ReadsBack()
 	w.Close()
+}
+
+// pagesLost is how many pages each completed rotation of the tenant says that it has lost.
+func pagesLost(w *enginetest.Oracle) (lost []int64) {
+	w.T.Helper()
+	for _, e := range w.Entries(enginetest.TenantID) {
+		if done, is := e.Detail.(*evidence.RotationCompleted); is {
+			lost = append(lost, done.PagesLost)
+		}
+	}
+	return lost
 }
 
 // Before a rotation replaces a lost page, a write or a deletion does. The rotation tells
