@@ -91,7 +91,8 @@ func (p *Proxy) login(ctx context.Context, s *session) error {
 	if err != nil {
 		return loginProblem(err)
 	}
-	s.token, exchangeOf(ctx).entity = token.Value, token.EntityID
+	s.token = token.Value
+	exchangeOf(ctx).setEntity(token.EntityID)
 	return nil
 }
 
@@ -124,7 +125,7 @@ func (p *Proxy) exchange(ctx context.Context, s *session, entered func(entityID 
 // it logs in once more; Vault has not run a request that it refused that way.
 func (p *Proxy) call(ctx context.Context, s *session, do func(ctx context.Context, token string) error) error {
 	if s.jwt == "" {
-		return p.withOwn(ctx, s, func() error { return p.settle(ctx, s, do(ctx, s.token)) })
+		return p.withOwn(ctx, s, func(ctx context.Context) error { return p.settle(ctx, s, do(ctx, s.token)) })
 	}
 	err := do(ctx, s.token)
 	if !vault.IsInvalidToken(err) {
@@ -141,16 +142,23 @@ func (p *Proxy) call(ctx context.Context, s *session, do func(ctx context.Contex
 }
 
 // withOwn makes a call with a token that the caller has brought.
-func (p *Proxy) withOwn(ctx context.Context, s *session, do func() error) error {
+func (p *Proxy) withOwn(ctx context.Context, s *session, do func(context.Context) error) error {
 	return p.own.try(ctx, exchangeOf(ctx).addressKey, keyOf(s.realm.key(), s.token), do)
 }
 
 // settle finds out what a bare "permission denied" means for a caller's own token.
 func (p *Proxy) settle(ctx context.Context, s *session, err error) error {
-	if vault.IsBareDenial(err) && !vault.IsInvalidToken(s.realm.vault.CheckToken(ctx, s.token)) {
-		return forbidden(err)
+	if !vault.IsBareDenial(err) {
+		return err
 	}
-	return err
+	checked := s.realm.vault.CheckToken(ctx, s.token)
+	switch {
+	case vault.IsInvalidToken(checked):
+		return err
+	case checked != nil && !isAnswer(asProblem(checked, noTenant).status):
+		return checked // Vault has not said whether it knows the token
+	}
+	return forbidden(err)
 }
 
 // refuse returns the problem of a malformed request, or a 401 where it came with
@@ -160,7 +168,7 @@ func (p *Proxy) refuse(ctx context.Context, s *session, prob *problem) error {
 	if s.jwt != "" {
 		return prob
 	}
-	err := p.withOwn(ctx, s, func() error { return s.realm.vault.CheckToken(ctx, s.token) })
+	err := p.withOwn(ctx, s, func(ctx context.Context) error { return s.realm.vault.CheckToken(ctx, s.token) })
 	var ve *vault.Error
 	if err == nil || (errors.As(err, &ve) && ve.Status < 500 && !ve.InvalidToken()) {
 		return prob

@@ -58,7 +58,7 @@ func (p *Proxy) userLogin(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return loginProblem(err)
 	}
-	exchangeOf(r.Context()).entity = user.Token.EntityID
+	exchangeOf(r.Context()).setEntity(user.Token.EntityID)
 	// Not every user may read the settings, and then the organization's name is
 	// not theirs to know; a login does not fail for it.
 	org := ""

@@ -44,16 +44,17 @@ func newOwnTokens(perAddress int, again *refusals) (*ownTokens, error) {
 func (o *ownTokens) remember(token tokenKey) { o.known.Add(token, struct{}{}) }
 
 // try makes a call with a caller's own token. It returns what do returns, or the problem
-// of a caller who has come with too many tokens that Vault does not know.
-func (o *ownTokens) try(ctx context.Context, address string, token tokenKey, do func() error) error {
+// of a caller who has come with too many tokens that Vault does not know. A call with a
+// token that is not known goes on when its caller goes away: its outcome counts.
+func (o *ownTokens) try(ctx context.Context, address string, token tokenKey, do func(context.Context) error) error {
 	if _, known := o.known.Get(token); known {
-		return o.judge(token, do())
+		return o.judge(token, do(ctx))
 	}
 	if err := o.again.of(ctx, token); err != nil {
 		return tooManyTokens(err)
 	}
 	if address == "" {
-		return o.judge(token, do())
+		return o.judge(token, do(context.WithoutCancel(ctx)))
 	}
 	done, err := o.byAddress.Begin(ctx, address)
 	if err != nil {
@@ -61,7 +62,7 @@ func (o *ownTokens) try(ctx context.Context, address string, token tokenKey, do 
 	}
 	unknown := false
 	defer func() { done(unknown) }()
-	err = o.judge(token, do())
+	err = o.judge(token, do(context.WithoutCancel(ctx)))
 	unknown = isUnknown(err)
 	return err
 }

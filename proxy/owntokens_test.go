@@ -4,6 +4,7 @@
 package proxy
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -146,4 +147,17 @@ func TestWhatCountsForTokens(t *testing.T) {
 			require.Equal(t, want, s.with("hvs.good").Code)
 		})
 	}
+}
+
+// A call with a token that is not known goes on when its caller goes away: to hang up
+// spares nobody the count.
+func TestHangingUpDoesNotSpareTheCount(t *testing.T) {
+	s := tokenStand(t, vaulttest.Reply(403, vaulttest.InvalidToken))
+	own := s.own
+	ctx, hangUp := context.WithCancel(t.Context())
+	err := own.try(ctx, "192.0.2.1", keyOf("", "hvs.junk"), func(ctx context.Context) error {
+		hangUp()
+		return ctx.Err()
+	})
+	require.NoError(t, err)
 }

@@ -98,7 +98,7 @@ func (a *account) withPassword(ctx context.Context, username, password string) e
 	if err != nil {
 		return err
 	}
-	exchangeOf(ctx).entity = user.Token.EntityID
+	exchangeOf(ctx).setEntity(user.Token.EntityID)
 	a.session.token, a.name, a.own = user.Token.Value, user.Username, user.Token.Revocable
 	self, err := a.session.realm.vault.Self(ctx, user.Token.Value)
 	if err != nil {
@@ -184,7 +184,7 @@ func (a *account) End(ctx context.Context) error {
 func (p *Proxy) refusal(ctx context.Context, err error) *ui.Refusal {
 	prob := asProblem(err, missing{codeNotFound, "Not found", "Vault has nothing here"})
 	ex := exchangeOf(ctx)
-	ex.reason = prob.why()
+	ex.setReason(prob.why())
 	var ve *vault.Error
 	if errors.As(err, &ve) && (ve.NotMounted() || ve.Status == http.StatusMethodNotAllowed) {
 		// A path that this engine does not have, or an engine that is not there.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -127,8 +128,23 @@ type exchange struct {
 	client     string // the client's address, empty if it is not known
 	addressKey string // what the client's refused logins are counted under
 	tenant     string // once it is known to be a UUID
-	entity     string // Vault's ID of the caller, once it has let it in
-	reason     string // why the answer is a refusal
+
+	// A view of the page makes several calls at once. The log reads once all have ended.
+	mu     sync.Mutex
+	entity string // Vault's ID of the caller, once it has let it in
+	reason string // why the answer is a refusal
+}
+
+func (e *exchange) setEntity(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.entity = id
+}
+
+func (e *exchange) setReason(why string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.reason = why
 }
 
 type exchangeKey struct{}

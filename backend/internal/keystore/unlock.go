@@ -79,7 +79,7 @@ func (s *Store) join(ctx context.Context, g *gate, p provider.Place, from provid
 		if !anew && s.isOpen(kekKey(p)) {
 			return nil, nil
 		}
-		if s.now().Before(g.until) && (g.failed != nil || s.isOpen(kekKey(p))) {
+		if s.now().Before(g.until) && (g.failed != nil || !anew && s.isOpen(kekKey(p))) {
 			return nil, g.failed
 		}
 		g.call = &gateCall{from: from, done: make(chan struct{})}

@@ -127,10 +127,16 @@ func (p *Store) Actor(ctx context.Context, person actor.Actor) (string, error) {
 	}
 	raw, err := p.storage.Get(ctx, personKey(person.ID))
 	id := string(raw)
-	if err != nil || !IsActor(id) {
+	switch {
+	case err != nil && !storage.IsDamaged(err):
+		return "", err // another ID would leave a name that nothing leads to
+	case err != nil || !IsActor(id):
 		return p.add(ctx, person)
 	}
 	known, err := p.person(ctx, id)
+	if err != nil && !storage.IsDamaged(err) {
+		return "", err
+	}
 	isOther := err != nil || known == nil || *known != person && person.Named()
 	if isOther {
 		p.actors.Purge() // a former name is not stored any more

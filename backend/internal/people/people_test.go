@@ -205,19 +205,41 @@ func TestDamagedPeopleStopNobody(t *testing.T) {
 		require.NoError(t, err)
 		_, err = people.NewStore(storage.NewMount(s)).Reason(t.Context(), "an incident")
 		require.NoError(t, err)
-		s.Fail(func(op, _ string) storagetest.Fault { // as Vault answers the Get of a damaged entry
-			if op == "get" {
-				return storagetest.Before
-			}
-			return storagetest.None
-		})
+		require.NotZero(t, disk.Damage(storagetest.ErrAltered, func(key string) bool { return strings.HasPrefix(key, "evidence/") }))
 	}
-	s.Fail(nil)
 	id, err := people.NewStore(storage.NewMount(s)).Actor(t.Context(), who)
 	require.NoError(t, err)
 	known, err := people.NewStore(storage.NewMount(s)).Person(t.Context(), id)
 	require.NoError(t, err)
 	require.Equal(t, &who, known)
+}
+
+// A Get that fails for a moment gives no person another ID, and takes away no name.
+func TestPassingFaultKeepsThePerson(t *testing.T) {
+	disk := storagetest.NewDisk()
+	s := storagetest.Open(disk, 0, storagetest.None)
+	who := actor.Actor{ID: "entity-1", Name: "N", Email: "n@example.com"}
+	id, err := people.NewStore(storage.NewMount(s)).Actor(t.Context(), who)
+	require.NoError(t, err)
+	for _, prefix := range []string{"evidence/person_ids/", "evidence/people/"} {
+		s.Fail(func(op, key string) storagetest.Fault {
+			if op == "get" && strings.HasPrefix(key, prefix) {
+				return storagetest.Before
+			}
+			return storagetest.None
+		})
+		store := people.NewStore(storage.NewMount(s))
+		_, err = store.Actor(t.Context(), who.Bare())
+		require.Error(t, err, prefix)
+		s.Fail(nil)
+		again, err := store.Actor(t.Context(), who.Bare())
+		require.NoError(t, err)
+		require.Equal(t, id, again, prefix)
+		known, err := store.Person(t.Context(), id)
+		require.NoError(t, err)
+		require.Equal(t, &who, known, prefix)
+	}
+	require.Len(t, disk.Keys("evidence/people/"), 1)
 }
 
 // Only the random ID of a person leads to one.

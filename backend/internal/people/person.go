@@ -127,6 +127,16 @@ func (p *Store) Erase(ctx context.Context, text string) (found bool, err error) 
 	case text == id:
 		return isThere, nil // the way to it is not known
 	}
+	// Another ID may have taken this one's place, where the way to it could not be read.
+	raw, err := p.storage.Get(ctx, way)
+	if err != nil && !storage.IsDamaged(err) {
+		return true, err
+	}
+	if other := string(raw); IsActor(other) && other != id {
+		if err := p.deletePerson(ctx, other); err != nil {
+			return true, err
+		}
+	}
 	return true, p.putID(ctx, way, erased)
 }
 

@@ -85,6 +85,9 @@ func (h *Held) Put(ctx context.Context, next *Record) error {
 	if h.record != nil && h.record.Incarnation == next.Incarnation {
 		known = h.record.EvidenceSeq
 	}
+	if err := h.store.keepPeople(ctx, h.record); err != nil {
+		return err
+	}
 	h.store.dropLogged(next)
 	if err := h.store.put(ctx, next); err != nil {
 		return err

@@ -27,15 +27,10 @@ func (s *Store) takeOutNames(ctx context.Context, tenantID string) error {
 		if t == nil || !t.Named || t.State == Shredding { // then all of it goes
 			return nil
 		}
-		for _, who := range t.people() {
-			if err := s.keepPerson(ctx, who); err != nil {
-				return err
-			}
-		}
 		if err := s.takeOutOfHistory(ctx, t); err != nil {
 			return err
 		}
-		_, err := h.Update(ctx, func(next *Record) error {
+		_, err := h.Update(ctx, func(next *Record) error { // which keeps those of the record
 			next.Named = false
 			return nil
 		})
@@ -66,6 +61,20 @@ func (s *Store) takeOutOfHistory(ctx context.Context, t *Record) error {
 			return err
 		}
 		if err := s.mount.PutJSON(ctx, key, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keepPeople keeps the names that a record has from an earlier version, which its next Put
+// takes out.
+func (s *Store) keepPeople(ctx context.Context, t *Record) error {
+	if t == nil || !t.Named {
+		return nil
+	}
+	for _, who := range t.people() {
+		if err := s.keepPerson(ctx, who); err != nil {
 			return err
 		}
 	}

@@ -23,6 +23,7 @@ func TestReadBesideTheShreddingOfItsTenant(t *testing.T) {
 				w := enginetest.NewOracle(enginetest.NewMount(t))
 				w.Create()
 				w.Put("a", "1")
+				w.Bulk(20, 3000) // on several pages: then the first key that is read places the item
 				w.Close()
 				w = w.On(enginetest.OpenMount(t, w.Disk, 0, storagetest.None)) // nothing in memory
 				defer w.Close()
