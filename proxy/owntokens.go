@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
@@ -28,8 +29,17 @@ type ownTokens struct {
 	again     *refusals
 }
 
-func newOwnTokens(perAddress int, again *refusals) (*ownTokens, error) {
-	byAddress, err := throttle.New(perAddress, throttledKeys, again.now)
+// unknownTokens is how many calls of an address may come with unknown tokens, for each
+// login of it that may be refused. A token is no guess at a password: what is bounded is
+// what it costs Vault.
+const unknownTokens = 10
+
+func newOwnTokens(refusedPerAddress int, now func() time.Time) (*ownTokens, error) {
+	byAddress, err := throttle.New(unknownTokens*refusedPerAddress, throttledKeys, now)
+	if err != nil {
+		return nil, err
+	}
+	again, err := newRefusals(nil, now)
 	if err != nil {
 		return nil, err
 	}

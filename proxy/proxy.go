@@ -81,7 +81,7 @@ func New(cfg Config) (*Proxy, error) {
 	if p.logins, err = newLogins(cfg.RefusedPerAddress, cfg.RefusedPerAccount, p.now); err != nil {
 		return nil, err
 	}
-	if p.own, err = newOwnTokens(cfg.RefusedPerAddress, p.logins.again); err != nil {
+	if p.own, err = newOwnTokens(cfg.RefusedPerAddress, p.now); err != nil {
 		return nil, err
 	}
 	if err = p.SetRealms(cfg.Realms); err != nil {

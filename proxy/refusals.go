@@ -16,7 +16,7 @@ import (
 // refusals remembers the JWTs and tokens that Vault has refused a moment ago, by their
 // hashes. Who goes on with one is answered without asking Vault.
 type refusals struct {
-	counted *throttle.Limiter
+	counted *throttle.Limiter // of repeats; nil: they are not counted
 	last    *lru.Cache[tokenKey, refusal]
 	now     func() time.Time
 }
@@ -26,7 +26,8 @@ type refusal struct {
 	until time.Time
 }
 
-// newRefusals counts repeats of a credential by a Limiter, which may count others too.
+// newRefusals counts repeats of a credential by a Limiter, which may count others too, or
+// with nil does not count them.
 func newRefusals(counted *throttle.Limiter, now func() time.Time) (*refusals, error) {
 	last, err := lru.New[tokenKey, refusal](throttledKeys)
 	if err != nil {
@@ -45,6 +46,9 @@ func (r *refusals) of(ctx context.Context, credential tokenKey) error {
 	known, ok := r.last.Get(credential)
 	if !ok || !r.now().Before(known.until) {
 		return nil
+	}
+	if r.counted == nil {
+		return known.err
 	}
 	done, err := r.counted.Begin(ctx, string(credential[:]))
 	if err != nil {

@@ -102,7 +102,7 @@ func TestContractProxyThrottle(t *testing.T) {
 	for unknown := 0; ; unknown++ {
 		a = settings("hvs." + strings.ReplaceAll(uuid.NewString(), "-", ""))
 		if a.Status != http.StatusUnauthorized {
-			assert.GreaterOrEqual(t, unknown, 30)
+			assert.GreaterOrEqual(t, unknown, 300)
 			break
 		}
 	}
