@@ -29,6 +29,7 @@ RULES = dict(
     idem=1,       # a repeated request is told by its key, also once the rotation is over
     drop=1,       # a reading that decides, and each Put, drops what wrapping has kept of the record in memory
     lease=1,      # and voids what is being read to be kept
+    settle=1,     # a run begins by putting the record again as it was read, under the KEK's lock
 )
 C = dict(RULES)
 
@@ -73,8 +74,14 @@ def recover():
 
 @prog
 def worker():
+    yield ('lock', 'K', 'X')
     p = yield from decide()
     if p is None or p[1] != 'unfinished': return
+    if C['settle']:
+        r = yield from put_ptr(p)
+        while r == 'err': r = yield from put_ptr(p)
+        r = None
+    yield ('unlock', 'K')
     if C['drain']:
         for t in ('a', 'b'):
             yield ('lock', t, 'X'); yield ('unlock', t)
@@ -97,6 +104,13 @@ def worker():
     if C['beforeend'] and C['destroylast']: yield from destroy_old(p)
     yield from until('put', PTR, (p[0], 'completed', p[2]))
     if not C['beforeend']: yield from destroy_old(p)
+
+@prog
+def tell():
+    """puts the record again as it was read, since the log lacks an event that it carries"""
+    yield ('lock', 'K', 'X')
+    p = yield from decide()
+    if p is not None: yield from put_ptr(p)
 
 def destroy_old(p):
     keks = yield ('list', 'kek')
@@ -305,7 +319,12 @@ if __name__ == '__main__':
     go('rotate beside a first encrypt and a creation, two errors', {'r': R(), 'e': EN, 'c': CR}, tenants=('a',), ext=False, err=2, crash=0)
     go('make the first', {'c': CR, 'r': R('q', ('c',))}, tenants=(), kek=False)
     go('make the first, twice', {'c': CR, 'c2': ('create', ('a',), (), False)}, tenants=(), kek=False, err=2)
+    TE = ('tell', (), (), False)
+    go('rotate beside telling', {'r': R(), 't': TE}, err=1)
+    go('rotate beside telling, two errors', {'r': R(), 't': TE}, err=2)
+    go('rotate beside telling, three errors', {'r': R(), 't': TE}, err=3, crash=1)
     for rule, clients, kw in [
+        ('settle', {'r': R(), 't': TE}, dict(err=3)),
         ('keyfirst', {'r': R(), 'c': CR}, dict(err=0)),
         ('lookagain', {'c': CR, 'c2': ('create', ('a',), (), False), 'r': R('q', ('c',))}, dict(tenants=(), kek=False, err=0, crash=0)),
         ('drain', {'r': R(), 'c': CR}, dict(tenants=(), err=0, crash=0)),
@@ -318,10 +337,10 @@ if __name__ == '__main__':
         ('destroylast', {'r': R()}, dict(err=0, crash=0)),
         ('beforeend', {'r': R()}, dict(err=0)),
         ('idem', {'r': R()}, dict(err=0)),
-        ('drop', {'r': R(), 'e': EN, 'c': CR}, dict(ext=False, err=2, crash=0)),
-        ('lease', {'r': R(), 'e': EN, 'c': CR}, dict(ext=False, err=2, crash=0)),
+        ('drop', {'r': R(), 'e': EN, 'c': CR}, dict(ext=False, err=2, crash=0, settle=0)),
     ]:
-        go('without ' + rule, clients, **{rule: 0}, **kw)
+        go('without ' + rule + (', and without settle' if 'settle' in kw else ''), clients, **{rule: 0}, **kw)
+    go('without lease', {'r': R(), 'e': EN, 'c': CR}, ext=False, err=2, crash=0, lease=0)
     go('without held', {'r': R(), 'e': EN, 'c': CR}, err=0, crash=0, ext=False, held=0)
     go('without held, and without drain', {'r': R(), 'c': CR}, tenants=(), err=0, crash=0, held=0, drain=0)
     go('without held, and without tlock', {'r': R(), 'e': EN}, ext=False, err=0, crash=0, held=0, drain=0, tlock=0)

@@ -5,7 +5,6 @@ package evidencecmd
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -36,22 +35,7 @@ func (r *repair) liveKEK(ctx context.Context, tenantID string) (*liveKEK, error)
 	if tenantID != "" {
 		path = r.tenantPath(tenantID) + "/kek"
 	}
-	secret, err := r.vault.client.Logical().ReadWithContext(ctx, path)
-	if status(err) == http.StatusNotFound || err == nil && secret == nil {
-		return nil, nil //nolint:nilnil // there is none
-	}
-	if err != nil {
-		return nil, err
-	}
-	text, err := json.Marshal(secret.Data)
-	if err != nil {
-		return nil, err
-	}
-	kek := new(liveKEK)
-	if err := json.Unmarshal(text, kek); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", path, err)
-	}
-	return kek, nil
+	return readAt[liveKEK](ctx, r, path)
 }
 
 // ownKEKs returns the key-encryption keys of a tenant's own that the kept log says were

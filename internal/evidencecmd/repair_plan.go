@@ -57,9 +57,14 @@ type liveVersion struct {
 
 // live reads a tenant's keys, nil if the mount has no such tenant, or is deleting it.
 func (r *repair) live(ctx context.Context, tenantID string) (*liveKeys, error) {
-	secret, err := r.vault.client.Logical().ReadWithContext(ctx, r.tenantPath(tenantID)+"/dek")
+	return readAt[liveKeys](ctx, r, r.tenantPath(tenantID)+"/dek")
+}
+
+// readAt reads what a path of Vault's answers, nil if there is nothing.
+func readAt[T any](ctx context.Context, r *repair, path string) (*T, error) {
+	secret, err := r.vault.client.Logical().ReadWithContext(ctx, path)
 	if status(err) == http.StatusNotFound || err == nil && secret == nil {
-		return nil, nil //nolint:nilnil // there is none
+		return nil, nil //nolint:nilnil // there is nothing
 	}
 	if err != nil {
 		return nil, err
@@ -68,11 +73,11 @@ func (r *repair) live(ctx context.Context, tenantID string) (*liveKeys, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys := new(liveKeys)
-	if err := json.Unmarshal(text, keys); err != nil {
-		return nil, fmt.Errorf("reading the keys of tenant %s: %w", tenantID, err)
+	found := new(T)
+	if err := json.Unmarshal(text, found); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
-	return keys, nil
+	return found, nil
 }
 
 func (r *repair) tenantPath(id string) string { return r.vault.mount + "/tenants/" + id }

@@ -146,6 +146,10 @@ func (e *Engine) Recover(ctx context.Context) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Nothing is destroyed by a record that a crash could take back.
+	if err := e.keys.SettleKEK(ctx, r.KEKID); err != nil {
+		return nil, err
+	}
 	// Everything wrapped from here on is wrapped under the current KEK, since the
 	// record has been read; what was wrapped before must be there to be listed.
 	e.tenants.AwaitLocks()

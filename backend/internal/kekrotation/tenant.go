@@ -96,6 +96,11 @@ func (e *Engine) stepTenant(ctx context.Context, tenantID string) error {
 		if t == nil || !t.Moving() {
 			return nil
 		}
+		// Nothing is destroyed by a record that a crash could take back: see
+		// [keystore.Store.SettleKEK].
+		if err := h.PutAsRead(ctx); err != nil {
+			return err
+		}
 		did, err := e.rewrap(ctx, t, own, func(*keyring.KEK) error { return nil })
 		if err != nil {
 			return err

@@ -165,6 +165,19 @@ func (s *Store) EndKEKRotation(ctx context.Context, kekID string, end func(*KEKR
 	return &ended, nil
 }
 
+// SettleKEK puts the record of the unfinished rotation to a KEK again as it was read. After
+// that storage holds what was read: a Put of an older record, which failed with effect, may
+// be hidden by Vault's cache. It fails with [ErrKEKChanged].
+func (s *Store) SettleKEK(ctx context.Context, kekID string) error {
+	s.kekLock.Lock()
+	defer s.kekLock.Unlock()
+	r, err := s.unfinishedKEK(ctx, kekID)
+	if err != nil {
+		return err
+	}
+	return s.putKEKRecord(ctx, r)
+}
+
 // unfinishedKEK reads the record if it says that the rotation to kekID is
 // unfinished. It fails with [ErrKEKChanged].
 func (s *Store) unfinishedKEK(ctx context.Context, kekID string) (*KEKRecord, error) {
