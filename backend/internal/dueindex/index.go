@@ -18,6 +18,8 @@ type Index struct {
 	shards [tenant.Shards]shard
 	places *places
 
+	replanning sync.Mutex // held while SetPlan goes through the entries; taken before all others
+
 	mu      sync.Mutex
 	plan    Plan              // by which the entries' times are set
 	reasons map[string]string // why a blocked tenant cannot be rotated, of the first maxReasons
@@ -205,13 +207,16 @@ func (x *Index) entryAt(tenantID string) (e entry) {
 }
 
 // SetPlan makes p the plan, and sets every entry's time by it unless it decides as the one
-// before did.
+// before did. When it returns every entry has its time by p or by a later plan, also if
+// another call has set p and is still at work: a round asks at once who is due.
 //
 // The plan is set before the entries' times are. So what sets an entry's time asks for the
 // plan under the lock of the entry's shard: either that is the latest plan, or SetPlan has
 // still to come to the shard. By an older plan the tenant might not be due, and nothing
 // would look at it until its record is read again, a day later.
 func (x *Index) SetPlan(p Plan) {
+	x.replanning.Lock()
+	defer x.replanning.Unlock()
 	x.mu.Lock()
 	same := x.plan.decidesAs(p)
 	x.plan = p
@@ -222,9 +227,8 @@ func (x *Index) SetPlan(p Plan) {
 	for n := range x.shards {
 		s := &x.shards[n]
 		s.mu.Lock()
-		latest := x.current() // of several that call SetPlan at once
 		for i := range s.entries {
-			s.entries[i].lookAt = latest.lookAt(&s.entries[i])
+			s.entries[i].lookAt = p.lookAt(&s.entries[i])
 		}
 		s.next = 0
 		s.mu.Unlock()

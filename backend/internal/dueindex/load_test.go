@@ -4,7 +4,9 @@
 package dueindex
 
 import (
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,4 +54,29 @@ func TestEveryTimeIsByThePlan(t *testing.T) {
 		x.each(func(e *entry) { require.Equal(t, p.lookAt(e), e.lookAt) })
 		require.Equal(t, p.Settings.Campaign.Number > 0, len(x.Due(today.Add(time.Second))) == 3)
 	}
+}
+
+// Several jobs set the plan at a tick. One whose plan another one has set already waits
+// until that one has gone through the entries, since it asks at once who is due.
+func TestSamePlanIsWaitedFor(t *testing.T) {
+	x := New()
+	last := &x.shards[len(x.shards)-1]
+	last.mu.Lock() // the first to set the plan does not come to an end
+	var all sync.WaitGroup
+	all.Go(func() { x.SetPlan(requested(1)) })
+	for x.current().Settings.Campaign.Number != 1 {
+		runtime.Gosched()
+	}
+	var isSet atomic.Bool
+	all.Go(func() {
+		x.SetPlan(requested(1))
+		isSet.Store(true)
+	})
+	for range 10_000 {
+		runtime.Gosched()
+	}
+	require.False(t, isSet.Load(), "some entries have their times by the plan before")
+	last.mu.Unlock()
+	all.Wait()
+	require.True(t, isSet.Load())
 }

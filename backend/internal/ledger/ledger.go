@@ -214,6 +214,12 @@ func (l *Ledger) Await(ctx context.Context, events []Event) error {
 // MaxSeq is beyond the number of every event: none is new.
 const MaxSeq = evidence.MaxInteger
 
+// Reached reports whether the log has an incarnation's event of a number, and so all before
+// it. It looks that up, and waits until the log is open.
+func (l *Ledger) Reached(ctx context.Context, tenantID, incarnation string, seq int64) (bool, error) {
+	return l.log.Has(ctx, &evidence.Head{TenantID: tenantID, Incarnation: incarnation, Seq: seq})
+}
+
 // Lacks reports whether the log lacks one of the events that an entry carries. It looks
 // them up, and waits until the log is open.
 func (l *Ledger) Lacks(ctx context.Context, events []Event) (bool, error) {

@@ -101,5 +101,11 @@ func (s *Store) lacks(ctx context.Context, t *Record) (bool, error) {
 	if s.ledger == nil || len(t.Unlogged) == 0 {
 		return false, nil
 	}
+	// The log takes the events of an incarnation in their order: with the last it has all,
+	// and none of them needs to be decoded.
+	last := t.Unlogged[len(t.Unlogged)-1].Seq
+	if has, err := s.ledger.Reached(ctx, t.ID, t.Incarnation, last); has || err != nil {
+		return false, err
+	}
 	return s.ledger.Lacks(ctx, t.Unlogged)
 }
