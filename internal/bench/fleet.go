@@ -105,7 +105,26 @@ func (b *bench) mountFleet(ctx context.Context, size int) error {
 	if err != nil {
 		return err
 	}
-	return b.finishLoading(ctx, fleetMount)
+	if err := b.finishLoading(ctx, fleetMount); err != nil {
+		return err
+	}
+	return b.waitForEvidence(ctx, size)
+}
+
+// waitForEvidence waits until the evidence log has the creation of each tenant. It was not
+// told of them by the loader, and in a mount that is used it has had them for long.
+func (b *bench) waitForEvidence(ctx context.Context, size int) error {
+	for {
+		var st struct {
+			Size int `json:"evidence_size"`
+		}
+		if err := b.vault.call(ctx, http.MethodGet, fleetMount+"/status", nil, &st); err != nil || st.Size >= size {
+			return err
+		}
+		if err := pause(ctx, time.Second); err != nil {
+			return err
+		}
+	}
 }
 
 // rotateAll makes every tenant due and returns the rotations a second, from the
