@@ -69,6 +69,7 @@ func wearing(t *testing.T, soft, hard int64, f func(w *enginetest.Oracle)) {
 		m := enginetest.NewMount(t)
 		m.LimitSeals(keystore.SealLimits{First: 1, Largest: 1, Soft: soft, Hard: hard})
 		enginetest.Slowly(m)
+		enginetest.Advance(time.Second) // the first reading of all records ends with a round
 		w := enginetest.NewOracle(m)
 		w.CreateAES()
 		f(w)
