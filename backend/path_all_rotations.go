@@ -16,6 +16,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/schedule"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -66,13 +67,17 @@ func (b *backend) unfinished(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	unfinished := make([]bool, len(intents))
+	err = storage.Each(ctx, len(intents), func(n int) (err error) {
+		unfinished[n], err = b.isUnfinished(ctx, intents[n])
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
 	var keys []string
-	for _, i := range intents {
-		unfinished, err := b.isUnfinished(ctx, i)
-		if err != nil {
-			return nil, err
-		}
-		if unfinished {
+	for n, i := range intents {
+		if unfinished[n] {
 			keys = append(keys, i.TenantID+"/"+i.RotationID)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -50,9 +51,9 @@ func (l intentLog) Delete(ctx context.Context, id string) error {
 	return nil
 }
 
-// readLog reads the whole log. An entry that cannot be decoded, or read, stays where it
-// is, and keeps no other from being worked on; whole is false if there is one. With an
-// error it returns what it has read.
+// readLog reads the whole log, many entries at once. An entry that cannot be decoded, or
+// read, stays where it is, and keeps no other from being worked on; whole is false if there
+// is one. With an error it returns what it has read.
 func (b *backend) readLog(ctx context.Context) (all []rotation.Intent, whole bool, err error) {
 	ids, err := b.mount.List(ctx, framework.WALPrefix)
 	if storage.IsDamaged(err) {
@@ -61,32 +62,45 @@ func (b *backend) readLog(ctx context.Context) (all []rotation.Intent, whole boo
 	if err != nil {
 		return nil, false, fmt.Errorf("listing the write-ahead log: %w", err)
 	}
-	whole = true
-	for _, id := range ids {
+	found := make([]*rotation.Intent, len(ids))
+	var lacking atomic.Bool
+	err = storage.Each(ctx, len(ids), func(n int) error {
 		// Not by GetWAL: its error does not tell storage that fails, where all is to be
 		// tried again, from an entry that is damaged.
-		stored, failed := b.mount.Get(ctx, framework.WALPrefix+id)
-		if failed != nil && !storage.IsDamaged(failed) {
-			err = fmt.Errorf("reading the write-ahead log: %w", failed)
-			continue
+		stored, err := b.mount.Get(ctx, framework.WALPrefix+ids[n])
+		if err != nil && !storage.IsDamaged(err) {
+			return fmt.Errorf("reading the write-ahead log: %w", err)
 		}
-		if failed == nil && stored == nil {
-			whole = false // it was just deleted, or is hidden
-			continue
+		found[n] = b.intentIn(ids[n], stored, err)
+		if found[n] == nil {
+			lacking.Store(true)
 		}
-		var i rotation.Intent
-		if failed == nil {
-			i, failed = decodeIntent(&logical.StorageEntry{Value: stored})
+		return nil
+	})
+	for _, i := range found {
+		if i != nil {
+			all = append(all, *i)
 		}
-		if failed != nil {
-			whole = false
-			b.unreadable(id, failed)
-			continue
-		}
-		i.ID = id
-		all = append(all, i)
 	}
-	return all, whole, err
+	return all, !lacking.Load(), err
+}
+
+// intentIn returns the intent in an entry that was read, or failed to be; nil if there is
+// none that can be made out.
+func (b *backend) intentIn(id string, stored []byte, failed error) *rotation.Intent {
+	if failed == nil && stored == nil {
+		return nil // it was just deleted, or is hidden
+	}
+	var i rotation.Intent
+	if failed == nil {
+		i, failed = decodeIntent(&logical.StorageEntry{Value: stored})
+	}
+	if failed != nil {
+		b.unreadable(id, failed)
+		return nil
+	}
+	i.ID = id
+	return &i
 }
 
 // unfinishedWork returns what the log lists and, if an entry of it is damaged, the

@@ -50,15 +50,19 @@ func (e *Engine) addDamaged(s *Status) {
 // index knows them. The write-ahead log lists them as well, unless an entry of it is
 // damaged.
 func (e *Engine) Unfinished(ctx context.Context) (all []rotation.Intent, err error) {
-	for _, id := range e.index.Unfinished() {
-		t, err := e.tenants.Read(ctx, id)
-		switch {
-		case errors.Is(err, tenant.ErrNotFound), isDamaged(err):
-		case err != nil:
-			return all, err
-		case t.Rotation != nil:
+	ids := e.index.Unfinished()
+	found := make([]*tenant.Record, len(ids))
+	err = storage.Each(ctx, len(ids), func(n int) (err error) {
+		found[n], err = e.tenants.Read(ctx, ids[n])
+		if errors.Is(err, tenant.ErrNotFound) || isDamaged(err) {
+			return nil
+		}
+		return err
+	})
+	for _, t := range found {
+		if t != nil && t.Rotation != nil {
 			all = append(all, rotation.IntentOf(t))
 		}
 	}
-	return all, nil
+	return all, err
 }

@@ -6,14 +6,12 @@ package schedule
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/dueindex"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -47,18 +45,11 @@ func (e *Engine) Overviews(ctx context.Context, tenantIDs []string) ([]*Overview
 		return nil, err
 	}
 	all := make([]*Overview, len(tenantIDs))
-	var next atomic.Int64
-	var g errgroup.Group
-	for range min(recordsInFlight, len(all)) {
-		g.Go(func() error {
-			for n := next.Add(1) - 1; int(n) < len(all) && ctx.Err() == nil; n = next.Add(1) - 1 {
-				all[n] = e.overview(ctx, p, tenantIDs[n])
-			}
-			return nil
-		})
-	}
-	_ = g.Wait() // an error is its tenant's
-	if err := ctx.Err(); err != nil {
+	err = storage.Each(ctx, len(all), func(n int) error {
+		all[n] = e.overview(ctx, p, tenantIDs[n]) // an error is its tenant's
+		return nil
+	})
+	if err != nil {
 		return nil, err
 	}
 	return all, noneReadable(all)

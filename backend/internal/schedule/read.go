@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"golang.org/x/sync/errgroup"
-
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/dueindex"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
@@ -23,8 +21,6 @@ import (
 )
 
 const (
-	// recordsInFlight bounds the records read at once to fill the index.
-	recordsInFlight = 16
 	// maxFailedShards is how many shards may fail to be read before the reading waits:
 	// then it is storage that fails, and not an entry of it.
 	maxFailedShards = 2
@@ -186,19 +182,12 @@ func (e *Engine) readShard(ctx context.Context, n int) error {
 	}
 	all := slices.SortedFunc(maps.Keys(ids), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) }) // in one order, so that a run can be repeated
 	found := make([]*dueindex.Found, len(all))
-	var next atomic.Int64
-	var g errgroup.Group
-	for range min(recordsInFlight, len(all)) {
-		g.Go(func() error {
-			for n := next.Add(1) - 1; int(n) < len(all) && ctx.Err() == nil; n = next.Add(1) - 1 {
-				found[n] = e.readRecord(ctx, all[n])
-			}
-			return nil
-		})
-	}
-	_ = g.Wait() // a record that cannot be read has an entry that says so
-	if ctx.Err() != nil {
-		return ctx.Err()
+	err = storage.Each(ctx, len(all), func(n int) error {
+		found[n] = e.readRecord(ctx, all[n]) // one that cannot be read has an entry that says so
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	e.index.Install(n, found)
 	return nil
