@@ -179,13 +179,14 @@ func TestOneRotationAtATime(t *testing.T) {
 		m.Must(enginetest.Update, enginetest.TenantPath(""), nil)
 		m.Must(enginetest.Update, enginetest.ItemPath("x"), enginetest.Secret("v"))
 		synctest.Wait() // nothing else waits for the tenant's lock
+		longest := strings.Repeat("k", 512)
 		hold := make(chan struct{})
 		m.Storage.Hook(func(op, key string) {
 			if op == "put" && strings.HasPrefix(key, "pages/") {
 				<-hold // the sweep stays at its first page
 			}
 		})
-		first, err := m.CallAs("request-1", enginetest.Update, enginetest.TenantPath("/dek/rotate"), map[string]any{"idempotency_key": "k"})
+		first, err := m.CallAs("request-1", enginetest.Update, enginetest.TenantPath("/dek/rotate"), map[string]any{"idempotency_key": longest})
 		require.NoError(t, err)
 		id := first.Data["rotation_id"]
 		synctest.Wait()
@@ -195,14 +196,18 @@ func TestOneRotationAtATime(t *testing.T) {
 		require.ErrorContains(t, err, id.(string))
 		require.Equal(t, map[string]any{"rotation_id": id}, resp.Data["data"])
 
-		again := m.Must(enginetest.Update, enginetest.TenantPath("/dek/rotate"), map[string]any{"idempotency_key": "k"})
+		again := m.Must(enginetest.Update, enginetest.TenantPath("/dek/rotate"), map[string]any{"idempotency_key": longest})
 		require.Equal(t, id, again["rotation_id"], "the same key gets the same rotation")
 		require.Equal(t, []string{enginetest.TenantID + "/" + id.(string)}, m.Must(enginetest.List, "rotations/", nil)["keys"])
+
+		for _, key := range m.Disk.Keys("") {
+			require.NotContains(t, string(m.Disk.Value(key)), longest, "records keep a hash, or they would fill: %s", key)
+		}
 
 		m.Storage.Hook(nil)
 		close(hold)
 		enginetest.Advance(time.Second)
-		again = m.Must(enginetest.Update, enginetest.TenantPath("/dek/rotate"), map[string]any{"idempotency_key": "k"})
+		again = m.Must(enginetest.Update, enginetest.TenantPath("/dek/rotate"), map[string]any{"idempotency_key": longest})
 		require.Equal(t, id, again["rotation_id"], "also once it is over")
 		require.Equal(t, "completed", again["status"])
 		require.Equal(t, 2, m.Must(enginetest.Read, enginetest.TenantPath("/dek"), nil)["current_version"])
