@@ -36,7 +36,8 @@ func failover(t *testing.T, c *devstack.Cluster) *devstack.Stack {
 }
 
 // TestUpgradeWithFailovers upgrades a cluster by the runbook, and has another node
-// become active after each of its steps. After each the mount can be written.
+// become active after each of its steps. Clients write by way of every node meanwhile: each
+// write is done, or says what to do, and what the script calls ready can be written.
 func TestUpgradeWithFailovers(t *testing.T) {
 	bin := filepath.Join(t.TempDir(), "plugin")
 	anotherPlugin(t, bin)
@@ -46,25 +47,27 @@ func TestUpgradeWithFailovers(t *testing.T) {
 	leader, err := c.Leader(t.Context())
 	require.NoError(t, err)
 	tenant := newTenant(t, leader)
+	writers, stop := keepWriting(t, c, tenant)
+	writers.check(t, "before the upgrade")
 
 	old := filepath.Base(leader.PluginFile())
 	anotherPlugin(t, bin)
 	for _, node := range c.Nodes() { // the new file beside the old one, on every node
 		require.NoError(t, node.InstallPlugin())
+		writers.check(t, "the new file is on some nodes")
 	}
 	command := filepath.Base(leader.PluginFile())
 	require.NotEqual(t, old, command)
-	leader = failover(t, c)
-	requireWritable(t, leader, tenant)
+	leader = writers.failover(t, "the new file is on every node")
 
 	out, code := runScript(t, leader)
 	require.Equal(t, 0, code, out)
 	assert.Contains(t, out, "command "+command)
 	assert.Contains(t, out, "reloaded dek/")
 	requireWritable(t, leader, tenant)
+	writers.check(t, "the script has run")
 	for range c.Nodes() {
-		leader = failover(t, c)
-		requireWritable(t, leader, tenant)
+		leader = writers.failover(t, "after the upgrade")
 	}
 
 	t.Run("between registering and reloading", func(t *testing.T) {
@@ -78,12 +81,15 @@ func TestUpgradeWithFailovers(t *testing.T) {
 		write(t, leader, "sys/plugins/catalog/secret/vault-plugin-dek", map[string]any{
 			"command": filepath.Base(leader.PluginFile()), "sha256": fmt.Sprintf("%x", sha256.Sum256(code)),
 		})
-		leader = failover(t, c)
-		requireWritable(t, leader, tenant)
+		writers.check(t, "registered")
+		leader = writers.failover(t, "registered, and not reloaded")
 		out, status := runScript(t, leader)
 		require.Equal(t, 0, status, out)
-		requireWritable(t, failover(t, c), tenant)
+		requireWritable(t, leader, tenant)
+		writers.check(t, "the script has run again")
+		writers.failover(t, "after that")
 	})
+	stop() // what follows is no upgrade by the runbook
 
 	t.Run("a node without the file", func(t *testing.T) {
 		leader, err := c.Leader(t.Context())
@@ -107,6 +113,7 @@ func TestUpgradeWithFailovers(t *testing.T) {
 		}
 		out, code = runScript(t, next)
 		assert.Equal(t, 3, code, out)
+		requireHeldReadOnly(t, next, tenant)
 		next = failover(t, c)
 		out, code = runScript(t, next)
 		require.Equal(t, 0, code, out)
