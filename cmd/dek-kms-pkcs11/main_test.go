@@ -35,6 +35,17 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// It needs neither a token nor a library.
+func TestVersionOfTheProgram(t *testing.T) {
+	for _, flag := range []string{"-version", "--version"} {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], flag)
+		cmd.Env = []string{asProgram + "=yes"}
+		out, err := cmd.Output()
+		require.NoError(t, err)
+		require.Regexp(t, `^dek-kms-pkcs11 v\d+\.\d+\.\d+\S* \(commit \S+, go1\.\S+\)\n$`, string(out))
+	}
+}
+
 const keyLabel = "dek"
 
 // place is a token with a key, and where a program that serves it has its files.
