@@ -51,6 +51,14 @@ func (o *transitOwner) deny(t *testing.T) {
 	o.setPolicy(t, `path "nothing" { capabilities = ["deny"] }`)
 }
 
+// destroy deletes the key for good.
+func (o *transitOwner) destroy(t *testing.T) {
+	t.Helper()
+	key := o.mount + "/keys/dek"
+	require.Less(t, callRoot(t, o.s, http.MethodPost, key+"/config", map[string]any{"deletion_allowed": true}).Status, 300)
+	require.Less(t, callRoot(t, o.s, http.MethodDelete, key, nil).Status, 300)
+}
+
 func (o *transitOwner) setPolicy(t *testing.T, policy string) {
 	t.Helper()
 	a := callRoot(t, o.s, http.MethodPut, "sys/policies/acl/"+o.policy, map[string]any{"policy": policy})
@@ -146,8 +154,7 @@ func TestContractProviders(t *testing.T) {
 	// The key is destroyed: what is under it is gone, and a tenant can still be deleted.
 	succeeded(t, callRoot(t, s, http.MethodPut, provider, owner.provider()))
 	move("owner")
-	require.Less(t, callRoot(t, s, http.MethodPost, key+"/config", map[string]any{"deletion_allowed": true}).Status, 300)
-	require.Less(t, callRoot(t, s, http.MethodDelete, key, nil).Status, 300)
+	owner.destroy(t)
 	until(http.StatusFailedDependency)
 	a = callRoot(t, s, http.MethodPost, mount+"/config", map[string]any{"min_deletion_window": 0})
 	require.Less(t, a.Status, 300, a.errors())

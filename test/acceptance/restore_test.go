@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -100,6 +101,16 @@ func (r *taken) erasedOrWhole(t *testing.T, s *devstack.Stack) {
 	assert.Contains(t, fmt.Sprint(listed), r.erasing)
 }
 
+// lentTenant is a tenant with an item, whose own KEK is under a key of another Vault's.
+func lentTenant(t *testing.T, s *devstack.Stack) (id string, owner *transitOwner) {
+	t.Helper()
+	owner, id = newTransitOwner(t, shared(t)), uuid.NewString()
+	succeeded(t, callRoot(t, s, http.MethodPut, "dek/providers/owner", owner.provider()))
+	succeeded(t, callRoot(t, s, http.MethodPut, tenantPath(id), map[string]any{"key_provider": "owner"}))
+	put(t, s, tenantPath(id, "secrets/own"), map[string]any{"data": map[string]any{"v": id}})
+	return id, owner
+}
+
 func kekCompleted(t *testing.T, s *devstack.Stack) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -122,10 +133,14 @@ func TestRestoredSnapshot(t *testing.T) {
 	written := fill(t, s, moving, 300)
 	few := fill(t, s, deleted, 3)
 	fill(t, s, shredded, 3)
+	lent, owner := lentTenant(t, s)
 	succeeded(t, callRoot(t, s, http.MethodDelete, "dek/tenants/"+deleted+"?deletion_window=1h", nil))
 
 	r := snapshotInTheMiddle(t, s, moving)
-	require.Equal(t, http.StatusNoContent, callRoot(t, s, http.MethodDelete, "dek/tenants/"+shredded+"?deletion_window=0", nil).Status)
+	for _, id := range []string{shredded, lent} {
+		require.Equal(t, http.StatusNoContent, callRoot(t, s, http.MethodDelete, "dek/tenants/"+id+"?deletion_window=0", nil).Status)
+	}
+	owner.destroy(t)
 	kept := keptCheckpoint(t, s)
 	dek, export := dekCommand(t), filepath.Join(t.TempDir(), "log")
 	code, _, stderr := dek(s, "evidence", "export", export)
@@ -149,6 +164,11 @@ func TestRestoredSnapshot(t *testing.T) {
 	succeeded(t, callRoot(t, restored, http.MethodPut, "dek/tenants/"+deleted+"/restore", nil))
 	readsAll(t, restored, deleted, few)
 	r.erasedOrWhole(t, restored)
+
+	// What lay beneath the owner's key, which was destroyed since, is back and does not open.
+	require.Equal(t, http.StatusOK, callRoot(t, restored, http.MethodGet, tenantPath(lent), nil).Status)
+	refused(t, callRoot(t, restored, http.MethodGet, tenantPath(lent, "secrets/own"), nil), http.StatusFailedDependency, "owner")
+	refused(t, callRoot(t, restored, http.MethodPut, tenantPath(lent, "encrypt"), map[string]any{"plaintext": "eA=="}), http.StatusFailedDependency, "owner")
 
 	// What was shredded after the snapshot is back. The kept checkpoint tells that, and the
 	// kept export tells of whom; the tenant is deleted again.
