@@ -33,20 +33,30 @@ type Token struct {
 	soPIN  string
 }
 
+// module returns the library, empty where SoftHSM or pkcs11-tool is missing.
+func module() string {
+	_, noUtil := exec.LookPath("softhsm2-util")
+	_, noTool := exec.LookPath("pkcs11-tool")
+	if noUtil != nil || noTool != nil {
+		return ""
+	}
+	for _, path := range modules {
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+// Available reports whether tokens can be made.
+func Available() bool { return module() != "" }
+
 // New makes an empty token, which goes with the test. Where SoftHSM or pkcs11-tool is
 // missing the test is skipped, and fails under CI=true: scripts/softhsm.sh installs them.
 func New(t testing.TB) *Token {
 	t.Helper()
-	k := &Token{t: t, PIN: rand.Text()[:12], soPIN: rand.Text()[:12]}
-	for _, module := range modules {
-		if _, err := os.Stat(module); err == nil {
-			k.Module = module
-			break
-		}
-	}
-	_, noUtil := exec.LookPath("softhsm2-util")
-	_, noTool := exec.LookPath("pkcs11-tool")
-	if k.Module == "" || noUtil != nil || noTool != nil {
+	k := &Token{t: t, Module: module(), PIN: rand.Text()[:12], soPIN: rand.Text()[:12]}
+	if k.Module == "" {
 		if os.Getenv("CI") == "true" {
 			t.Fatal("there is no softhsm2 or no opensc")
 		}

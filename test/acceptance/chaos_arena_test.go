@@ -33,6 +33,10 @@ type arena struct {
 	cluster *devstack.Cluster // nil for one node
 	nodes   []*devstack.Stack
 	client  *http.Client
+	// keyProvider is what new tenants' own KEKs are under; empty: they have none. While
+	// denied it may refuse them, with 424.
+	keyProvider string
+	denied      atomic.Bool
 
 	// calm is even while no request may fail, and odd from just before a fault
 	// until every node that is up answers again.

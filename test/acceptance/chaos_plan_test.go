@@ -37,6 +37,7 @@ type plan struct {
 	outage   time.Duration // before what is down is brought back
 	away     time.Duration // before a killed node of a cluster comes back
 	traffic  uint64        // seeds the choices of writers and readers
+	lent     lentPlan      // of a kind with key providers
 }
 
 // newPlan draws a plan. The blow falls when less than latest percent are rotated,
@@ -68,6 +69,7 @@ func newPlan(kind string, seed uint64, latest float64) plan {
 	if !p.together && rng.IntN(5) < 2 {
 		p.control = controls[rng.IntN(len(controls))]
 	}
+	p.lent = newLentPlan(rand.New(rand.NewPCG(seed, h.Sum64()+1)))
 	return p
 }
 

@@ -110,6 +110,9 @@ func (r *round) String() string {
 	if lasted := r.time("completed_at").Sub(r.time("started_at")); lasted > 0 {
 		text += fmt.Sprintf(" in %s", lasted.Round(time.Millisecond))
 	}
+	if r.fault.lent != nil {
+		text += ": " + r.plan.lent.String()
+	}
 	return text
 }
 
@@ -118,6 +121,9 @@ func (r *round) String() string {
 // sends the request: the answer is for later.
 func (r *round) arrange() (unfinished bool, err error) {
 	r.started = make(chan string, 1)
+	if r.fault.atRenewal {
+		r.awaitRenewal()
+	}
 	if r.plan.together {
 		go func() {
 			id, _ := r.start() // asked again afterwards, by the same key
@@ -183,8 +189,13 @@ func (r *round) await() {
 // strike deals the blow and waits until Vault has recovered.
 func (r *round) strike(ctx context.Context) error {
 	a := r.c.a
+	moves, err := r.moveKEKs()
+	if err != nil {
+		return err
+	}
 	a.calm.Add(1)
 	r.began = time.Now()
+	r.trouble()
 	if err := r.fault.strike(ctx, a); err != nil {
 		return fmt.Errorf("deal the blow: %w", err)
 	}
@@ -199,6 +210,9 @@ func (r *round) strike(ctx context.Context) error {
 		return fmt.Errorf("%w: Vault does not recover: %w", errStuck, err)
 	}
 	r.recovery = time.Since(r.began)
+	if err := r.endTrouble(ctx, moves); err != nil {
+		return err
+	}
 	a.calm.Add(1)
 	return nil
 }

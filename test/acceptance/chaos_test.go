@@ -23,7 +23,7 @@ import (
 )
 
 // TestChaos strikes Vault and the plugin at random moments of rotations, while
-// clients read and write, and shows that nothing acknowledged is lost and
+// clients read and write, in some kinds with key providers in trouble, and shows that nothing acknowledged is lost and
 // nothing stays half-rotated: docs/chaos.md. CHAOS_ROUNDS is how many rounds of
 // each kind of fault must hit an unfinished rotation (1), CHAOS_SEED the seed
 // of the first (the time), CHAOS_DIR where data and logs are kept (nowhere).
@@ -46,6 +46,13 @@ func TestChaos(t *testing.T) {
 		t.Cleanup(func() { require.NoError(t, c.Stop()) })
 		a := newArena(c.Nodes(), c)
 		for _, f := range clusterFaults() {
+			t.Run(f.name, func(t *testing.T) { total.add(settings.rounds(t, a, f)) })
+		}
+	})
+	t.Run("provider", func(t *testing.T) {
+		s, sockets := lentStack(t, settings.dataDir("provider"))
+		a := newArena([]*devstack.Stack{s}, nil)
+		for _, f := range lentFaults(newLenders(t, a, sockets), settings.short) {
 			t.Run(f.name, func(t *testing.T) { total.add(settings.rounds(t, a, f)) })
 		}
 	})
@@ -141,6 +148,12 @@ func (run chaosRun) rounds(t *testing.T, a *arena, f fault) (sum tally) {
 	sum.firstSeed = seed
 	for ; sum.hits < run.hits && sum.rounds < 3*run.hits+20; seed++ {
 		r := &round{plan: newPlan(kind, seed, f.latest), fault: f, c: c}
+		if f.atRenewal {
+			r.plan.atRenewal()
+		}
+		if f.briefly {
+			r.plan.lent.lasts /= 5
+		}
 		logged := a.logSizes()
 		err := r.run(t.Context())
 		sum.rounds++

@@ -79,7 +79,11 @@ func newClients(t *testing.T, a *arena, report func(wrong, string, ...any)) *cli
 	settings := map[string]any{"rotation_parallelism": 1, "retired_key_retention": 0}
 	r := a.ask(http.MethodPut, "dek/config", settings)
 	require.True(t, r.ok(), r.String())
-	r = a.ask(http.MethodPut, c.path(), map[string]any{"display_name": "chaos"})
+	body := map[string]any{"display_name": "chaos"}
+	if a.keyProvider != "" {
+		body["key_provider"] = a.keyProvider
+	}
+	r = a.ask(http.MethodPut, c.path(), body)
 	require.True(t, r.ok(), r.String())
 	require.NoError(t, c.add(firstItems))
 	mount := c.get(http.MethodGet, "sys/mounts/dek")
@@ -145,7 +149,8 @@ func (c *clients) run(seed uint64) (stop func()) {
 // excused says whether a request that did not get what it asked for may fail:
 // only while something is down, and then never as if it were to blame itself.
 func (c *clients) excused(what, item string, begun int64, r reply) {
-	if now := c.a.calm.Load(); r.refusal() || begun == now && now%2 == 0 {
+	blamed := r.refusal() && (r.status != http.StatusFailedDependency || !c.a.denied.Load())
+	if now := c.a.calm.Load(); blamed || begun == now && now%2 == 0 {
 		c.report(altered, "%s of %s was answered %s (down: %v)", what, item, r, now%2 == 1 || begun != now)
 	}
 }

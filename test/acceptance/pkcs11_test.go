@@ -22,14 +22,22 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/syncbuf"
 )
 
+// pkcs11Program is where dek-kms-pkcs11 is, if it is built.
+func pkcs11Program(t *testing.T) (path string, built bool) {
+	t.Helper()
+	root, err := devstack.RepoRoot()
+	require.NoError(t, err)
+	path = filepath.Join(root, "bin", "dek-kms-pkcs11")
+	_, err = os.Stat(path)
+	return path, err == nil
+}
+
 // servePKCS11 starts dek-kms-pkcs11 for the keys of a label on a token, until the test ends,
 // and returns its socket.
 func servePKCS11(t *testing.T, hsm *softhsmtest.Token, label string) (socket string) {
 	t.Helper()
-	root, err := devstack.RepoRoot()
-	require.NoError(t, err)
-	program := filepath.Join(root, "bin", "dek-kms-pkcs11")
-	if _, err := os.Stat(program); err != nil && os.Getenv("CI") != "true" {
+	program, built := pkcs11Program(t)
+	if !built && os.Getenv("CI") != "true" {
 		t.Skip("dek-kms-pkcs11 is not built: make pkcs11 does that; this test did not run")
 	}
 	dir, err := os.MkdirTemp(sharedSockets, "owner-")

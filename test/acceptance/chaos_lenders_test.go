@@ -1,0 +1,264 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+//go:build acceptance
+
+package acceptance
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
+)
+
+// The key providers of a kind with key providers. The tenant that the rotation is of has its
+// own KEK under the first.
+const (
+	transitLender = "transit" // of another Vault, behind a gate
+	kmsLender     = "kms"     // on a socket, behind a gate
+	calmLender    = "calm"    // of that other Vault, without one
+)
+
+// lenderLease is the shortest that a provider may have.
+const lenderLease = 10 * time.Second
+
+// moveLimit is how long moves of KEKs may take once their providers answer again.
+const moveLimit = 2 * time.Minute
+
+// lenders are the key providers of an arena, and tenants beside the one that the rotation is
+// of.
+type lenders struct {
+	gates map[string]*gate
+	// neighbours have their keys under the mount's KEK at first, and then anywhere. The
+	// bystander's own KEK stays under the provider that is never in trouble.
+	neighbours *crowd
+	bystander  string
+}
+
+// newLenders sets up the providers and the tenants beside on an arena of one node, which
+// serves sockets. The other Vault is the one that contract tests share.
+func newLenders(t *testing.T, a *arena, sockets string) *lenders {
+	t.Helper()
+	owner := newTransitOwner(t, shared(t)) // first: it makes the directory that newKeyService needs
+	l := &lenders{gates: map[string]*gate{transitLender: newGate(), kmsLender: newGate()}, bystander: uuid.NewString()}
+	s := a.nodes[0]
+	write := func(name string, body map[string]any) {
+		succeeded(t, callRoot(t, s, http.MethodPut, "dek/providers/"+name, body))
+	}
+	body := owner.provider()
+	write(calmLender, body)
+	parameters, _ := body["parameters"].(map[string]any)
+	parameters["address"] = guardHTTP(t, l.gates[transitLender], owner.s.VaultAddr())
+	body["timeout"] = "3s"
+	write(transitLender, body)
+	write(kmsLender, map[string]any{
+		"type": "kmsv2", "socket": guardKMS(t, l.gates[kmsLender], newKeyService(t), sockets),
+		"lease": "10s", "timeout": "3s", "mount": true, "tenants": []string{"*"},
+	})
+	l.neighbours = newCrowd(t, s, "dek", 12)
+	succeeded(t, callRoot(t, s, http.MethodPut, tenantPath(l.bystander), map[string]any{"key_provider": calmLender}))
+	put(t, s, tenantPath(l.bystander, "secrets/own"), map[string]any{"data": map[string]any{"v": l.bystander}})
+	a.keyProvider = transitLender
+	return l
+}
+
+// lentStack starts a node for a kind with key providers, and returns the directory of its
+// sockets.
+func lentStack(t *testing.T, dataDir string) (s *devstack.Stack, sockets string) {
+	t.Helper()
+	sockets, err := os.MkdirTemp("", "dek-kms-") // not below t.TempDir: a socket's path is short
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(sockets)) })
+	return start(t, devstack.Options{
+		Storage: devstack.Raft, NoProxy: true, RawStorage: true, DataDir: dataDir, ProviderSockets: sockets,
+	}), sockets
+}
+
+// lentFaults strike a Vault of one node while key providers are in trouble. In the last of
+// them nothing else happens, for longer than a lease.
+func lentFaults(l *lenders, short bool) []fault {
+	faults := []fault{
+		{name: "plugin-sigkill", latest: 80, lent: l, strike: func(_ context.Context, a *arena) error { return a.nodes[0].KillPlugin() }},
+	}
+	if short {
+		faults[0].lasts, faults[0].briefly = time.Second, true
+	} else {
+		faults = append(faults,
+			fault{name: "vault-sigkill", latest: 80, lent: l, strike: killVault, restore: restartVault},
+			fault{name: "lease", latest: 5, lasts: 4 * time.Second, lent: l, atRenewal: true, strike: func(context.Context, *arena) error {
+				pass(lenderLease + time.Second)
+				return nil
+			}})
+	}
+	return faults
+}
+
+// lentPlan is what happens to key providers and KEKs in a round.
+type lentPlan struct {
+	troubles map[string]trouble
+	early    time.Duration // from the beginning of the trouble to the blow
+	lasts    time.Duration // from when Vault has recovered to the end of the trouble
+	seed     uint64        // of what the troubles do
+	moves    []lentMove
+}
+
+// lentMove is a move of keys to another KEK.
+type lentMove struct {
+	of   int    // a neighbour, or one of the two below
+	to   string // the provider; empty: Vault's storage, or the mount's KEK
+	late bool   // it is asked for while the providers are in trouble
+}
+
+const (
+	mountsKEK  = -1
+	tenantsKEK = -2 // of the tenant that the rotation is of
+)
+
+// newLentPlan draws a plan. At least one provider is in trouble, and the KEKs of the mount and
+// of the tenant move in two rounds of three.
+func newLentPlan(rng *rand.Rand) lentPlan {
+	p := lentPlan{
+		troubles: map[string]trouble{}, early: millis(rng, 150), lasts: millis(rng, 2500), seed: rng.Uint64(),
+	}
+	for _, name := range []string{transitLender, kmsLender} {
+		p.troubles[name] = troubles[rng.IntN(len(troubles))]
+	}
+	if n := rng.IntN(5); n < 2 {
+		p.troubles[[]string{transitLender, kmsLender}[n]] = works
+	}
+	places := []string{"", transitLender, kmsLender}
+	if rng.IntN(3) > 0 {
+		p.moves = append(p.moves, lentMove{mountsKEK, places[rng.IntN(3)], rng.IntN(4) == 0})
+	}
+	if rng.IntN(3) > 0 {
+		// Elsewhere its rotation would be due again, beside the round's.
+		p.moves = append(p.moves, lentMove{tenantsKEK, transitLender, rng.IntN(4) == 0})
+	}
+	for _, n := range rng.Perm(12)[:3] {
+		p.moves = append(p.moves, lentMove{n, places[rng.IntN(3)], rng.IntN(3) == 0})
+	}
+	return p
+}
+
+// atRenewal has the trouble begin with the rotation, the tenant's provider refuse a renewal,
+// and the KEK that it is of stay.
+func (p *plan) atRenewal() {
+	p.percent = min(p.percent, 5)
+	if how := p.lent.troubles[transitLender]; how == works || how == delays || how == flaps {
+		p.lent.troubles[transitLender] = steady[2+p.seed%3]
+	}
+	for i, m := range p.lent.moves {
+		p.lent.moves[i].late = m.late || m.of == tenantsKEK
+	}
+}
+
+// awaitRenewal waits until the lease of the tenant's KEK is soon renewed. That is done when
+// one to three tenths of it are left.
+func (r *round) awaitRenewal() {
+	_ = until(2*lenderLease, func() bool {
+		text, _ := r.c.a.ask(http.MethodGet, r.c.path("kek"), nil).body.Data["lease_until"].(string)
+		end, err := time.Parse(time.RFC3339, text)
+		left := time.Until(end)
+		return err == nil && left > lenderLease*3/10 && left < lenderLease*4/10
+	})
+}
+
+func (p lentPlan) String() string {
+	return fmt.Sprintf("transit %s, kms %s, moves %v", p.troubles[transitLender], p.troubles[kmsLender], p.moves)
+}
+
+// kekPath is the path of what a move is of.
+func (r *round) kekPath(m lentMove) string {
+	switch m.of {
+	case mountsKEK:
+		return "dek/kek"
+	case tenantsKEK:
+		return r.c.path("kek")
+	}
+	return tenantPath(r.fault.lent.neighbours.ids[m.of], "kek")
+}
+
+// moveKEK asks for a move. Asked again it is found by its key.
+func (r *round) moveKEK(m lentMove) reply {
+	return r.c.a.ask(http.MethodPut, r.kekPath(m)+"/rotate", map[string]any{
+		"provider": m.to, "reason": "chaos", "idempotency_key": fmt.Sprint(r.key, m.of),
+	})
+}
+
+// moveKEKs asks for the moves that begin while all is well, and returns those that do not.
+func (r *round) moveKEKs() (late []lentMove, err error) {
+	if r.fault.lent == nil {
+		return nil, nil
+	}
+	for _, m := range r.plan.lent.moves {
+		if m.late {
+			late = append(late, m)
+		} else if got := r.moveKEK(m); !got.ok() {
+			return nil, fmt.Errorf("the move %v was answered %s", m, got)
+		}
+	}
+	return late, nil
+}
+
+// trouble begins the trouble of the key providers.
+func (r *round) trouble() {
+	if r.fault.lent == nil {
+		return
+	}
+	p := r.plan.lent
+	r.c.a.denied.Store(slices.Contains([]trouble{denies, flaps}, p.troubles[transitLender]))
+	for name, g := range r.fault.lent.gates {
+		g.set(p.troubles[name], p.seed)
+	}
+	pass(p.early)
+}
+
+// endTrouble lets the trouble go on, and then ends it, and waits until all moves have ended
+// and the tenants' keys open.
+func (r *round) endTrouble(ctx context.Context, late []lentMove) error {
+	if r.fault.lent == nil {
+		return nil
+	}
+	a := r.c.a
+	r.watchBystander(late)
+	r.checkClosed()
+	for _, g := range r.fault.lent.gates {
+		g.set(works, 0)
+	}
+	healed := time.Now()
+	for _, m := range late {
+		var last reply
+		if err := until(recoveryLimit, func() bool { last = r.moveKEK(m); return last.ok() }); err != nil {
+			return fmt.Errorf("%w: the move %v is answered %s: %w", errStuck, m, last, err)
+		}
+	}
+	for _, m := range r.plan.lent.moves {
+		if err := r.untilMoved(m); err != nil {
+			return err
+		}
+	}
+	for _, path := range r.proofs() {
+		var last reply
+		err := until(recoveryLimit, func() bool {
+			last = a.askNode(ctx, a.nodes[0], path.method, path.path, path.body)
+			return last.ok()
+		})
+		if err != nil {
+			return fmt.Errorf("%w: %s is answered %s: %w", errStuck, path.path, last, err)
+		}
+	}
+	r.recovery = time.Since(healed)
+	a.denied.Store(false)
+	return nil
+}
