@@ -145,6 +145,16 @@ var sections = []section{
 		{"ratio_rewrap_vs_update", ratioUnit, atLeast(0.6)},
 		{"ratio_rewrap_engine_vs_transit_batch", ratioUnit, goal{}},
 	}},
+	{measure: leasedReads, figures: []figure{
+		{"read_leased_requests_per_second", requestsPerSecond, goal{}},
+		{"ratio_read_leased_vs_built_in", ratioUnit, atLeast(0.97)},
+	}},
+	{measure: besideHanging, figures: []figure{
+		{"read_p99_beside_hanging_ms", milliseconds, goal{}},
+		{"write_p99_beside_hanging_ms", milliseconds, goal{}},
+		{"ratio_read_p99_beside_hanging", ratioUnit, atLeast(0.9)},
+		{"ratio_write_p99_beside_hanging", ratioUnit, atLeast(0.9)},
+	}},
 	{measure: proxyStatus, figures: []figure{
 		{"proxy_status_requests_per_second", requestsPerSecond, goal{}},
 		{"ratio_proxy_vs_vault", ratioUnit, atLeast(0.7)},
