@@ -162,7 +162,6 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, opt Options) (
 		),
 		InitializeFunc: b.initialize,
 		PeriodicFunc:   b.periodic,
-		WALRollback:    b.walRollback,
 		Invalidate:     b.invalidate,
 		Clean:          func(context.Context) { b.jobs.Stop() },
 	}
@@ -221,7 +220,8 @@ func (b *backend) initialize(context.Context, *logical.InitializationRequest) er
 
 // periodic is called every minute, holds Vault's state lock and has 90 seconds:
 // it only makes sure that every unfinished rotation is being worked on, and lets
-// the scheduler look.
+// the scheduler look. There is no WALRollback: the framework would read each entry of the
+// log for it, one after the other.
 func (b *backend) periodic(context.Context, *logical.Request) error {
 	if b.resumeUnfinished() {
 		b.jobs.RunFunc("storage/recheck", b.mount.Recheck, nil)

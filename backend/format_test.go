@@ -104,7 +104,7 @@ func TestNothingIsWrittenBeforeTheFormatIsRead(t *testing.T) {
 		enginetest.Advance(time.Hour)
 		require.True(t, maps.Equal(before, everyEntry(disk)), "something was written")
 		for _, op := range m.Storage.Log() {
-			require.Regexp(t, "^get format$|^(list|get) wal/", op, "Vault's framework lists the write-ahead log")
+			require.Equal(t, "get format", op)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()

@@ -28,9 +28,6 @@ const (
 	walCreation = "creation"
 )
 
-// errUnfinished keeps an entry of the log: a nil would delete it.
-var errUnfinished = errors.New("what the entry is about is unfinished and being worked on")
-
 // intentLog keeps intents in the framework's write-ahead log.
 type intentLog struct{ storage logical.Storage }
 
@@ -155,13 +152,4 @@ func decodeIntent(stored *logical.StorageEntry) (i rotation.Intent, err error) {
 		return i, errIncomplete
 	}
 	return i, nil
-}
-
-// walRollback is called for entries that were written ten minutes ago or longer, those
-// of running rotations included. It keeps them all, where nil would delete one. The
-// tick has just driven everything in the log, because Vault calls periodic first, and
-// the job that finds an entry to be over deletes it. So there is nothing to do here,
-// while Vault holds its state lock. Vault does not log the error.
-func (b *backend) walRollback(context.Context, *logical.Request, string, any) error {
-	return errUnfinished
 }

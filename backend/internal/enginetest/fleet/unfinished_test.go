@@ -74,8 +74,7 @@ func TestUnfinishedRotationsAreReadTogether(t *testing.T) {
 
 		slow := &slowReads{prefix: "wal/", latency: latency}
 		m.Storage.Hook(slow.hook)
-		require.NoError(t, m.Engine.PeriodicFunc(t.Context(), nil))
-		enginetest.Advance(time.Minute)
+		m.Tick()
 		require.Equal(t, tenants, slow.reads, "each entry once")
 		require.Equal(t, bound, slow.most)
 		require.Equal(t, rounds*latency, slow.last.Sub(slow.first))
