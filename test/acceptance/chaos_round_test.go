@@ -39,6 +39,7 @@ type round struct {
 	cancelled     bool // a cancel was acknowledged
 	resting       bool // a pause was acknowledged, and no resume since
 	ended         map[string]any
+	moving        int // the moves of KEKs that were unfinished once Vault had recovered
 }
 
 // errStuck reports a rotation that did not end, or a Vault that did not recover.
@@ -111,7 +112,7 @@ func (r *round) String() string {
 		text += fmt.Sprintf(" in %s", lasted.Round(time.Millisecond))
 	}
 	if r.fault.lent != nil {
-		text += ": " + r.plan.lent.String()
+		text += fmt.Sprintf(": %s, %d of them unfinished after the blow", r.plan.lent, r.moving)
 	}
 	return text
 }

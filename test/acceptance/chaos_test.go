@@ -142,6 +142,7 @@ func (run chaosRun) rounds(t *testing.T, a *arena, f fault) (sum tally) {
 			t.Errorf("%s, seed %d: %s: %s", kind, seed, w, fmt.Sprintf(format, args...))
 		}
 	}
+	a.calm.Store(0) // an earlier kind may have broken off while Vault was down
 	c := newClients(t, a, report)
 	t.Logf("%d items, a rotation of which lasts %s", c.items, c.last(t, seed, cmp.Or(f.lasts, 1500*time.Millisecond)).Round(time.Millisecond))
 	evidence := newAudit(t, c, run.dek)
