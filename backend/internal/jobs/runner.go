@@ -60,8 +60,9 @@ type Job struct {
 type Runner struct {
 	// Await, if set, is given the error of a step before that is tried again. It waits for
 	// what the step needs, and reports whether it knows the error: then there is nothing to
-	// log. It must be set before the runner is used.
-	Await func(context.Context, error) (known bool)
+	// log. ready says that the step has what it waited for, for a while: it is tried again
+	// soon. It must be set before the runner is used.
+	Await func(context.Context, error) (known, ready bool)
 
 	// Ready, if set, is asked before work begins. While it fails nothing is begun; with
 	// [storage.ErrNewer] nothing ever is. It must be set before the runner is used.
@@ -118,21 +119,35 @@ func (r *Runner) repeat(j Job) {
 		if progressed || err == nil {
 			pause = firstPause
 		}
-		if err != nil && !r.retry(j, err, pause) {
+		known, ready := r.await(err)
+		if ready {
+			// What a provider has opened closes with its lease. A step that needs two KEKs
+			// would never find both open with pauses that are longer.
+			pause = firstPause
+		}
+		if err != nil && !r.retry(j, err, known, pause) {
 			return
 		}
 	}
 }
 
-// retry logs the error of a step and pauses; false if the job is to be left: the
+// await waits for what a step needs that has failed with err.
+func (r *Runner) await(err error) (known, ready bool) {
+	if err == nil || r.Await == nil || ReadOnly(err) {
+		return false, false
+	}
+	return r.Await(r.ctx, err)
+}
+
+// retry logs the error of a step, unless it is known, and pauses; false if the job is to be left: the
 // engine stops, or storage can only be read. Vault's next tick takes it up then,
 // and until storage can be written nothing more is said.
-func (r *Runner) retry(j Job, err error, pause time.Duration) bool {
+func (r *Runner) retry(j Job, err error, known bool, pause time.Duration) bool {
 	if ReadOnly(err) {
 		r.NoteReadOnly(err)
 		return false
 	}
-	if r.Await != nil && r.Await(r.ctx, err) {
+	if known {
 		return r.wait(pause)
 	}
 	j.Log.Warn(j.FailureMessage+", trying again", "error", err, "pause", pause.String())

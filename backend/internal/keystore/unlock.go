@@ -191,14 +191,13 @@ func (s *Store) closeKEK(key string) {
 }
 
 // Await unlocks the KEK that an error of background work names, and reports whether err
-// names one. What comes of it shows when the work is begun again.
-func (s *Store) Await(ctx context.Context, err error) (waited bool) {
+// names one, and whether it is open now.
+func (s *Store) Await(ctx context.Context, err error) (waited, opened bool) {
 	var locked *LockedError
 	if !errors.As(err, &locked) {
-		return false
+		return false, false
 	}
-	_ = s.Unlock(ctx, locked.Place, provider.Background)
-	return true
+	return true, s.Unlock(ctx, locked.Place, provider.Background) == nil
 }
 
 // WaitingFor returns the provider that work on keys waits for, empty if none: keys beneath

@@ -91,7 +91,7 @@ func (e *Engine) visitAll(ctx context.Context, due []dueindex.Visit, did *tally,
 		}
 		g.Go(func() error {
 			err := f(v)
-			if err != nil && e.keys.Await(ctx, err) {
+			if waited, _ := e.keys.Await(ctx, err); waited {
 				err = f(v) // its KEK's provider was asked meanwhile
 			}
 			var locked *keystore.LockedError
