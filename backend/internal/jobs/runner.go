@@ -139,9 +139,9 @@ func (r *Runner) await(err error) (known, ready bool) {
 	return r.Await(r.ctx, err)
 }
 
-// retry logs the error of a step, unless it is known, and pauses; false if the job is to be left: the
-// engine stops, or storage can only be read. Vault's next tick takes it up then,
-// and until storage can be written nothing more is said.
+// retry logs the error of a step, unless it is known, and pauses; false if the job is to
+// be left: the engine stops, or storage can only be read. Vault's next tick takes it up
+// then, and until storage can be written nothing more is said.
 func (r *Runner) retry(j Job, err error, known bool, pause time.Duration) bool {
 	if ReadOnly(err) {
 		r.NoteReadOnly(err)
