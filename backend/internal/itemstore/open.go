@@ -5,6 +5,7 @@ package itemstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
@@ -21,7 +22,7 @@ type raw struct {
 }
 
 // openPageAt reads and opens the page at p for a request; nil if it does not
-// show. Beside [page.ErrDamaged] it fails with one of the errors that IsGone
+// show. Beside [page.ErrDamaged] it fails with one of the errors that CannotOpen
 // tells. What comes from the cache and does not open is read from storage.
 func (tab *Table) openPageAt(ctx context.Context, t *tenant.Record, p page.Prefix) (*page.Page, error) {
 	cached := false
@@ -127,10 +128,16 @@ type content struct {
 }
 
 // read returns the page that covers h, opened; nil if the tenant has no page
-// yet. With an error of a page it returns where that lies. It takes no lock but for a
-// page that does not show: the page may split, and a rotation may rewrite it and destroy
-// its key, between any two steps, and then it is read again.
+// yet. With an error of a page it returns where that lies.
 func (tab *Table) read(ctx context.Context, t *tenant.Record, h page.Hash) (*content, error) {
+	c, err := tab.readCurrent(ctx, t, h)
+	return c, tab.store.unlessGone(ctx, t, err)
+}
+
+// readCurrent takes no lock but for a page that does not show: the page may split, and a
+// rotation may rewrite it and destroy its key, between any two steps, and then it is read
+// again.
+func (tab *Table) readCurrent(ctx context.Context, t *tenant.Record, h page.Hash) (*content, error) {
 	var last error
 	var at page.Prefix
 	for range maxTries {
@@ -178,6 +185,17 @@ func (tab *Table) readStaleMiss(ctx context.Context, p page.Prefix, h page.Hash)
 		return false, nil
 	}
 	return tab.staleMiss(ctx, p)
+}
+
+// unlessGone returns err, or [tenant.ErrNotFound] if it is of a page and t is being shredded:
+// then pages vanish one by one.
+func (s *Store) unlessGone(ctx context.Context, t *tenant.Record, err error) error {
+	if errors.Is(err, page.ErrDamaged) {
+		if _, gone := s.sameTenant(ctx, t); errors.Is(gone, tenant.ErrNotFound) {
+			return gone
+		}
+	}
+	return err
 }
 
 // sameTenant reads the record of t again.

@@ -6,7 +6,8 @@
 // is asked for while it runs runs once more afterwards.
 //
 // A step that fails is tried again after a pause that grows from 250 milliseconds to 30
-// seconds. If storage can only be read, the job stops until Vault's next tick asks for it
+// seconds. It is at most 2 seconds once a key provider has opened what the step lacked,
+// since that closes again with its lease. If storage can only be read, the job stops until Vault's next tick asks for it
 // again. Steps get a context that ends when the engine stops, not when a request does.
 //
 // The package knows no tenant and no storage prefix. It must never cancel a write that is
@@ -31,6 +32,9 @@ const (
 	firstPause = 250 * time.Millisecond
 	// MaxPause is the longest pause before a step that failed is tried again.
 	MaxPause = 30 * time.Second
+	// readyPause is the longest pause before a step that now has what it lacked. Pauses go
+	// on growing meanwhile: if something else fails each time, that is not tried more often.
+	readyPause = 2 * time.Second
 
 	// StopWithin bounds how long stopping waits for writes in flight. Vault
 	// holds a lock of the whole plugin process meanwhile.
@@ -120,12 +124,13 @@ func (r *Runner) repeat(j Job) {
 			pause = firstPause
 		}
 		known, ready := r.await(err)
+		wait := pause
 		if ready {
 			// What a provider has opened closes with its lease. A step that needs two KEKs
 			// would never find both open with pauses that are longer.
-			pause = firstPause
+			wait = min(pause, readyPause)
 		}
-		if err != nil && !r.retry(j, err, known, pause) {
+		if err != nil && !r.retry(j, err, known, wait) {
 			return
 		}
 	}

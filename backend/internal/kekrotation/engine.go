@@ -146,7 +146,8 @@ func (e *Engine) Recover(ctx context.Context) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Nothing is destroyed by a record that a crash could take back.
+	// Before a KEK is destroyed, the record that says so is written again, so that storage
+	// holds it.
 	if err := e.keys.SettleKEK(ctx, r.KEKID); err != nil {
 		return nil, err
 	}

@@ -96,11 +96,6 @@ func (e *Engine) stepTenant(ctx context.Context, tenantID string) error {
 		if t == nil || !t.Moving() {
 			return nil
 		}
-		// Nothing is destroyed by a record that a crash could take back: see
-		// [keystore.Store.SettleKEK].
-		if err := h.PutAsRead(ctx); err != nil {
-			return err
-		}
 		did, err := e.rewrap(ctx, t, own, func(*keyring.KEK) error { return nil })
 		if err != nil {
 			return err
@@ -113,7 +108,7 @@ func (e *Engine) stepTenant(ctx context.Context, tenantID string) error {
 // KEKs of its own that were left are destroyed first.
 func (e *Engine) endTenant(ctx context.Context, h *tenant.Held, did Rewrapped) error {
 	t := h.Record()
-	left, err := e.destroyLeft(ctx, t, &did)
+	left, err := e.destroyLeft(ctx, h, &did)
 	if err != nil {
 		return err
 	}
@@ -145,10 +140,17 @@ func (e *Engine) endTenant(ctx context.Context, h *tenant.Held, did Rewrapped) e
 
 // destroyLeft destroys the KEKs of a tenant's own that its keys have left, if all of them
 // have, and returns which. It is a failure of the move if they cannot be listed.
-func (e *Engine) destroyLeft(ctx context.Context, t *tenant.Record, did *Rewrapped) (left []string, err error) {
+//
+// Before, it puts the record that says so again, so that storage holds it: an older record,
+// whose Put failed with effect behind Vault's cache, names a KEK that is about to go.
+func (e *Engine) destroyLeft(ctx context.Context, h *tenant.Held, did *Rewrapped) (left []string, err error) {
 	if len(did.Failures) > 0 {
 		return nil, nil
 	}
+	if err := h.PutAsRead(ctx); err != nil {
+		return nil, err
+	}
+	t := h.Record()
 	if left, err = e.left(ctx, t); err == nil {
 		err = e.keys.DestroyOwnKEKs(ctx, t.Incarnation, t.KEKID())
 	}

@@ -169,10 +169,16 @@ func (s *Store) EndKEKRotation(ctx context.Context, kekID string, end func(*KEKR
 // that storage holds what was read: a Put of an older record, which failed with effect, may
 // be hidden by Vault's cache. It fails with [ErrKEKChanged].
 func (s *Store) SettleKEK(ctx context.Context, kekID string) error {
+	r, err := s.unfinishedKEK(ctx, kekID)
+	if err == nil && s.ledger != nil {
+		err = s.ledger.Keep(ctx, r.Rotation.InitiatedBy) // if an earlier version stored the name here
+	}
+	if err != nil {
+		return err
+	}
 	s.kekLock.Lock()
 	defer s.kekLock.Unlock()
-	r, err := s.unfinishedKEK(ctx, kekID)
-	if err != nil {
+	if r, err = s.unfinishedKEK(ctx, kekID); err != nil {
 		return err
 	}
 	return s.putKEKRecord(ctx, r)

@@ -191,13 +191,14 @@ func (s *Store) closeKEK(key string) {
 }
 
 // Await unlocks the KEK that an error of background work names, and reports whether err
-// names one, and whether it is open now.
+// names one, and whether it is open now: an answer that comes after its lease opens nothing.
 func (s *Store) Await(ctx context.Context, err error) (waited, opened bool) {
 	var locked *LockedError
 	if !errors.As(err, &locked) {
 		return false, false
 	}
-	return true, s.Unlock(ctx, locked.Place, provider.Background) == nil
+	err = s.Unlock(ctx, locked.Place, provider.Background)
+	return true, err == nil && s.isOpen(kekKey(locked.Place))
 }
 
 // WaitingFor returns the provider that work on keys waits for, empty if none: keys beneath

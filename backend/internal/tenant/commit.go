@@ -111,10 +111,14 @@ func (h *Held) putUntoldAsRead(ctx context.Context) {
 	_ = h.PutAsRead(ctx) // the watcher is told of an error
 }
 
-// PutAsRead puts the record again exactly as it was read, or deletes it again if there was
-// none. A Put or a delete that failed may have taken effect in storage while Vault's cache
-// still shows the state before it. After this, storage holds what was read.
+// PutAsRead puts the record again as it was read, or deletes it again if there was none. A
+// Put or a delete that failed may have taken effect in storage while Vault's cache still
+// shows the state before it. After this, storage holds what was read. Only the names that an
+// earlier version has stored with it move to where they can be erased.
 func (h *Held) PutAsRead(ctx context.Context) error {
+	if err := h.store.keepPeople(ctx, h.record); err != nil {
+		return err
+	}
 	return h.store.putAsRead(ctx, h.record, h.id)
 }
 
