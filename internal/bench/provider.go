@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -57,6 +58,8 @@ func serveHangingOwner(ctx context.Context, vault string) (*hangingOwner, error)
 	behind := httputil.NewSingleHostReverseProxy(target)
 	o.server = &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if o.hangs.Load() {
+			// net/http notices that the client has hung up only once the body has been read.
+			_, _ = io.Copy(io.Discard, req.Body)
 			<-req.Context().Done()
 			return
 		}
@@ -171,7 +174,11 @@ func besideHanging(ctx context.Context, b *bench) error {
 	b.set("ratio_read_p99_beside_hanging", medianRatio(well.reads[1:], hanging.reads[1:]))
 	b.set("ratio_write_p99_beside_hanging", medianRatio(well.writes[1:], hanging.writes[1:]))
 	owner.hangs.Store(false)
-	return b.untilOpen(ctx, hangingTenant, true) // so that nothing waits beside later figures
+	// So that no rotation is blocked while later figures are taken.
+	if err := b.untilOpen(ctx, hangingTenant, true); err != nil {
+		return err
+	}
+	return b.untilRotated(ctx, hangingTenant)
 }
 
 // untilOpen waits until a tenant's KEK is open, or is not because its provider is unavailable.
@@ -184,6 +191,33 @@ func (b *bench) untilOpen(ctx context.Context, t tenant, open bool) error {
 		}
 		if closed != open {
 			return nil
+		}
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// untilRotated waits for the end of a tenant's first rotation, which has been asked for.
+func (b *bench) untilRotated(ctx context.Context, t tenant) error {
+	for {
+		var list struct {
+			Info map[string]struct {
+				Status string `json:"status"`
+			} `json:"key_info"`
+		}
+		// The list of a tenant without rotations is empty, which Vault answers with 404.
+		err := b.vault.call(ctx, "LIST", t.path()+"/dek/rotations", nil, &list)
+		if err != nil && !isStatus(err, http.StatusNotFound) {
+			return err
+		}
+		for _, r := range list.Info {
+			if r.Status == "completed" {
+				return nil
+			}
+			if r.Status != "in_progress" {
+				return fmt.Errorf("the rotation is %s", r.Status)
+			}
 		}
 		if err := pause(ctx, 100*time.Millisecond); err != nil {
 			return err
@@ -216,9 +250,10 @@ func (o *besideOne) round(ctx context.Context) (float64, error) {
 		return err
 	})
 	rate, err := closedLoop(ctx, connections, o.b.round(), func(ctx context.Context, n int) error {
-		t := o.others[n*stride%len(o.others)]
+		at, write := mixed(n, len(o.others))
+		t := o.others[at]
 		method, samples, body := http.MethodGet, &reads, []byte(nil)
-		if n%writeEvery == 0 {
+		if write {
 			method, samples, body = http.MethodPost, &writes, o.bodies[n%len(o.bodies)]
 		}
 		began := time.Now()
@@ -234,4 +269,11 @@ func (o *besideOne) round(ctx context.Context) (float64, error) {
 	}
 	o.reads, o.writes = append(o.reads, percentile(reads, 99)), append(o.writes, percentile(writes, 99))
 	return rate, err
+}
+
+// mixed says which of the tenants the nth request is to, and whether it is a write. From one
+// pass over the tenants to the next the writes move on by one, so that reads and writes are
+// spread evenly over all.
+func mixed(n, tenants int) (at int, write bool) {
+	return n * stride % tenants, (n+n/tenants)%writeEvery == 0
 }
