@@ -21,12 +21,12 @@ import (
 )
 
 const (
-	// besideTenants is how many other tenants there are, and besideItems how many items
-	// each has.
-	besideTenants, besideItems = 200, 5
-	// besideRate is how many requests a second go to the tenant whose provider hangs.
-	besideRate = 50
-	// one in writeEvery requests beside is a write.
+	// otherTenants is how many tenants without a provider there are, and otherItems how many
+	// items each has.
+	otherTenants, otherItems = 200, 5
+	// hangingRate is how many requests a second go to the tenant whose provider hangs.
+	hangingRate = 50
+	// One in writeEvery requests to the others is a write.
 	writeEvery = 5
 )
 
@@ -69,9 +69,9 @@ func serveHangingOwner(ctx context.Context, vault string) (*hangingOwner, error)
 	return o, nil
 }
 
-// lend makes a tenant whose own KEK is under a provider of its name, a key of transit in
+// provide makes a tenant whose own KEK is under a provider of its name, a key of transit in
 // this Vault.
-func (b *bench) lend(ctx context.Context, name string, t tenant, address, lease string) error {
+func (b *bench) provide(ctx context.Context, name string, t tenant, address, lease string) error {
 	err := b.vault.post(ctx, t.mount+"/providers/"+name, map[string]any{
 		"type": "transit", "lease": lease, "timeout": "1s", "tenants": []string{t.id},
 		"parameters": map[string]any{
@@ -118,22 +118,22 @@ func (b *bench) prepareLeased(ctx context.Context) error {
 		return err
 	}
 	return b.once("a tenant under a key provider", func() error {
-		return b.lend(ctx, "leased", leasedTenant, b.stack.VaultAddr(), "5m")
+		return b.provide(ctx, "leased", leasedTenant, b.stack.VaultAddr(), "5m")
 	})
 }
 
-// besideHanging measures requests to other tenants while clients ask for one: in turns one
+// providerHanging measures requests to other tenants while clients ask for one: in turns one
 // whose provider is well, and one whose provider takes calls and does not answer, and whose
 // rotation waits for it.
-func besideHanging(ctx context.Context, b *bench) error {
+func providerHanging(ctx context.Context, b *bench) error {
 	if err := b.prepareLeased(ctx); err != nil {
 		return err
 	}
-	var others [besideTenants]tenant
+	var others [otherTenants]tenant
 	for n := range others {
-		others[n] = tenant{devstack.Mount, fmt.Sprintf("00000000-0000-4000-8000-0000000b%04d", n), besideItems}
+		others[n] = tenant{devstack.Mount, fmt.Sprintf("00000000-0000-4000-8000-0000000b%04d", n), otherItems}
 	}
-	err := b.once(fmt.Sprintf("%d tenants of %d items", besideTenants, besideItems), func() error {
+	err := b.once(fmt.Sprintf("%d tenants of %d items", otherTenants, otherItems), func() error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.SetLimit(connections)
 		for _, t := range others {
@@ -154,7 +154,7 @@ func besideHanging(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer func() { _ = owner.server.Close() }()
-	if err := b.lend(ctx, "hanging", hangingTenant, owner.addr, "10s"); err != nil {
+	if err := b.provide(ctx, "hanging", hangingTenant, owner.addr, "10s"); err != nil {
 		return err
 	}
 	owner.hangs.Store(true)
@@ -164,15 +164,15 @@ func besideHanging(ctx context.Context, b *bench) error {
 	if err := b.vault.post(ctx, devstack.Mount+"/rotations", map[string]any{"tenants": []string{hangingTenant.id}}); err != nil {
 		return err
 	}
-	hanging, well := b.beside(others[:], hangingTenant), b.beside(others[:], leasedTenant)
+	hanging, well := b.concurrent(others[:], hangingTenant), b.concurrent(others[:], leasedTenant)
 	if _, err := alternate(ctx, b.rounds(8), hanging.round, well.round); err != nil {
 		return err
 	}
 	// The first round warms up.
-	b.set("read_p99_beside_hanging_ms", median(hanging.reads[1:]))
-	b.set("write_p99_beside_hanging_ms", median(hanging.writes[1:]))
-	b.set("ratio_read_p99_beside_hanging", medianRatio(well.reads[1:], hanging.reads[1:]))
-	b.set("ratio_write_p99_beside_hanging", medianRatio(well.writes[1:], hanging.writes[1:]))
+	b.set("read_p99_provider_hanging_ms", median(hanging.reads[1:]))
+	b.set("write_p99_provider_hanging_ms", median(hanging.writes[1:]))
+	b.set("ratio_read_p99_provider_hanging", medianRatio(well.reads[1:], hanging.reads[1:]))
+	b.set("ratio_write_p99_provider_hanging", medianRatio(well.writes[1:], hanging.writes[1:]))
 	owner.hangs.Store(false)
 	// So that no rotation is blocked while later figures are taken.
 	if err := b.untilOpen(ctx, hangingTenant, true); err != nil {
@@ -225,8 +225,8 @@ func (b *bench) untilRotated(ctx context.Context, t tenant) error {
 	}
 }
 
-// besideOne sends requests to other tenants while one is asked for.
-type besideOne struct {
+// concurrentRequests go to other tenants while one is asked for.
+type concurrentRequests struct {
 	b             *bench
 	others        []tenant
 	one           tenant
@@ -234,15 +234,15 @@ type besideOne struct {
 	reads, writes []float64 // the 99th percentiles of the rounds, in milliseconds
 }
 
-func (b *bench) beside(others []tenant, one tenant) *besideOne {
-	return &besideOne{b: b, others: others, one: one, bodies: writeBodies()}
+func (b *bench) concurrent(others []tenant, one tenant) *concurrentRequests {
+	return &concurrentRequests{b: b, others: others, one: one, bodies: writeBodies()}
 }
 
 // round measures for a round and returns the requests a second.
-func (o *besideOne) round(ctx context.Context) (float64, error) {
+func (o *concurrentRequests) round(ctx context.Context) (float64, error) {
 	var mu sync.Mutex
 	var reads, writes []float64
-	asking := startOpenLoop(ctx, besideRate, func(ctx context.Context, _ int) error {
+	asking := startOpenLoop(ctx, hangingRate, func(ctx context.Context, _ int) error {
 		err := o.b.read(o.one)(ctx, 0)
 		if isStatus(err, http.StatusServiceUnavailable) {
 			return nil

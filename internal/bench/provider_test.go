@@ -11,16 +11,16 @@ import (
 
 // Each tenant gets its share of reads and of writes.
 func TestReadsAndWritesMeet(t *testing.T) {
-	var reads, writes [besideTenants]int
-	for n := range besideTenants * writeEvery {
-		at, write := mixed(n, besideTenants)
+	var reads, writes [otherTenants]int
+	for n := range otherTenants * writeEvery {
+		at, write := mixed(n, otherTenants)
 		if write {
 			writes[at]++
 		} else {
 			reads[at]++
 		}
 	}
-	for at := range besideTenants {
+	for at := range otherTenants {
 		require.Equal(t, []int{writeEvery - 1, 1}, []int{reads[at], writes[at]}, "tenant %d", at)
 	}
 }
