@@ -38,9 +38,9 @@ type arena struct {
 	keyProvider string
 	denied      atomic.Bool
 
-	// calm is even while no request may fail, and odd from just before a fault
+	// quiesced is even while no request may fail, and odd from just before a fault
 	// until every node that is up answers again.
-	calm atomic.Int64
+	quiesced atomic.Int64
 	// favourite counts how often clients had to turn to another node.
 	favourite atomic.Int64
 

@@ -30,7 +30,7 @@ func (c *clients) check(r *round) (items int) {
 	c.checkSealed()
 	active, keyIDs := c.checkVersions(r)
 	c.checkStorage(active, keyIDs)
-	c.checkLent(r.fault.lent)
+	c.checkProviders(r.fault.providers)
 	return items
 }
 

@@ -28,9 +28,9 @@ type fault struct {
 	restore func(ctx context.Context, a *arena) error
 	// later happens some time after Vault has recovered, while all goes on.
 	later func(ctx context.Context, a *arena) error
-	// lent are the key providers that get into trouble before the blow, and out of it once
+	// providers are the key providers that get into trouble before the blow, and out of it once
 	// Vault has recovered; nil if the kind has none.
-	lent *lenders
+	providers *chaosProviders
 	// atRenewal starts the rotation just before the lease of the tenant's KEK is renewed, so
 	// that the trouble meets the renewal.
 	atRenewal bool

@@ -29,15 +29,15 @@ type plan struct {
 	seed uint64
 	// together deals the blow while the request that starts the rotation is on
 	// its way; else it falls when percent of the items are rotated.
-	together bool
-	percent  float64
-	delay    time.Duration // after that
-	control  control
-	encrypts bool
-	outage   time.Duration // before what is down is brought back
-	away     time.Duration // before a killed node of a cluster comes back
-	traffic  uint64        // seeds the choices of writers and readers
-	lent     lentPlan      // of a kind with key providers
+	together  bool
+	percent   float64
+	delay     time.Duration // after that
+	control   control
+	encrypts  bool
+	outage    time.Duration // before what is down is brought back
+	away      time.Duration // before a killed node of a cluster comes back
+	traffic   uint64        // seeds the choices of writers and readers
+	providers providerPlan  // of a kind with key providers
 }
 
 // newPlan draws a plan. The blow falls when less than latest percent are rotated,
@@ -69,7 +69,7 @@ func newPlan(kind string, seed uint64, latest float64) plan {
 	if !p.together && rng.IntN(5) < 2 {
 		p.control = controls[rng.IntN(len(controls))]
 	}
-	p.lent = newLentPlan(rand.New(rand.NewPCG(seed, h.Sum64()+1)))
+	p.providers = newProviderPlan(rand.New(rand.NewPCG(seed, h.Sum64()+1)))
 	return p
 }
 

@@ -82,7 +82,7 @@ func (r *round) run(ctx context.Context) error {
 	return nil
 }
 
-// last adds items until a rotation lasts long enough, beside the traffic, for a
+// last adds items until a rotation lasts long enough, under the traffic, for a
 // fault not to miss it: how many that takes is the machine's matter. It returns
 // how long it lasts.
 func (c *clients) last(t *testing.T, seed uint64, enough time.Duration) (lasts time.Duration) {
@@ -111,8 +111,8 @@ func (r *round) String() string {
 	if lasted := r.time("completed_at").Sub(r.time("started_at")); lasted > 0 {
 		text += fmt.Sprintf(" in %s", lasted.Round(time.Millisecond))
 	}
-	if r.fault.lent != nil {
-		text += fmt.Sprintf(": %s, %d of them unfinished after the blow", r.plan.lent, r.moving)
+	if r.fault.providers != nil {
+		text += fmt.Sprintf(": %s, %d of them unfinished after the blow", r.plan.providers, r.moving)
 	}
 	return text
 }
@@ -194,7 +194,7 @@ func (r *round) strike(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.calm.Add(1)
+	a.quiesced.Add(1)
 	r.began = time.Now()
 	r.trouble()
 	if err := r.fault.strike(ctx, a); err != nil {
@@ -214,7 +214,7 @@ func (r *round) strike(ctx context.Context) error {
 	if err := r.endTrouble(ctx, moves); err != nil {
 		return err
 	}
-	a.calm.Add(1)
+	a.quiesced.Add(1)
 	return nil
 }
 

@@ -23,10 +23,11 @@ import (
 )
 
 // TestChaos strikes Vault and the plugin at random moments of rotations, while
-// clients read and write, in some kinds with key providers in trouble, and shows that nothing acknowledged is lost and
-// nothing stays half-rotated: docs/chaos.md. CHAOS_ROUNDS is how many rounds of
-// each kind of fault must hit an unfinished rotation (1), CHAOS_SEED the seed
-// of the first (the time), CHAOS_DIR where data and logs are kept (nowhere).
+// clients read and write, in some kinds with key providers in trouble, and shows
+// that nothing acknowledged is lost and nothing stays half-rotated: docs/chaos.md.
+// CHAOS_ROUNDS is how many rounds of each kind of fault must hit an unfinished
+// rotation (1), CHAOS_SEED the seed of the first (the time), CHAOS_DIR where data
+// and logs are kept (nowhere).
 func TestChaos(t *testing.T) {
 	settings := chaosSettings(t)
 	settings.dek = buildDek(t)
@@ -50,9 +51,9 @@ func TestChaos(t *testing.T) {
 		}
 	})
 	t.Run("provider", func(t *testing.T) {
-		s, sockets := lentStack(t, settings.dataDir("provider"))
+		s, sockets := providerStack(t, settings.dataDir("provider"))
 		a := newArena([]*devstack.Stack{s}, nil)
-		for _, f := range lentFaults(newLenders(t, a, sockets), settings.short) {
+		for _, f := range providerFaults(newChaosProviders(t, a, sockets), settings.short) {
 			t.Run(f.name, func(t *testing.T) { total.add(settings.rounds(t, a, f)) })
 		}
 	})
@@ -142,7 +143,7 @@ func (run chaosRun) rounds(t *testing.T, a *arena, f fault) (sum tally) {
 			t.Errorf("%s, seed %d: %s: %s", kind, seed, w, fmt.Sprintf(format, args...))
 		}
 	}
-	a.calm.Store(0) // an earlier kind may have broken off while Vault was down
+	a.quiesced.Store(0) // an earlier kind may have broken off while Vault was down
 	c := newClients(t, a, report)
 	t.Logf("%d items, a rotation of which lasts %s", c.items, c.last(t, seed, cmp.Or(f.lasts, 1500*time.Millisecond)).Round(time.Millisecond))
 	evidence := newAudit(t, c, run.dek)
@@ -153,7 +154,7 @@ func (run chaosRun) rounds(t *testing.T, a *arena, f fault) (sum tally) {
 			r.plan.atRenewal()
 		}
 		if f.briefly {
-			r.plan.lent.lasts /= 5
+			r.plan.providers.lasts /= 5
 		}
 		logged := a.logSizes()
 		err := r.run(t.Context())

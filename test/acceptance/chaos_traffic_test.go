@@ -150,7 +150,7 @@ func (c *clients) run(seed uint64) (stop func()) {
 // only while something is down, and then never as if it were to blame itself.
 func (c *clients) excused(what, item string, begun int64, r reply) {
 	blamed := r.refusal() && (r.status != http.StatusFailedDependency || !c.a.denied.Load())
-	if now := c.a.calm.Load(); blamed || begun == now && now%2 == 0 {
+	if now := c.a.quiesced.Load(); blamed || begun == now && now%2 == 0 {
 		c.report(altered, "%s of %s was answered %s (down: %v)", what, item, r, now%2 == 1 || begun != now)
 	}
 }
@@ -166,7 +166,7 @@ func (c *clients) find(item string) {
 // read compares an item with the ledger; false if there was no answer.
 func (c *clients) read(item string, owner bool) bool {
 	known, _ := c.ledger.look(item)
-	begun := c.a.calm.Load()
+	begun := c.a.quiesced.Load()
 	r := c.a.ask(http.MethodGet, c.path(item), nil)
 	if !r.ok() && !r.absent() {
 		c.excused("GET", item, begun, r)
@@ -188,7 +188,7 @@ func (c *clients) read(item string, owner bool) bool {
 // seal encrypts something and opens something that was encrypted before.
 func (c *clients) seal(rng *rand.Rand) {
 	plaintext := base64.StdEncoding.EncodeToString([]byte(fmt.Sprintf("plaintext %d", rng.Uint64())))
-	begun := c.a.calm.Load()
+	begun := c.a.quiesced.Load()
 	r := c.a.ask(http.MethodPut, c.path("encrypt"), map[string]any{"plaintext": plaintext})
 	ciphertext, _ := r.body.Data["ciphertext"].(string)
 	if !r.ok() || ciphertext == "" {
@@ -212,7 +212,7 @@ func (c *clients) keepSealed(ciphertext, plaintext string) {
 }
 
 func (c *clients) open(ciphertext, plaintext string) {
-	begun := c.a.calm.Load()
+	begun := c.a.quiesced.Load()
 	r := c.a.ask(http.MethodPut, c.path("decrypt"), map[string]any{"ciphertext": ciphertext})
 	version, _, _ := strings.Cut(strings.TrimPrefix(ciphertext, "dek:"), ":")
 	switch {

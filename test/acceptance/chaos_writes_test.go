@@ -60,7 +60,7 @@ func (c *clients) write(method, item string, cas *int) {
 	if cas != nil {
 		body["cas"] = *cas
 	}
-	begun := c.a.calm.Load()
+	begun := c.a.quiesced.Load()
 	r := c.a.ask(method, c.path(item), body)
 	if !r.ok() {
 		c.excused(method, item, begun, r)
@@ -83,7 +83,7 @@ func (c *clients) writeStale(item string, now state) {
 	next := c.ledger.begin(item, false)
 	body := value(item, next.change)
 	body["cas"] = now.revision + 3
-	begun := c.a.calm.Load()
+	begun := c.a.quiesced.Load()
 	r := c.a.ask(http.MethodPut, c.path(item), body)
 	switch {
 	case r.ok():
@@ -109,7 +109,7 @@ func (c *clients) remove(item string, now state, cas bool) {
 	if cas {
 		path += fmt.Sprintf("?cas=%d", now.revision)
 	}
-	begun := c.a.calm.Load()
+	begun := c.a.quiesced.Load()
 	r := c.a.ask(http.MethodDelete, path, nil)
 	switch {
 	case r.ok():
@@ -117,7 +117,7 @@ func (c *clients) remove(item string, now state, cas bool) {
 	case r.absent() || cas && r.status == http.StatusConflict:
 		// Vault sends a request again after a crash of the plugin. The first
 		// may have deleted the item, and then the second finds none.
-		if begun%2 == 0 && c.a.calm.Load() == begun {
+		if begun%2 == 0 && c.a.quiesced.Load() == begun {
 			c.report(lost, "%s was to be deleted, and not there (%s): %s", item, r, c.ledger.history(item))
 		}
 		c.find(item)
@@ -141,7 +141,7 @@ func (c *clients) bulk(batch []string, rng *rand.Rand) bool {
 		}
 		list = append(list, entry)
 	}
-	begun := c.a.calm.Load()
+	begun := c.a.quiesced.Load()
 	r := c.a.ask(http.MethodPut, c.path("items"), map[string]any{"items": list})
 	results, _ := r.body.Data["results"].([]any)
 	if !r.ok() || len(results) != len(batch) {
@@ -156,7 +156,7 @@ func (c *clients) bulk(batch []string, rng *rand.Rand) bool {
 			continue
 		}
 		all = false
-		if result != nil && begun%2 == 0 && c.a.calm.Load() == begun {
+		if result != nil && begun%2 == 0 && c.a.quiesced.Load() == begun {
 			c.report(altered, "an entry of a bulk write of %s was answered %q", item, result["error"])
 		}
 		c.find(item)

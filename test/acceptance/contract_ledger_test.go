@@ -54,9 +54,9 @@ func (e entry) wrong(n int) string {
 type traffic struct {
 	s      *devstack.Stack
 	tenant string
-	// calm is even while nothing but rotations may be in the way of a request,
+	// quiesced is even while nothing but rotations may be in the way of a request,
 	// and odd while Vault or the plugin are down.
-	calm     atomic.Int64
+	quiesced atomic.Int64
 	requests atomic.Int64
 
 	mu      sync.Mutex
@@ -133,7 +133,7 @@ func (tr *traffic) fault(format string, args ...any) {
 // excused reports whether a request may have failed because of a crash; while
 // nothing is down, none may fail, whatever rotates.
 func (tr *traffic) excused(ctx context.Context, begun int64, what string, err error) {
-	if now := tr.calm.Load(); begun == now && now%2 == 0 {
+	if now := tr.quiesced.Load(); begun == now && now%2 == 0 {
 		tr.fault("%s failed while nothing was down: %v", what, err)
 	}
 	select { // do not storm a Vault that is not there
@@ -148,7 +148,7 @@ func (tr *traffic) write(ctx context.Context, client *api.Client, name string) {
 	e.tried++
 	tr.set(name, e)
 	tr.requests.Add(1)
-	begun := tr.calm.Load()
+	begun := tr.quiesced.Load()
 	path := tenantPath(tr.tenant, "secrets", name)
 	var err error
 	if deletes(e.tried) {
@@ -170,7 +170,7 @@ func (tr *traffic) write(ctx context.Context, client *api.Client, name string) {
 
 // read compares an item with what is known of it, and returns whether it is there.
 func (tr *traffic) read(ctx context.Context, client *api.Client, name string) (present bool) {
-	before, begun := tr.look(name), tr.calm.Load()
+	before, begun := tr.look(name), tr.quiesced.Load()
 	tr.requests.Add(1)
 	secret, err := client.Logical().ReadWithContext(context.WithoutCancel(ctx), tenantPath(tr.tenant, "secrets", name))
 	if err != nil {

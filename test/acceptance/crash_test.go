@@ -43,7 +43,7 @@ func TestCrashDuringRotation(t *testing.T) {
 			assert.Equal(t, ended["items_to_rotate"], ended["items_rotated"])
 			assert.Equal(t, []any{0.0, 100.0}, []any{ended["items_failed"], ended["percent"]})
 			stop()
-			t.Logf("%d requests beside the rotation", tr.requests.Load())
+			t.Logf("%d requests during the rotation", tr.requests.Load())
 			tr.settle(t)
 		})
 	}
@@ -61,13 +61,13 @@ func (tr *traffic) crashDuringRotation(t *testing.T, crash func(*testing.T, *dev
 			return rotatedSecrets(callRoot(t, tr.s, http.MethodGet, path, nil).data()) > crashItems/20
 		}, rotationLimit, time.Millisecond)
 
-		tr.calm.Add(1)
+		tr.quiesced.Add(1)
 		at := time.Now()
 		crash(t, tr.s)
 		require.Eventually(t, func() bool {
 			return callRoot(t, tr.s, http.MethodGet, path, nil).Status == http.StatusOK
 		}, goneLimit, rotationTick)
-		tr.calm.Add(1)
+		tr.quiesced.Add(1)
 		waitRotation(t, tr.s, tr.tenant, id, "completed")
 		ended := succeeded(t, callRoot(t, tr.s, http.MethodGet, path, nil))
 		if parsedTime(t, ended["completed_at"]).After(at) {

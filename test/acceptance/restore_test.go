@@ -101,8 +101,8 @@ func (r *taken) erasedOrWhole(t *testing.T, s *devstack.Stack) {
 	assert.Contains(t, fmt.Sprint(listed), r.erasing)
 }
 
-// lentTenant is a tenant with an item, whose own KEK is under a key of another Vault's.
-func lentTenant(t *testing.T, s *devstack.Stack) (id string, owner *transitOwner) {
+// tenantUnderProvider is a tenant with an item, whose own KEK is under a key of another Vault's.
+func tenantUnderProvider(t *testing.T, s *devstack.Stack) (id string, owner *transitOwner) {
 	t.Helper()
 	owner, id = newTransitOwner(t, shared(t)), uuid.NewString()
 	succeeded(t, callRoot(t, s, http.MethodPut, "dek/providers/owner", owner.provider()))
@@ -133,11 +133,11 @@ func TestRestoredSnapshot(t *testing.T) {
 	written := fill(t, s, moving, 300)
 	few := fill(t, s, deleted, 3)
 	fill(t, s, shredded, 3)
-	lent, owner := lentTenant(t, s)
+	provided, owner := tenantUnderProvider(t, s)
 	succeeded(t, callRoot(t, s, http.MethodDelete, "dek/tenants/"+deleted+"?deletion_window=1h", nil))
 
 	r := snapshotInTheMiddle(t, s, moving)
-	for _, id := range []string{shredded, lent} {
+	for _, id := range []string{shredded, provided} {
 		require.Equal(t, http.StatusNoContent, callRoot(t, s, http.MethodDelete, "dek/tenants/"+id+"?deletion_window=0", nil).Status)
 	}
 	owner.destroy(t)
@@ -166,9 +166,9 @@ func TestRestoredSnapshot(t *testing.T) {
 	r.erasedOrWhole(t, restored)
 
 	// What lay beneath the owner's key, which was destroyed since, is back and does not open.
-	require.Equal(t, http.StatusOK, callRoot(t, restored, http.MethodGet, tenantPath(lent), nil).Status)
-	refused(t, callRoot(t, restored, http.MethodGet, tenantPath(lent, "secrets/own"), nil), http.StatusFailedDependency, "owner")
-	refused(t, callRoot(t, restored, http.MethodPut, tenantPath(lent, "encrypt"), map[string]any{"plaintext": "eA=="}), http.StatusFailedDependency, "owner")
+	require.Equal(t, http.StatusOK, callRoot(t, restored, http.MethodGet, tenantPath(provided), nil).Status)
+	refused(t, callRoot(t, restored, http.MethodGet, tenantPath(provided, "secrets/own"), nil), http.StatusFailedDependency, "owner")
+	refused(t, callRoot(t, restored, http.MethodPut, tenantPath(provided, "encrypt"), map[string]any{"plaintext": "eA=="}), http.StatusFailedDependency, "owner")
 
 	// What was shredded after the snapshot is back. The kept checkpoint tells that, and the
 	// kept export tells of whom; the tenant is deleted again.

@@ -44,9 +44,9 @@ func (w *steadyWriter) write() {
 	w.sent++
 	n := w.sent
 	w.mu.Unlock()
-	begun := w.a.calm.Load()
+	begun := w.a.quiesced.Load()
 	r := w.a.askNode(context.Background(), w.node, http.MethodPut, w.path, map[string]any{"data": map[string]any{"v": strconv.Itoa(n)}})
-	now := w.a.calm.Load()
+	now := w.a.quiesced.Load()
 	text := strings.Join(r.body.Errors, " ")
 	hint := r.err == nil && r.status == http.StatusServiceUnavailable &&
 		(strings.Contains(text, "step down or restart") || strings.Contains(text, "try again"))
@@ -107,10 +107,10 @@ func keepWriting(t *testing.T, c *devstack.Cluster, tenant string) (writers *ste
 // failover has another node become active, and returns it once each node takes writes again.
 func (s *steadyWriters) failover(t *testing.T, step string) *devstack.Stack {
 	t.Helper()
-	s.a.calm.Add(1)
+	s.a.quiesced.Add(1)
 	leader := failover(t, s.c)
 	s.goOn(t, step)
-	s.a.calm.Add(1)
+	s.a.quiesced.Add(1)
 	s.check(t, step)
 	return leader
 }

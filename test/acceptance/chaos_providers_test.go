@@ -25,20 +25,20 @@ import (
 // The key providers of a kind with key providers. The tenant that the rotation is of has its
 // own KEK under the first.
 const (
-	transitLender = "transit" // of another Vault, behind a gate
-	kmsLender     = "kms"     // on a socket, behind a gate
-	calmLender    = "calm"    // of that other Vault, without one
+	transitProvider = "transit" // of another Vault, behind a gate
+	kmsProvider     = "kms"     // on a socket, behind a gate
+	healthyProvider = "healthy" // of that other Vault, without one
 )
 
-// lenderLease is the shortest that a provider may have.
-const lenderLease = 10 * time.Second
+// providerLease is the shortest that a provider may have.
+const providerLease = 10 * time.Second
 
 // moveLimit is how long moves of KEKs may take once their providers answer again.
 const moveLimit = 2 * time.Minute
 
-// lenders are the key providers of an arena, and tenants beside the one that the rotation is
-// of.
-type lenders struct {
+// chaosProviders are the key providers of an arena, and tenants other than the one that the
+// rotation is of.
+type chaosProviders struct {
 	gates map[string]*gate
 	// neighbours have their keys under the mount's KEK at first, and then anywhere. The
 	// bystander's own KEK stays under the provider that is never in trouble.
@@ -46,36 +46,39 @@ type lenders struct {
 	bystander  string
 }
 
-// newLenders sets up the providers and the tenants beside on an arena of one node, which
+// newChaosProviders sets up the providers and the other tenants on an arena of one node, which
 // serves sockets. The other Vault is the one that contract tests share.
-func newLenders(t *testing.T, a *arena, sockets string) *lenders {
+func newChaosProviders(t *testing.T, a *arena, sockets string) *chaosProviders {
 	t.Helper()
 	owner := newTransitOwner(t, shared(t)) // first: it makes the directory that newKeyService needs
-	l := &lenders{gates: map[string]*gate{transitLender: newGate(), kmsLender: newGate()}, bystander: uuid.NewString()}
+	p := &chaosProviders{
+		gates:     map[string]*gate{transitProvider: newGate(), kmsProvider: newGate()},
+		bystander: uuid.NewString(),
+	}
 	s := a.nodes[0]
 	write := func(name string, body map[string]any) {
 		succeeded(t, callRoot(t, s, http.MethodPut, "dek/providers/"+name, body))
 	}
 	body := owner.provider()
-	write(calmLender, body)
+	write(healthyProvider, body)
 	parameters, _ := body["parameters"].(map[string]any)
-	parameters["address"] = guardHTTP(t, l.gates[transitLender], owner.s.VaultAddr())
+	parameters["address"] = guardHTTP(t, p.gates[transitProvider], owner.s.VaultAddr())
 	body["timeout"] = "3s"
-	write(transitLender, body)
-	write(kmsLender, map[string]any{
-		"type": "kmsv2", "socket": guardKMS(t, l.gates[kmsLender], newKeyService(t), sockets),
+	write(transitProvider, body)
+	write(kmsProvider, map[string]any{
+		"type": "kmsv2", "socket": guardKMS(t, p.gates[kmsProvider], newKeyService(t), sockets),
 		"lease": "10s", "timeout": "3s", "mount": true, "tenants": []string{"*"},
 	})
-	l.neighbours = newCrowd(t, s, "dek", 12)
-	succeeded(t, callRoot(t, s, http.MethodPut, tenantPath(l.bystander), map[string]any{"key_provider": calmLender}))
-	put(t, s, tenantPath(l.bystander, "secrets/own"), map[string]any{"data": map[string]any{"v": l.bystander}})
-	a.keyProvider = transitLender
-	return l
+	p.neighbours = newCrowd(t, s, "dek", 12)
+	succeeded(t, callRoot(t, s, http.MethodPut, tenantPath(p.bystander), map[string]any{"key_provider": healthyProvider}))
+	put(t, s, tenantPath(p.bystander, "secrets/own"), map[string]any{"data": map[string]any{"v": p.bystander}})
+	a.keyProvider = transitProvider
+	return p
 }
 
-// lentStack starts a node for a kind with key providers, and returns the directory of its
+// providerStack starts a node for a kind with key providers, and returns the directory of its
 // sockets.
-func lentStack(t *testing.T, dataDir string) (s *devstack.Stack, sockets string) {
+func providerStack(t *testing.T, dataDir string) (s *devstack.Stack, sockets string) {
 	t.Helper()
 	sockets, err := os.MkdirTemp("", "dek-kms-") // not below t.TempDir: a socket's path is short
 	require.NoError(t, err)
@@ -85,36 +88,41 @@ func lentStack(t *testing.T, dataDir string) (s *devstack.Stack, sockets string)
 	}), sockets
 }
 
-// lentFaults strike a Vault of one node while key providers are in trouble. In the last of
+// providerFaults strike a Vault of one node while key providers are in trouble. In the last of
 // them nothing else happens, for longer than a lease.
-func lentFaults(l *lenders, short bool) []fault {
+func providerFaults(p *chaosProviders, short bool) []fault {
 	faults := []fault{
-		{name: "plugin-sigkill", latest: 80, lent: l, strike: func(_ context.Context, a *arena) error { return a.nodes[0].KillPlugin() }},
+		{name: "plugin-sigkill", latest: 80, providers: p, strike: func(_ context.Context, a *arena) error {
+			return a.nodes[0].KillPlugin()
+		}},
 	}
 	if short {
 		faults[0].lasts, faults[0].briefly = time.Second, true
 	} else {
 		faults = append(faults,
-			fault{name: "vault-sigkill", latest: 80, lent: l, strike: killVault, restore: restartVault},
-			fault{name: "lease", latest: 5, lasts: 4 * time.Second, lent: l, atRenewal: true, strike: func(context.Context, *arena) error {
-				pass(lenderLease + time.Second)
-				return nil
-			}})
+			fault{name: "vault-sigkill", latest: 80, providers: p, strike: killVault, restore: restartVault},
+			fault{
+				name: "lease", latest: 5, lasts: 4 * time.Second, providers: p, atRenewal: true,
+				strike: func(context.Context, *arena) error {
+					pass(providerLease + time.Second)
+					return nil
+				},
+			})
 	}
 	return faults
 }
 
-// lentPlan is what happens to key providers and KEKs in a round.
-type lentPlan struct {
+// providerPlan is what happens to key providers and KEKs in a round.
+type providerPlan struct {
 	troubles map[string]trouble
 	early    time.Duration // from the beginning of the trouble to the blow
 	lasts    time.Duration // from when Vault has recovered to the end of the trouble
 	seed     uint64        // of what the troubles do
-	moves    []lentMove
+	moves    []kekMove
 }
 
-// lentMove is a move of keys to another KEK.
-type lentMove struct {
+// kekMove is a move of keys to another KEK.
+type kekMove struct {
 	of   int    // a neighbour, or one of the two below
 	to   string // the provider; empty: Vault's storage, or the mount's KEK
 	late bool   // it is asked for while the providers are in trouble
@@ -125,29 +133,29 @@ const (
 	tenantsKEK = -2 // of the tenant that the rotation is of
 )
 
-// newLentPlan draws a plan. At least one provider is in trouble, and the KEKs of the mount and
+// newProviderPlan draws a plan. At least one provider is in trouble, and the KEKs of the mount and
 // of the tenant move in two rounds of three.
-func newLentPlan(rng *rand.Rand) lentPlan {
-	p := lentPlan{
+func newProviderPlan(rng *rand.Rand) providerPlan {
+	p := providerPlan{
 		troubles: map[string]trouble{}, early: millis(rng, 50), lasts: millis(rng, 2500), seed: rng.Uint64(),
 	}
-	for _, name := range []string{transitLender, kmsLender} {
+	for _, name := range []string{transitProvider, kmsProvider} {
 		p.troubles[name] = troubles[rng.IntN(len(troubles))]
 	}
 	if n := rng.IntN(5); n < 2 {
-		p.troubles[[]string{transitLender, kmsLender}[n]] = works
+		p.troubles[[]string{transitProvider, kmsProvider}[n]] = works
 	}
-	places := []string{"", transitLender, kmsLender}
+	places := []string{"", transitProvider, kmsProvider}
 	if rng.IntN(3) > 0 {
-		// Elsewhere its rotation would be due again, beside the round's.
-		p.moves = append(p.moves, lentMove{tenantsKEK, transitLender, rng.IntN(4) == 0})
+		// Elsewhere its rotation would be due again, and run after the round's.
+		p.moves = append(p.moves, kekMove{tenantsKEK, transitProvider, rng.IntN(4) == 0})
 	}
 	for _, n := range rng.Perm(12)[:3] {
-		p.moves = append(p.moves, lentMove{n, places[rng.IntN(3)], rng.IntN(3) == 0})
+		p.moves = append(p.moves, kekMove{n, places[rng.IntN(3)], rng.IntN(3) == 0})
 	}
 	// Last, so that the blow meets it: it takes the longest.
 	if rng.IntN(3) > 0 {
-		p.moves = append(p.moves, lentMove{mountsKEK, places[rng.IntN(3)], rng.IntN(4) == 0})
+		p.moves = append(p.moves, kekMove{mountsKEK, places[rng.IntN(3)], rng.IntN(4) == 0})
 	}
 	return p
 }
@@ -156,53 +164,53 @@ func newLentPlan(rng *rand.Rand) lentPlan {
 // and the KEK that it is of stay.
 func (p *plan) atRenewal() {
 	p.percent = min(p.percent, 5)
-	if how := p.lent.troubles[transitLender]; how == works || how == delays || how == flaps {
-		p.lent.troubles[transitLender] = steady[2+p.seed%3]
+	if how := p.providers.troubles[transitProvider]; how == works || how == delays || how == flaps {
+		p.providers.troubles[transitProvider] = steady[2+p.seed%3]
 	}
-	for i, m := range p.lent.moves {
-		p.lent.moves[i].late = m.late || m.of == tenantsKEK
+	for i, m := range p.providers.moves {
+		p.providers.moves[i].late = m.late || m.of == tenantsKEK
 	}
 }
 
 // awaitRenewal waits until the lease of the tenant's KEK is soon renewed. That is done when
 // one to three tenths of it are left.
 func (r *round) awaitRenewal() {
-	_ = until(2*lenderLease, func() bool {
+	_ = until(2*providerLease, func() bool {
 		text, _ := r.c.a.ask(http.MethodGet, r.c.path("kek"), nil).body.Data["lease_until"].(string)
 		end, err := time.Parse(time.RFC3339, text)
 		left := time.Until(end)
-		return err == nil && left > lenderLease*3/10 && left < lenderLease*4/10
+		return err == nil && left > providerLease*3/10 && left < providerLease*4/10
 	})
 }
 
-func (p lentPlan) String() string {
-	return fmt.Sprintf("transit %s, kms %s, moves %v", p.troubles[transitLender], p.troubles[kmsLender], p.moves)
+func (p providerPlan) String() string {
+	return fmt.Sprintf("transit %s, kms %s, moves %v", p.troubles[transitProvider], p.troubles[kmsProvider], p.moves)
 }
 
 // kekPath is the path of what a move is of.
-func (r *round) kekPath(m lentMove) string {
+func (r *round) kekPath(m kekMove) string {
 	switch m.of {
 	case mountsKEK:
 		return "dek/kek"
 	case tenantsKEK:
 		return r.c.path("kek")
 	}
-	return tenantPath(r.fault.lent.neighbours.ids[m.of], "kek")
+	return tenantPath(r.fault.providers.neighbours.ids[m.of], "kek")
 }
 
 // moveKEK asks for a move. Asked again it is found by its key.
-func (r *round) moveKEK(m lentMove) reply {
+func (r *round) moveKEK(m kekMove) reply {
 	return r.c.a.ask(http.MethodPut, r.kekPath(m)+"/rotate", map[string]any{
 		"provider": m.to, "reason": "chaos", "idempotency_key": fmt.Sprint(r.key, m.of),
 	})
 }
 
 // moveKEKs asks for the moves that begin while all is well, and returns those that do not.
-func (r *round) moveKEKs() (late []lentMove, err error) {
-	if r.fault.lent == nil {
+func (r *round) moveKEKs() (late []kekMove, err error) {
+	if r.fault.providers == nil {
 		return nil, nil
 	}
-	for _, m := range r.plan.lent.moves {
+	for _, m := range r.plan.providers.moves {
 		if m.late {
 			late = append(late, m)
 		} else if got := r.moveKEK(m); !got.ok() {
@@ -214,12 +222,12 @@ func (r *round) moveKEKs() (late []lentMove, err error) {
 
 // trouble begins the trouble of the key providers.
 func (r *round) trouble() {
-	if r.fault.lent == nil {
+	if r.fault.providers == nil {
 		return
 	}
-	p := r.plan.lent
-	r.c.a.denied.Store(slices.Contains([]trouble{denies, flaps}, p.troubles[transitLender]))
-	for name, g := range r.fault.lent.gates {
+	p := r.plan.providers
+	r.c.a.denied.Store(slices.Contains([]trouble{denies, flaps}, p.troubles[transitProvider]))
+	for name, g := range r.fault.providers.gates {
 		g.set(p.troubles[name], p.seed)
 	}
 	pass(p.early)
@@ -227,19 +235,19 @@ func (r *round) trouble() {
 
 // endTrouble lets the trouble go on, and then ends it, and waits until all moves have ended
 // and the tenants' keys open.
-func (r *round) endTrouble(ctx context.Context, late []lentMove) error {
-	if r.fault.lent == nil {
+func (r *round) endTrouble(ctx context.Context, late []kekMove) error {
+	if r.fault.providers == nil {
 		return nil
 	}
 	a := r.c.a
-	for _, m := range r.plan.lent.moves {
+	for _, m := range r.plan.providers.moves {
 		if a.ask(http.MethodGet, r.kekPath(m), nil).body.Data["status"] == "in_progress" {
 			r.moving++
 		}
 	}
 	r.watchBystander(late)
 	r.checkClosed()
-	for _, g := range r.fault.lent.gates {
+	for _, g := range r.fault.providers.gates {
 		g.set(works, 0)
 	}
 	healed := time.Now()
@@ -249,7 +257,7 @@ func (r *round) endTrouble(ctx context.Context, late []lentMove) error {
 			return fmt.Errorf("%w: the move %v is answered %s: %w", errStuck, m, last, err)
 		}
 	}
-	for _, m := range r.plan.lent.moves {
+	for _, m := range r.plan.providers.moves {
 		if err := r.untilMoved(m); err != nil {
 			return err
 		}

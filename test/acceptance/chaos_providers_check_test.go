@@ -15,7 +15,7 @@ import (
 
 // watchBystander looks, while the trouble goes on, whether anybody notices whose provider is
 // well, and asks for the moves that are to be asked for meanwhile.
-func (r *round) watchBystander(late []lentMove) {
+func (r *round) watchBystander(late []kekMove) {
 	asked := make(chan struct{})
 	go func() {
 		defer close(asked)
@@ -26,8 +26,8 @@ func (r *round) watchBystander(late []lentMove) {
 			}
 		}
 	}()
-	id := r.fault.lent.bystander
-	for end := time.Now().Add(r.plan.lent.lasts); time.Now().Before(end); pass(20 * time.Millisecond) {
+	id := r.fault.providers.bystander
+	for end := time.Now().Add(r.plan.providers.lasts); time.Now().Before(end); pass(20 * time.Millisecond) {
 		began := time.Now()
 		got := r.c.a.ask(http.MethodGet, tenantPath(id, "secrets/own"), nil)
 		if value, _ := got.body.Data["data"].(map[string]any); value["v"] != id {
@@ -45,7 +45,7 @@ func (r *round) checkClosed() {
 		return
 	}
 	want := http.StatusServiceUnavailable
-	if r.plan.lent.troubles[transitLender] == denies {
+	if r.plan.providers.troubles[transitProvider] == denies {
 		want = http.StatusFailedDependency
 	}
 	for _, p := range r.proofs()[:2] {
@@ -56,7 +56,7 @@ func (r *round) checkClosed() {
 }
 
 // untilMoved waits for the end of a move, and looks at what it came to.
-func (r *round) untilMoved(m lentMove) error {
+func (r *round) untilMoved(m kekMove) error {
 	var last map[string]any
 	err := until(moveLimit, func() bool {
 		last = r.c.a.ask(http.MethodGet, r.kekPath(m), nil).body.Data
@@ -90,28 +90,28 @@ func (r *round) proofs() []proof {
 		{http.MethodGet, r.c.path(chaosItem(hotItems)), nil}, // which nobody changes
 		{http.MethodPut, r.c.path("encrypt"), map[string]any{"plaintext": "eA=="}},
 	}
-	for _, id := range r.fault.lent.neighbours.ids {
+	for _, id := range r.fault.providers.neighbours.ids {
 		all = append(all, kek(tenantPath(id))...)
 	}
 	return all
 }
 
-// checkLent looks at what the tenants beside have, at the KEKs, and at what became of the
+// checkProviders looks at what the other tenants have, at the KEKs, and at what became of the
 // rotations that were due after moves.
-func (c *clients) checkLent(l *lenders) {
-	if l == nil {
+func (c *clients) checkProviders(p *chaosProviders) {
+	if p == nil {
 		return
 	}
-	for i, id := range append(slices.Clone(l.neighbours.ids), l.bystander) {
+	for i, id := range append(slices.Clone(p.neighbours.ids), p.bystander) {
 		if value, _ := c.get(http.MethodGet, tenantPath(id, "secrets/own"))["data"].(map[string]any); value["v"] != id {
-			c.report(lost, "the item of tenant %s, beside, is %v", id, value)
+			c.report(lost, "the item of another tenant, %s, is %v", id, value)
 		}
-		if id == l.bystander {
+		if id == p.bystander {
 			continue
 		}
-		got := c.a.ask(http.MethodPut, tenantPath(id, "decrypt"), map[string]any{"ciphertext": l.neighbours.ciphertexts[i]})
+		got := c.a.ask(http.MethodPut, tenantPath(id, "decrypt"), map[string]any{"ciphertext": p.neighbours.ciphertexts[i]})
 		if got.body.Data["plaintext"] != "aGVsbG8=" {
-			c.report(lost, "a ciphertext of tenant %s, beside, is answered %s", id, got)
+			c.report(lost, "a ciphertext of another tenant, %s, is answered %s", id, got)
 		}
 	}
 	c.checkKEKs()
