@@ -174,13 +174,17 @@ func (p *plan) atRenewal() {
 
 // awaitRenewal waits until the lease of the tenant's KEK is soon renewed. That is done when
 // one to three tenths of it are left.
-func (r *round) awaitRenewal() {
-	_ = until(2*providerLease, func() bool {
+func (r *round) awaitRenewal() error {
+	err := until(2*providerLease, func() bool {
 		text, _ := r.c.a.ask(http.MethodGet, r.c.path("kek"), nil).body.Data["lease_until"].(string)
 		end, err := time.Parse(time.RFC3339, text)
 		left := time.Until(end)
 		return err == nil && left > providerLease*3/10 && left < providerLease*4/10
 	})
+	if err != nil {
+		return fmt.Errorf("the lease of the tenant's KEK does not come near its renewal: %w", err)
+	}
+	return nil
 }
 
 func (p providerPlan) String() string {

@@ -123,7 +123,9 @@ func (r *round) String() string {
 func (r *round) arrange() (unfinished bool, err error) {
 	r.started = make(chan string, 1)
 	if r.fault.atRenewal {
-		r.awaitRenewal()
+		if err := r.awaitRenewal(); err != nil {
+			return false, err
+		}
 	}
 	if r.plan.together {
 		go func() {
