@@ -68,10 +68,13 @@ func TestSamePlanIsWaitedFor(t *testing.T) {
 		runtime.Gosched()
 	}
 	var isSet atomic.Bool
+	begins := make(chan struct{})
 	all.Go(func() {
+		close(begins)
 		x.SetPlan(requested(1))
 		isSet.Store(true)
 	})
+	<-begins
 	for range 10_000 {
 		runtime.Gosched()
 	}
