@@ -44,10 +44,11 @@ const (
 	denies  trouble = "denies"
 	garbage trouble = "garbage"
 	hangs   trouble = "hangs"
-	flaps   trouble = "flaps" // any of the others, call by call
+	flaps   trouble = "flaps" // any of the others but hangs, call by call
 )
 
-// troubles are all there are, and steady those that flapping takes turns with.
+// troubles are all there are, and steady those that flapping takes turns with. A call
+// that hangs takes as long as many others, and there would be few turns.
 var (
 	troubles = []trouble{delays, gone, denies, garbage, hangs, flaps}
 	steady   = []trouble{works, delays, gone, denies, garbage}
