@@ -17,7 +17,7 @@ import (
 // A move from one KEK under a provider to another needs both open. After a restart and an
 // outage, each is opened by a call of its own, for a lease that is short.
 func TestMoveEndsAfterAnOutageWithAShortLease(t *testing.T) {
-	lent(t, func(w *enginetest.Oracle) {
+	withProvider(t, func(w *enginetest.Oracle) {
 		w.Provide(map[string]any{"lease": "10s"})
 		w.MoveUnderOwnKEK()
 		w.Storage.Fail(enginetest.FailOn("put", "keys/", storagetest.Before))

@@ -19,7 +19,7 @@ import (
 // Storage goes back to before a tenant was shredded, whose owner has destroyed the outer key
 // since. The tenant's record is back, and nothing of it opens; the others have what they had.
 func TestOldSnapshotWithoutTheOuterKey(t *testing.T) {
-	lent(t, func(w *enginetest.Oracle) {
+	withProvider(t, func(w *enginetest.Oracle) {
 		w.Must(enginetest.Update, "config", map[string]any{"min_deletion_window": 0})
 		enginetest.Advance(25 * time.Hour)
 		w.MoveUnderOwnKEK()

@@ -22,9 +22,9 @@ const (
 	other = "tenants/" + enginetest.OtherTenant
 )
 
-// lent is a mount with a provider and two tenants, the oracle's with items and keys of every
-// kind.
-func lent(t *testing.T, f func(w *enginetest.Oracle)) {
+// withProvider has f act on a mount with a provider and two tenants, the oracle's with items
+// and keys of every kind.
+func withProvider(t *testing.T, f func(w *enginetest.Oracle)) {
 	t.Helper()
 	enginetest.InFakeTime(t, func(m *enginetest.Mount) {
 		w := enginetest.NewOracle(m)
@@ -56,7 +56,7 @@ func kekOf(w *enginetest.Oracle) map[string]any {
 
 // A tenant's keys move under a KEK of its own, to a newer one there, and back to the mount's.
 func TestTenantMovesInAndOut(t *testing.T) {
-	lent(t, func(w *enginetest.Oracle) {
+	withProvider(t, func(w *enginetest.Oracle) {
 		mounts := w.Must(enginetest.Read, "kek", nil)["kek_id"]
 		before := kekOf(w)
 		require.Equal(t, []any{mounts, "", "", nil, "not_rotated"},
@@ -110,7 +110,7 @@ func TestTenantMovesInAndOut(t *testing.T) {
 }
 
 func TestTenantIsCreatedUnderAProvider(t *testing.T) {
-	lent(t, func(w *enginetest.Oracle) {
+	withProvider(t, func(w *enginetest.Oracle) {
 		path := "tenants/" + enginetest.TenantN(5)
 		w.Refused(400, "tenants name this tenant", enginetest.Update, path, map[string]any{"key_provider": "unknown"})
 		w.Must(enginetest.Update, "providers/"+owner, map[string]any{"tenants": []any{enginetest.TenantN(5)}})
@@ -135,7 +135,7 @@ func TestTenantIsCreatedUnderAProvider(t *testing.T) {
 // While a tenant's provider denies, that tenant is refused, and nothing else is: neither
 // another tenant nor the rotation of the mount's KEK.
 func TestTenantsProviderDenies(t *testing.T) {
-	lent(t, func(w *enginetest.Oracle) {
+	withProvider(t, func(w *enginetest.Oracle) {
 		w.MoveTenant(enginetest.TenantID, owner)
 		w.Tick()
 		w.ReadsBack()
@@ -180,7 +180,7 @@ func TestTenantsProviderDenies(t *testing.T) {
 // What a tenant's keys were opened with before a move ends with the move: from then on the
 // provider's lease holds.
 func TestMovingInEndsWhatIsOpen(t *testing.T) {
-	lent(t, func(w *enginetest.Oracle) {
+	withProvider(t, func(w *enginetest.Oracle) {
 		w.ReadsBack()
 		w.MoveTenant(enginetest.TenantID, owner)
 		require.LessOrEqual(t, w.Must(enginetest.Update, enginetest.TenantPath("/datakey/plaintext"), nil)["lease"], int64(60))
@@ -194,7 +194,7 @@ func TestMovingInEndsWhatIsOpen(t *testing.T) {
 
 // A tenant whose provider is gone for good can be deleted, at once too, and the provider then.
 func TestTenantOfALostProviderIsDeleted(t *testing.T) {
-	lent(t, func(w *enginetest.Oracle) {
+	withProvider(t, func(w *enginetest.Oracle) {
 		w.Must(enginetest.Update, "config", map[string]any{"min_deletion_window": 0})
 		enginetest.Advance(25 * time.Hour)
 		w.MoveTenant(enginetest.TenantID, owner)
@@ -209,7 +209,7 @@ func TestTenantOfALostProviderIsDeleted(t *testing.T) {
 }
 
 func TestOneMoveAtATime(t *testing.T) {
-	lent(t, func(w *enginetest.Oracle) {
+	withProvider(t, func(w *enginetest.Oracle) {
 		path := enginetest.TenantPath("/kek/rotate")
 		w.Must(enginetest.Update, "config", map[string]any{"rotation_parallelism": 1})
 		<-w.Engine.Pages.Request()
@@ -237,7 +237,7 @@ func TestOneMoveAtATime(t *testing.T) {
 // A Put of a key that was reported as failed may have moved it to the mount's KEK, behind a
 // stale cache. While the move waits for its provider, the mount's KEK rotates.
 func TestHiddenMoveOutlivesTheMountsRotation(t *testing.T) {
-	lent(t, func(w *enginetest.Oracle) {
+	withProvider(t, func(w *enginetest.Oracle) {
 		w.MoveTenant(enginetest.TenantID, owner)
 		w.Tick()
 		hidden := false
@@ -277,7 +277,7 @@ func TestHiddenMoveOutlivesTheMountsRotation(t *testing.T) {
 // A KEK of a tenant's own that cannot be read holds up that tenant alone, and it can be
 // deleted.
 func TestDamagedOwnKEK(t *testing.T) {
-	lent(t, func(w *enginetest.Oracle) {
+	withProvider(t, func(w *enginetest.Oracle) {
 		w.Must(enginetest.Update, "config", map[string]any{"min_deletion_window": 0})
 		enginetest.Advance(25 * time.Hour)
 		w.MoveTenant(enginetest.TenantID, owner)
