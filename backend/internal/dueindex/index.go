@@ -208,7 +208,8 @@ func (x *Index) entryAt(tenantID string) (e entry) {
 
 // SetPlan makes p the plan, and sets every entry's time by it unless it decides as the one
 // before did. When it returns every entry has its time by p or by a later plan, also if
-// another call has set p and is still at work: a round asks at once who is due.
+// another call has set p and is still at work: a round asks at once who is due. A plan whose
+// settings were read before those of the plan that is set is not set: it may lack a change.
 //
 // The plan is set before the entries' times are. So what sets an entry's time asks for the
 // plan under the lock of the entry's shard: either that is the latest plan, or SetPlan has
@@ -218,10 +219,12 @@ func (x *Index) SetPlan(p Plan) {
 	x.replanning.Lock()
 	defer x.replanning.Unlock()
 	x.mu.Lock()
-	same := x.plan.decidesAs(p)
-	x.plan = p
+	former, same := p.Order < x.plan.Order, x.plan.decidesAs(p)
+	if !former {
+		x.plan = p
+	}
 	x.mu.Unlock()
-	if same {
+	if former || same {
 		return
 	}
 	for n := range x.shards {

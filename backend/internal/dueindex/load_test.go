@@ -83,3 +83,16 @@ func TestSamePlanIsWaitedFor(t *testing.T) {
 	all.Wait()
 	require.True(t, isSet.Load())
 }
+
+// A job that has read the settings before a request for all, and comes after it, does not
+// take the request back.
+func TestFormerPlanIsNotSet(t *testing.T) {
+	x := New()
+	r := record(1, "", 5)
+	x.Changed(r.ID, r)
+	former, latest := requested(0), requested(1)
+	former.Order, latest.Order = 1, 2
+	x.SetPlan(latest)
+	x.SetPlan(former)
+	require.Len(t, x.Due(today.Add(time.Second)), 1)
+}

@@ -15,6 +15,7 @@ type Plan struct {
 	Now      time.Time
 	Settings settings.Rotation
 	Jitter   time.Duration // of the organization's interval
+	Order    uint64        // of two plans, the one whose settings were begun to be read later has the greater
 }
 
 // decidesAs reports whether two plans make the same tenants due at the same times. When they

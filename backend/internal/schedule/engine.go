@@ -69,6 +69,7 @@ type Engine struct {
 	unanswered unanswered  // requests for many
 	active     atomic.Bool // this node may write
 	untold     untold      // tenants whose records carry events that the log may lack
+	plans      atomic.Uint64
 
 	mu           sync.Mutex
 	lastRun      time.Time
@@ -106,12 +107,13 @@ func (e *Engine) maxRotations() int {
 
 // plan is what decides now which tenants are due.
 func (e *Engine) plan(ctx context.Context) (dueindex.Plan, error) {
+	order := e.plans.Add(1)
 	rotation, err := e.settings.Rotation(ctx)
 	if err != nil {
 		return dueindex.Plan{}, err
 	}
 	c, err := e.settings.Config(ctx)
-	return dueindex.Plan{Now: e.now(), Settings: rotation, Jitter: c.SchedulerJitter}, err
+	return dueindex.Plan{Now: e.now(), Settings: rotation, Jitter: c.SchedulerJitter, Order: order}, err
 }
 
 // Start fills the index in the background, and starts the first rounds once that is
