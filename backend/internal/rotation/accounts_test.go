@@ -165,11 +165,12 @@ func total(counts map[string]int) (n int) {
 	return n
 }
 
-// damageOn damages a page of a version, and forgets what is in memory of it.
+// damageOn damages a page of a version that has items, and forgets what is in memory of it:
+// a damaged page without any counts as one item.
 func damageOn(w *enginetest.Oracle, version int) {
 	w.T.Helper()
 	for _, key := range w.PageKeys() {
-		if page := w.Disk.Value(key); enginetest.VersionOf(page) == version {
+		if page := w.Disk.Value(key); enginetest.VersionOf(page) == version && itemsIn(w.Mount, key) > 0 {
 			page[len(page)-1] ^= 1
 			w.Disk.Set(key, page)
 			w.Engine.InvalidateKey(context.Background(), key)
@@ -182,17 +183,21 @@ func damageOn(w *enginetest.Oracle, version int) {
 // itemsOn counts the items of pages on a version, by their headers.
 func itemsOn(m *enginetest.Mount, version int) (n int) {
 	for _, key := range m.PageKeys() {
-		page := m.Disk.Value(key)
-		if enginetest.VersionOf(page) != version {
-			continue
+		if enginetest.VersionOf(m.Disk.Value(key)) == version {
+			n += itemsIn(m, key)
 		}
-		header := page
-		if delta := m.Disk.Value(deltaOf(key)); belongs(delta, page) {
-			header = delta
-		}
-		for i := range countedKinds {
-			n += int(binary.BigEndian.Uint32(header[5+4*i:]))
-		}
+	}
+	return n
+}
+
+// itemsIn counts the items of a page with its delta.
+func itemsIn(m *enginetest.Mount, key string) (n int) {
+	header := m.Disk.Value(key)
+	if delta := m.Disk.Value(deltaOf(key)); belongs(delta, header) {
+		header = delta
+	}
+	for i := range countedKinds {
+		n += int(binary.BigEndian.Uint32(header[5+4*i:]))
 	}
 	return n
 }
