@@ -19,32 +19,16 @@ import (
 	"google.golang.org/grpc/status"
 	kms "k8s.io/kms/apis/v2"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/programtest"
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/softhsmtest"
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/syncbuf"
 )
 
-// asProgram tells the test binary, started again, to be the program. A PKCS#11 library reads
-// its configuration once in a process.
-const asProgram = "DEK_KMS_PKCS11_TEST_AS_PROGRAM"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(asProgram) != "" {
-		main()
-		return
-	}
-	os.Exit(m.Run())
-}
+// A PKCS#11 library reads its configuration once in a process, so the program runs in its own.
+func TestMain(m *testing.M) { programtest.Main(m, main) }
 
 // It needs neither a token nor a library.
-func TestVersionOfTheProgram(t *testing.T) {
-	for _, flag := range []string{"-version", "--version"} {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], flag)
-		cmd.Env = []string{asProgram + "=yes"}
-		out, err := cmd.Output()
-		require.NoError(t, err)
-		require.Regexp(t, `^dek-kms-pkcs11 v\d+\.\d+\.\d+\S* \(commit \S+, go1\.\S+\)\n$`, string(out))
-	}
-}
+func TestVersionOfTheProgram(t *testing.T) { programtest.SaysVersion(t, "dek-kms-pkcs11") }
 
 const keyLabel = "dek"
 
@@ -72,7 +56,7 @@ func (p *place) command(flags ...string) *exec.Cmd {
 		"-timeout", "1m",
 	}, flags...)
 	cmd := exec.Command(os.Args[0], flags...)
-	cmd.Env = append(os.Environ(), p.hsm.Env(), asProgram+"=yes")
+	cmd.Env = append(os.Environ(), p.hsm.Env(), programtest.Env)
 	return cmd
 }
 

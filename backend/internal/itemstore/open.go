@@ -131,7 +131,13 @@ type content struct {
 // yet. With an error of a page it returns where that lies.
 func (tab *Table) read(ctx context.Context, t *tenant.Record, h page.Hash) (*content, error) {
 	c, err := tab.readCurrent(ctx, t, h)
-	return c, tab.store.unlessGone(ctx, t, err)
+	if errors.Is(err, page.ErrDamaged) {
+		// The pages of a tenant that is being shredded vanish one by one.
+		if _, gone := tab.store.sameTenant(ctx, t); errors.Is(gone, tenant.ErrNotFound) {
+			return nil, gone
+		}
+	}
+	return c, err
 }
 
 // readCurrent takes no lock but for a page that does not show: the page may split, and a
@@ -185,17 +191,6 @@ func (tab *Table) readStaleMiss(ctx context.Context, p page.Prefix, h page.Hash)
 		return false, nil
 	}
 	return tab.staleMiss(ctx, p)
-}
-
-// unlessGone returns err, or [tenant.ErrNotFound] if it is of a page and t is being shredded:
-// then pages vanish one by one.
-func (s *Store) unlessGone(ctx context.Context, t *tenant.Record, err error) error {
-	if errors.Is(err, page.ErrDamaged) {
-		if _, gone := s.sameTenant(ctx, t); errors.Is(gone, tenant.ErrNotFound) {
-			return gone
-		}
-	}
-	return err
 }
 
 // sameTenant reads the record of t again.

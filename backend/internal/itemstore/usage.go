@@ -46,7 +46,7 @@ func (s *Store) Usage(ctx context.Context, t *tenant.Record) (Usage, error) {
 			return nil, err
 		}
 		if err := tab.readHeaders(ctx); err != nil {
-			return nil, s.unlessGone(ctx, t, err)
+			return nil, err
 		}
 	}
 	return nil, storage.ErrContended

@@ -9,16 +9,26 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
-// A reader that meets the shredding of its tenant is told that there is none.
+// A reader that meets the shredding of its tenant is told that there is none: after it has
+// found a key or a page, that is destroyed while other pages are still there.
 func TestReadBesideTheShreddingOfItsTenant(t *testing.T) {
-	for _, prefix := range []string{"pages/", "keys/"} {
-		t.Run(prefix, func(t *testing.T) {
+	for _, c := range []struct {
+		name, prefix string
+		op           logical.Operation
+		path         string
+	}{
+		{"an item's key", "keys/", enginetest.Read, enginetest.ItemPath("a")},
+		{"an item's page", "pages/", enginetest.Read, enginetest.ItemPath("a")},
+		{"the pages of a list", "pages/", enginetest.List, enginetest.TenantPath("/secrets/")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := enginetest.NewOracle(enginetest.NewMount(t))
 				w.Create()
@@ -27,32 +37,33 @@ func TestReadBesideTheShreddingOfItsTenant(t *testing.T) {
 				w.Close()
 				w = w.On(enginetest.OpenMount(t, w.Disk, 0, storagetest.None)) // nothing in memory
 				defer w.Close()
-				reached, on := make(chan struct{}), make(chan struct{})
-				shredding, goOn := make(chan struct{}), make(chan struct{})
-				var first, second atomic.Bool
+				reached, on := make(chan string), make(chan struct{})
+				gone, goOn := make(chan struct{}), make(chan struct{})
+				var isReached, isGone atomic.Bool
+				var read string
 				w.Storage.Hook(func(op, key string) {
-					if op == "get" && strings.HasPrefix(key, prefix) && first.CompareAndSwap(false, true) {
-						close(reached)
+					switch {
+					case op == "get" && strings.HasPrefix(key, c.prefix) && isReached.CompareAndSwap(false, true):
+						reached <- key
 						<-on
+					case op == "delete" && strings.HasPrefix(key, "pages/") && key != read:
+						<-goOn // it is there meanwhile
 					}
-					if op == "list" && strings.HasPrefix(key, "history/") && second.CompareAndSwap(false, true) {
-						close(shredding)
-						<-goOn
-					}
-					// the pages go after the keys: stop between the two
-					if op == "delete" && strings.HasPrefix(key, "pages/") && second.CompareAndSwap(false, true) {
-						close(shredding)
+				})
+				w.Storage.Done(func(op, key string) {
+					if op == "delete" && key == read && isGone.CompareAndSwap(false, true) {
+						close(gone)
 						<-goOn
 					}
 				})
-				got := w.Concurrently(enginetest.Read, enginetest.ItemPath("a"), nil)
-				<-reached
-				gone := w.Concurrently(enginetest.Delete, enginetest.TenantPath(""), map[string]any{"deletion_window": 0})
-				<-shredding
+				got := w.Concurrently(c.op, c.path, nil)
+				read = <-reached
+				shredded := w.Concurrently(enginetest.Delete, enginetest.TenantPath(""), map[string]any{"deletion_window": 0})
+				<-gone
 				close(on)
 				a := <-got
 				close(goOn)
-				<-gone
+				<-shredded
 				require.Equal(t, 404, enginetest.Code(a.Resp, a.Err), "%v", a.Err)
 			})
 		})
