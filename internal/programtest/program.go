@@ -33,7 +33,7 @@ func Main(m *testing.M, program func()) {
 func SaysVersion(t *testing.T, name string) {
 	t.Helper()
 	for _, flag := range []string{"-version", "--version"} {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], flag)
+		cmd := exec.CommandContext(t.Context(), os.Args[0], flag) // #nosec G204 G702 -- this program
 		cmd.Env = []string{Env}
 		out, err := cmd.Output()
 		require.NoError(t, err)
