@@ -59,7 +59,7 @@ fmt: ## format the Go code
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@scripts/fuzz.sh
 
-chaos: build vault ## kill and restart everything during rotations, key providers in trouble too, CHAOS_ROUNDS (20) times each (CHAOS_SEED, CHAOS_DIR)
+chaos: build vault pkcs11 ## kill and restart everything during rotations, key providers in trouble too, CHAOS_ROUNDS (20) times each (CHAOS_SEED, CHAOS_DIR)
 	@CHAOS_ROUNDS=$(CHAOS_ROUNDS) $(GO) test -tags acceptance -count=1 -timeout 3h -run '^TestChaos$$' -v ./test/acceptance/...
 
 histories: ## run HISTORY_ROUNDS (1000) rounds of concurrent clients over failing storage, from HISTORY_SEED (1) on

@@ -22,7 +22,7 @@ const internalPath = "github.com/vault-plugin-dek/vault-plugin-dek/backend/inter
 // layers are the engine's rooms, the lowest first. A room imports lower ones only.
 // Those that are for tests alone are imported by tests alone.
 var layers = []string{
-	"actor", "machine", "admission", "storage", "jobs", "logkeys", "logindex", "evidencelog", "witnesses", "people", "ledger",
+	"actor", "admission", "storage", "jobs", "logkeys", "logindex", "evidencelog", "witnesses", "people", "ledger",
 	"lease", "keyring", "item", "page", "pagedir", "pageedit", "settings", "kms", "provider", "importstore", "keystore", "tenant", "itemstore",
 	"encryption", "destruction", "deletion", "kekrotation", "wrappingkey", "rotation", "holders", "dueindex", "schedule", "restored",
 	"api", "api/encrypt", "api/evidence", "api/fleet", "api/holders", "api/kek", "api/kv", "api/metrics", "api/providers",

@@ -61,6 +61,7 @@ func run(args []string, logger hclog.Logger) error {
 	}
 	logger.Info("plugin starts", "version", version.Version(), "commit", version.Commit())
 	go endWithServer()
+	paceCollector()
 	return plugin.ServeMultiplex(&plugin.ServeOpts{
 		BackendFactoryFunc: backend.FactoryWith(backend.Options{Providers: backend.ProviderSurroundings{Sockets: *sockets}}),
 		TLSProviderFunc:    api.VaultPluginTLSProvider(meta.GetTLSConfig()),

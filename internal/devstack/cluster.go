@@ -7,8 +7,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -118,28 +121,48 @@ func (c *Cluster) Leader(ctx context.Context) (*Stack, error) {
 // Ready waits until every node is up, follows the same leader, and has a vote:
 // then any one of them may be lost.
 func (c *Cluster) Ready(ctx context.Context) error {
-	err := poll(clusterTimeout, ctx.Done(), func() (bool, error) { return c.ready(ctx), nil })
+	var lacks error
+	err := poll(clusterTimeout, ctx.Done(), func() (bool, error) {
+		lacks = c.ready(ctx)
+		return lacks == nil, nil
+	})
 	if err != nil {
-		return fmt.Errorf("wait for the cluster: %w", err)
+		return fmt.Errorf("wait for the cluster: %w: %w", err, lacks)
 	}
 	return nil
 }
 
-func (c *Cluster) ready(ctx context.Context) bool {
+// ready says what the cluster lacks, if anything.
+func (c *Cluster) ready(ctx context.Context) error {
 	addresses := map[string]bool{}
 	for _, node := range c.nodes {
 		leader, err := node.Client().Sys().LeaderWithContext(ctx)
-		if err != nil || leader.LeaderAddress == "" {
-			return false
+		if err != nil {
+			return fmt.Errorf("%s: leader: %w", node.opts.nodeID, err)
+		}
+		if leader.LeaderAddress == "" {
+			return fmt.Errorf("%s knows no leader", node.opts.nodeID)
 		}
 		addresses[leader.LeaderAddress] = true
 	}
 	if len(addresses) != 1 {
-		return false
+		return fmt.Errorf("several leaders: %q", slices.Sorted(maps.Keys(addresses)))
 	}
 	// Asked of a node that stands by if there is one: so it does forward.
 	state, err := c.nodes[len(c.nodes)-1].Client().Sys().RaftAutopilotStateWithContext(ctx)
-	return err == nil && state != nil && state.Healthy && len(state.Voters) == len(c.nodes)
+	if err != nil || state == nil {
+		return fmt.Errorf("no state of autopilot: %w", err)
+	}
+	if state.Healthy && len(state.Voters) == len(c.nodes) {
+		return nil
+	}
+	var servers []string
+	for id, s := range state.Servers {
+		servers = append(servers, fmt.Sprintf("%s %s %s, healthy %t, last contact %s, term %d, index %d",
+			id, s.Status, s.NodeStatus, s.Healthy, s.LastContact, s.LastTerm, s.LastIndex))
+	}
+	slices.Sort(servers)
+	return fmt.Errorf("autopilot: %d voters: %s", len(state.Voters), strings.Join(servers, "; "))
 }
 
 // Stop ends every node, those that stand by first, so that none has to take over.

@@ -18,7 +18,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/machine"
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/machine"
 )
 
 const (

@@ -34,10 +34,6 @@ import (
 //
 // docs/model/delta.py finds a lost write without any of them.
 
-// minDeltaPage is the size of a page, with the change, from which on it is given
-// deltas: a smaller one is put about as fast.
-const minDeltaPage = 8 << 10
-
 // mayBeStale reports whether page p, as it was read, may differ from what storage holds:
 // after a Put that failed with effect, Vault's cache may go on showing the page, or the
 // page and its delta, from before it. A repeated request that finds its change in such a
@@ -47,14 +43,8 @@ func (tab *Table) mayBeStale(p page.Prefix, cur pageedit.Current) bool {
 }
 
 // fitsDelta reports whether changes that were made to page p are put as its delta.
-//
-// Each Put of a delta writes all of it again. So by the time that a delta has n items and d
-// bytes, its Puts have written about n*d/2 bytes. The page is put instead once that would
-// exceed half of the page: as long as n*d is at most the page's size, a delta is cheaper.
 func (tab *Table) fitsDelta(t *tenant.Record, p page.Prefix, cur pageedit.Current, e *pageedit.Edit) bool {
-	puts := max(2, len(e.SincePut))
-	return !e.Removed && e.Bytes >= minDeltaPage && puts*e.SincePut.Size() <= e.Bytes &&
-		cur.Version == t.Keys.Active().Number && tab.dir.WrittenHere(p)
+	return e.FitsDelta() && cur.Version == t.Keys.Active().Number && tab.dir.WrittenHere(p)
 }
 
 // writeDelta puts the delta of page p, which is to hold what has changed since the

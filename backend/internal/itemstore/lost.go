@@ -75,17 +75,8 @@ type Unreadable struct {
 // ReadableNames is Names, or, with a limit or after another item, NamesAfter, of what can
 // be read. It says what cannot. It fails if the pages cannot be listed.
 func (s *Store) ReadableNames(ctx context.Context, t *tenant.Record, k item.Kind, after string, limit int) ([]string, []Unreadable, error) {
-	tab, release := s.table(t)
-	defer release()
-	l := listing{kind: k, to: page.Prefix("").Last(), limit: limit, after: after, partial: true}
-	if after != "" {
-		h, err := tab.hash(ctx, t, k, after)
-		if err != nil {
-			return nil, nil, err
-		}
-		l.from, l.afterHash = h, h
-	}
-	err := tab.list(ctx, t, &l)
+	l := listing{kind: k, limit: limit, after: after, partial: true}
+	err := s.listAfter(ctx, t, &l)
 	return l.names, l.unreadable, err
 }
 

@@ -102,18 +102,24 @@ func (tab *Table) leaves(ctx context.Context) (map[page.Prefix]pagedir.Entry, er
 // split, so a list taken page by page shows every item that was there
 // throughout, once.
 func (s *Store) NamesAfter(ctx context.Context, t *tenant.Record, k item.Kind, after string, limit int) ([]string, error) {
+	l := listing{kind: k, limit: limit, after: after}
+	err := s.listAfter(ctx, t, &l)
+	return l.names, err
+}
+
+// listAfter lists from the item that l is to begin after, to the end.
+func (s *Store) listAfter(ctx context.Context, t *tenant.Record, l *listing) error {
 	tab, release := s.table(t)
 	defer release()
-	l := listing{kind: k, to: page.Prefix("").Last(), limit: limit, after: after}
-	if after != "" {
-		h, err := tab.hash(ctx, t, k, after)
+	l.to = page.Prefix("").Last()
+	if l.after != "" {
+		h, err := tab.hash(ctx, t, l.kind, l.after)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		l.from, l.afterHash = h, h
 	}
-	err := tab.list(ctx, t, &l)
-	return l.names, err
+	return tab.list(ctx, t, l)
 }
 
 // listing collects the names of one kind whose hashes lie from one to another,
@@ -129,30 +135,68 @@ type listing struct {
 	partial bool // go past what cannot be read, and say where
 
 	names      []string
+	pages      int // that the names are from
 	unreadable []Unreadable
 }
 
+// span is what is left to list. A first page of an unknown header is taken to have 64 items.
+func (l *listing) span() pagedir.Span {
+	s := pagedir.Span{From: l.from, To: l.to, Kind: l.kind, Limit: max(l.limit-len(l.names), 0), Usual: 64}
+	if l.pages > 0 {
+		s.Usual = max(len(l.names)/l.pages, 1)
+	}
+	return s
+}
+
+// list reads several pages at once: one after the other, each that is not in memory costs the
+// time of a read from storage.
 func (tab *Table) list(ctx context.Context, t *tenant.Record, l *listing) error {
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		c, err := tab.read(ctx, t, l.from)
-		if err != nil && l.partial {
-			c, err = tab.passOver(l, c, err)
+		ahead := tab.dir.Ahead(l.span(), readsInFlight)
+		contents, errs := tab.readEach(ctx, t, ahead)
+		for i, h := range ahead {
+			if h != l.from {
+				break // the page before has split meanwhile
+			}
+			if done, err := tab.takePage(l, contents[i], errs[i]); done || err != nil {
+				return err
+			}
 		}
-		if err != nil || c == nil {
-			return err
-		}
-		if c.lost != nil && l.partial {
-			l.miss(c.place.String(), c.lost)
-		}
-		done, err := l.take(c)
-		if err != nil || done {
-			return err
-		}
-		l.from = c.place.Last() + 1
 	}
+}
+
+// readEach reads the page that covers each hash.
+func (tab *Table) readEach(ctx context.Context, t *tenant.Record, hashes []page.Hash) ([]*content, []error) {
+	contents, errs := make([]*content, len(hashes)), make([]error, len(hashes))
+	var wg sync.WaitGroup
+	for i, h := range hashes {
+		wg.Go(func() { contents[i], errs[i] = tab.read(ctx, t, h) })
+	}
+	wg.Wait()
+	return contents, errs
+}
+
+// takePage collects from the page at l.from, as it was read, and goes on to the next; done
+// says that the listing has ended.
+func (tab *Table) takePage(l *listing, c *content, err error) (done bool, _ error) {
+	if err != nil && l.partial {
+		c, err = tab.passOver(l, c, err)
+	}
+	if err != nil || c == nil {
+		return true, err
+	}
+	if c.lost != nil && l.partial {
+		l.miss(c.place.String(), c.lost)
+	}
+	if done, err := l.take(c); done || err != nil {
+		return true, err
+	}
+	l.from = c.place.Last() + 1
+	l.pages++
+	return false, nil
 }
 
 // take collects from one page; done says that the listing ends with it.

@@ -205,6 +205,8 @@ func (tab *Table) commit(ctx context.Context, t *tenant.Record, p page.Prefix, o
 	switch {
 	case cur.IsNew && page.TooLarge(p, e.Slots):
 		err = tab.bulkLoad(ctx, t, e.Slots)
+	case e.StaysBesideLarge() && tab.fitsDelta(t, p, cur, e):
+		err = tab.writeDelta(ctx, t, p, cur, e)
 	case len(ops) > 1 && e.Bytes > roomyBytes && page.TooLarge(p, e.Slots):
 		// Split the page as it is, without the changes, which are sent again to its children.
 		// With them, every item would be written again at each level of the tree that the

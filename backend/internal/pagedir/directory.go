@@ -90,14 +90,20 @@ func (d *Directory) Route(h page.Hash) (p page.Prefix, found, empty, loaded bool
 	if d.pages == nil {
 		return "", false, false, false
 	}
+	p, found = d.covering(h)
+	return p, found, len(d.pages) == 0, true
+}
+
+// covering returns the page that covers hash h. d.mu is held.
+func (d *Directory) covering(h page.Hash) (p page.Prefix, found bool) {
 	bits := h.Bits()
 	for i := range page.MaxDepth + 1 {
 		p := page.Prefix(bits[:i])
 		if _, ok := d.pages[p]; ok {
-			return p, true, false, true
+			return p, true
 		}
 	}
-	return "", false, len(d.pages) == 0, true
+	return "", false
 }
 
 // Saw notes the header of a page that was read under its lock.

@@ -92,3 +92,34 @@ func TestGap(t *testing.T) {
 	require.True(t, d.Install(d.BeginList(), names(t, "p0", "p11")))
 	require.Equal(t, page.Prefix("10"), d.Gap(page.Prefix("101").First()))
 }
+
+// A list looks ahead for as many pages as it needs, so far as their items are known.
+func TestAhead(t *testing.T) {
+	first := func(p page.Prefix) page.Hash { return p.First() }
+	all := []page.Hash{first("00"), first("01"), first("10"), first("11")}
+	const end = ^page.Hash(0)
+	for name, tt := range map[string]struct {
+		from, to    page.Hash
+		limit, most int
+		want        []page.Hash
+	}{
+		"no limit":             {0, end, 0, 9, all},
+		"at most two":          {0, end, 0, 2, all[:2]},
+		"the first has enough": {0, end, 5, 9, all[:1]},
+		"the second, too":      {0, end, 6, 9, all[:2]},
+		"one is not known":     {0, end, 70, 9, all[:3]}, // it may have the usual 64
+		"within a page":        {first("10") + 7, end, 0, 9, []page.Hash{first("10") + 7, first("11")}},
+		"to the end of a page": {0, page.Prefix("01").Last(), 0, 9, all[:2]},
+		"to the middle of one": {0, first("10") + 7, 0, 9, all[:3]},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var d pagedir.Directory
+			span := pagedir.Span{From: tt.from, To: tt.to, Kind: item.Secrets, Limit: tt.limit, Usual: 64}
+			require.Equal(t, []page.Hash{tt.from}, d.Ahead(span, tt.most), "not loaded")
+			require.True(t, d.Install(d.BeginList(), names(t, "p00", "p01", "p10", "p11")))
+			d.Saw("00", header(1, 5))
+			d.Saw("01", header(1, 5))
+			require.Equal(t, tt.want, d.Ahead(span, tt.most))
+		})
+	}
+}

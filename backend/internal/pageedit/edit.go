@@ -200,3 +200,24 @@ func (e *Edit) mustFit(cur *item.Item, op *Op, it *item.Item) error {
 
 // HasOutcomes reports whether a change of those made waits for the outcome of a write.
 func (e *Edit) HasOutcomes() bool { return len(e.done) > 0 }
+
+// minDeltaPage is the size of a page, with the changes, from which on it is given
+// deltas: a smaller one is put about as fast.
+const minDeltaPage = 8 << 10
+
+// FitsDelta reports whether what has changed is small enough to be put as the page's delta.
+//
+// Each Put of a delta writes all of it again. So by the time that a delta has n items and d
+// bytes, its Puts have written about n*d/2 bytes. The page is put instead once that would
+// exceed half of the page: as long as n*d is at most the page's size, a delta is cheaper.
+func (e *Edit) FitsDelta() bool {
+	puts := max(2, len(e.SincePut))
+	return !e.Removed && e.Bytes >= minDeltaPage && puts*e.SincePut.Size() <= e.Bytes
+}
+
+// StaysBesideLarge reports whether small items have changed on a page that a large one has
+// filled beyond its size. If the page were split, the large item would be written again at
+// each level until the two part.
+func (e *Edit) StaysBesideLarge() bool {
+	return e.Changed && !e.Full && e.Bytes > 2*page.SplitBytes && e.SincePut.Size() <= page.SplitBytes
+}

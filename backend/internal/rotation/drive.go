@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -83,6 +84,9 @@ func (e *Engine) sweep(ctx context.Context, run *Run) (progressed bool, err erro
 			return progressed, err
 		}
 		if len(pending) > 0 {
+			if !progressed && !run.isSmall() {
+				run.awaitStart(ctx)
+			}
 			if err := e.move(ctx, run, pending); err != nil {
 				return progressed, err
 			}
@@ -94,6 +98,16 @@ func (e *Engine) sweep(ctx context.Context, run *Run) (progressed bool, err erro
 		if done, err := run.Finish(ctx); done || err != nil {
 			return progressed, err
 		}
+	}
+}
+
+// awaitStart waits until the evidence log has the start, but no longer than a second. Whoever
+// asked for the rotation waits for that, and it takes longer behind the writes of many pages.
+func (r *Run) awaitStart(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if t, err := r.read(ctx); err == nil {
+		_ = r.e.tenants.AwaitLogged(ctx, t) // the rotation's end waits for it in any case
 	}
 }
 

@@ -92,23 +92,20 @@ const startTries = 3
 // [KnownKeyError]. A request with the idempotency key of an earlier one gets that
 // rotation back.
 func (e *Engine) Start(ctx context.Context, tenantID string, req Request) (r *tenant.Rotation, started bool, err error) {
+	if req.Then == nil {
+		req.Then = func(bool) {}
+	}
 	r, intent, err := e.start(ctx, tenantID, &req)
 	if started = intent != nil && err == nil; started {
 		e.counters.started.Add(1)
 	}
 	if intent == nil {
-		req.then(false)
+		req.Then(false)
 		return r, false, err
 	}
 	// Even after an error: then this undoes what the start had begun.
-	e.drive(*intent, func() { req.then(started) })
+	e.drive(*intent, func() { req.Then(started) })
 	return r, started, err
-}
-
-func (r *Request) then(started bool) {
-	if r.Then != nil {
-		r.Then(started)
-	}
 }
 
 // start returns the rotation and, if it is to be driven, its intent: with an error,

@@ -8,7 +8,7 @@ import (
 	"runtime/debug"
 	"sync"
 
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/machine"
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/machine"
 )
 
 // MinCacheBytes is the least that cache_bytes may be, and MaxCacheBytes the most.
