@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -142,7 +143,8 @@ func (m *many) warm(ctx context.Context) error {
 	b := m.b
 	rates, err := alternate(ctx, b.rounds(3),
 		b.requests(m.read), b.requests(m.readKV), b.requests(m.write), b.requests(m.writeKV),
-		b.requests(m.encrypt), b.requests(m.encryptTransit), b.requests(m.create), b.requests(m.createKV))
+		b.requests(m.encrypt), b.requests(m.encryptTransit), b.requests(m.create), b.requests(m.createKV),
+		b.requests(m.readNoop), b.requests(m.encryptNoop), b.requests(m.createFloor))
 	if err != nil {
 		return err
 	}
@@ -150,6 +152,10 @@ func (m *many) warm(ctx context.Context) error {
 	b.set("fleet_write_any_vs_kv2", medianRatio(rates[2], rates[3]))
 	b.set("fleet_encrypt_any_vs_transit", medianRatio(rates[4], rates[5]))
 	b.set("fleet_create_vs_kv2", medianRatio(rates[6], rates[7]))
+	b.set("fleet_read_any_vs_noop", medianRatio(rates[0], rates[8]))
+	b.set("fleet_encrypt_any_vs_noop", medianRatio(rates[4], rates[9]))
+	b.set("fleet_create_vs_floor", medianRatio(rates[6], rates[10]))
+	b.set("ratio_floor_create_vs_kv2", medianRatio(rates[10], rates[7]))
 	b.set("fleet_reads_per_second", median(rates[0]))
 	b.set("fleet_writes_per_second", median(rates[2]))
 	b.set("fleet_encrypts_per_second", median(rates[4]))
@@ -210,6 +216,20 @@ func (m *many) writeKV(ctx context.Context, n int) error {
 func (m *many) createKV(ctx context.Context, n int) error {
 	id := fleetID(m.tenants + int(m.created.Add(1)))
 	return m.send(ctx, http.MethodPost, kvMount+"/data/new/"+id, m.bodies[n%len(m.bodies)])
+}
+
+// readNoop, encryptNoop and createFloor ask a plugin that does of the same request only what
+// no plugin can leave out.
+func (m *many) readNoop(ctx context.Context, n int) error {
+	return m.send(ctx, http.MethodGet, floorMount+strings.TrimPrefix(m.item(n), manyMount), nil)
+}
+
+func (m *many) encryptNoop(ctx context.Context, n int) error {
+	return m.send(ctx, http.MethodPost, floorMount+"/tenants/"+m.any(n)+"/encrypt", m.body)
+}
+
+func (m *many) createFloor(ctx context.Context, _ int) error {
+	return m.send(ctx, http.MethodPost, floorMount+"/create/"+fleetID(int(m.created.Add(1))), nil)
 }
 
 func (m *many) encryptTransit(ctx context.Context, n int) error {

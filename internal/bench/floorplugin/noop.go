@@ -41,6 +41,11 @@ func noopPaths() []*framework.Path {
 			Callbacks: on(logical.UpdateOperation, putOnce),
 		},
 		{
+			Pattern:   "create/(?P<entry>[0-9a-f-]+)$",
+			Fields:    map[string]*framework.FieldSchema{"entry": text()},
+			Callbacks: on(logical.UpdateOperation, createOnly),
+		},
+		{
 			Pattern: `tenants/(?P<tenant_id>[^/]+)/encrypt$`,
 			Fields: map[string]*framework.FieldSchema{
 				"tenant_id": text(), "plaintext": text(), "associated_data": text(),
@@ -102,6 +107,25 @@ func putOnce(ctx context.Context, req *logical.Request, d *framework.FieldData) 
 		return nil, err
 	}
 	return &logical.Response{Data: map[string]any{"revision": 1}}, nil
+}
+
+// createOnly does of the creation of a tenant what cannot be left out: it puts, one after the
+// other, an intent, two keys and the record, of the engine's sizes, and deletes the intent.
+func createOnly(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	entry, _ := d.Get("entry").(string)
+	if entry == "" {
+		return nil, logical.ErrInvalidRequest
+	}
+	for _, put := range []struct {
+		kind  string
+		bytes int
+	}{{"intent", 350}, {"key", 200}, {"placement", 200}, {"record", 1000}} {
+		e := &logical.StorageEntry{Key: "create/" + put.kind + "/" + entry, Value: make([]byte, put.bytes)}
+		if err := req.Storage.Put(ctx, e); err != nil {
+			return nil, err
+		}
+	}
+	return nil, req.Storage.Delete(ctx, "create/intent/"+entry)
 }
 
 func noopEncrypt(_ context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
