@@ -105,6 +105,11 @@ func (c Config) checkDurations() error {
 	return nil
 }
 
+// OpensTwoAtOnce reports whether two KEKs can be open at the same time however slow the calls
+// are that the timeout allows: a second call must have ended before the lease that the first
+// one began is over. A move of keys from one KEK under a provider to another needs both.
+func (c Config) OpensTwoAtOnce() bool { return 2*c.Timeout < c.Lease }
+
 // Shown returns the parameters as answers have them: credentials as [Configured].
 func (c Config) Shown() map[string]string {
 	shown := maps.Clone(c.Parameters)

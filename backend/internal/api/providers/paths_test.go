@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
@@ -104,6 +105,33 @@ func TestProviderFieldsThatAreRefused(t *testing.T) {
 		}
 		require.EqualValues(t, 0, m.Transit.Calls(), "none of them reached a provider")
 	})
+}
+
+// With such a lease two KEKs may never be open at once. It is allowed, since most calls are
+// faster than their timeout, and whoever sets it is told.
+func TestProviderWithALeaseTooShortForMovesWarns(t *testing.T) {
+	for name, test := range map[string]struct{ lease, timeout, want string }{
+		"just over twice the timeout": {"11s", "5s", ""},
+		"default timeout":             {"10s", "5s", "timeout (5s) is half of lease (10s) or more"},
+		"longer timeout":              {"59s", "1m", "timeout (1m0s) is half of lease (59s) or more"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			enginetest.InFakeTime(t, func(m *enginetest.Mount) {
+				warned := func(op logical.Operation, body map[string]any) string {
+					resp, err := m.Call(op, path, body)
+					require.NoError(t, err)
+					return strings.Join(resp.Warnings, "\n")
+				}
+				times := map[string]any{"lease": test.lease, "timeout": test.timeout}
+				for _, body := range []map[string]any{enginetest.ProviderBody(times), {"grace": "1h"}} {
+					warning := warned(logical.UpdateOperation, body)
+					require.Equal(t, test.want == "", warning == "", warning)
+					require.Contains(t, warning, test.want)
+				}
+				require.Empty(t, warned(logical.ReadOperation, nil), "a read does not repeat it")
+			})
+		})
+	}
 }
 
 func TestProviderInUseStays(t *testing.T) {

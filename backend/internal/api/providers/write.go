@@ -6,6 +6,7 @@ package providers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -49,7 +50,13 @@ func (p *Paths) write(ctx context.Context, req *logical.Request, d *framework.Fi
 		return nil, err
 	}
 	p.Log().Info("key provider changed", "provider", name, "created", was == nil, "request_id", req.ID)
-	return p.answer(ctx, name)
+	resp, err := p.answer(ctx, name)
+	if err == nil && !c.OpensTwoAtOnce() {
+		resp.AddWarning(fmt.Sprintf("timeout (%s) is half of lease (%s) or more: a move between two key-encryption keys under "+
+			"providers needs both open at once, and may not end while calls are slow; lease should be more than twice timeout",
+			c.Timeout, c.Lease))
+	}
+	return resp, err
 }
 
 // invalid is an error of settings without the word that tells what it is.
