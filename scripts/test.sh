@@ -77,6 +77,7 @@ scripts/postgres.sh || true
 scripts/kv_clients.sh || true
 scripts/chromium.sh || true
 scripts/prometheus.sh || true
+scripts/localkms.sh || true
 step 'unit tests' $GO test $race -timeout 30m ./...
 if [ -n "$race" ]; then
 	step 'dek-kms-pkcs11' pkcs11

@@ -68,7 +68,7 @@ func (o *transitOwner) setPolicy(t *testing.T, policy string) {
 // provider is the body of a write of a provider that uses the key.
 func (o *transitOwner) provider() map[string]any {
 	return map[string]any{
-		"type": "transit", "lease": "10s", "mount": true, "tenants": []string{"*"},
+		"type": "transit", "lease": "10s", "timeout": "4s", "mount": true, "tenants": []string{"*"},
 		"parameters": map[string]any{"address": o.s.VaultAddr(), "token": o.token, "key_name": "dek", "mount_path": o.mount},
 	}
 }
@@ -76,6 +76,7 @@ func (o *transitOwner) provider() map[string]any {
 // TestContractProviders has the KEK of a mount under a key of a real Vault's transit engine,
 // and takes that key away in each way that its owner has.
 func TestContractProviders(t *testing.T) {
+	t.Parallel() // it waits for leases
 	s := shared(t)
 	mount := withMount(t, s)
 	f := newCrowd(t, s, mount, 12)

@@ -17,6 +17,7 @@ import (
 // TestContractTenantKEK has one tenant's keys under a key of a real Vault's transit engine,
 // takes that key away, and looks at the others.
 func TestContractTenantKEK(t *testing.T) {
+	t.Parallel() // it waits for leases
 	s := shared(t)
 	mount := withMount(t, s)
 	f := newCrowd(t, s, mount, 3)

@@ -68,13 +68,14 @@ func servePKCS11(t *testing.T, hsm *softhsmtest.Token, label string) (socket str
 // TestPKCS11 has one tenant's keys under a key on a PKCS#11 token, by way of dek-kms-pkcs11.
 // The token's owner rotates the key, deletes it, and brings it back.
 func TestPKCS11(t *testing.T) {
+	t.Parallel() // it waits for leases
 	hsm := softhsmtest.New(t)
 	s := shared(t)
 	socket := servePKCS11(t, hsm, "dek")
 	mount := withMount(t, s)
 	f := newCrowd(t, s, mount, 3)
 	provider := mount + "/providers/hsm"
-	body := map[string]any{"type": "kmsv2", "socket": socket, "lease": "10s", "tenants": []string{f.ids[0]}}
+	body := map[string]any{"type": "kmsv2", "socket": socket, "lease": "10s", "timeout": "4s", "tenants": []string{f.ids[0]}}
 	refused(t, callRoot(t, s, http.MethodPut, provider, body), http.StatusBadRequest, "NotFound", "-key-label")
 	hsm.Generate("dek", "01")
 	succeeded(t, callRoot(t, s, http.MethodPut, provider, body))
