@@ -50,10 +50,21 @@ func TestModulesAreMended(t *testing.T) {
 			}
 		}
 	}
-	for _, dir := range []string{"terraform", "cmd/dek-kms-pkcs11", "scripts/lint", "scripts/sbom", "scripts/vault"} {
+	for _, dir := range []string{"terraform", "cmd/dek-kms-pkcs11", "test/externalsecrets", "scripts/lint", "scripts/sbom", "scripts/vault"} {
 		f := readModule(t, dir)
 		require.NotNil(t, f.Toolchain, dir)
 		require.Equal(t, wanted.Name, f.Toolchain.Name, dir)
+	}
+}
+
+// Kubernetes' client libraries are for tests alone: they stay in the module of those tests.
+func TestKubernetesStaysInItsModule(t *testing.T) {
+	for _, dir := range []string{".", "terraform", "cmd/dek-kms-pkcs11"} {
+		for _, r := range readModule(t, dir).Require {
+			for _, path := range []string{"github.com/external-secrets/", "sigs.k8s.io/controller-runtime", "k8s.io/client-go", "k8s.io/apimachinery"} {
+				require.False(t, strings.HasPrefix(r.Mod.Path, path), "%s requires %s", dir, r.Mod.Path)
+			}
+		}
 	}
 }
 
