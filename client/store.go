@@ -51,3 +51,11 @@ type Progress struct {
 	// behind it leaves none out.
 	After string
 }
+
+// Plus is the progress of two parts of a sweep, of which next came after p.
+func (p Progress) Plus(next Progress) Progress {
+	return Progress{
+		Scanned: p.Scanned + next.Scanned, Rewrapped: p.Rewrapped + next.Rewrapped, Current: p.Current + next.Current,
+		Empty: p.Empty + next.Empty, Raced: p.Raced + next.Raced, Refused: p.Refused + next.Refused, After: next.After,
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -15,10 +16,11 @@ import (
 const DefaultBatch = 1000
 
 // Sweep brings the records of a store to the current versions of their tenants'
-// keys.
+// keys. While a batch is stored the next one is rewrapped, and the one after it read.
 type Sweep struct {
 	Store Store
-	// Tenant gives the AEAD of a tenant's ID. The caller closes it.
+	// Tenant gives the AEAD of a tenant's ID. The caller closes it. It is called by one
+	// goroutine at a time, and not by the one that called Run.
 	Tenant func(id string) (*AEAD, error)
 	Batch  int     // records at a time; 0: [DefaultBatch]
 	Rate   float64 // records a second at most; 0: no limit
@@ -28,7 +30,8 @@ type Sweep struct {
 	// Done is told after each batch how far the sweep is: everything up to
 	// After is stored. If it fails the sweep ends with its error. May be nil.
 	Done func(Progress) error
-	// Refused is told each record that does not open. May be nil.
+	// Refused is told each record that does not open, once the others of its batch are
+	// stored. May be nil.
 	Refused func(Refused)
 }
 
@@ -38,29 +41,34 @@ type part struct {
 	err     error
 }
 
+// rewrapped is a batch that is ready to be stored.
+type rewrapped struct {
+	counted Progress // all of its records, but for those that changed
+	changes []Change
+	refused []Refused
+	err     error
+}
+
 // Run sweeps the records behind the key after, and returns how far it came, with
 // an error too. A record that does not open is told and passed over; a failure of
 // the store or of Vault ends the sweep.
 func (s *Sweep) Run(ctx context.Context, after string) (Progress, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	parts := make(chan part, 1) // the next batch is read while one is written
-	finished := make(chan struct{})
-	go func() {
-		defer close(finished)
-		s.scan(ctx, after, parts)
-	}()
-	defer func() { <-finished }()
+	parts, batches := make(chan part), make(chan rewrapped)
+	var stages sync.WaitGroup
+	stages.Go(func() { s.scan(ctx, after, parts) })
+	stages.Go(func() { s.rewrapAll(ctx, parts, batches) })
+	defer stages.Wait()
 	defer cancel()
 	p := Progress{After: after}
 	started := time.Now()
-	for batch := range parts {
+	for batch := range batches {
 		if batch.err != nil {
 			return p, batch.err
 		}
-		if err := s.sweep(ctx, batch.records, &p); err != nil {
+		if err := s.store(ctx, &batch, &p); err != nil {
 			return p, err
 		}
-		p.After = batch.records[len(batch.records)-1].Key
 		if s.Done != nil {
 			if err := s.Done(p); err != nil {
 				return p, err
@@ -97,14 +105,33 @@ func (s *Sweep) scan(ctx context.Context, after string, parts chan<- part) {
 	}
 }
 
-// sweep rewraps one batch, tenant by tenant, and stores what changed.
-func (s *Sweep) sweep(ctx context.Context, records []Record, p *Progress) error {
+// rewrapAll rewraps the batches that are read, until one fails.
+func (s *Sweep) rewrapAll(ctx context.Context, parts <-chan part, batches chan<- rewrapped) {
+	defer close(batches)
+	for read := range parts {
+		batch := rewrapped{err: read.err}
+		if read.err == nil {
+			batch = s.rewrapPart(ctx, read.records)
+		}
+		select {
+		case batches <- batch:
+		case <-ctx.Done():
+			return
+		}
+		if batch.err != nil {
+			return
+		}
+	}
+}
+
+// rewrapPart rewraps one batch, tenant by tenant.
+func (s *Sweep) rewrapPart(ctx context.Context, records []Record) (batch rewrapped) {
 	byTenant := map[string][]Record{}
 	var order []string
 	for _, r := range records {
-		p.Scanned++
+		batch.counted.Scanned++
 		if r.Ciphertext == "" {
-			p.Empty++
+			batch.counted.Empty++
 			continue
 		}
 		if byTenant[r.Tenant] == nil {
@@ -112,40 +139,20 @@ func (s *Sweep) sweep(ctx context.Context, records []Record, p *Progress) error 
 		}
 		byTenant[r.Tenant] = append(byTenant[r.Tenant], r)
 	}
-	var changes []Change
 	for _, id := range order {
-		more, err := s.rewrap(ctx, id, byTenant[id], p)
-		if err != nil {
-			return err
-		}
-		changes = append(changes, more...)
-	}
-	if s.DryRun || len(changes) == 0 {
-		p.Rewrapped += int64(len(changes))
-		return nil
-	}
-	written, err := s.Store.Swap(ctx, changes)
-	if err != nil {
-		return err
-	}
-	if len(written) != len(changes) {
-		return fmt.Errorf("the store tells of %d changes, not of %d", len(written), len(changes))
-	}
-	for _, ok := range written {
-		if ok {
-			p.Rewrapped++
-		} else {
-			p.Raced++
+		if batch.err = s.rewrap(ctx, id, byTenant[id], &batch); batch.err != nil {
+			return batch
 		}
 	}
-	return nil
+	batch.counted.After = records[len(records)-1].Key
+	return batch
 }
 
-func (s *Sweep) rewrap(ctx context.Context, id string, records []Record, p *Progress) ([]Change, error) {
+func (s *Sweep) rewrap(ctx context.Context, id string, records []Record, batch *rewrapped) error {
 	aead, err := s.Tenant(id)
 	if err != nil {
-		s.refuse(p, err, records...)
-		return nil, nil
+		batch.refuse(err, records...)
+		return nil
 	}
 	texts := make([]Ciphertext, len(records))
 	for i, r := range records {
@@ -153,33 +160,61 @@ func (s *Sweep) rewrap(ctx context.Context, id string, records []Record, p *Prog
 	}
 	out, err := aead.Rewrap(ctx, texts)
 	if errors.Is(err, ErrNoTenant) || errors.Is(err, ErrProviderDenied) {
-		s.refuse(p, err, records...) // the others' records go on
-		return nil, nil
+		batch.refuse(err, records...) // the others' records go on
+		return nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("tenant %s: %w", id, err)
+		return fmt.Errorf("tenant %s: %w", id, err)
 	}
-	changes := make([]Change, 0, len(records))
+	batch.changes = slices.Grow(batch.changes, len(records))
 	for i, r := range out {
 		switch {
 		case r.Err != nil:
-			s.refuse(p, r.Err, records[i])
+			batch.refuse(r.Err, records[i])
 		case r.Changed:
-			changes = append(changes, Change{records[i], r.Ciphertext})
+			batch.changes = append(batch.changes, Change{records[i], r.Ciphertext})
 		default:
-			p.Current++
+			batch.counted.Current++
 		}
 	}
-	return slices.Clip(changes), nil
+	return nil
 }
 
-func (s *Sweep) refuse(p *Progress, err error, records ...Record) {
+func (b *rewrapped) refuse(err error, records ...Record) {
 	for _, r := range records {
-		p.Refused++
-		if s.Refused != nil {
-			s.Refused(Refused{Key: r.Key, Tenant: r.Tenant, Err: err})
+		b.counted.Refused++
+		b.refused = append(b.refused, Refused{Key: r.Key, Tenant: r.Tenant, Err: err})
+	}
+}
+
+// store stores what changed of a batch, and counts the batch.
+func (s *Sweep) store(ctx context.Context, batch *rewrapped, p *Progress) error {
+	done := batch.counted
+	if s.DryRun {
+		done.Rewrapped = int64(len(batch.changes))
+	} else if len(batch.changes) > 0 {
+		written, err := s.Store.Swap(ctx, batch.changes)
+		if err != nil {
+			return err
+		}
+		if len(written) != len(batch.changes) {
+			return fmt.Errorf("the store tells of %d changes, not of %d", len(written), len(batch.changes))
+		}
+		for _, ok := range written {
+			if ok {
+				done.Rewrapped++
+			} else {
+				done.Raced++
+			}
 		}
 	}
+	if s.Refused != nil {
+		for _, r := range batch.refused {
+			s.Refused(r)
+		}
+	}
+	*p = p.Plus(done)
+	return nil
 }
 
 // keepRate waits until the records that were scanned are no more than the rate

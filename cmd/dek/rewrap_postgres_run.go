@@ -29,7 +29,7 @@ func (j *postgresJob) sweep(ctx context.Context, total int64) (refused int64, er
 		step := before
 		sweep.Done = func(p client.Progress) error {
 			moved = time.Now()
-			step = add(before, p)
+			step = before.Plus(p)
 			if err := j.keep.save(step); err != nil {
 				return err
 			}
@@ -54,15 +54,6 @@ func (j *postgresJob) outlast(ctx context.Context, err error, moved time.Time) e
 }
 
 func mayPassOrDatabase(err error) bool { return mayPass(err) || databaseMayPass(err) }
-
-// add is the progress of two sweeps, of which the second went on where the first
-// ended.
-func add(a, b client.Progress) client.Progress {
-	return client.Progress{
-		Scanned: a.Scanned + b.Scanned, Rewrapped: a.Rewrapped + b.Rewrapped, Current: a.Current + b.Current,
-		Empty: a.Empty + b.Empty, Raced: a.Raced + b.Raced, Refused: a.Refused + b.Refused, After: b.After,
-	}
-}
 
 // left counts the texts, and those that are not of their tenants' current
 // versions.
