@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -28,27 +27,6 @@ type postgresStore struct {
 	ad     string // the same
 }
 
-// place is a record's key: the row's primary key as text, and the column.
-type place struct {
-	Row    []string `json:"row"`
-	Column string   `json:"column"`
-}
-
-func (p place) String() string {
-	text, err := json.Marshal(p)
-	if err != nil {
-		return "" // strings can always be encoded
-	}
-	return string(text)
-}
-
-func parsePlace(key string) (p place, err error) {
-	if err := json.Unmarshal([]byte(key), &p); err != nil {
-		return p, fmt.Errorf("a place in the table must be a row and a column: %w", err)
-	}
-	return p, nil
-}
-
 // Scan reads as many rows as have limit texts, at least one.
 func (s *postgresStore) Scan(ctx context.Context, after string, limit int) ([]client.Record, error) {
 	args := []any{max(limit/len(s.table.columns), 1)}
@@ -69,11 +47,9 @@ func (s *postgresStore) Scan(ctx context.Context, after string, limit int) ([]cl
 		return nil, fmt.Errorf("%w: reading rows: %w", errPostgres, err)
 	}
 	defer rows.Close()
-	var out []client.Record
+	out := make([]client.Record, 0, limit)
 	for rows.Next() {
-		if out, err = s.records(rows, out); err != nil {
-			return nil, err
-		}
+		out = s.records(rows, out)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("%w: reading rows: %w", errPostgres, err)
@@ -82,65 +58,66 @@ func (s *postgresStore) Scan(ctx context.Context, after string, limit int) ([]cl
 }
 
 // records appends the records of one row.
-func (s *postgresStore) records(row pgx.Rows, out []client.Record) ([]client.Record, error) {
+func (s *postgresStore) records(row pgx.Rows, out []client.Record) []client.Record {
+	values := row.RawValues() // all are text, which both formats of the protocol have as it is
 	keys := len(s.table.key)
-	values := make([]*string, keys+2+len(s.table.columns))
-	into := make([]any, len(values))
-	for i := range values {
-		into[i] = &values[i]
-	}
-	if err := row.Scan(into...); err != nil {
-		return nil, fmt.Errorf("%w: reading a row: %w", errPostgres, err)
-	}
 	p := place{Row: make([]string, keys)}
 	for i := range p.Row {
-		p.Row[i] = orEmpty(values[i]) // a primary key is never NULL
+		p.Row[i] = string(values[i]) // a primary key is never NULL
 	}
 	tenant, ad := s.tenant, s.ad
 	if s.table.tenant != "" {
-		tenant = orEmpty(values[keys])
+		tenant = string(values[keys])
 	}
 	if s.table.associatedData != "" {
-		ad = orEmpty(values[keys+1])
+		ad = string(values[keys+1])
 	}
 	for i, c := range s.table.columns {
 		p.Column = c.name
 		out = append(out, client.Record{
-			Key: p.String(), Tenant: tenant, Ciphertext: orEmpty(values[keys+2+i]), AssociatedData: []byte(ad),
+			Key: p.String(), Tenant: tenant, Ciphertext: string(values[keys+2+i]), AssociatedData: []byte(ad),
 		})
 	}
-	return out, nil
-}
-
-func orEmpty(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
+	return out
 }
 
 // Swap writes the changes in one transaction.
 func (s *postgresStore) Swap(ctx context.Context, changes []client.Change) ([]bool, error) {
 	written := make([]bool, len(changes))
-	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
-		for _, c := range s.table.columns {
-			if err := s.swap(ctx, tx, c, changes, written); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	var err error
+	if len(s.table.columns) == 1 { // one statement is a transaction by itself
+		err = s.swap(ctx, s.db, s.table.columns[0], changes, written)
+	} else {
+		err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error { return s.swapAll(ctx, tx, changes, written) })
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: writing rows: %w", errPostgres, err)
 	}
 	return written, nil
 }
 
+func (s *postgresStore) swapAll(ctx context.Context, tx pgx.Tx, changes []client.Change, written []bool) error {
+	for _, c := range s.table.columns {
+		if err := s.swap(ctx, tx, c, changes, written); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// querier is the database, or a transaction in it.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
 // swap writes the changes of one column.
-func (s *postgresStore) swap(ctx context.Context, tx pgx.Tx, c column, changes []client.Change, written []bool) error {
-	var places []int64
-	var olds, news []string
+func (s *postgresStore) swap(ctx context.Context, db querier, c column, changes []client.Change, written []bool) error {
+	places := make([]int64, 0, len(changes))
+	olds, news := make([]string, 0, len(changes)), make([]string, 0, len(changes))
 	keys := make([][]string, len(s.table.key))
+	for j := range keys {
+		keys[j] = make([]string, 0, len(changes))
+	}
 	for i, change := range changes {
 		p, err := parsePlace(change.Record.Key)
 		if err != nil {
@@ -162,7 +139,7 @@ func (s *postgresStore) swap(ctx context.Context, tx pgx.Tx, c column, changes [
 	for _, part := range keys {
 		args = append(args, part)
 	}
-	rows, err := tx.Query(ctx, s.table.swapQuery(c), args...)
+	rows, err := db.Query(ctx, s.table.swapQuery(c), args...)
 	if err != nil {
 		return err
 	}

@@ -122,6 +122,7 @@ func (a *app) rewrapPostgres(ctx context.Context, o *postgresOptions) error {
 	} {
 		config.ConnConfig.RuntimeParams[name] = value
 	}
+	config.AfterConnect = encodeTextsAtOnce
 	db, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return err
