@@ -6,7 +6,8 @@ package client
 import "context"
 
 // Store is a place that keeps ciphertexts: a table, a bucket. A [Sweep] brings
-// them to the current version while others read and write the place.
+// them to the current version while others read and write the place. It scans ahead
+// while it swaps.
 type Store interface {
 	// Scan returns up to limit records behind the key after, in an order that
 	// does not change, and an empty list at the end. after is the Key of a record

@@ -16,14 +16,17 @@ import (
 const DefaultBatch = 1000
 
 // Sweep brings the records of a store to the current versions of their tenants'
-// keys. While a batch is stored the next one is rewrapped, and the one after it read.
+// keys. While batches are stored the next one is rewrapped, and the one after it read.
 type Sweep struct {
 	Store Store
 	// Tenant gives the AEAD of a tenant's ID. The caller closes it. It is called by one
 	// goroutine at a time, and not by the one that called Run.
 	Tenant func(id string) (*AEAD, error)
-	Batch  int     // records at a time; 0: [DefaultBatch]
-	Rate   float64 // records a second at most; 0: no limit
+	Batch  int // records at a time; 0: [DefaultBatch]
+	// Writers is how many batches are stored at once; 0: one. The store's Swap is called by
+	// as many goroutines, each with other records.
+	Writers int
+	Rate    float64 // records a second at most; 0: no limit
 	// DryRun opens and seals, and writes nothing: what would be rewrapped counts
 	// as rewrapped.
 	DryRun bool
@@ -47,6 +50,13 @@ type rewrapped struct {
 	changes []Change
 	refused []Refused
 	err     error
+	stored  chan stored // what became of the changes
+}
+
+// stored says which changes a store wrote.
+type stored struct {
+	written []bool
+	err     error
 }
 
 // Run sweeps the records behind the key after, and returns how far it came, with
@@ -54,19 +64,22 @@ type rewrapped struct {
 // the store or of Vault ends the sweep.
 func (s *Sweep) Run(ctx context.Context, after string) (Progress, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	parts, batches := make(chan part), make(chan rewrapped)
+	writers := max(s.Writers, 1)
+	parts, batches, storing := make(chan part), make(chan rewrapped), make(chan rewrapped, writers)
+	places := make(chan struct{}, writers) // of batches that are being stored, until they are counted
 	var stages sync.WaitGroup
 	stages.Go(func() { s.scan(ctx, after, parts) })
 	stages.Go(func() { s.rewrapAll(ctx, parts, batches) })
+	stages.Go(func() { s.storeAll(ctx, batches, storing, places) })
 	defer stages.Wait()
 	defer cancel()
 	p := Progress{After: after}
 	started := time.Now()
-	for batch := range batches {
+	for batch := range storing { // in their order, whichever is stored first
 		if batch.err != nil {
 			return p, batch.err
 		}
-		if err := s.store(ctx, &batch, &p); err != nil {
+		if err := s.count(&batch, &p); err != nil {
 			return p, err
 		}
 		if s.Done != nil {
@@ -77,6 +90,7 @@ func (s *Sweep) Run(ctx context.Context, after string) (Progress, error) {
 		if err := s.keepRate(ctx, started, p.Scanned); err != nil {
 			return p, err
 		}
+		<-places
 	}
 	return p, ctx.Err()
 }
@@ -187,25 +201,48 @@ func (b *rewrapped) refuse(err error, records ...Record) {
 	}
 }
 
-// store stores what changed of a batch, and counts the batch.
-func (s *Sweep) store(ctx context.Context, batch *rewrapped, p *Progress) error {
-	done := batch.counted
+// storeAll has the store write batches, as many at once as there are places.
+func (s *Sweep) storeAll(ctx context.Context, batches <-chan rewrapped, storing chan<- rewrapped, places chan<- struct{}) {
+	defer close(storing)
+	var writers sync.WaitGroup
+	defer writers.Wait()
+	for batch := range batches {
+		select {
+		case places <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		batch.stored = make(chan stored, 1)
+		writers.Go(func() { batch.stored <- s.store(ctx, batch.changes) })
+		storing <- batch // has room for as many as there are places
+	}
+}
+
+func (s *Sweep) store(ctx context.Context, changes []Change) stored {
+	if s.DryRun || len(changes) == 0 {
+		return stored{}
+	}
+	written, err := s.Store.Swap(ctx, changes)
+	if err == nil && len(written) != len(changes) {
+		err = fmt.Errorf("the store tells of %d changes, not of %d", len(written), len(changes))
+	}
+	return stored{written, err}
+}
+
+// count waits until a batch is stored, and counts it.
+func (s *Sweep) count(batch *rewrapped, p *Progress) error {
+	result, done := <-batch.stored, batch.counted
+	if result.err != nil {
+		return result.err
+	}
 	if s.DryRun {
 		done.Rewrapped = int64(len(batch.changes))
-	} else if len(batch.changes) > 0 {
-		written, err := s.Store.Swap(ctx, batch.changes)
-		if err != nil {
-			return err
-		}
-		if len(written) != len(batch.changes) {
-			return fmt.Errorf("the store tells of %d changes, not of %d", len(written), len(batch.changes))
-		}
-		for _, ok := range written {
-			if ok {
-				done.Rewrapped++
-			} else {
-				done.Raced++
-			}
+	}
+	for _, ok := range result.written {
+		if ok {
+			done.Rewrapped++
+		} else {
+			done.Raced++
 		}
 	}
 	if s.Refused != nil {

@@ -136,6 +136,88 @@ func TestSweepLosesNoWrite(t *testing.T) {
 	assert.Equal(t, later, s.records["00002"].Ciphertext)
 }
 
+// While one batch is stored the next is rewrapped, so that neither the store nor the process
+// waits for the other.
+func TestSweepRewrapsWhileItStores(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, sweep, _ := sweeping(t, 30)
+		asked := make(chan struct{}, 3) // for the key, once a batch
+		tenant := sweep.Tenant
+		sweep.Tenant = func(id string) (*AEAD, error) {
+			asked <- struct{}{}
+			return tenant(id)
+		}
+		s.beforeSwap = func(s *shelf) { // the first is stored once the second is being rewrapped
+			s.beforeSwap = nil
+			<-asked
+			<-asked
+		}
+		p, err := sweep.Run(t.Context(), "")
+		require.NoError(t, err)
+		assert.Equal(t, Progress{Scanned: 30, Rewrapped: 30, After: "00029"}, p)
+	})
+}
+
+// turns is a shelf whose first batch is stored only when the second has been.
+type turns struct {
+	*shelf
+	second chan struct{}
+}
+
+func (s turns) Swap(ctx context.Context, changes []Change) ([]bool, error) {
+	if changes[0].Record.Key == "00000" {
+		<-s.second
+	}
+	written, err := s.shelf.Swap(ctx, changes)
+	if changes[0].Record.Key == "00010" {
+		close(s.second)
+	}
+	return written, err
+}
+
+// As many batches are stored at once as there may be writers. What is told of them is told
+// in their order: a sweep goes on behind what is stored without a gap.
+func TestSweepStoresAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, sweep, _ := sweeping(t, 25)
+		sweep.Writers, sweep.Store = 2, turns{s, make(chan struct{})}
+		var steps []string
+		sweep.Done = func(p Progress) error { steps = append(steps, p.After); return nil }
+		p, err := sweep.Run(t.Context(), "")
+		require.NoError(t, err)
+		assert.Equal(t, Progress{Scanned: 25, Rewrapped: 25, After: "00024"}, p)
+		assert.Equal(t, []string{"00009", "00019", "00024"}, steps)
+	})
+}
+
+// failing is a shelf that stores the second batch, and fails with the first after it.
+type failing struct{ turns }
+
+var errFull = errors.New("full")
+
+func (s failing) Swap(ctx context.Context, changes []Change) ([]bool, error) {
+	if changes[0].Record.Key == "00000" {
+		<-s.second
+		return nil, errFull
+	}
+	return s.turns.Swap(ctx, changes)
+}
+
+// A batch that is stored behind one that fails is not passed over by the next sweep.
+func TestSweepGoesOnBehindNoGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, sweep, _ := sweeping(t, 20)
+		sweep.Writers, sweep.Store = 2, failing{turns{s, make(chan struct{})}}
+		p, err := sweep.Run(t.Context(), "")
+		require.ErrorIs(t, err, errFull)
+		assert.Empty(t, p.After)
+		sweep.Store = s
+		p, err = sweep.Run(t.Context(), p.After)
+		require.NoError(t, err)
+		assert.Equal(t, Progress{Scanned: 20, Rewrapped: 10, Current: 10, After: "00019"}, p)
+	})
+}
+
 func TestSweepDryRunWritesNothing(t *testing.T) {
 	s, sweep, _ := sweeping(t, 15)
 	sweep.DryRun = true
@@ -155,7 +237,7 @@ func TestSweepGoesOn(t *testing.T) {
 		"done": func(_ *shelf, w *Sweep) { w.Done = func(Progress) error { return broken } },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, sweep, _ := sweeping(t, 25)
+			s, sweep, _ := sweeping(t, 65) // more than it reads ahead
 			first := true
 			sweep.Done = func(Progress) error {
 				if first {

@@ -96,7 +96,7 @@ func (j *importJob) run(ctx context.Context) error {
 
 // count counts the secrets, if a bar shows how many there are.
 func (j *importJob) count(ctx context.Context) (total int64, err error) {
-	if j.a.json || !isTerminal(j.a.stderr) {
+	if !j.a.hasBar() {
 		return -1, nil
 	}
 	for _, err := range j.source.walk(ctx, "") {

@@ -29,7 +29,7 @@ type postgresStore struct {
 
 // Scan reads as many rows as have limit texts, at least one.
 func (s *postgresStore) Scan(ctx context.Context, after string, limit int) ([]client.Record, error) {
-	args := []any{max(limit/len(s.table.columns), 1)}
+	var args []any
 	if after != "" {
 		p, err := parsePlace(after)
 		if err != nil {
@@ -42,7 +42,7 @@ func (s *postgresStore) Scan(ctx context.Context, after string, limit int) ([]cl
 			args = append(args, part)
 		}
 	}
-	rows, err := s.db.Query(ctx, s.table.scanQuery(after != ""), args...)
+	rows, err := s.db.Query(ctx, s.table.scanQuery(after != "", max(limit/len(s.table.columns), 1)), args...)
 	if err != nil {
 		return nil, fmt.Errorf("%w: reading rows: %w", errPostgres, err)
 	}

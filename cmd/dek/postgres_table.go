@@ -115,9 +115,9 @@ func asText(c column) string {
 }
 
 // scanQuery is the query of a page of rows: the key, then the tenant and the
-// associated data, then the texts. $1 is the limit; behind a key, the others are
-// its parts.
-func (t *table) scanQuery(behind bool) string {
+// associated data, then the texts. Behind a key, its parts are the parameters. The limit
+// is none: the plan must know how few rows it is for, and go by the index.
+func (t *table) scanQuery(behind bool, limit int) string {
 	var values []string
 	for _, k := range t.key {
 		values = append(values, k.of()+"::text")
@@ -134,14 +134,14 @@ func (t *table) scanQuery(behind bool) string {
 	var keys, places []string
 	for i, k := range t.key {
 		keys = append(keys, k.of())
-		places = append(places, fmt.Sprintf("$%d::text::%s", i+2, k.typeName))
+		places = append(places, fmt.Sprintf("$%d::text::%s", i+1, k.typeName))
 	}
 	where := ""
 	if behind {
 		where = fmt.Sprintf(" WHERE (%s) > (%s)", strings.Join(keys, ", "), strings.Join(places, ", "))
 	}
-	return fmt.Sprintf("SELECT %s FROM %s AS t%s ORDER BY %s LIMIT $1",
-		strings.Join(values, ", "), t.name, where, strings.Join(keys, ", "))
+	return fmt.Sprintf("SELECT %s FROM %s AS t%s ORDER BY %s LIMIT %d",
+		strings.Join(values, ", "), t.name, where, strings.Join(keys, ", "), limit)
 }
 
 // swapQuery is the statement that writes texts of one column where the old ones

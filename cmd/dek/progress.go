@@ -18,11 +18,14 @@ type meter struct {
 	last  time.Time
 }
 
+// hasBar reports whether a meter is a bar.
+func (a *app) hasBar() bool { return !a.json && isTerminal(a.stderr) }
+
 // meter makes a meter up to total, 0 or below if that is not known. A bar that cannot be
 // drawn is no failure of the command.
 func (a *app) meter(total int64, what string) *meter {
 	m := &meter{a: a, total: total}
-	if !a.json && isTerminal(a.stderr) {
+	if a.hasBar() {
 		if total <= 0 {
 			total = -1 // a spinner: a bar of nothing cannot be drawn
 		}

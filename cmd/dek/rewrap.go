@@ -6,6 +6,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -107,4 +109,13 @@ func (a *app) tellRefused(where string, err error) {
 		return
 	}
 	a.say("%s: %s", where, err)
+}
+
+// collectSeldom lets garbage grow to four times what is in use before it is collected,
+// unless GOGC says otherwise. A batch is a few megabytes, so that there was hardly a batch
+// without a collection.
+func collectSeldom() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
 }

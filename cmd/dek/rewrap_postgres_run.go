@@ -22,7 +22,7 @@ func (j *postgresJob) sweep(ctx context.Context, total int64) (refused int64, er
 		before = client.Progress{}
 	}
 	sweep := client.Sweep{
-		Store: j.store, Tenant: j.tenants.of, Batch: j.o.batch, Rate: j.o.rate,
+		Store: j.store, Tenant: j.tenants.of, Batch: j.o.batch, Writers: j.writers(), Rate: j.o.rate,
 		Refused: func(r client.Refused) { j.a.tellRefused(r.Key, r.Err) },
 	}
 	for {
@@ -46,6 +46,15 @@ func (j *postgresJob) sweep(ctx context.Context, total int64) (refused int64, er
 			return 0, errors.Join(err, j.keep.flush())
 		}
 	}
+}
+
+// writers is how many batches are written at once. While one waits for the disk another is
+// at work; more than two found nothing left to do.
+func (j *postgresJob) writers() int {
+	if j.o.rate > 0 {
+		return 1
+	}
+	return 2
 }
 
 // outlast waits after a failure that a restart of Vault or the database ends.
