@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -144,10 +145,23 @@ func vaultClient() (*api.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the VAULT_ settings: %w", err)
 	}
+	if err := checkAddress("VAULT_ADDR", vault.Address()); err != nil {
+		return nil, err
+	}
 	if vault.Token() == "" {
 		vault.SetToken(tokenOfHelper())
 	}
 	return vault, nil
+}
+
+// checkAddress refuses an address that no request can be sent to. Later that would be one
+// that does not answer, and be waited for.
+func checkAddress(name, address string) error {
+	u, err := url.Parse(address)
+	if err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" || err == nil && u.Scheme == "unix" {
+		return nil
+	}
+	return usage("%s must begin with http:// or https://, and name a server", name)
 }
 
 // client is a client of the engine.

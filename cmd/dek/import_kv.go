@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -62,8 +61,12 @@ is there with another content is refused, unless --overwrite is given. What is r
 is named, and the command ends with 3. With --checkpoint a command that was stopped
 goes on where it was. While a Vault restarts it waits, --patience long.
 
-The source is the same Vault, unless SOURCE_VAULT_ADDR names another; then its token is
-SOURCE_VAULT_TOKEN. SOURCE_VAULT_NAMESPACE and SOURCE_VAULT_CACERT are taken, too.`,
+The source is the same Vault, unless SOURCE_VAULT_ADDR names another. Its token is then
+SOURCE_VAULT_TOKEN, or in the file that SOURCE_VAULT_TOKEN_FILE names. SOURCE_VAULT_NAMESPACE,
+_CACERT, _CAPATH, _TLS_SERVER_NAME, _CLIENT_CERT, _CLIENT_KEY and _SKIP_VERIFY are for the
+source what the VAULT_ settings of these names are for the target. Of those the source gets
+the authorities of VAULT_CACERT and VAULT_CAPATH, if it has none of its own, and nothing else
+that says who you are: no token, no namespace, no certificate, no VAULT_HEADERS.`,
 		Args: cobra.ExactArgs(3),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.source, o.tenant, o.kind = args[0], args[1], client.Kind(args[2])
@@ -136,6 +139,3 @@ func (a *app) importKV(ctx context.Context, o *importOptions) error {
 	}
 	return j.tellEnd()
 }
-
-// sourceVariable is a setting of the source, empty if it is not set.
-func sourceVariable(name string) string { return os.Getenv("SOURCE_VAULT_" + name) }

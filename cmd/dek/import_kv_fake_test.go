@@ -39,6 +39,7 @@ type kvFake struct {
 	items   map[string]map[string]any
 	reads   []string // of secrets, in order
 	tokens  map[string]bool
+	headers http.Header // of the last request
 	bulk    int // items that a request may have, 0 for any number
 	tamper  bool
 	hook    func(w http.ResponseWriter, r *http.Request) bool
@@ -83,6 +84,7 @@ func (f *kvFake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.tokens[r.Header.Get("X-Vault-Token")] = true
+	f.headers = r.Header
 	path := strings.TrimPrefix(r.URL.Path, "/v1/")
 	isList := r.Method == "LIST" || r.URL.Query().Get("list") == "true"
 	below, isSecret := strings.CutPrefix(path, map[string]string{"2": "secret/data/", "1": "secret/"}[f.version])

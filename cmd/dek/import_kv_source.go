@@ -4,7 +4,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,43 +97,6 @@ func openKV(ctx context.Context, a *app, o *importOptions) (*kvMount, error) {
 	m.path = strings.Trim(strings.TrimPrefix(whole+"/", m.mount), "/")
 	m.folder = m.path == "" || strings.HasSuffix(o.source, "/")
 	return m, nil
-}
-
-// sourceClient is a client of the source, as the environment sets it, which keeps as many
-// connections as it uses. Another server never gets the token of VAULT_TOKEN.
-func sourceClient(connections int) (*api.Client, error) {
-	config := api.DefaultConfig()
-	if config.Error != nil {
-		return nil, fmt.Errorf("reading the VAULT_ settings: %w", config.Error)
-	}
-	if transport, is := config.HttpClient.Transport.(*http.Transport); is {
-		transport.MaxIdleConnsPerHost = connections
-	}
-	if ca := sourceVariable("CACERT"); ca != "" {
-		if err := config.ConfigureTLS(&api.TLSConfig{CACert: ca}); err != nil {
-			return nil, usage("SOURCE_VAULT_CACERT: %s", err)
-		}
-	}
-	vault, err := api.NewClient(config)
-	if err != nil {
-		return nil, fmt.Errorf("reading the VAULT_ settings: %w", err)
-	}
-	vault.SetWrappingLookupFunc(func(string, string) string { return "" }) // a wrapped answer has no data
-	token := sourceVariable("TOKEN")
-	if address := sourceVariable("ADDR"); address != "" {
-		if err := vault.SetAddress(address); err != nil {
-			return nil, usage("SOURCE_VAULT_ADDR is no URL")
-		}
-		if token == "" {
-			return nil, usage("SOURCE_VAULT_ADDR needs SOURCE_VAULT_TOKEN")
-		}
-		vault.ClearNamespace()
-	}
-	vault.SetToken(cmp.Or(token, vault.Token(), tokenOfHelper()))
-	if namespace := sourceVariable("NAMESPACE"); namespace != "" {
-		vault.SetNamespace(namespace)
-	}
-	return vault, nil
 }
 
 func wrapSource(path string, err error) error {

@@ -5,7 +5,11 @@ package main
 
 import (
 	"context"
+	"encoding/pem"
 	"io"
+	"log"
+	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -32,6 +36,86 @@ func TestImportKVFromAnotherVault(t *testing.T) {
 	t.Setenv("SOURCE_VAULT_CACERT", filepath.Join(t.TempDir(), "missing.pem"))
 	code, _, _ = target.run("secret/app")
 	assert.Equal(t, exitUsage, code)
+}
+
+// tlsSource is the source behind a certificate of its own. It returns the authority's file.
+func tlsSource(t *testing.T, source *kvFake) (authority string) {
+	t.Helper()
+	server := httptest.NewUnstartedServer(source)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it tells of each client that does not trust it
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	authority = filepath.Join(t.TempDir(), "ca.pem")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	require.NoError(t, os.WriteFile(authority, text, 0o600))
+	t.Setenv("SOURCE_VAULT_ADDR", server.URL)
+	t.Setenv("SOURCE_VAULT_TOKEN", "theirs")
+	return authority
+}
+
+// What the target is believed, and who one is there, does not hold for another server. A
+// certificate that is refused is not waited for.
+func TestImportKVSourceIsNotTheTarget(t *testing.T) {
+	source := newKVFake(t)
+	source.secrets = map[string]kvSecret{"app/a": {data: `{"a":"hunter2"}`}}
+	target := newKVFake(t)
+	authority := tlsSource(t, source)
+	t.Setenv("VAULT_SKIP_VERIFY", "true")
+	t.Setenv("VAULT_TLS_SERVER_NAME", "target.invalid")
+	t.Setenv("VAULT_NAMESPACE", "ours")
+	t.Setenv("VAULT_HEADERS", `{"Authorization":"ours"}`)
+
+	code, _, errs := target.run("secret/app", "--patience", "3s")
+	assert.Equal(t, exitFailed, code)
+	assert.Contains(t, errs, "certificate")
+	assert.NotContains(t, errs, "waiting")
+	assert.Empty(t, source.tokens)
+
+	t.Setenv("SOURCE_VAULT_CACERT", authority)
+	code, _, errs = target.run("secret/app")
+	require.Equal(t, exitDone, code, errs)
+	assert.Empty(t, source.headers.Values("Authorization"))
+	assert.Empty(t, source.headers.Values("X-Vault-Namespace"))
+	assert.NotEmpty(t, source.headers.Values("X-Vault-Request"))
+	assert.Equal(t, "ours", target.headers.Get("Authorization"))
+
+	t.Setenv("SOURCE_VAULT_NAMESPACE", "theirs")
+	code, _, errs = target.run("secret/app")
+	require.Equal(t, exitDone, code, errs)
+	assert.Equal(t, "theirs", source.headers.Get("X-Vault-Namespace"))
+	t.Setenv("SOURCE_VAULT_TLS_SERVER_NAME", "another.invalid")
+	code, _, errs = target.run("secret/app", "--patience", "3s")
+	assert.Equal(t, exitFailed, code)
+	assert.Contains(t, errs, "another.invalid")
+	t.Setenv("SOURCE_VAULT_SKIP_VERIFY", "true")
+	code, _, errs = target.run("secret/app")
+	assert.Equal(t, exitDone, code, errs)
+}
+
+// The source's token may lie in a file. What cannot be its settings is said at once.
+func TestImportKVSourceSettings(t *testing.T) {
+	source := newKVFake(t)
+	source.secrets = map[string]kvSecret{"app/a": {data: `{"a":"hunter2"}`}}
+	target := newKVFake(t)
+	file := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(file, []byte("theirs\n"), 0o600))
+	t.Setenv("SOURCE_VAULT_ADDR", source.url)
+	t.Setenv("SOURCE_VAULT_TOKEN_FILE", file)
+	code, _, errs := target.run("secret/app")
+	assert.Equal(t, exitDone, code, errs)
+	assert.Equal(t, map[string]bool{"theirs": true}, source.tokens)
+	for _, faulty := range [][2]string{
+		{"SOURCE_VAULT_TOKEN", "another"}, {"SOURCE_VAULT_TOKEN_FILE", file + "-missing"}, {"SOURCE_VAULT_TOKEN_FILE", os.DevNull},
+		{"SOURCE_VAULT_ADDR", "vault.example.com"}, {"SOURCE_VAULT_ADDR", "vault.example.com:8200"}, {"SOURCE_VAULT_ADDR", "ftp://vault"},
+		{"SOURCE_VAULT_SKIP_VERIFY", "maybe"}, {"SOURCE_VAULT_CLIENT_CERT", file}, {"VAULT_ADDR", "vault.example.com"},
+	} {
+		t.Run(faulty[0]+" "+faulty[1], func(t *testing.T) {
+			t.Setenv(faulty[0], faulty[1])
+			code, _, errs := target.run("secret/app", "--patience", "3s")
+			assert.Equal(t, exitUsage, code, errs)
+			assert.Contains(t, errs, strings.TrimPrefix(faulty[0], "SOURCE_"))
+		})
+	}
 }
 
 func TestImportKVUsage(t *testing.T) {

@@ -5,7 +5,9 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -64,6 +66,9 @@ func (a *app) sayWaiting(err error) {
 
 // mayPass reports whether the failure is one that a failover or a restart ends.
 func mayPass(err error) bool {
+	if isRefusedTLS(err) {
+		return false
+	}
 	var answered *client.Error
 	if errors.As(err, &answered) {
 		return passingStatus(answered.Status)
@@ -75,6 +80,15 @@ func mayPass(err error) bool {
 	var failed *client.TransportError
 	var unreached *url.Error
 	return errors.As(err, &failed) || errors.As(err, &unreached)
+}
+
+// isRefusedTLS reports whether one side refuses the other's certificate, or does not speak
+// TLS: settings are wrong, and waiting does not mend them.
+func isRefusedTLS(err error) bool {
+	var certificate *tls.CertificateVerificationError
+	var alert *net.OpError
+	return errors.As(err, &certificate) || errors.Is(err, http.ErrSchemeMismatch) ||
+		errors.As(err, &alert) && alert.Op == "remote error"
 }
 
 func passingStatus(status int) bool {

@@ -62,7 +62,9 @@ func (j *postgresJob) outlast(ctx context.Context, err error, moved time.Time) e
 	return j.a.outlast(ctx, err, moved, j.o.patience, mayPassOrDatabase)
 }
 
-func mayPassOrDatabase(err error) bool { return mayPass(err) || databaseMayPass(err) }
+func mayPassOrDatabase(err error) bool {
+	return !isRefusedTLS(err) && (mayPass(err) || databaseMayPass(err))
+}
 
 // left counts the texts, and those that are not of their tenants' current
 // versions.

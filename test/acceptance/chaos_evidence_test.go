@@ -22,7 +22,7 @@ type audit struct {
 func newAudit(t *testing.T, c *clients, dek dekProgram) *audit {
 	t.Helper()
 	vkey, _ := c.get(http.MethodGet, "dek/evidence/key")["vkey"].(string)
-	return &audit{dekProgram{t, dek.path}, filepath.Join(t.TempDir(), "log"), vkey}
+	return &audit{dekProgram{t: t, path: dek.path}, filepath.Join(t.TempDir(), "log"), vkey}
 }
 
 // checkEvidence exports the log and verifies it, and looks for the end of the round's

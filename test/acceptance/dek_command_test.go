@@ -21,13 +21,14 @@ import (
 type dekProgram struct {
 	t    *testing.T
 	path string
+	env  []string // beside the server and the token
 }
 
 func buildDek(t *testing.T) dekProgram {
 	t.Helper()
 	root, err := devstack.RepoRoot()
 	require.NoError(t, err)
-	d := dekProgram{t, filepath.Join(t.TempDir(), "dek")}
+	d := dekProgram{t: t, path: filepath.Join(t.TempDir(), "dek")}
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", d.path, "./cmd/dek")
 	build.Dir = root
 	out, err := build.CombinedOutput()
@@ -42,6 +43,7 @@ func (d dekProgram) command(s *devstack.Stack, token string, args ...string) *ex
 	if s != nil {
 		cmd.Env = append(cmd.Env, "VAULT_ADDR="+s.VaultAddr(), "VAULT_TOKEN="+token)
 	}
+	cmd.Env = append(cmd.Env, d.env...)
 	return cmd
 }
 

@@ -33,8 +33,8 @@ func TestDekUnderKills(t *testing.T) {
 		"retired_key_retention": cmp.Or(os.Getenv("REWRAP_RETENTION"), "0s"), "data_key_lease": "5s", "min_deletion_window": 0, "rotation_parallelism": 1,
 	})
 	d := buildDek(t)
-	t.Run("following a rotation", func(t *testing.T) { testFollowing(t, s, dekProgram{t, d.path}) })
-	t.Run("rewrapping a table", func(t *testing.T) { testRewrapping(t, s, dekProgram{t, d.path}) })
+	t.Run("following a rotation", func(t *testing.T) { testFollowing(t, s, dekProgram{t: t, path: d.path}) })
+	t.Run("rewrapping a table", func(t *testing.T) { testRewrapping(t, s, dekProgram{t: t, path: d.path}) })
 }
 
 // running is a command that was started.
