@@ -213,14 +213,14 @@ func (l *listing) take(c *content) (done bool, err error) {
 		if sl.Kind != l.kind {
 			continue
 		}
-		it, err := item.DecodeItem(sl.Item)
+		name, err := item.NameOf(sl.Item)
 		if err != nil {
 			return false, err
 		}
-		if l.after != "" && sl.Hash == l.afterHash && it.Name <= l.after {
+		if l.after != "" && sl.Hash == l.afterHash && name <= l.after {
 			continue
 		}
-		found = append(found, named{sl.Hash, it.Name})
+		found = append(found, named{sl.Hash, name})
 	}
 	slices.SortFunc(found, func(a, b named) int {
 		return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.name, b.name))
