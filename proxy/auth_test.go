@@ -206,8 +206,10 @@ func TestSessionIDMayBeAVaultToken(t *testing.T) {
 
 func TestUnknownVaultToken(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
-		"invalid token": vaulttest.Reply(403, vaulttest.InvalidToken),
-		"OpenBao":       vaulttest.Reply(403, vaulttest.BareDenial),
+		"invalid token":          vaulttest.Reply(403, vaulttest.InvalidToken),
+		"OpenBao":                vaulttest.Reply(403, vaulttest.BareDenial),
+		"too large":              vaulttest.Reply(431, `{"errors":["authentication token exceeds maximum allowed header size"]}`),
+		"too large, Vault 2.0.0": vaulttest.Reply(400, `{"errors":["authentication token exceeds maximum allowed header size"]}`),
 		"unknown namespace": vaulttest.Reply(500,
 			`{"errors":["error performing token check: failed to look up namespace from the token: no namespace"]}`),
 	} {

@@ -174,7 +174,7 @@ func vaultProblem(ve *vault.Error, absent missing) *problem {
 	p := &problem{status: ve.Status, cause: ve}
 	switch {
 	case ve.InvalidToken():
-		p = unauthorized("Vault does not know the token")
+		p = unauthorized(tokenRefused(ve))
 	case ve.Status == http.StatusBadRequest:
 		p.code, p.message, p.reason = codeInvalid, "Invalid request body", bounded(ve.Text())
 	case ve.Status == http.StatusForbidden:
@@ -201,6 +201,14 @@ func vaultProblem(ve *vault.Error, absent missing) *problem {
 	}
 	p.cause = ve
 	return p
+}
+
+// tokenRefused says why Vault does not take a token.
+func tokenRefused(ve *vault.Error) string {
+	if ve.TokenTooLarge() {
+		return "Vault refuses the token as too large"
+	}
+	return "Vault does not know the token"
 }
 
 // loginProblem is the table of Vault's answers to a login. Vault answers 400 to

@@ -30,6 +30,8 @@ func TestVaultsAnswersToARotate(t *testing.T) {
 		{"wrong method", vaulttest.Reply(405, `{"errors":[]}`), 500, "INTERNAL_ERROR", "Server error"},
 		{"malformed", vaulttest.Reply(400, `{"errors":["1 error occurred:\n\t* key_type must be x\n\n"]}`), 400, "INVALID_REQUEST", "key_type must be x"},
 		{"conflict with no rotation", vaulttest.Reply(409, `{"errors":["no room for another version"]}`), 409, "ROTATION_NOT_POSSIBLE", "no room for another version"},
+		{"token too large", vaulttest.Reply(431, `{"errors":["authentication token exceeds maximum allowed header size"]}`), 401, "UNAUTHORIZED", "refuses the token as too large"},
+		{"token too large, Vault 2.0.0", vaulttest.Reply(400, `{"errors":["authentication token exceeds maximum allowed header size"]}`), 401, "UNAUTHORIZED", "refuses the token as too large"},
 		{"too large", vaulttest.Reply(413, `{"errors":["too large"]}`), 413, "PAYLOAD_TOO_LARGE", "too large"},
 		{"owner's key provider", vaulttest.Reply(424, `{"errors":["provider \"aws\" denies"]}`), 503, "KEY_PROVIDER_DENIED", "Service unavailable"},
 		{"redirect", redirect(308, "/v1/x"), 503, "SERVICE_UNAVAILABLE", ""},

@@ -45,8 +45,11 @@ func (e *Error) Text() string { return strings.Join(e.Messages, "; ") }
 
 // InvalidToken tells a token that Vault does not know from one that its policies
 // refuse: both are 403, and only the text says which. A token that names an unknown
-// namespace is a 500 of the token check.
+// namespace is a 500 of the token check. One that is too large Vault does not even look up.
 func (e *Error) InvalidToken() bool {
+	if e.TokenTooLarge() {
+		return true
+	}
 	switch e.Status {
 	case http.StatusForbidden:
 		return strings.Contains(e.Text(), "invalid token") || e.BareDenial
@@ -55,6 +58,13 @@ func (e *Error) InvalidToken() bool {
 	default:
 		return false
 	}
+}
+
+// TokenTooLarge reports whether Vault refused the token for its length. From version 2 on a
+// listener takes 8 KiB (max_token_header_size): 431 beyond it, and 400 in 2.0.0.
+func (e *Error) TokenTooLarge() bool {
+	return e.Status == http.StatusRequestHeaderFieldsTooLarge ||
+		e.Status == http.StatusBadRequest && strings.Contains(e.Text(), "token exceeds maximum allowed header size")
 }
 
 // NotMounted tells a missing or outdated engine from a missing tenant: both are 404.
