@@ -70,6 +70,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case errors.Is(err, errUsage), errors.Is(err, evidencecmd.ErrUsage), !a.started:
 		a.say("dek: %s\nSee dek --help.", err)
 		return exitUsage
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		a.say("dek: %s", errInterrupted)
+		return exitFailed
 	default:
 		a.say("dek: %s", err)
 		return exitFailed

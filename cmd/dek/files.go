@@ -113,7 +113,7 @@ func (a *app) transform(ctx context.Context, name string, o *fileOptions, do dir
 	if err != nil {
 		return err
 	}
-	in, info, err := a.input(name)
+	in, info, err := a.input(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -144,9 +144,9 @@ func (a *app) transform(ctx context.Context, name string, o *fileOptions, do dir
 }
 
 // input opens a file, or standard input, which has no info.
-func (a *app) input(name string) (io.ReadCloser, os.FileInfo, error) {
+func (a *app) input(ctx context.Context, name string) (io.ReadCloser, os.FileInfo, error) {
 	if name == "-" {
-		return io.NopCloser(a.stdin), nil, nil
+		return io.NopCloser(untilDone(ctx, a.stdin)), nil, nil
 	}
 	f, err := os.Open(name) // #nosec G304 -- what the user names
 	if err != nil {
@@ -161,9 +161,23 @@ func (a *app) input(name string) (io.ReadCloser, os.FileInfo, error) {
 		return nil, nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return f, nil, nil // a pipe has no size
+		return struct { // a pipe has no size
+			io.Reader
+			io.Closer
+		}{untilDone(ctx, f), f}, nil, nil
 	}
 	return f, info, nil
+}
+
+// untilDone reads what may never come, a pipe or a terminal, until the context ends.
+func untilDone(ctx context.Context, r io.Reader) io.Reader {
+	out, in := io.Pipe()
+	go func() {
+		_, err := io.CopyBuffer(struct{ io.Writer }{in}, struct{ io.Reader }{r}, make([]byte, 1<<20))
+		_ = in.CloseWithError(err) // never fails
+	}()
+	context.AfterFunc(ctx, func() { _ = out.CloseWithError(ctx.Err()) })
+	return out
 }
 
 // contextReader ends with its context. What Read returned by then does not count: an
@@ -195,7 +209,7 @@ type counted struct {
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.Reader.Read(p)
 	c.n += int64(n)
-	if shown := c.m.show(c.n, map[string]any{"read": c.n}); shown != nil && err == nil {
+	if shown := c.m.show(c.n, map[string]any{"event": "progress", "read": c.n}); shown != nil && err == nil {
 		err = shown
 	}
 	return n, err

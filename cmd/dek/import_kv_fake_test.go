@@ -40,7 +40,7 @@ type kvFake struct {
 	reads   []string // of secrets, in order
 	tokens  map[string]bool
 	headers http.Header // of the last request
-	bulk    int // items that a request may have, 0 for any number
+	bulk    int         // items that a request may have, 0 for any number
 	tamper  bool
 	hook    func(w http.ResponseWriter, r *http.Request) bool
 }

@@ -26,7 +26,7 @@ func testCountAtTheEnd(t *testing.T, b *bench) {
 	b.engine.Rotate(tenantID)
 	checkpoint := filepath.Join(t.TempDir(), "checkpoint")
 	p := client.Progress{Scanned: 25, Rewrapped: 25, After: place{[]string{"24"}, "c"}.String()}
-	text, err := json.Marshal(checkpoint0(p))
+	text, err := json.Marshal(b.checkpointOf(p, &postgresOptions{table: "t", columns: []string{"c"}, tenant: tenantID}))
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(checkpoint, text, 0o600))
 	code, out, errs := b.rewrap("--table", "t", "--column", "c", "--tenant", tenantID, "--checkpoint", checkpoint)
@@ -81,6 +81,9 @@ func testReport(t *testing.T, b *bench) {
 	assert.Equal(t, exitUsage, code, errs)
 }
 
-func checkpoint0(p client.Progress) checkpoint[client.Progress] {
-	return checkpoint[client.Progress]{Job: `"t"["c"]`, Progress: p}
+func (b *bench) checkpointOf(p client.Progress, o *postgresOptions) checkpoint[client.Progress] {
+	b.t.Helper()
+	t, err := describe(b.t.Context(), b.db, o)
+	require.NoError(b.t, err)
+	return checkpoint[client.Progress]{Job: o.job(t), Progress: p}
 }

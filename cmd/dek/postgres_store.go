@@ -179,7 +179,7 @@ func (s *postgresStore) counts(ctx context.Context) ([]count, error) {
 func databaseMayPass(err error) bool {
 	var answered *pgconn.PgError
 	if errors.As(err, &answered) {
-		for _, class := range []string{"08", "40", "53", "57P"} {
+		for _, class := range []string{"08", "40", "53", "55P03", "57P"} { // 55P03 is lock_timeout
 			if strings.HasPrefix(answered.Code, class) {
 				return true
 			}

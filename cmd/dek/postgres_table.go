@@ -34,9 +34,10 @@ var textTypes = []string{"text", "character varying", "character", "citext", "by
 
 // table is the table to be rewrapped, as the database describes it.
 type table struct {
-	name    string // quoted
-	key     []column
-	columns []column // that have ciphertexts
+	database string
+	name     string // quoted
+	key      []column
+	columns  []column // that have ciphertexts
 
 	tenant, associatedData string // names of columns, quoted; empty: there is none
 }
@@ -49,6 +50,9 @@ func describe(ctx context.Context, db *pgxpool.Pool, o *postgresOptions) (*table
 		WHERE a.attrelid = $1::text::regclass AND a.attnum > 0 AND NOT a.attisdropped`)
 	if err != nil {
 		return nil, fmt.Errorf("reading the columns of %s: %w", o.table, err)
+	}
+	if err := t.refuse(ctx, db, o); err != nil {
+		return nil, err
 	}
 	t.key, err = columnsOf(ctx, db, t.name, `SELECT a.attname, format_type(a.atttypid, a.atttypmod)
 		FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(number, place)
@@ -84,6 +88,30 @@ func describe(ctx context.Context, db *pgxpool.Pool, o *postgresOptions) (*table
 		*into = asText(c)
 	}
 	return t, nil
+}
+
+// refuse refuses a table that cannot be swept as it is: one whose column the database
+// computes, and one to which other tables belong by inheritance, as their rows may have the
+// same primary keys.
+func (t *table) refuse(ctx context.Context, db *pgxpool.Pool, o *postgresOptions) error {
+	var generated []string
+	var hasChildren bool
+	err := db.QueryRow(ctx, `SELECT current_database(),
+		ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = c.oid AND attgenerated <> ''),
+		c.relkind <> 'p' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid)
+		FROM pg_class c WHERE c.oid = $1::text::regclass`, t.name).Scan(&t.database, &generated, &hasChildren)
+	if err != nil {
+		return fmt.Errorf("reading what %s is: %w", o.table, err)
+	}
+	if hasChildren {
+		return usage("table %s has tables that inherit from it, whose rows its primary key does not tell apart", o.table)
+	}
+	for _, name := range o.columns {
+		if slices.Contains(generated, name) {
+			return usage("column %s is generated: name the column that it is made from", name)
+		}
+	}
+	return nil
 }
 
 func columnsOf(ctx context.Context, db *pgxpool.Pool, table, query string) ([]column, error) {
@@ -162,7 +190,8 @@ func (t *table) swapQuery(c column) string {
 		t.name, c.quoted(), next, strings.Join(lists, ", "), strings.Join(names, ", "), strings.Join(match, " AND "), same)
 }
 
-// countQuery counts texts by tenant and beginning, which has the version.
+// countQuery counts texts by tenant and beginning, which has the version. What does not
+// begin as a ciphertext of the engine has none, such as one of transit.
 func (t *table) countQuery() string {
 	tenant := t.tenant
 	if tenant == "" {
@@ -170,10 +199,10 @@ func (t *table) countQuery() string {
 	}
 	parts := make([]string, len(t.columns))
 	for i, c := range t.columns {
-		parts[i] = fmt.Sprintf("SELECT %s AS tenant, left(%s, 16) AS start FROM %s AS t WHERE %s <> ''",
+		parts[i] = fmt.Sprintf(`SELECT %s AS tenant, left(%s, 16) COLLATE "C" AS start FROM %s AS t WHERE %s <> ''`,
 			tenant, asText(c), t.name, asText(c))
 	}
-	return "SELECT coalesce(tenant, ''), split_part(start, ':', 2), count(*) FROM (" +
+	return "SELECT coalesce(tenant, ''), CASE WHEN left(start, 5) = 'dek:v' THEN split_part(start, ':', 2) ELSE '' END, count(*) FROM (" +
 		strings.Join(parts, " UNION ALL ") + ") AS texts GROUP BY 1, 2"
 }
 

@@ -53,7 +53,9 @@ func TestPostgres(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, *bench){
 		"rewrap": testRewrapPostgres, "tenant that is gone": testTenantThatIsGone, "swap": testSwap,
 		"usage": testPostgresUsage, "count at the end": testCountAtTheEnd,
-		"report": testReport,
+		"report": testReport, "awkward names": testAwkwardNames, "modes of the protocol": testProtocolModes,
+		"hidden rows": testHiddenRows, "tables that are refused": testTablesRefused, "texts of others": testTextsOfOthers,
+		"checkpoint of another job": testCheckpointOfAnotherJob, "partitions": testPartitions,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newBench(t, server)) })
 	}

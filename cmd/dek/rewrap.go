@@ -72,7 +72,7 @@ func (t *tenants) close() error {
 	return errors.Join(errs...)
 }
 
-// summary is what a rewrap command tells at its end.
+// summary is what a rewrap command tells on its way, and at its end.
 type summary struct {
 	Event     string `json:"event"`
 	Scanned   int64  `json:"scanned"`
@@ -84,15 +84,17 @@ type summary struct {
 	DryRun    bool   `json:"dry_run,omitempty"`
 }
 
+func summaryOf(event string, p client.Progress, dryRun bool) summary {
+	return summary{event, p.Scanned, p.Rewrapped, p.Current, p.Empty, p.Raced, p.Refused, dryRun}
+}
+
 // tellSummary tells it, and ends with errRefused if something was.
 func (a *app) tellSummary(p client.Progress, dryRun bool) error {
 	verb := "rewrapped"
 	if dryRun {
 		verb = "to be rewrapped"
 	}
-	if err := a.tell(summary{
-		"done", p.Scanned, p.Rewrapped, p.Current, p.Empty, p.Raced, p.Refused, dryRun,
-	}, "%d %s, %d current already, %d empty, %d written by others meanwhile, %d refused, of %d",
+	if err := a.tell(summaryOf("done", p, dryRun), "%d %s, %d current already, %d empty, %d written by others meanwhile, %d refused, of %d",
 		p.Rewrapped, verb, p.Current, p.Empty, p.Raced, p.Refused, p.Scanned); err != nil {
 		return err
 	}

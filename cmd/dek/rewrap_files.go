@@ -5,6 +5,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -20,6 +22,9 @@ import (
 
 // errChanged is a file that somebody else wrote while it was rewrapped.
 var errChanged = errors.New("the file was changed meanwhile")
+
+// errNotEncrypted is a file that encrypt did not make. Where it was named it does not open.
+var errNotEncrypted = fmt.Errorf("%w: it does not begin as an encrypted file", client.ErrMalformed)
 
 func (a *app) rewrapFilesCommand() *cobra.Command {
 	var tenant string
@@ -60,9 +65,9 @@ func (a *app) rewrapFiles(ctx context.Context, t *client.Tenant, paths []string,
 		p.Scanned++
 		changed, err := rewrapFile(ctx, t, path, current, dryRun)
 		switch {
-		case errors.Is(err, client.ErrMalformed) && !named:
-			p.Empty++ // not encrypted
-		case errors.Is(err, errChanged):
+		case errors.Is(err, errNotEncrypted) && !named:
+			p.Empty++
+		case errors.Is(err, errChanged), errors.Is(err, fs.ErrNotExist) && !named: // deleted after it was listed
 			p.Raced++
 		case client.DoesNotOpen(err):
 			p.Refused++
@@ -91,6 +96,9 @@ func (a *app) rewrapFiles(ctx context.Context, t *client.Tenant, paths []string,
 // path itself.
 func walk(path string, one func(path string, named bool) error) error {
 	return filepath.WalkDir(path, func(at string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) && at != path {
+			return nil // a directory that was deleted after it was listed
+		}
 		if err != nil {
 			return err
 		}
@@ -117,6 +125,9 @@ func rewrapFile(ctx context.Context, t *client.Tenant, path string, current int,
 		return false, err
 	}
 	r := bufio.NewReader(f)
+	if !startsEncrypted(r) {
+		return false, errNotEncrypted
+	}
 	line, err := client.ReadFirstLine(r)
 	if err != nil {
 		return false, err
@@ -130,6 +141,9 @@ func rewrapFile(ctx context.Context, t *client.Tenant, path string, current int,
 		return err == nil, err
 	}
 	err = writeWhole(path, before.Mode().Perm(), true, func(out *os.File) error {
+		if err := keepOwner(out, before); err != nil {
+			return err
+		}
 		if _, err := out.WriteString(next); err != nil {
 			return err
 		}
@@ -139,6 +153,30 @@ func rewrapFile(ctx context.Context, t *client.Tenant, path string, current int,
 		return unchanged(path, before)
 	})
 	return err == nil, err
+}
+
+// startsEncrypted reports whether a file begins as an encrypted one does, be it damaged behind
+// that.
+func startsEncrypted(r *bufio.Reader) bool {
+	start, _ := r.Peek(len("dek:v2147483647:s1.")) // a shorter file has less, and an error
+	head, isFile := bytes.CutPrefix(start, []byte("dek:v"))
+	version, mark, parted := bytes.Cut(head, []byte(":"))
+	return isFile && parted && len(bytes.Trim(version, "0123456789")) == 0 && bytes.HasPrefix(mark, []byte("s1."))
+}
+
+// keepOwner gives a file the owner that the one before has. Who reads that could not read
+// one of whoever runs the command.
+func keepOwner(f *os.File, before os.FileInfo) error {
+	now, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	is, known := now.Sys().(*syscall.Stat_t)
+	was, knownBefore := before.Sys().(*syscall.Stat_t)
+	if !known || !knownBefore || is.Uid == was.Uid && is.Gid == was.Gid {
+		return nil
+	}
+	return f.Chown(int(was.Uid), int(was.Gid))
 }
 
 // unchanged fails if path is not the file any more that it was, or was written.

@@ -18,6 +18,9 @@ import (
 // maxLine bounds a line of JSON.
 const maxLine = 64 << 20
 
+// maxBatchBytes is how much is read of lines before they are rewrapped.
+const maxBatchBytes = 8 << 20
+
 // jsonlOptions are the flags of rewrap jsonl.
 type jsonlOptions struct {
 	field                   string
@@ -37,7 +40,8 @@ else of a line stays as it is, byte for byte. A FIELD of an object in the line i
 written with dots, as in card.number.
 
 A line without the field, or with null, is passed on. So is one whose text does
-not open: standard error names it, and the command ends with 3.`,
+not open, or the tenant in its --tenant-field is gone: standard error names it, and
+the command ends with 3. While Vault restarts it waits, for 2 minutes at most.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (o.tenant == "") == (o.tenantField == "") {
@@ -89,11 +93,11 @@ func (a *app) rewrapJSONL(ctx context.Context, o *jsonlOptions) error {
 }
 
 func (j *jsonl) run(ctx context.Context) error {
-	in, out := bufio.NewReaderSize(j.a.stdin, 1<<20), bufio.NewWriterSize(j.a.stdout, 1<<20)
+	in, out := bufio.NewReaderSize(contextReader{ctx, untilDone(ctx, j.a.stdin)}, 1<<20), bufio.NewWriterSize(j.a.stdout, 1<<20)
 	for {
 		lines, err := j.read(in)
 		if err != nil {
-			return err
+			return errors.Join(err, out.Flush())
 		}
 		if len(lines) == 0 {
 			return out.Flush()
@@ -112,7 +116,8 @@ func (j *jsonl) run(ctx context.Context) error {
 // read reads a batch of lines, and finds their texts.
 func (j *jsonl) read(in *bufio.Reader) ([]line, error) {
 	var lines []line
-	for len(lines) < j.o.batch {
+	size := 0
+	for len(lines) < j.o.batch && size < maxBatchBytes {
 		raw, err := readLine(in)
 		if errors.Is(err, io.EOF) && len(raw) == 0 {
 			break
@@ -120,6 +125,7 @@ func (j *jsonl) read(in *bufio.Reader) ([]line, error) {
 		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, err
 		}
+		size += len(raw)
 		j.p.Scanned++
 		l := line{number: int(j.p.Scanned), raw: raw}
 		if err := j.find(&l); err != nil {
@@ -193,7 +199,17 @@ func (j *jsonl) rewrap(ctx context.Context, lines []line) error {
 		for i, l := range theirs {
 			texts[i] = l.text
 		}
-		out, err := aead.Rewrap(ctx, texts)
+		var out []client.Rewrapped
+		err = j.a.lasting(ctx, patience, mayPass, func() (err error) {
+			out, err = aead.Rewrap(ctx, texts)
+			return err
+		})
+		if j.o.tenantField != "" && (errors.Is(err, client.ErrNoTenant) || errors.Is(err, client.ErrProviderDenied)) {
+			for _, l := range theirs {
+				j.refuse(l, err) // the others' lines go on
+			}
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("tenant %s: %w", id, err)
 		}

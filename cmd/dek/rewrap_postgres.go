@@ -60,7 +60,7 @@ that reports: name all its columns with ciphertexts.`,
 	f := cmd.Flags()
 	f.StringVar(&o.dsn, "dsn", "", "the database: a URL, or key=value pairs")
 	f.StringVar(&o.table, "table", "", "the table, with its schema or without")
-	f.StringSliceVar(&o.columns, "column", nil, "a column with ciphertexts; may be repeated")
+	f.StringArrayVar(&o.columns, "column", nil, "a column with ciphertexts; may be repeated")
 	f.StringVar(&o.tenant, "tenant", "", "the tenant of all rows")
 	f.StringVar(&o.tenantColumn, "tenant-column", "", "the column with each row's tenant")
 	f.StringVar(&o.ad, "associated-data", "", "what the texts were encrypted with")
@@ -95,9 +95,11 @@ func (o *postgresOptions) check() error {
 	return nil
 }
 
-// job names what a checkpoint is of.
+// job names what a checkpoint is of. One of another database, or of texts that were opened
+// with something else, counts as refused what this run has to look at.
 func (o *postgresOptions) job(t *table) string {
-	return fmt.Sprintf("%s%q", t.name, o.columns)
+	return fmt.Sprintf("%s%q in %s, tenant %q%q, associated data %q%q", t.name, o.columns, t.database,
+		o.tenant, o.tenantColumn, o.ad, o.associatedDataColumn)
 }
 
 // postgresJob is one run of the command.

@@ -33,7 +33,7 @@ func (j *postgresJob) sweep(ctx context.Context, total int64) (refused int64, er
 			if err := j.keep.save(step); err != nil {
 				return err
 			}
-			return m.show(step.Scanned, step)
+			return m.show(step.Scanned, summaryOf("progress", step, false))
 		}
 		_, err := sweep.Run(ctx, before.After)
 		before = step

@@ -21,6 +21,10 @@ func writeWhole(name string, mode os.FileMode, replace bool, write func(*os.File
 			return usage("%s is there already: --force replaces it", name)
 		}
 	}
+	// A device must not give way to a file: /dev/null would be gone.
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		return usage("%s is no regular file, which could be replaced", name)
+	}
 	dir := filepath.Dir(name)
 	f, err := os.CreateTemp(dir, ".dek-*")
 	if err != nil {

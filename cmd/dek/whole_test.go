@@ -1,0 +1,120 @@
+// Copyright (c) The vault-plugin-dek authors
+// SPDX-License-Identifier: MPL-2.0
+
+package main
+
+import (
+	"context"
+	"io"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/client/clienttest"
+)
+
+// inMemory has the command find an engine with a tenant, and a directory of its own.
+func inMemory(t *testing.T) (*clienttest.Engine, string) {
+	t.Helper()
+	engine := clienttest.New()
+	engine.CreateTenant(tenantID)
+	vault := httptest.NewServer(engine)
+	t.Cleanup(vault.Close)
+	t.Setenv("VAULT_ADDR", vault.URL)
+	t.Setenv("VAULT_TOKEN", "token")
+	return engine, t.TempDir()
+}
+
+// quietly runs a command line without input, and returns what it told of its failures.
+func quietly(t *testing.T, args ...string) (code int, stderr string) {
+	t.Helper()
+	var errs strings.Builder
+	code = run(t.Context(), args, strings.NewReader(""), io.Discard, &errs)
+	return code, errs.String()
+}
+
+// What is no file is not replaced by one: as root that would take /dev/null away.
+func TestOnlyFilesAreReplaced(t *testing.T) {
+	_, dir := inMemory(t)
+	name, pipe, link := filepath.Join(dir, "a"), filepath.Join(dir, "pipe"), filepath.Join(dir, "link")
+	require.NoError(t, os.WriteFile(name, []byte("text"), 0o600))
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	require.NoError(t, os.Symlink(pipe, link))
+	for _, output := range []string{pipe, link, dir} {
+		code, errs := quietly(t, "encrypt", "--tenant", tenantID, "--force", "--output", output, name)
+		assert.Equal(t, exitUsage, code, errs)
+		assert.Contains(t, errs, "is no regular file")
+	}
+	info, err := os.Lstat(pipe)
+	require.NoError(t, err)
+	assert.Equal(t, os.ModeNamedPipe, info.Mode().Type())
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Len(t, left, 3)
+}
+
+// A file that is rewrapped stays its owner's, so that who read it before reads it.
+func TestRewrappedFilesKeepTheirOwners(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can give files away; this test did not run")
+	}
+	engine, dir := inMemory(t)
+	name := filepath.Join(dir, "a")
+	require.NoError(t, os.WriteFile(name, []byte("text"), 0o640)) // #nosec G306 -- what is to be kept
+	code, errs := quietly(t, "encrypt", "--tenant", tenantID, name)
+	require.Equal(t, exitDone, code, errs)
+	require.NoError(t, os.Chown(name+suffix, 12345, 23456))
+	engine.Rotate(tenantID)
+	code, errs = quietly(t, "rewrap", "files", "--tenant", tenantID, dir)
+	require.Equal(t, exitDone, code, errs)
+	info, err := os.Stat(name + suffix)
+	require.NoError(t, err)
+	owner, is := info.Sys().(*syscall.Stat_t)
+	require.True(t, is)
+	assert.Equal(t, []uint32{12345, 23456, 0o640}, []uint32{owner.Uid, owner.Gid, uint32(info.Mode().Perm())})
+}
+
+// silent is an input that nobody writes to.
+type silent struct{ asked chan struct{} }
+
+func (s silent) Read([]byte) (int, error) {
+	s.asked <- struct{}{}
+	select {}
+}
+
+// An interrupt ends a command that waits for its input, and leaves nothing behind.
+func TestInterruptEndsWaitingForInput(t *testing.T) {
+	_, dir := inMemory(t)
+	for name, args := range map[string][]string{
+		"encrypt": {"encrypt", "--tenant", tenantID, "--output", filepath.Join(dir, "out"), "-"},
+		"decrypt": {"decrypt", "--tenant", tenantID, "--output", filepath.Join(dir, "out"), "-"},
+		"jsonl":   {"rewrap", "jsonl", "x", "--tenant", tenantID},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, interrupt := context.WithCancel(t.Context())
+			input, ended := silent{make(chan struct{})}, make(chan int)
+			var out, errs strings.Builder
+			go func() { ended <- run(ctx, args, input, &out, &errs) }()
+			<-input.asked
+			interrupt()
+			select {
+			case code := <-ended:
+				assert.Equal(t, exitFailed, code)
+				assert.Equal(t, "dek: interrupted\n", errs.String())
+				assert.Empty(t, out.String())
+			case <-time.After(time.Minute):
+				t.Fatal("it still waits")
+			}
+			left, err := os.ReadDir(dir)
+			require.NoError(t, err)
+			assert.Empty(t, left)
+		})
+	}
+}
