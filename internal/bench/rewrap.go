@@ -35,8 +35,8 @@ func (b *bench) rewrapped() tenant {
 }
 
 // rewrapRows has dek rewrap postgres bring tables to the new version after a rotation, and
-// what people do without it beside: transit's rewrap in batches and row by row, and reading
-// and updating the rows without any cryptography.
+// what people do without it beside: transit's rewrap in batches, with a call a row, and with
+// an update a row too, and reading and updating the rows without any cryptography.
 func rewrapRows(ctx context.Context, b *bench) error {
 	db, err := b.tables(ctx)
 	if err != nil {
@@ -46,18 +46,21 @@ func rewrapRows(ctx context.Context, b *bench) error {
 	dek := func(table string, rows int) side {
 		return func(ctx context.Context) (float64, error) { return b.runDek(ctx, table, b.sized(rows)) }
 	}
-	sweep := func(name string, rows int, change func(context.Context, []string) ([]string, error)) side {
+	table := func(name string, rows int, sweep func(context.Context, sweptTable) (float64, error)) side {
 		t := sweptTable{db, name, b.sized(rows)}
 		return func(ctx context.Context) (float64, error) {
 			if err := b.vault.post(ctx, transitMount+"/keys/bench/rotate", nil); err != nil {
 				return 0, err
 			}
-			return t.sweep(ctx, change)
+			return sweep(ctx, t)
 		}
 	}
 	rates, err := alternate(ctx, b.rounds(2), dek(envelopeTable, envelopeRows), dek(engineTable, engineRows),
-		sweep(batchTable, batchRows, b.transitBatch), sweep(singleTable, singleRows, b.transitSingle),
-		sweep(plainTable, plainRows, otherTexts))
+		table(batchTable, batchRows, func(ctx context.Context, t sweptTable) (float64, error) { return t.sweep(ctx, b.transitBatch) }),
+		table(singleTable, singleRows, func(ctx context.Context, t sweptTable) (float64, error) { return t.sweep(ctx, b.transitSingle) }),
+		table(plainTable, plainRows, func(ctx context.Context, t sweptTable) (float64, error) { return t.sweep(ctx, otherTexts) }),
+		table(batchTable, batchRows, func(ctx context.Context, t sweptTable) (float64, error) { return t.sweepPipelined(ctx, b.transitBatch) }),
+		table(singleTable, singleRows, func(ctx context.Context, t sweptTable) (float64, error) { return t.sweepRowByRow(ctx, b.transitOne) }))
 	if err != nil {
 		return err
 	}
@@ -65,7 +68,9 @@ func rewrapRows(ctx context.Context, b *bench) error {
 	b.set("rewrap_engine_rows_per_second", median(rates[1]))
 	b.set("update_rows_per_second", median(rates[4]))
 	b.set("ratio_rewrap_vs_transit_batch", medianRatio(rates[0], rates[2]))
+	b.set("ratio_rewrap_vs_transit_batch_pipelined", medianRatio(rates[0], rates[5]))
 	b.set("ratio_rewrap_vs_transit_single", medianRatio(rates[0], rates[3]))
+	b.set("ratio_rewrap_vs_transit_row_by_row", medianRatio(rates[0], rates[6]))
 	b.set("ratio_rewrap_vs_update", medianRatio(rates[0], rates[4]))
 	b.set("ratio_rewrap_engine_vs_transit_batch", medianRatio(rates[1], rates[2]))
 	return nil
@@ -78,7 +83,7 @@ func (b *bench) tables(ctx context.Context) (*pgxpool.Pool, error) {
 		return nil, err
 	}
 	b.database = server
-	db, err := pgxpool.New(ctx, server.DSN())
+	db, err := pgxpool.New(ctx, fmt.Sprintf("%s pool_max_conns=%d", server.DSN(), connections+2))
 	if err != nil {
 		return nil, err
 	}

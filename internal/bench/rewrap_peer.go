@@ -8,6 +8,8 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -54,10 +56,39 @@ type rowsRead struct {
 	texts []string
 }
 
-// sweep changes every text, as dek rewrap does: by primary key, the next batch being read
-// while one is changed and written, and only where the old text is still there. It returns
-// the rows a second.
-func (t sweptTable) sweep(ctx context.Context, change func(context.Context, []string) ([]string, error)) (float64, error) {
+// change makes the texts that take the place of others.
+type change func(ctx context.Context, texts []string) ([]string, error)
+
+// sweep changes every text, by primary key, and only where the old text is still there. It
+// returns the rows a second. As in a plain loop a batch is changed, then written, but the
+// next is read meanwhile.
+func (t sweptTable) sweep(ctx context.Context, change change) (float64, error) {
+	return t.sweepBy(ctx, 1, func(ctx context.Context, batch rowsRead) (int64, error) {
+		texts, err := change(ctx, batch.texts)
+		if err != nil {
+			return 0, err
+		}
+		return t.write(ctx, batch, texts)
+	})
+}
+
+// sweepPipelined is sweep as dek rewrap does it: a batch is changed while others are
+// written, two at once.
+func (t sweptTable) sweepPipelined(ctx context.Context, change change) (float64, error) {
+	var changing sync.Mutex
+	return t.sweepBy(ctx, 3, func(ctx context.Context, batch rowsRead) (int64, error) {
+		changing.Lock()
+		texts, err := change(ctx, batch.texts)
+		changing.Unlock()
+		if err != nil {
+			return 0, err
+		}
+		return t.write(ctx, batch, texts)
+	})
+}
+
+// sweepBy has so many workers do batches, and checks that no row is left out.
+func (t sweptTable) sweepBy(ctx context.Context, workers int, do func(context.Context, rowsRead) (int64, error)) (float64, error) {
 	began := time.Now()
 	g, ctx := errgroup.WithContext(ctx)
 	batches := make(chan rowsRead, 1)
@@ -65,27 +96,54 @@ func (t sweptTable) sweep(ctx context.Context, change func(context.Context, []st
 		defer close(batches)
 		return t.read(ctx, batches)
 	})
-	written := 0
-	g.Go(func() error {
-		for batch := range batches {
-			texts, err := change(ctx, batch.texts)
-			if err != nil {
-				return err
+	var written atomic.Int64
+	for range workers {
+		g.Go(func() error {
+			for batch := range batches {
+				n, err := do(ctx, batch)
+				if err != nil {
+					return err
+				}
+				written.Add(n)
 			}
-			done, err := t.db.Exec(ctx, "UPDATE "+t.name+" t SET text = n.new FROM unnest($1::bigint[], $2::text[], $3::text[]) AS n(id, old, new)"+
-				" WHERE t.id = n.id AND t.text = n.old", batch.ids, batch.texts, texts)
-			if err != nil {
-				return err
-			}
-			written += int(done.RowsAffected())
-		}
-		return nil
-	})
+			return nil
+		})
+	}
 	err := g.Wait()
-	if err == nil && written != t.rows {
-		err = fmt.Errorf("%d rows of %d were changed", written, t.rows)
+	if n := int(written.Load()); err == nil && n != t.rows {
+		err = fmt.Errorf("%d rows of %d were changed", n, t.rows)
 	}
 	return float64(t.rows) / time.Since(began).Seconds(), err
+}
+
+// write writes a batch in one statement.
+func (t sweptTable) write(ctx context.Context, batch rowsRead, texts []string) (int64, error) {
+	done, err := t.db.Exec(ctx, "UPDATE "+t.name+" t SET text = n.new FROM unnest($1::bigint[], $2::text[], $3::text[]) AS n(id, old, new)"+
+		" WHERE t.id = n.id AND t.text = n.old", batch.ids, batch.texts, texts)
+	return done.RowsAffected(), err
+}
+
+// sweepRowByRow makes a call and an update for each row, over as many connections as other
+// figures have, as a program does that knows of no batches.
+func (t sweptTable) sweepRowByRow(ctx context.Context, change func(ctx context.Context, text string) (string, error)) (float64, error) {
+	return t.sweepBy(ctx, 1, func(ctx context.Context, batch rowsRead) (int64, error) {
+		var written atomic.Int64
+		g, ctx := errgroup.WithContext(ctx)
+		g.SetLimit(connections)
+		for i, text := range batch.texts {
+			g.Go(func() error {
+				next, err := change(ctx, text)
+				if err != nil {
+					return err
+				}
+				done, err := t.db.Exec(ctx, "UPDATE "+t.name+" SET text = $3 WHERE id = $1 AND text = $2", batch.ids[i], text, next)
+				written.Add(done.RowsAffected())
+				return err
+			})
+		}
+		err := g.Wait()
+		return written.Load(), err
+	})
 }
 
 func (t sweptTable) read(ctx context.Context, batches chan<- rowsRead) error {
@@ -153,22 +211,27 @@ func (b *bench) askBatch(ctx context.Context, path string, entries []map[string]
 }
 
 // transitSingle has transit rewrap texts with a request each, over as many connections as
-// other figures have.
+// other figures have. They are written in batches.
 func (b *bench) transitSingle(ctx context.Context, texts []string) ([]string, error) {
 	out := make([]string, len(texts))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(connections)
 	for i, text := range texts {
-		g.Go(func() error {
-			var answer struct {
-				Ciphertext string `json:"ciphertext"`
-			}
-			err := b.vault.call(ctx, http.MethodPost, transitMount+"/rewrap/bench", map[string]string{"ciphertext": text}, &answer)
-			out[i] = answer.Ciphertext
+		g.Go(func() (err error) {
+			out[i], err = b.transitOne(ctx, text)
 			return err
 		})
 	}
 	return out, g.Wait()
+}
+
+// transitOne has transit rewrap one text.
+func (b *bench) transitOne(ctx context.Context, text string) (string, error) {
+	var answer struct {
+		Ciphertext string `json:"ciphertext"`
+	}
+	err := b.vault.call(ctx, http.MethodPost, transitMount+"/rewrap/bench", map[string]string{"ciphertext": text}, &answer)
+	return answer.Ciphertext, err
 }
 
 // otherTexts returns texts of the same lengths.
