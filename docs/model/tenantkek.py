@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: MPL-2.0
 """A model of a tenant's own KEK beside the mount's: a tenant moves in, out and from one to another, while the mount's
 KEK rotates, the tenant encrypts for the first time, is shredded, or is created under a KEK of its own; with a provider
-that denies for as long as it likes.
+that denies for as long as it likes, and a process that tells the evidence log again what either record carries.
 
-Entries: PTR, the record of the mount's KEK, is (current KEK, state of its rotation, idempotency key), KEKs are
+Entries: PTR, the record of the mount's KEK, is (current KEK, state of its rotation, idempotency key, name), KEKs are
 ('kek', ('m', n)). A tenant's record ('rec', t) is (incarnation, state, own KEK or None, state of its move, idempotency
-key), its own KEKs are ('tkek', 'incarnation.n'), which ('o', n) names. A key ('key', 'incarnation.name') is
-(KEK, material). ('wal', t) is the intent of a creation.
+key, name), its own KEKs are ('tkek', 'incarnation.n'), which ('o', n) names. A key ('key', 'incarnation.name') is
+(KEK, material). ('wal', t) is the intent of a creation. The name is that of a person whom a record means: 'here' if an
+earlier version has stored it in the record, 'kept' if the record has the ID alone and ('who', …) has the name, '' if it
+means nobody. Every Put of a record leaves the name out.
 
 RULES are those of backend/internal/kekrotation and backend/internal/keystore, beside those of kek.py. `python3
 tenantkek.py` searches the protocol, and then once without each of them; with words it runs what has them in its name,
@@ -34,6 +36,12 @@ RULES = dict(
     shredkeks=1,  # shredding takes a tenant's KEKs too
     fence=1,      # before a creation is undone, or its intent goes, the record is put, or deleted, as it was read
     undokeks=1,   # with its KEKs
+    settle=1,     # a run of the mount's passes begins by putting its record again as it was read
+    settlelock=1, # under the KEK's lock, after it was read there
+    settlerec=1,  # a move puts the tenant's record again as it was read, before it destroys the KEKs that are left
+    shredrec=1,   # a shredding that goes on puts it, too, before it destroys keys
+    telllock=1,   # who tells the log again puts a record under the lock under which it has read it
+    names=1,      # the name in a record is kept before any Put of the record
 )
 C = dict(RULES)
 own = lambda inc, n: '%s.%d' % (inc, n)
@@ -41,6 +49,20 @@ own = lambda inc, n: '%s.%d' % (inc, n)
 def until(op, *a):
     r = yield (op,) + a
     while r == 'err': r = yield (op,) + a
+
+def bare(rec):
+    """a record as any Put stores it"""
+    return rec[:-1] + ('kept' if rec[-1] == 'here' else rec[-1],)
+
+def keep(of, name, once=False):
+    """stores the name that a record has from an earlier version; says whether the record may be put"""
+    if name != 'here' or not C['names']: return True
+    w = yield ('get', ('who', of))
+    if w is None:
+        r = yield ('put', ('who', of), 1)
+        while r == 'err' and not once: r = yield ('put', ('who', of), 1)
+        return r != 'err'
+    return True
 
 def kekof(inc, k):
     """the entry of a KEK that a key names"""
@@ -54,7 +76,7 @@ def rotate(idem):
     n = yield ('fresh',)
     r = yield ('put', ('kek', ('m', n)), 1)
     if r == 'err': return
-    r = yield ('put', PTR, (('m', n), 'unfinished', idem))
+    r = yield ('put', PTR, (('m', n), 'unfinished', idem, ''))
     if r == 'err': return
     yield ('spawn', 'worker', 'worker', ())
 
@@ -70,7 +92,9 @@ def move(idem, to):
         if C['keyfirst']:
             r = yield ('put', ('tkek', own(rec[0], n)), 1)
             if r == 'err': return
-    r = yield ('put', ('rec', 'a'), (rec[0], 'active', n, 'unfinished', idem))
+    ok = yield from keep('a', rec[-1], once=True)
+    if not ok: return
+    r = yield ('put', ('rec', 'a'), (rec[0], 'active', n, 'unfinished', idem, bare(rec)[-1]))
     if r == 'err': return
     if to == 'own' and not C['keyfirst']: yield from until('put', ('tkek', own(rec[0], n)), 1)
     yield ('ghost', 'moved', idem)
@@ -86,7 +110,9 @@ def recover():
         yield ('lock', t, 'X')
         rec = yield ('get', ('rec', t))
         if C['fence'] and rec is None: yield from until('del', ('rec', t))
-        elif C['fence']: yield from until('put', ('rec', t), rec)
+        elif C['fence']:
+            yield from keep(t, rec[-1])
+            yield from until('put', ('rec', t), bare(rec))
         if rec is None or rec[0] != inc:
             keys = yield ('list', 'key')
             for k in keys:
@@ -109,6 +135,17 @@ def worker():
     """the passes of the mount's KEK, over all tenants"""
     p = yield ('get', PTR)
     if p[1] != 'unfinished': return
+    if C['settle']:
+        yield from keep('m', p[-1])
+        if C['settlelock']:
+            yield ('lock', 'K', 'X')
+            now = yield ('get', PTR)
+            if now[:2] != p[:2]: return
+            p = now
+        yield from until('put', PTR, bare(p))
+        yield ('unlock', 'K')
+        now = None
+        p = bare(p)
     if C['drain']:
         for t in ('a', 'b'):
             yield ('lock', t, 'X'); yield ('unlock', t)
@@ -136,13 +173,37 @@ def worker():
             rec = None
             yield ('unlock', t)
     yield ('lock', 'K', 'X')
+    now = yield ('get', PTR)
+    if now[:2] != p[:2]: return
+    p, now = now, None
     keks = yield ('list', 'kek')
     for k in keks:
         if k != p[0]: yield from until('del', ('kek', k))
     if not C['ownkeks']:
         keks = yield ('list', 'tkek')
         for k in keks: yield from until('del', ('tkek', k))
-    yield from until('put', PTR, (p[0], 'completed', p[2]))
+    yield from until('put', PTR, (p[0], 'completed', p[2], bare(p)[-1]))
+
+@prog
+def tell():
+    """puts the record of the mount's KEK again as it was read, since the log lacks an event that it carries"""
+    p = yield ('get', PTR)
+    ok = yield from keep('m', p[-1], once=True)
+    if not ok: return
+    if C['telllock']:
+        yield ('lock', 'K', 'X')
+        p = yield ('get', PTR)
+    yield ('put', PTR, bare(p))
+
+@prog
+def tell_tenant():
+    """the same of tenant a's"""
+    if C['telllock']: yield ('lock', 'a', 'X')
+    rec = yield ('get', ('rec', 'a'))
+    if rec is None: return
+    ok = yield from keep('a', rec[-1], once=True)
+    if not ok: return
+    yield ('put', ('rec', 'a'), bare(rec))
 
 @prog
 def mover():
@@ -179,13 +240,15 @@ def mover():
         k = w = keys = deny = None
         if to[0] == 'm': yield ('unlock', 'K')
         if not (denied and C['whole']):
+            yield from keep('a', rec[-1])
+            if C['settlerec']: yield from until('put', ('rec', 'a'), bare(rec))
             keks = yield ('list', 'tkek')
             for k in keks:
                 if C['destroyfirst'] and k.startswith(rec[0] + '.') and k != own(rec[0], rec[2] or 0): yield from until('del', ('tkek', k))
             if not C['narrow']:
                 keks = yield ('list', 'kek')
                 for k in keks: yield from until('del', ('kek', k))
-            yield from until('put', ('rec', 'a'), (rec[0], 'active', rec[2], 'completed', rec[4]))
+            yield from until('put', ('rec', 'a'), (rec[0], 'active', rec[2], 'completed', rec[4], bare(rec)[-1]))
             for k in keks:
                 if not C['destroyfirst'] and k.startswith(rec[0] + '.') and k != own(rec[0], rec[2] or 0): yield from until('del', ('tkek', k))
             return
@@ -253,7 +316,7 @@ def create():
     if r == 'err': yield ('spawn', 'recover', 'recover', ()); return
     m = yield from wrap(inc, n, inc + '.plc')
     if m is None: yield ('spawn', 'recover', 'recover', ()); return
-    r = yield ('put', ('rec', 'b'), (inc, 'active', n, '', 0))
+    r = yield ('put', ('rec', 'b'), (inc, 'active', n, '', 0, ''))
     if r == 'err': yield ('spawn', 'recover', 'recover', ()); return
     yield ('ghost', 'created', 'b')
     yield ('del', ('wal', 'b'))
@@ -264,8 +327,10 @@ def shred():
     rec = yield ('get', ('rec', 'a'))
     if rec is None: return
     yield ('ghost', 'ending', rec[0])
-    if rec[1] == 'active':
-        r = yield ('put', ('rec', 'a'), (rec[0], 'shredding', rec[2], '', rec[4]))
+    ok = yield from keep('a', rec[-1], once=True)
+    if not ok: return
+    if rec[1] == 'active' or C['shredrec']:
+        r = yield ('put', ('rec', 'a'), (rec[0], 'shredding', rec[2], '', rec[4], bare(rec)[-1]))
         if r == 'err': return
     yield ('unlock', 'a')
     keys = yield ('list', 'key')
@@ -279,14 +344,17 @@ def shred():
     yield from until('del', ('rec', 'a'))
 
 class TenantKEK(Model):
-    recover = ('recover', ()); neverread = (); evict = busytick = True; start = None; ext = True
+    recover = ('recover', ()); neverread = (); evict = busytick = True; start = None; ext = True; old = None
     def init(self, s):
-        s.store = {PTR: (('m', 1), '', 0), ('kek', ('m', 1)): 1}
+        s.store = {PTR: (('m', 1), '', 0, ''), ('kek', ('m', 1)): 1}
         kek = ('m', 1)
         if self.start is not None:
             kek = ('o', self.start); s.store[('tkek', own('a0', self.start))] = 1
-        s.store[('rec', 'a')] = ('a0', 'active', self.start, '', 0)
+        s.store[('rec', 'a')] = ('a0', 'active', self.start, '', 0, '')
         s.store[('key', 'a0.plc')] = (kek, 'ta'); s.ghost['material', 'a0.plc'] = 'ta'
+        if self.old == 'mount':   # an earlier version has begun a rotation
+            s.store[PTR] = (('m', 2), 'unfinished', 1, 'here'); s.store[('kek', ('m', 2))] = 1
+        if self.old == 'tenant': s.store[('rec', 'a')] = ('a0', 'active', self.start, '', 0, 'here')
         if self.ext:
             s.store[('key', 'a0.ext')] = (kek, 'ea'); s.ghost['material', 'a0.ext'] = 'ea'; s.ghost['sealed', 'a0'] = ('ea',)
     def answers(self, s): return ('deny') not in s.mem
@@ -307,6 +375,10 @@ class TenantKEK(Model):
             s.ghost['material', k[1]] = v[1]
     def check(self, s):
         for k in s.store:
+            if k == PTR or k[0] == 'rec':
+                of = 'm' if k == PTR else k[1]
+                for rec in (s.store[k], view(s, k)):
+                    if rec is not None and rec[-1] == 'kept' and ('who', of) not in s.store: raise Violation('a name is lost')
             if k[0] != 'rec': continue
             inc, state, n = s.store[k][:3]
             if state == 'shredding': continue
@@ -335,16 +407,19 @@ class TenantKEK(Model):
                 if incs[inc][3] == 'completed' and incs[inc][2] != int(n): raise Violation('completed, and own KEK %s is left' % n)
             if k[0] == 'key':
                 r = incs[k[1].split('.')[0]]
-                if r[3] == 'completed' and s.store[k][0] != (p[0] if r[2] is None else ('o', r[2])):
+                # A switch whose Put failed may be undone by who tells the log again: then a key that
+                # has moved out meanwhile is on the KEK of that switch until the next rotation.
+                undone = r[2] is None and p[1] == '' and 'tell' in [c[0] for c in self.clients.values()]
+                if r[3] == 'completed' and not undone and s.store[k][0] != (p[0] if r[2] is None else ('o', r[2])):
                     raise Violation('completed, and %s is on %s' % (k, s.store[k][0]))
 
 R = ('rotate', ('q',), (), False)
 M = lambda to='own', i='m', after=(): ('move', (i, to), after, False)
-EN, SH, CR, DE, DS = [(p, (), (), False) for p in ('encrypt', 'shred', 'create', 'deny', 'destroy')]
-def run(name, clients, err=1, crash=1, tmax=300, quiet=True, start=None, ext=True, **rules):
+EN, SH, CR, DE, DS, TM, TT = [(p, (), (), False) for p in ('encrypt', 'shred', 'create', 'deny', 'destroy', 'tell', 'tell_tenant')]
+def run(name, clients, err=1, crash=1, tmax=300, quiet=True, start=None, ext=True, old=None, **rules):
     C.clear(); C.update(RULES); C.update(rules)
     mc._int.clear(); mc._tab.clear(); mc._nxt.clear()
-    m = TenantKEK(); m.clients = clients; m.err, m.crash, m.start, m.ext = err, crash, start, ext
+    m = TenantKEK(); m.clients = clients; m.err, m.crash, m.start, m.ext, m.old = err, crash, start, ext, old
     return m.run(name, quiet=quiet, tmax=tmax)
 
 if __name__ == '__main__':
@@ -368,6 +443,16 @@ if __name__ == '__main__':
     go('move out with a provider that denies', {'m': M('mount'), 'd': DE}, start=5)
     go('create under an own KEK', {'c': CR}, err=2, ext=False)
     go('create under an own KEK while the KEK rotates', {'c': CR, 'r': R}, ext=False)
+    go('move while the log is told', {'m': M(), 't': TT}, start=5, err=2, ext=False)
+    go('move out while the log is told', {'m': M('mount'), 't': TT}, start=5, err=2, ext=False)
+    go('shred while the log is told', {'s': SH, 't': TT}, start=5, err=2, ext=False)
+    go('the KEK rotates while the log is told', {'r': R, 't': TM}, err=2, ext=False)
+    go('the KEK rotates while the log is told, and the tenant moves out', {'r': R, 't': TM, 'm': M('mount')}, start=5, err=2, crash=1, ext=False)
+    go('the same, and the KEK rotates again', {'r': R, 't': TM, 'm': M('mount'), 'n': ('rotate', ('n',), ('m', 'r', 't'), False)}, start=5, err=2, crash=0, ext=False)
+    go('rotation of an earlier version', {'t': TM}, old='mount', err=2)
+    go('rotation of an earlier version while a tenant moves in', {'m': M()}, old='mount', err=2, ext=False)
+    go('record of an earlier version moves', {'m': M(), 't': TT}, old='tenant', start=5, ext=False)
+    go('record of an earlier version is shredded', {'s': SH, 't': TT}, old='tenant', start=5, ext=False)
     for rule, clients, kw in [
         ('keyfirst', {'m': M()}, dict(err=0)),
         ('ownrange', {'r': R, 'm': M()}, dict(err=0, crash=0)),
@@ -383,8 +468,16 @@ if __name__ == '__main__':
         ('shredkeks', {'s': SH}, dict(start=5, err=0, crash=0)),
         ('fence', {'c': CR}, dict(ext=False)),
         ('undokeks', {'c': CR}, dict(ext=False, err=0)),
+        ('settle', {'r': R, 't': TM}, dict(ext=False, err=2)),
+        ('settlelock', {'r': R, 't': TM}, dict(ext=False, err=2)),
+        ('settlerec', {'m': M(), 't': TT}, dict(start=5, ext=False, err=2)),
+        ('shredrec', {'s': SH, 't': TT}, dict(start=5, ext=False, err=2)),
+        ('telllock', {'m': M(), 't': TT}, dict(start=5, ext=False, err=2)),
+        ('telllock (the mount)', {'r': R, 't': TM}, dict(ext=False, err=2)),
+        ('names', {'t': TM}, dict(old='mount', err=0)),
+        ('names (a tenant)', {'m': M()}, dict(old='tenant', err=0)),
     ]:
-        go('without ' + rule, clients, **{rule: 0}, **kw)
+        go('without ' + rule, clients, **{rule.split()[0]: 0}, **kw)
     out = {'m': M('mount'), 'r': R}
     go('without current', out, start=5, err=0, crash=0, current=0)
     go('without drain', out, start=5, err=0, crash=0, drain=0)

@@ -73,6 +73,47 @@ func TestDeletedTenantCanBeRestored(t *testing.T) {
 	})
 }
 
+// An older record of a tenant was put with hidden effect after the one that says that it is
+// being shredded, as by an instance that tells the evidence log again. Who goes on with that
+// makes sure of the newer one before a key is destroyed: after a crash nobody can restore a
+// tenant without its keys.
+func TestRecordIsSettledBeforeKeysAreShredded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := enginetest.NewMount(t)
+		w := enginetest.NewOracle(m)
+		w.Create()
+		w.Put("a", "1")
+		m.Must(enginetest.Delete, enginetest.TenantPath(""), map[string]any{"deletion_window": "1h"})
+		enginetest.Advance(2 * time.Second) // the evidence log has it
+		record := m.Disk.Keys("tenants/")[0]
+		former := m.Disk.Value(record)
+		m.DiesAfter("put", "tenants/")
+		enginetest.Advance(2 * time.Hour)
+		m.Tick()
+		m.Crash()
+		require.NotEqual(t, former, m.Disk.Value(record), "it is being shredded")
+		require.Len(t, m.Disk.Keys("keys/"), 2)
+		m.PutHidden(record, former)
+
+		m = enginetest.OpenMount(t, m.Disk, 0, storagetest.None)
+		m.DiesAfter("delete", "keys/")
+		m.Tick()
+		enginetest.Advance(time.Minute)
+		m.Crash()
+		require.Len(t, m.Disk.Keys("keys/"), 1, "one is destroyed")
+
+		m.Disk.RestartVault()
+		m = enginetest.Conditions{}.Open(t, m.Disk, 0, storagetest.None)
+		defer m.Close()
+		m.Refused(404, "tenant not found", enginetest.Update, enginetest.TenantPath("/restore"), nil)
+		m.Start()
+		enginetest.Advance(time.Minute)
+		m.Tick()
+		require.Empty(t, m.Disk.Keys("keys/"))
+		require.Empty(t, m.Disk.Keys("tenants/"))
+	})
+}
+
 func TestDeletedTenantIsShredded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := enginetest.NewMount(t)

@@ -158,7 +158,9 @@ func (e *Engine) sayGone(next *tenant.Record) error {
 }
 
 // begin puts the record in the state shredding, and returns it; nil if the tenant
-// is not to be shredded.
+// is not to be shredded. A record that is in it already is put as it was read, so that storage
+// holds it: an older one, whose Put failed with effect behind Vault's cache, would let a tenant
+// be restored whose keys are gone.
 func (e *Engine) begin(ctx context.Context, tenantID string) (*tenant.Record, error) {
 	items, err := e.count(ctx, tenantID)
 	if err != nil {
@@ -170,10 +172,11 @@ func (e *Engine) begin(ctx context.Context, tenantID string) (*tenant.Record, er
 		if t == nil || !Due(t, e.now()) {
 			return nil
 		}
+		if t.State == tenant.Shredding {
+			begun = t
+			return h.PutAsRead(ctx)
+		}
 		begun, err = h.Update(ctx, func(next *tenant.Record) error {
-			if next.State == tenant.Shredding {
-				return tenant.ErrUnchanged
-			}
 			next.State = tenant.Shredding
 			next.Rotation = nil // it ends here; its intent is dropped when it is next looked at
 			next.ItemsAtEnd = items

@@ -5,9 +5,11 @@ package enginetest
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
@@ -33,6 +35,26 @@ func (m *Mount) FailStale(n int, op string, on func(key string) bool) (left *int
 		return storagetest.AfterStale
 	})
 	return left
+}
+
+// DiesAfter lets the process die after an operation on an entry below prefix.
+func (m *Mount) DiesAfter(op, prefix string) {
+	done := false
+	m.Storage.Fail(func(o, key string) storagetest.Fault {
+		if done {
+			return storagetest.Gone
+		}
+		done = o == op && strings.HasPrefix(key, prefix)
+		return storagetest.None
+	})
+}
+
+// PutHidden puts an entry, which Vault's cache hides.
+func (m *Mount) PutHidden(key string, value []byte) {
+	m.T.Helper()
+	s := storagetest.Open(m.Disk, 0, storagetest.None)
+	s.Fail(func(string, string) storagetest.Fault { return storagetest.AfterStale })
+	require.Error(m.T, s.Put(m.T.Context(), &logical.StorageEntry{Key: key, Value: value}))
 }
 
 // WithoutDate takes the date from the record of the KEK, as early versions wrote it.

@@ -46,26 +46,6 @@ func TestHiddenSwitchOfTheKEK(t *testing.T) {
 	})
 }
 
-// diesAfter lets the process die after an operation on an entry below prefix.
-func diesAfter(w *enginetest.Oracle, op, prefix string) {
-	done := false
-	w.Storage.Fail(func(o, key string) storagetest.Fault {
-		if done {
-			return storagetest.Gone
-		}
-		done = o == op && strings.HasPrefix(key, prefix)
-		return storagetest.None
-	})
-}
-
-// putHidden puts an entry, which Vault's cache hides.
-func putHidden(w *enginetest.Oracle, key string, value []byte) {
-	w.T.Helper()
-	s := storagetest.Open(w.Disk, 0, storagetest.None)
-	s.Fail(func(string, string) storagetest.Fault { return storagetest.AfterStale })
-	require.Error(w.T, s.Put(w.T.Context(), &logical.StorageEntry{Key: key, Value: value}))
-}
-
 // An older record of the KEK was put with hidden effect after the switch, as by an instance
 // that tells the evidence log again. The worker, which sees the new one, makes sure of it
 // before it destroys the KEK that the older one names: a crash loses nothing.
@@ -73,13 +53,13 @@ func TestRecordOfTheKEKIsSettledBeforeOneIsDestroyed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := enginetest.WithKeys(t)
 		former := w.Disk.Value("kek/current")
-		diesAfter(w, "put", "kek/current")
+		w.DiesAfter("put", "kek/current")
 		_, _ = w.Call(enginetest.Update, "kek/rotate", nil)
 		w.Crash()
-		putHidden(w, "kek/current", former)
+		w.PutHidden("kek/current", former)
 
 		w = w.On(enginetest.Conditions{}.Open(t, w.Disk, 0, storagetest.None))
-		diesAfter(w, "delete", "kek/keys/")
+		w.DiesAfter("delete", "kek/keys/")
 		w.Start()
 		enginetest.Advance(time.Minute)
 		w.Crash()
@@ -108,8 +88,8 @@ func TestRecordOfATenantIsSettledBeforeItsKEKIsDestroyed(t *testing.T) {
 		w.Must(enginetest.Update, enginetest.TenantPath("/kek/rotate"), nil)
 		enginetest.Advance(time.Second)
 		require.Len(t, w.Disk.Keys("tenantkeks/"), 2)
-		putHidden(w, record, former)
-		diesAfter(w, "delete", "tenantkeks/")
+		w.PutHidden(record, former)
+		w.DiesAfter("delete", "tenantkeks/")
 		w.Engine.Pages.Release()
 		enginetest.Advance(time.Minute)
 		w.Crash()

@@ -73,8 +73,8 @@ const switchTries = 3
 // or a [provider.Error]: moving out of a provider needs it once more.
 //
 // The new KEK is stored first, and then the record that names it, which is the
-// commit point. A KEK that no record names has wrapped nothing; it is destroyed at the
-// end of the next rotation.
+// commit point. A KEK that no record names is destroyed at the end of the next rotation,
+// which moves what it may have wrapped while a failed Put of the record was to be seen.
 func (s *Store) SwitchKEK(ctx context.Context, to *string, next func(now *KEKRecord) (*KEKRotation, error)) (*KEKRecord, error) {
 	var ready *PreparedKEK
 	for range switchTries {
