@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 )
@@ -19,8 +18,9 @@ const DefaultBatch = 1000
 // keys. While batches are stored the next one is rewrapped, and the one after it read.
 type Sweep struct {
 	Store Store
-	// Tenant gives the AEAD of a tenant's ID. The caller closes it. It is called by one
-	// goroutine at a time, and not by the one that called Run.
+	// Tenant gives the AEAD of a tenant's ID. The caller closes it, but not while any of the
+	// 16 is in use that were given last. It is called by one goroutine at a time, and not by
+	// the one that called Run.
 	Tenant func(id string) (*AEAD, error)
 	Batch  int // records at a time; 0: [DefaultBatch]
 	// Writers is how many batches are stored at once; 0: one. The store's Swap is called by
@@ -138,7 +138,11 @@ func (s *Sweep) rewrapAll(ctx context.Context, parts <-chan part, batches chan<-
 	}
 }
 
-// rewrapPart rewraps one batch, tenant by tenant.
+// tenantsAtOnce is how many tenants' texts of a batch are rewrapped at once. For each Vault is
+// asked at least for the current version.
+const tenantsAtOnce = 16
+
+// rewrapPart rewraps one batch, by tenants.
 func (s *Sweep) rewrapPart(ctx context.Context, records []Record) (batch rewrapped) {
 	byTenant := map[string][]Record{}
 	var order []string
@@ -153,42 +157,57 @@ func (s *Sweep) rewrapPart(ctx context.Context, records []Record) (batch rewrapp
 		}
 		byTenant[r.Tenant] = append(byTenant[r.Tenant], r)
 	}
-	for _, id := range order {
-		if batch.err = s.rewrap(ctx, id, byTenant[id], &batch); batch.err != nil {
+	theirs := make([]rewrapped, len(order))
+	var tenants sync.WaitGroup
+	places := make(chan struct{}, tenantsAtOnce)
+	for i, id := range order {
+		places <- struct{}{}
+		aead, err := s.Tenant(id)
+		tenants.Go(func() {
+			defer func() { <-places }()
+			if err != nil {
+				theirs[i].refuse(err, byTenant[id]...)
+				return
+			}
+			theirs[i].err = theirs[i].rewrap(ctx, aead, id, byTenant[id])
+		})
+	}
+	tenants.Wait()
+	for i := range theirs {
+		if batch.err = theirs[i].err; batch.err != nil {
 			return batch
 		}
+		batch.counted = batch.counted.Plus(theirs[i].counted)
+		batch.changes = append(batch.changes, theirs[i].changes...)
+		batch.refused = append(batch.refused, theirs[i].refused...)
 	}
 	batch.counted.After = records[len(records)-1].Key
 	return batch
 }
 
-func (s *Sweep) rewrap(ctx context.Context, id string, records []Record, batch *rewrapped) error {
-	aead, err := s.Tenant(id)
-	if err != nil {
-		batch.refuse(err, records...)
-		return nil
-	}
+// rewrap rewraps the texts of one tenant.
+func (b *rewrapped) rewrap(ctx context.Context, aead *AEAD, id string, records []Record) error {
 	texts := make([]Ciphertext, len(records))
 	for i, r := range records {
 		texts[i] = Ciphertext{r.Ciphertext, r.AssociatedData}
 	}
 	out, err := aead.Rewrap(ctx, texts)
 	if errors.Is(err, ErrNoTenant) || errors.Is(err, ErrProviderDenied) {
-		batch.refuse(err, records...) // the others' records go on
+		b.refuse(err, records...) // the others' records go on
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("tenant %s: %w", id, err)
 	}
-	batch.changes = slices.Grow(batch.changes, len(records))
+	b.changes = make([]Change, 0, len(records))
 	for i, r := range out {
 		switch {
 		case r.Err != nil:
-			batch.refuse(r.Err, records[i])
+			b.refuse(r.Err, records[i])
 		case r.Changed:
-			batch.changes = append(batch.changes, Change{records[i], r.Ciphertext})
+			b.changes = append(b.changes, Change{records[i], r.Ciphertext})
 		default:
-			batch.counted.Current++
+			b.counted.Current++
 		}
 	}
 	return nil
@@ -210,6 +229,8 @@ func (s *Sweep) storeAll(ctx context.Context, batches <-chan rewrapped, storing 
 		select {
 		case places <- struct{}{}:
 		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
 			return
 		}
 		batch.stored = make(chan stored, 1)
@@ -258,12 +279,12 @@ func (s *Sweep) count(batch *rewrapped, p *Progress) error {
 // allows.
 func (s *Sweep) keepRate(ctx context.Context, started time.Time, scanned int64) error {
 	if s.Rate <= 0 {
-		return nil
+		return ctx.Err()
 	}
 	due := started.Add(time.Duration(float64(scanned) / s.Rate * float64(time.Second)))
 	wait := time.Until(due)
 	if wait <= 0 {
-		return nil
+		return ctx.Err()
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()

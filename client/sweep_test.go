@@ -7,7 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sort"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -155,6 +157,39 @@ func TestSweepRewrapsWhileItStores(t *testing.T) {
 		p, err := sweep.Run(t.Context(), "")
 		require.NoError(t, err)
 		assert.Equal(t, Progress{Scanned: 30, Rewrapped: 30, After: "00029"}, p)
+	})
+}
+
+// Vault is asked for many tenants at once: in a table of many, each batch has texts of all.
+func TestSweepAsksForTenantsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, tenant := inMemory(t)
+		other, err := tenant.c.Tenant(otherID)
+		require.NoError(t, err)
+		s, aeads := &shelf{records: map[string]Record{}}, map[string]*AEAD{}
+		for i, of := range []*Tenant{tenant, other, tenant, other} {
+			if aeads[of.ID()] == nil {
+				aeads[of.ID()] = closing(t, of.AEAD())
+			}
+			key := fmt.Sprint(i)
+			s.records[key] = Record{Key: key, Tenant: of.ID(), Ciphertext: encrypted(t, aeads[of.ID()], "x", "")}
+		}
+		e.Rotate(tenantID)
+		e.Rotate(otherID)
+		meeting := make(chan struct{})
+		e.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+			if strings.HasSuffix(r.URL.Path, "/dek/current") {
+				select { // whoever comes first waits for the other
+				case meeting <- struct{}{}:
+				case <-meeting:
+				}
+			}
+			return false
+		})
+		sweep := &Sweep{Store: s, Tenant: func(id string) (*AEAD, error) { return aeads[id], nil }}
+		p, err := sweep.Run(t.Context(), "")
+		require.NoError(t, err)
+		assert.Equal(t, Progress{Scanned: 4, Rewrapped: 4, After: "3"}, p)
 	})
 }
 

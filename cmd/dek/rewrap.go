@@ -27,10 +27,13 @@ func (a *app) rewrapCommand() *cobra.Command {
 	return cmd
 }
 
-// tenants keeps the AEADs of the tenants that a command meets.
+// tenants keeps the AEADs of the tenants that a command meets. They lie in two halves: when
+// the newer one is full the older is closed, so that none is that was given lately.
 type tenants struct {
 	client *client.Client
-	aeads  map[string]*client.AEAD
+	max    int // in each half
+	newer  map[string]*client.AEAD
+	older  map[string]*client.AEAD
 }
 
 // maxTenants is how many AEADs are kept: their keys take memory.
@@ -41,34 +44,41 @@ func (a *app) newTenants() (*tenants, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tenants{c, map[string]*client.AEAD{}}, nil
+	return &tenants{c, maxTenants / 2, map[string]*client.AEAD{}, map[string]*client.AEAD{}}, nil
 }
 
 // of is the AEAD of a tenant.
 func (t *tenants) of(id string) (*client.AEAD, error) {
-	if aead := t.aeads[id]; aead != nil {
+	if aead := t.newer[id]; aead != nil {
 		return aead, nil
 	}
 	tenant, err := t.client.Tenant(id)
 	if err != nil {
 		return nil, err
 	}
-	if len(t.aeads) >= maxTenants {
-		if err := t.close(); err != nil {
+	if len(t.newer) >= t.max {
+		if err := closeAll(t.older); err != nil {
 			return nil, err
 		}
+		t.newer, t.older = map[string]*client.AEAD{}, t.newer
 	}
-	t.aeads[id] = tenant.AEAD()
-	return t.aeads[id], nil
+	aead := t.older[id]
+	if delete(t.older, id); aead == nil {
+		aead = tenant.AEAD()
+	}
+	t.newer[id] = aead
+	return aead, nil
 }
 
 // close drops all keys.
-func (t *tenants) close() error {
+func (t *tenants) close() error { return errors.Join(closeAll(t.newer), closeAll(t.older)) }
+
+func closeAll(aeads map[string]*client.AEAD) error {
 	var errs []error
-	for _, aead := range t.aeads {
+	for _, aead := range aeads {
 		errs = append(errs, aead.Close())
 	}
-	clear(t.aeads)
+	clear(aeads)
 	return errors.Join(errs...)
 }
 
