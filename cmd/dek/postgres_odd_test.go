@@ -148,3 +148,33 @@ func testCheckpointOfAnotherJob(t *testing.T, b *bench) {
 		})
 	}
 }
+
+// Of large texts fewer are in memory at once.
+func testLargeTexts(t *testing.T, b *bench) {
+	b.exec(`CREATE TABLE t (id int PRIMARY KEY, c text)`)
+	b.exec(`INSERT INTO t SELECT i, repeat('x', 1000000) FROM generate_series(1, 60) AS i; INSERT INTO t SELECT i, 'x' FROM generate_series(61, 2000) AS i`)
+	tab, err := describe(t.Context(), b.db, &postgresOptions{table: "t", columns: []string{"c"}, tenant: tenantID})
+	require.NoError(t, err)
+	s := &postgresStore{db: b.db, table: tab}
+	var after string
+	var seen, most, largest int
+	for {
+		records, err := s.Scan(t.Context(), after, 1000)
+		require.NoError(t, err)
+		if len(records) == 0 {
+			break
+		}
+		size := 0
+		for _, r := range records {
+			size += len(r.Ciphertext)
+		}
+		if after != "" { // the first scan cannot know
+			largest = max(largest, size)
+		}
+		assert.LessOrEqual(t, size, stopBytes+1_000_000)
+		after, seen, most = records[len(records)-1].Key, seen+len(records), max(most, len(records))
+	}
+	assert.Equal(t, 2000, seen)
+	assert.LessOrEqual(t, largest, scanBytes)
+	assert.Equal(t, 1000, most, "small ones come all at once")
+}

@@ -25,9 +25,19 @@ type postgresStore struct {
 	table  *table
 	tenant string // of all rows, if the table has no column for it
 	ad     string // the same
+	halves int    // how often a scan halves its limit, for what rows are large; used by one scan at a time
+	read   bool   // whether halves is known
 }
 
-// Scan reads as many rows as have limit texts, at least one.
+// A scan asks for as many rows as had scanBytes of text before, and stops at stopBytes: a few
+// batches are in memory at once, and each in several copies. The first asks for few.
+const (
+	scanBytes   = 4 << 20
+	stopBytes   = 4 * scanBytes
+	firstHalves = 4
+)
+
+// Scan reads as many rows as have limit texts, at least one, and fewer large ones.
 func (s *postgresStore) Scan(ctx context.Context, after string, limit int) ([]client.Record, error) {
 	var args []any
 	if after != "" {
@@ -42,19 +52,46 @@ func (s *postgresStore) Scan(ctx context.Context, after string, limit int) ([]cl
 			args = append(args, part)
 		}
 	}
-	rows, err := s.db.Query(ctx, s.table.scanQuery(after != "", max(limit/len(s.table.columns), 1)), args...)
+	rows, err := s.db.Query(ctx, s.table.scanQuery(after != "", s.rowsOf(limit)), args...)
 	if err != nil {
 		return nil, fmt.Errorf("%w: reading rows: %w", errPostgres, err)
 	}
 	defer rows.Close()
 	out := make([]client.Record, 0, limit)
-	for rows.Next() {
+	size, n := 0, 0
+	for size < stopBytes && rows.Next() {
+		for _, value := range rows.RawValues() {
+			size += len(value)
+		}
+		n++
 		out = s.records(rows, out)
 	}
+	rows.Close()
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("%w: reading rows: %w", errPostgres, err)
 	}
+	s.adapt(limit, n, size)
 	return out, nil
+}
+
+// rowsOf is how many rows are asked for, of as many as have limit texts.
+func (s *postgresStore) rowsOf(limit int) int {
+	halves := s.halves
+	if !s.read {
+		halves = firstHalves
+	}
+	return max(limit/len(s.table.columns)>>halves, 1)
+}
+
+// adapt says how many rows the next scan asks for, after n that had so many bytes.
+func (s *postgresStore) adapt(limit, n, size int) {
+	if n == 0 {
+		return
+	}
+	s.read, s.halves = true, 0
+	for s.rowsOf(limit) > 1 && s.rowsOf(limit)*(size/n) > scanBytes {
+		s.halves++
+	}
 }
 
 // records appends the records of one row.

@@ -55,7 +55,7 @@ func TestPostgres(t *testing.T) {
 		"usage": testPostgresUsage, "count at the end": testCountAtTheEnd,
 		"report": testReport, "awkward names": testAwkwardNames, "modes of the protocol": testProtocolModes,
 		"hidden rows": testHiddenRows, "tables that are refused": testTablesRefused, "texts of others": testTextsOfOthers,
-		"checkpoint of another job": testCheckpointOfAnotherJob, "partitions": testPartitions,
+		"checkpoint of another job": testCheckpointOfAnotherJob, "partitions": testPartitions, "large texts": testLargeTexts,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newBench(t, server)) })
 	}
