@@ -71,7 +71,7 @@ func (tab *Table) hashOnOnlyPage(ctx context.Context, t *tenant.Record, k item.K
 func (tab *Table) withPlacementKey(ctx context.Context, t *tenant.Record, f func(key []byte)) error {
 	tab.mu.Lock()
 	defer tab.mu.Unlock()
-	if tab.placement == nil || tab.term.Over() {
+	if tab.placement == nil || !tab.term.Use() {
 		key, term, err := tab.store.keys.OpenKeyFor(ctx, t.Owner().Binding(t.PlacementKeyID, "", keyring.PlacementKey))
 		if keystore.CannotOpen(err) {
 			if _, gone := tab.store.sameTenant(ctx, t); gone != nil {

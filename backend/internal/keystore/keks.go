@@ -163,10 +163,7 @@ func (s *Store) OpenKEK(ctx context.Context, p provider.Place) (*keyring.KEK, er
 func (s *Store) openKEK(ctx context.Context, p provider.Place) (*openKEK, error) {
 	id, at := p.KEKID, kekKey(p)
 	o, opened, lease := s.keks.Get(at)
-	if opened && !o.term.Over() {
-		if o.provider != "" {
-			s.renewInBackground(ctx, p, o)
-		}
+	if opened && o.term.Use() {
 		return o, nil
 	}
 	term := s.inVault.Load() // before reading: what is read may be destroyed since

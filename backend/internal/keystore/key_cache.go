@@ -33,7 +33,7 @@ type openedKey struct {
 // get returns an opened key whose term lasts.
 func (c *keyCache) get(keyID string) (keyring.AEAD, bool) {
 	k, found := c.opened.Get(keyID)
-	if found && k.term.Over() {
+	if found && !k.term.Use() {
 		c.dropIfOver(keyID)
 		found = false
 	}

@@ -122,7 +122,7 @@ func (s *Store) prepareSwitch(ctx context.Context, o keyring.Owner, r *KEKRecord
 	if err != nil {
 		return nil, err
 	}
-	ready.kek, err = s.openProtected(id, under, key, ready.with, asked)
+	ready.kek, err = s.openProtected(place, under, key, ready.with, asked) //nolint:contextcheck // renewals outlive the request
 	return ready, err
 }
 
@@ -166,12 +166,13 @@ func (s *Store) mayUse(ctx context.Context, name string, o keyring.Owner) (provi
 	return c, nil
 }
 
-func (s *Store) openProtected(id, name string, key []byte, c provider.Config, asked time.Time) (*openKEK, error) {
-	kek, err := keyring.NewKEK(id, key)
+func (s *Store) openProtected(p provider.Place, name string, key []byte, c provider.Config, asked time.Time) (*openKEK, error) {
+	kek, err := keyring.NewKEK(p.KEKID, key)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", id, err)
+		return nil, fmt.Errorf("%s: %w", p.KEKID, err)
 	}
 	o := &openKEK{KEK: kek, provider: name, term: lease.Until(s.now, asked)}
+	o.term.RenewBy(func() { s.renewInBackground(p, o) })
 	o.renew(c, asked)
 	return o, nil
 }
@@ -181,6 +182,7 @@ func (s *Store) openProtected(id, name string, key []byte, c provider.Config, as
 func (o *openKEK) renew(c provider.Config, asked time.Time) (alive bool) {
 	o.asked, o.lease, o.grace = asked, c.Lease, c.Grace
 	o.renewAt = asked.Add(c.Lease*7/10 + time.Duration(rand.Int64N(int64(c.Lease)/5))) // #nosec G404 -- no secret
+	o.term.RenewFrom(o.renewAt)
 	return o.term.Extend(asked.Add(c.Lease))
 }
 

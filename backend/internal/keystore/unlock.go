@@ -98,21 +98,21 @@ func (s *Store) isOpen(key string) bool {
 	return cached && !o.term.Over()
 }
 
-// renewInBackground asks for another lease before the one that runs has ended.
-func (s *Store) renewInBackground(ctx context.Context, p provider.Place, o *openKEK) {
+// renewInBackground asks for another lease of a KEK, unless it was left, before the one that
+// runs has ended. Every use of a key beneath it comes here then, so it does not wait.
+func (s *Store) renewInBackground(p provider.Place, o *openKEK) {
+	if is, cached, _ := s.keks.Get(kekKey(p)); !cached || is != o {
+		return
+	}
 	g := s.gates.Get(p.Incarnation, kekKey(p))
 	if !g.mu.TryLock() {
 		return
 	}
-	now := s.now()
-	if g.call != nil || now.Before(o.renewAt) || now.Before(g.until) {
-		g.mu.Unlock()
-		return
+	defer g.mu.Unlock()
+	if now := s.now(); g.call == nil && !now.Before(o.renewAt) && !now.Before(g.until) {
+		g.call = &gateCall{from: provider.Background, done: make(chan struct{})}
+		go s.ask(context.Background(), g, g.call, p)
 	}
-	g.call = &gateCall{from: provider.Background, done: make(chan struct{})}
-	call := g.call
-	g.mu.Unlock()
-	go s.ask(context.WithoutCancel(ctx), g, call, p)
 }
 
 // ask makes a call, and tells the callers that wait. It serves many, so it does not end
@@ -173,7 +173,7 @@ func (s *Store) openByProvider(ctx context.Context, g *gate, p provider.Place, f
 		clear(key)
 		return nil
 	}
-	o, err := s.openProtected(p.KEKID, w.Provider, key, config, asked)
+	o, err := s.openProtected(p, w.Provider, key, config, asked) //nolint:contextcheck // renewals outlive the request
 	if err != nil {
 		return fmt.Errorf("opening a KEK: %w", err)
 	}

@@ -113,6 +113,31 @@ func TestDenialAtTheRenewalCountsAtOnce(t *testing.T) {
 	})
 }
 
+// What is in memory is used without its KEK, and renews the KEK's lease all the same: as long
+// as it is used no request waits for the provider.
+func TestUseOfWhatIsInMemoryRenewsTheLease(t *testing.T) {
+	for name, use := range map[string]func(w *enginetest.Oracle){
+		"an item":      func(w *enginetest.Oracle) { w.Must(enginetest.Read, enginetest.ItemPath("a"), nil) },
+		"a ciphertext": func(w *enginetest.Oracle) { w.Opens() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			beneath(t, nil, func(w *enginetest.Oracle) {
+				use(w) // opens what it needs
+				for range 5 {
+					began := w.Transit.Calls()
+					enginetest.Advance(enginetest.ProviderLease * 95 / 100)
+					use(w)
+					enginetest.Advance(time.Millisecond)
+					require.EqualValues(w.T, began+1, w.Transit.Calls(), "it is renewed behind it")
+				}
+				w.Transit.Set(providertest.Sealed)
+				enginetest.Advance(enginetest.ProviderLease * 6 / 10)
+				use(w)
+			})
+		})
+	}
+}
+
 // What a caller may do with a data key ends with the lease of the KEK above it.
 func TestDataKeyEndsWithTheLease(t *testing.T) {
 	beneath(t, nil, func(w *enginetest.Oracle) {

@@ -16,6 +16,9 @@ import (
 type Term struct {
 	now func() time.Time
 	end atomic.Int64 // Unix time in nanoseconds; over: for good
+
+	renew   func()       // nil: it is not renewed
+	renewAt atomic.Int64 // Unix time in nanoseconds
 }
 
 const (
@@ -41,6 +44,30 @@ func Forever(now func() time.Time) *Term {
 func (t *Term) Over() bool {
 	end := t.end.Load()
 	return end != forever && t.now().UnixNano() >= end
+}
+
+// RenewBy has each use from a moment on that [Term.RenewFrom] names call renew, which does not
+// wait and takes no lock that a user of a key may hold. It is called before the term is used.
+func (t *Term) RenewBy(renew func()) { t.renew = renew }
+
+// RenewFrom sets from when on a use has the term renewed.
+func (t *Term) RenewFrom(at time.Time) { t.renewAt.Store(at.UnixNano()) }
+
+// Use reports whether the KEK, or a key beneath it, may be used now, and has the term renewed
+// if it nears its end. So it does not end as long as it is used, and no use waits for that.
+func (t *Term) Use() bool {
+	end := t.end.Load()
+	if end == forever {
+		return true
+	}
+	now := t.now().UnixNano()
+	if now >= end {
+		return false
+	}
+	if t.renew != nil && now >= t.renewAt.Load() {
+		t.renew()
+	}
+	return true
 }
 
 // Finish ends the term for good.
