@@ -44,6 +44,9 @@ demo: stack ## show rotations from beginning to end, one with the plugin killed,
 test: build vault ## run the unit tests, with the race detector, and the acceptance tests on a real Vault
 	@scripts/test.sh
 
+short: build vault ## run a short form of the acceptance tests (DEV_VAULT_VERSION=1.21.1: on the oldest Vault that is tested)
+	@scripts/short.sh
+
 clients: build vault ## run the External Secrets Operator's Vault provider against the engine (compiles some minutes, once)
 	@scripts/clients.sh
 
@@ -83,4 +86,4 @@ reproduce: ## build the release of this commit twice and compare every byte (DIS
 clean: ## remove what was built and .dev/, but not the Vault server and the linter
 	rm -rf bin/vault-plugin-dek bin/dek-proxy bin/dek bin/terraform-provider-dek bin/dek-kms-pkcs11 bin/devstack bin/bench dist .dev
 
-.PHONY: help build terraform pkcs11 vault stack dev demo test clients bench lint fmt fuzz chaos histories evidence vulncheck release reproduce clean
+.PHONY: help build terraform pkcs11 vault stack dev demo test short clients bench lint fmt fuzz chaos histories evidence vulncheck release reproduce clean

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"text/template"
 	"time"
 )
@@ -31,6 +32,11 @@ log_level        = "{{.LogLevel}}"
 plugin_directory = {{printf "%q" .Plugins}}
 {{- if .RawStorage}}
 raw_storage_endpoint = true
+{{- end}}
+{{- if .OpenBao}}
+
+# Tests enable audit devices, which OpenBao otherwise takes from its configuration alone.
+unsafe_allow_api_audit_creation = true
 {{- end}}
 api_addr         = "http://127.0.0.1:{{.API}}"
 cluster_addr     = "http://127.0.0.1:{{.Cluster}}"
@@ -137,13 +143,19 @@ func (s *Stack) writeConfig() error {
 
 // isOpenBao asks the server's program what it is.
 func (s *Stack) isOpenBao() (bool, error) {
+	said, err := s.ServerVersion()
+	return strings.HasPrefix(said, "OpenBao"), err
+}
+
+// ServerVersion is what the server's program says of itself: a name and a version, first.
+func (s *Stack) ServerVersion() (string, error) {
 	cmd := exec.Command(s.opts.VaultBin, "version") // #nosec G204 -- a binary the caller names
 	cmd.Env = s.childEnv("HOME=" + s.opts.DataDir)
 	out, err := cmd.Output()
 	if err != nil {
-		return false, fmt.Errorf("ask %s for its version: %w", s.opts.VaultBin, err)
+		return "", fmt.Errorf("ask %s for its version: %w", s.opts.VaultBin, err)
 	}
-	return bytes.HasPrefix(out, []byte("OpenBao")), nil
+	return string(out), nil
 }
 
 // patience scales Raft's timeouts, half a second and more at 1. A node alone need

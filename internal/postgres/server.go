@@ -108,6 +108,12 @@ func (s *Server) dropRoot() error {
 	return os.Chown(s.dir, int(uid), int(gid)) // #nosec G115 -- a user's ID
 }
 
+// Version is what the server's program says of its version.
+func (s *Server) Version() (string, error) {
+	out, err := s.command("postgres", "--version").Output()
+	return string(out), err
+}
+
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
 func (s *Server) command(name string, args ...string) *exec.Cmd {

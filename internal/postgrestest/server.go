@@ -9,6 +9,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/compatibility"
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/postgres"
 )
 
@@ -28,6 +29,9 @@ func Start(t *testing.T) *Server {
 	}
 	s := &Server{t, server}
 	s.must(err)
+	version, err := server.Version()
+	s.must(err)
+	compatibility.Ran(t, "PostgreSQL", compatibility.VersionIn([]byte(version)), false)
 	t.Cleanup(func() {
 		if err := server.Stop(); err != nil {
 			t.Error(err)

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/compatibility"
 )
 
 // modules are where the library is on Debian, Fedora and macOS.
@@ -62,6 +64,9 @@ func New(t testing.TB) *Token {
 		}
 		t.Skip("there is no softhsm2 or no opensc: scripts/softhsm.sh installs them; this test did not run")
 	}
+	version, err := exec.Command("softhsm2-util", "--version").Output()
+	require.NoError(t, err)
+	compatibility.Ran(t, "SoftHSM", compatibility.VersionIn(version), false)
 	k.dir = t.TempDir()
 	require.NoError(t, os.Mkdir(k.tokens(), 0o700))
 	conf := fmt.Sprintf("directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\n", k.tokens())

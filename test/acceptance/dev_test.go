@@ -153,6 +153,7 @@ func TestDevEnvironment(t *testing.T) {
 		assert.Equal(t, filepath.Join(root, "bin")+":"+os.Getenv("PATH"), env["PATH"])
 	})
 	t.Run("fleet", func(t *testing.T) { checkFleet(t, env) })
+	t.Run("another plugin", func(t *testing.T) { checkAnotherPlugin(t, dir, env) })
 	t.Run("lines", func(t *testing.T) {
 		file, err := os.ReadFile(filepath.Join(dir, "env"))
 		require.NoError(t, err)
@@ -176,6 +177,26 @@ func TestDevEnvironment(t *testing.T) {
 			}
 		}
 	})
+}
+
+// checkAnotherPlugin puts a plugin in place by the commands of docs/development.md.
+func checkAnotherPlugin(t *testing.T, dir string, env map[string]string) {
+	root, err := devstack.RepoRoot()
+	require.NoError(t, err)
+	binary, err := os.ReadFile(filepath.Join(root, "bin", "vault-plugin-dek"))
+	require.NoError(t, err)
+	const name = "vault-plugin-dek_mine.1"
+	file := filepath.Join(dir, "plugins", name)
+	require.NoError(t, os.WriteFile(file, binary, 0o700))
+	cmd := exec.CommandContext(t.Context(), filepath.Join(root, "bootstrap", "bootstrap.sh"))
+	for name, value := range env {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	cmd.Env = append(cmd.Env, "VAULT_BIN="+vaultBin(t), "PLUGIN_FILE="+file)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	assert.Contains(t, string(out), "command "+name)
+	assert.Contains(t, string(out), "dek/ is ready")
 }
 
 // fleetSaid is what dev says once it has made a fleet.

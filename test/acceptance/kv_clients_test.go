@@ -18,6 +18,9 @@ import (
 	"github.com/hashicorp/vault/api"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/compatibility"
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
 )
 
 var (
@@ -35,10 +38,22 @@ func printed(out, mount string) string {
 	return rulers.ReplaceAllString(printedWho.ReplaceAllString(blanks.ReplaceAllString(out, " "), ""), "==")
 }
 
+// ranServersProgram tells the table of compatibility of a client that is the server's own
+// program.
+func ranServersProgram(t *testing.T, s *devstack.Stack, name string) {
+	t.Helper()
+	out, err := s.ServerVersion()
+	require.NoError(t, err)
+	if strings.HasPrefix(out, "Vault") { // OpenBao has programs of its own
+		compatibility.Ran(t, name, compatibility.VersionIn([]byte(out)), false)
+	}
+}
+
 // TestKVCommandLine does everything that vault kv does, at both mounts, and compares what
 // it prints. The command learns from Vault that the mount is one of version 2.
 func TestKVCommandLine(t *testing.T) {
 	m := withKV(t, shared(t))
+	ranServersProgram(t, m.s, "vault kv")
 	x := m.tenant + "/credentials/db/main"
 	for _, args := range [][]string{
 		{"get", "-mount=MOUNT", x},
@@ -102,9 +117,12 @@ func TestKVPreflight(t *testing.T) {
 // Vault Secrets Operator and the Terraform provider are made with.
 func TestKVGoClient(t *testing.T) {
 	m := withKV(t, shared(t))
+	version, err := compatibility.RequiredBy(".", "github.com/hashicorp/vault/api")
+	require.NoError(t, err)
+	compatibility.Ran(t, "Vault's Go client", version, true)
 	ctx, x := t.Context(), m.tenant+"/secrets/go"
 	kv := m.s.Client().KVv2(m.ours)
-	_, err := kv.Get(ctx, x)
+	_, err = kv.Get(ctx, x)
 	require.ErrorIs(t, err, api.ErrSecretNotFound)
 	first, err := kv.Put(ctx, x, map[string]any{"a": "1"}, api.WithCheckAndSet(0))
 	require.NoError(t, err)
@@ -142,6 +160,7 @@ func TestKVGoClient(t *testing.T) {
 // part data: Vault Agent puts that in by itself only for mounts of the type kv.
 func TestKVAgentTemplate(t *testing.T) {
 	m := withKV(t, shared(t))
+	ranServersProgram(t, m.s, "Vault Agent")
 	write(t, m.s, m.ours+"/data/"+m.tenant+"/secrets/app", kvData(map[string]any{"password": "from the agent"}))
 	dir := t.TempDir()
 	out := filepath.Join(dir, "out")

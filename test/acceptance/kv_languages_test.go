@@ -7,6 +7,7 @@ package acceptance
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/compatibility"
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
 )
 
@@ -31,7 +33,9 @@ func didNotRun(t *testing.T, what string) {
 // TestKVPythonClient runs hvac at both mounts, and compares what it sees.
 func TestKVPythonClient(t *testing.T) {
 	for _, python := range []string{"python3", "/usr/bin/python3"} {
-		if exec.CommandContext(t.Context(), python, "-c", "import hvac").Run() == nil {
+		version, err := exec.CommandContext(t.Context(), python, "-c", "import hvac, importlib.metadata as m; print(m.version('hvac'))").Output()
+		if err == nil {
+			compatibility.Ran(t, "hvac", compatibility.VersionIn(version), false)
 			sameProgram(t, 19, nil, python, "kv_hvac.py")
 			return
 		}
@@ -44,9 +48,13 @@ func TestKVNodeClient(t *testing.T) {
 	root, err := devstack.RepoRoot()
 	require.NoError(t, err)
 	modules := filepath.Join(root, "bin", "node", "node_modules")
-	if _, err := os.Stat(filepath.Join(modules, "node-vault")); err != nil {
+	about, err := os.ReadFile(filepath.Join(modules, "node-vault", "package.json"))
+	if err != nil {
 		didNotRun(t, "node-vault")
 	}
+	var module struct{ Version string }
+	require.NoError(t, json.Unmarshal(about, &module))
+	compatibility.Ran(t, "node-vault", module.Version, false)
 	sameProgram(t, 13, []string{"NODE_PATH=" + modules}, "node", "kv_node.js")
 }
 

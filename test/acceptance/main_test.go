@@ -8,10 +8,12 @@ package acceptance
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +23,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/compatibility"
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
 )
 
@@ -54,6 +57,12 @@ func shared(t *testing.T) *devstack.Stack {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
+	if code == 0 {
+		if err := noteServer(); err != nil {
+			fmt.Println(err)
+			code = 1
+		}
+	}
 	if sharedStack != nil {
 		if code != 0 {
 			fmt.Println("the end of Vault's log:\n" + sharedStack.LogTail("vault"))
@@ -66,6 +75,35 @@ func TestMain(m *testing.M) {
 	}
 	_ = os.RemoveAll(sharedSockets)
 	os.Exit(code)
+}
+
+// noteServer tells the table of compatibility which server all the tests passed on, or
+// those of a short form.
+func noteServer() error {
+	stack := sharedStack
+	if stack == nil {
+		return nil // no more than a few tests were run
+	}
+	out, err := stack.ServerVersion()
+	if err != nil {
+		return err
+	}
+	name, version, form := "Vault", compatibility.VersionIn([]byte(out)), "all acceptance tests"
+	if strings.HasPrefix(out, "OpenBao") {
+		name = "OpenBao"
+	}
+	if flag.Lookup("test.run").Value.String() != "" {
+		form = "the short form"
+	}
+	pin, err := compatibility.RequiredBy("scripts/vault", "github.com/hashicorp/vault")
+	if err != nil {
+		return err
+	}
+	server := compatibility.Row{Name: name, Version: version, Tests: form}
+	if err := compatibility.Note(server, name == "Vault" && version == pin); err != nil {
+		return err
+	}
+	return compatibility.Note(compatibility.Row{Name: "Go", Version: strings.TrimPrefix(runtime.Version(), "go"), Tests: form}, false)
 }
 
 // start is a stack of the test's own.

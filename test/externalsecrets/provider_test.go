@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/compatibility"
 )
 
 // A call is one of the provider's, at either mount.
@@ -118,6 +120,9 @@ func (m mounts) run(t *testing.T, theirs, ours esv1.SecretsClient, steps []step)
 // TestExternalSecretsProvider makes the calls that ExternalSecret and PushSecret resources
 // make, and compares the answers of the engine with those of KV version 2.
 func TestExternalSecretsProvider(t *testing.T) {
+	pinned, err := compatibility.RequiredBy("test/externalsecrets", "github.com/external-secrets/external-secrets")
+	require.NoError(t, err)
+	compatibility.Ran(t, "External Secrets Operator", pinned, true)
 	m := newMounts(t)
 	theirs, ours := m.open(t, m.store(m.theirs)), m.open(t, m.store(m.ours))
 	folder := m.tenant + "/secrets"
@@ -210,7 +215,7 @@ func TestExternalSecretsProvider(t *testing.T) {
 		{"delete it", remove(folder+"/cas", ""), nil, ""},
 	})
 
-	_, err := m.vault.Logical().WriteWithContext(t.Context(), m.ours+"/tenants/"+m.tenant+"/dek/rotate", nil)
+	_, err = m.vault.Logical().WriteWithContext(t.Context(), m.ours+"/tenants/"+m.tenant+"/dek/rotate", nil)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		item, err := m.vault.Logical().ReadWithContext(t.Context(), m.ours+"/tenants/"+m.tenant+"/"+strings.TrimPrefix(app, m.tenant+"/"))

@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/client"
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/compatibility"
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
 )
 
@@ -86,6 +87,9 @@ type engine struct {
 func newEngine(t *testing.T) *engine {
 	t.Helper()
 	program := tofu(t)
+	about, err := exec.CommandContext(t.Context(), program, "version").Output()
+	require.NoError(t, err)
+	compatibility.Ran(t, "OpenTofu", compatibility.VersionIn(about), false)
 	for _, kv := range os.Environ() { // the user's settings of OpenTofu
 		if name, _, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "TF_") {
 			t.Setenv(name, "")
@@ -104,7 +108,6 @@ func newEngine(t *testing.T) *engine {
 	e := &engine{t: t, vault: shared.Client(), mount: own}
 	require.NoError(t, e.vault.Sys().Mount(own, &api.MountInput{Type: "vault-plugin-dek"}))
 	t.Cleanup(func() { require.NoError(t, e.vault.Sys().Unmount(own)) })
-	var err error
 	e.Client, err = client.New(e.vault, client.WithMount(e.mount))
 	require.NoError(t, err)
 	return e

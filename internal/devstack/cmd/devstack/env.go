@@ -53,6 +53,7 @@ func environment(stack *devstack.Stack) ([]byte, error) {
 	set("VAULT_TOKEN", stack.RootToken())
 	set("DEK_PROXY_ADDR", stack.ProxyURL())
 	set("DEK_TENANT_ID", tenantID)
+	set("NAME_PREFIX", "") // for bootstrap.sh, which a developer runs for another plugin
 	root, err := devstack.RepoRoot()
 	if err != nil {
 		return nil, err
