@@ -105,9 +105,15 @@ func TestImportKVSourceSettings(t *testing.T) {
 	assert.Equal(t, exitDone, code, errs)
 	assert.Equal(t, map[string]bool{"theirs": true}, source.tokens)
 	for _, faulty := range [][2]string{
-		{"SOURCE_VAULT_TOKEN", "another"}, {"SOURCE_VAULT_TOKEN_FILE", file + "-missing"}, {"SOURCE_VAULT_TOKEN_FILE", os.DevNull},
-		{"SOURCE_VAULT_ADDR", "vault.example.com"}, {"SOURCE_VAULT_ADDR", "vault.example.com:8200"}, {"SOURCE_VAULT_ADDR", "ftp://vault"},
-		{"SOURCE_VAULT_SKIP_VERIFY", "maybe"}, {"SOURCE_VAULT_CLIENT_CERT", file}, {"VAULT_ADDR", "vault.example.com"},
+		{"SOURCE_VAULT_TOKEN", "another"},
+		{"SOURCE_VAULT_TOKEN_FILE", file + "-missing"},
+		{"SOURCE_VAULT_TOKEN_FILE", os.DevNull},
+		{"SOURCE_VAULT_ADDR", "vault.example.com"},
+		{"SOURCE_VAULT_ADDR", "vault.example.com:8200"},
+		{"SOURCE_VAULT_ADDR", "ftp://vault"},
+		{"SOURCE_VAULT_SKIP_VERIFY", "maybe"},
+		{"SOURCE_VAULT_CLIENT_CERT", file},
+		{"VAULT_ADDR", "vault.example.com"},
 	} {
 		t.Run(faulty[0]+" "+faulty[1], func(t *testing.T) {
 			t.Setenv(faulty[0], faulty[1])
