@@ -153,3 +153,28 @@ func (w *traffic) check() {
 		}
 	}
 }
+
+// What a report says is there after a crash too: a database that answers before it has
+// written would else come back with texts of the version that was reported gone.
+func TestPostgresKilledBehindAReport(t *testing.T) {
+	server := postgrestest.Start(t)
+	b := newBench(t, server)
+	b.exec(`ALTER SYSTEM SET synchronous_commit = off`)
+	b.exec(`ALTER SYSTEM SET wal_writer_delay = '10s'`)
+	b.exec(`SELECT pg_reload_conf()`)
+	b.exec(`CREATE TABLE t (id int PRIMARY KEY, c text)`)
+	for i := range 20 {
+		b.exec(`INSERT INTO t VALUES ($1, $2)`, i, b.seal(tenantID, "x", ""))
+	}
+	b.exec(`CHECKPOINT`)
+	b.engine.CreateHolder(tenantID, "t")
+	b.engine.Rotate(tenantID)
+	b.exec(`UPDATE t SET c = $1 WHERE id = 0`, b.seal(tenantID, "later", ""))
+	code, out, errs := b.rewrap("--table", "t", "--column", "c", "--tenant", tenantID, "-json")
+	require.Equal(t, exitDone, code, errs)
+	require.Contains(t, out, `"event":"reported"`)
+	server.Kill()
+	server.Restart()
+	require.Eventually(t, func() bool { return b.db.Ping(t.Context()) == nil }, time.Minute, time.Millisecond)
+	assert.Equal(t, 20, b.atVersion("t", "c", 2))
+}

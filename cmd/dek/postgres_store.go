@@ -211,6 +211,28 @@ func (s *postgresStore) counts(ctx context.Context) ([]count, error) {
 	return out, nil
 }
 
+// flush has the database keep, through a crash too, all that was committed by now. With
+// synchronous_commit off a count sees commits that a crash takes back, and with them the
+// texts that were there before.
+func (s *postgresStore) flush(ctx context.Context) error {
+	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+		for _, statement := range []string{
+			`SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'`,
+			// Only a transaction that has written something is waited for.
+			`SELECT pg_logical_emit_message(true, 'dek rewrap', '')`,
+		} {
+			if _, err := tx.Exec(ctx, statement); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("%w: flushing what was counted: %w", errPostgres, err)
+	}
+	return nil
+}
+
 // databaseMayPass reports whether a failure of the database may be over soon: it
 // restarts, the connection broke, or another transaction was in the way.
 func databaseMayPass(err error) bool {

@@ -60,6 +60,11 @@ func (j *postgresJob) startScans(ctx context.Context, counted map[string]*holdin
 
 // report reports to the holders of the tenants of which the last count found nothing left.
 func (j *postgresJob) report(ctx context.Context, scans map[string]time.Time, counted map[string]*holdings) error {
+	if len(scans) > 0 {
+		if err := j.lasting(ctx, func() error { return j.store.flush(ctx) }); err != nil {
+			return err
+		}
+	}
 	for _, id := range slices.Sorted(maps.Keys(scans)) {
 		h := counted[id]
 		if h == nil { // no row is left
