@@ -134,18 +134,18 @@ type listing struct {
 
 	partial bool // go past what cannot be read, and say where
 
-	names      []string
-	pages      int // that the names are from
-	unreadable []Unreadable
+	names        []string
+	pages, bytes int // that were read
+	unreadable   []Unreadable
 }
 
-// span is what is left to list. A first page of an unknown header is taken to have 64 items.
-func (l *listing) span() pagedir.Span {
-	s := pagedir.Span{From: l.from, To: l.to, Kind: l.kind, Limit: max(l.limit-len(l.names), 0), Usual: 64}
-	if l.pages > 0 {
-		s.Usual = max(len(l.names)/l.pages, 1)
+// ahead returns where to look for the next pages, of about 1 MiB together: at first for one.
+func (l *listing) ahead(d *pagedir.Directory) []page.Hash {
+	if l.pages == 0 {
+		return []page.Hash{l.from}
 	}
-	return s
+	s := pagedir.Span{From: l.from, To: l.to, Kind: l.kind, Limit: max(l.limit-len(l.names), 0), Usual: max(len(l.names)/l.pages, 1)}
+	return d.Ahead(s, min(max(1<<20/(l.bytes/l.pages+1), 1), readsInFlight))
 }
 
 // list reads several pages at once: one after the other, each that is not in memory costs the
@@ -155,7 +155,7 @@ func (tab *Table) list(ctx context.Context, t *tenant.Record, l *listing) error 
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		ahead := tab.dir.Ahead(l.span(), readsInFlight)
+		ahead := l.ahead(&tab.dir)
 		contents, errs := tab.readEach(ctx, t, ahead)
 		for i, h := range ahead {
 			if h != l.from {
@@ -195,7 +195,7 @@ func (tab *Table) takePage(l *listing, c *content, err error) (done bool, _ erro
 		return true, err
 	}
 	l.from = c.place.Last() + 1
-	l.pages++
+	l.pages, l.bytes = l.pages+1, l.bytes+c.slots.Size()
 	return false, nil
 }
 

@@ -216,8 +216,15 @@ func (e *Edit) FitsDelta() bool {
 }
 
 // StaysBesideLarge reports whether small items have changed on a page that a large one has
-// filled beyond its size. If the page were split, the large item would be written again at
-// each level until the two part.
+// filled beyond its size, and all of them together would not make a page split. If it were
+// split, the large item would be written again at each level until the two part.
 func (e *Edit) StaysBesideLarge() bool {
-	return e.Changed && !e.Full && e.Bytes > 2*page.SplitBytes && e.SincePut.Size() <= page.SplitBytes
+	if !e.Changed || e.Full || e.Bytes <= 2*page.SplitBytes {
+		return false
+	}
+	largest := 0
+	for _, sl := range e.Slots {
+		largest = max(largest, sl.Size())
+	}
+	return e.Bytes-largest <= page.SplitBytes
 }

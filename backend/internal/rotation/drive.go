@@ -101,12 +101,12 @@ func (e *Engine) sweep(ctx context.Context, run *Run) (progressed bool, err erro
 	}
 }
 
-// awaitStart waits until the evidence log has the start, but no longer than a second. Whoever
-// asked for the rotation waits for that, and it takes longer behind the writes of many pages.
+// awaitStart waits until the evidence log has the start, but no longer than a second. The
+// caller of dek/rotate waits for that, and it takes longer behind the writes of many pages.
 func (r *Run) awaitStart(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	if t, err := r.read(ctx); err == nil {
+	if t, err := r.read(ctx); err == nil && t.Rotation.Trigger == "manual" {
 		_ = r.e.tenants.AwaitLogged(ctx, t) // the rotation's end waits for it in any case
 	}
 }

@@ -16,15 +16,20 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
-// The pages of a large tenant do not hold up the log of the start, for which whoever asked
-// for the rotation waits. And a log that cannot be written does not hold up the pages.
+// The pages of a large tenant do not hold up the log of the start, for which the caller of
+// dek/rotate waits. And a log that cannot be written does not hold up the pages.
 func TestStartIsLoggedBeforeManyPagesMove(t *testing.T) {
 	for name, tt := range map[string]struct {
+		start       func(*enginetest.Oracle)
 		broken      bool
 		from, until time.Duration // when the first page moves
 	}{
-		"the log is written":        {false, 0, 100 * time.Millisecond},
-		"the log cannot be written": {true, time.Second, 2 * time.Second},
+		"the log is written":        {(*enginetest.Oracle).Rotate, false, 0, 100 * time.Millisecond},
+		"the log cannot be written": {(*enginetest.Oracle).Rotate, true, time.Second, 2 * time.Second},
+		"nobody waits": {func(w *enginetest.Oracle) {
+			w.Must(enginetest.Update, "rotations", map[string]any{"all": true})
+			w.Tick()
+		}, true, 0, 500 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -48,7 +53,7 @@ func TestStartIsLoggedBeforeManyPagesMove(t *testing.T) {
 						moved, loggedFirst = time.Since(began)+1, logged
 					}
 				})
-				w.Rotate()
+				tt.start(w)
 				enginetest.Advance(3 * time.Second)
 				w.Storage.Done(nil)
 				w.Storage.Fail(nil)
