@@ -6,10 +6,12 @@ package main
 import (
 	"context"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -117,4 +119,54 @@ func TestInterruptEndsWaitingForInput(t *testing.T) {
 			assert.Empty(t, left)
 		})
 	}
+}
+
+// A file that is deleted while others are rewrapped is none that does not open.
+func TestRewrapPassesOverDeletedFiles(t *testing.T) {
+	engine, dir := inMemory(t)
+	for _, name := range []string{"a", "b"} {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, []byte("text"), 0o600))
+		code, errs := quietly(t, "encrypt", "--tenant", tenantID, path)
+		require.Equal(t, exitDone, code, errs)
+		require.NoError(t, os.Remove(path))
+	}
+	engine.Rotate(tenantID)
+	engine.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, "/rewrap") {
+			assert.NoError(t, os.Remove(filepath.Join(dir, "b"+suffix)))
+		}
+		return false
+	})
+	var out, errs strings.Builder
+	code := run(t.Context(), []string{"rewrap", "files", "--tenant", tenantID, dir}, strings.NewReader(""), &out, &errs)
+	assert.Equal(t, exitDone, code, errs.String())
+	assert.Contains(t, out.String(), "1 rewrapped, 0 current already, 0 empty, 1 written by others meanwhile, 0 refused, of 2")
+}
+
+// A stream cannot be begun anew where it broke off, so a Vault that restarts is waited for.
+func TestRewrapJSONLOutlastsARestart(t *testing.T) {
+	engine, _ := inMemory(t)
+	aead, err := aeadOf(engine, tenantID)
+	require.NoError(t, err)
+	text, err := aead.Encrypt([]byte("x"), nil)
+	require.NoError(t, err)
+	require.NoError(t, aead.Close())
+	engine.Rotate(tenantID)
+	var down atomic.Bool
+	down.Store(true)
+	engine.Intercept(func(w http.ResponseWriter, _ *http.Request) bool {
+		if !down.CompareAndSwap(true, false) {
+			return false
+		}
+		w.Header().Set("Retry-After", "60") // the client leaves that to its caller
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	})
+	var out, errs strings.Builder
+	line := `{"x":"` + string(text) + `"}`
+	code := run(t.Context(), []string{"rewrap", "jsonl", "x", "--tenant", tenantID}, strings.NewReader(line), &out, &errs)
+	assert.Equal(t, exitDone, code, errs.String())
+	assert.Contains(t, errs.String(), "503: Service Unavailable; waiting")
+	assert.True(t, strings.HasPrefix(out.String(), `{"x":"dek:v2:`))
 }
