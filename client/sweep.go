@@ -18,9 +18,9 @@ const DefaultBatch = 1000
 // keys. While batches are stored the next one is rewrapped, and the one after it read.
 type Sweep struct {
 	Store Store
-	// Tenant gives the AEAD of a tenant's ID. The caller closes it, but not while any of the
-	// 16 is in use that were given last. It is called by one goroutine at a time, and not by
-	// the one that called Run.
+	// Tenant gives the AEAD of a tenant's ID. It is used for one batch, so the caller closes it
+	// once Tenant has been asked for more tenants since than a batch has records, or Run has
+	// returned. Tenant is called by one goroutine at a time, and not by the one that called Run.
 	Tenant func(id string) (*AEAD, error)
 	Batch  int // records at a time; 0: [DefaultBatch]
 	// Writers is how many batches are stored at once; 0: one. The store's Swap is called by
@@ -174,8 +174,8 @@ func (s *Sweep) rewrapPart(ctx context.Context, records []Record) (batch rewrapp
 	}
 	tenants.Wait()
 	for i := range theirs {
-		if batch.err = theirs[i].err; batch.err != nil {
-			return batch
+		if theirs[i].err != nil {
+			return rewrapped{err: theirs[i].err} // nothing of the batch is stored
 		}
 		batch.counted = batch.counted.Plus(theirs[i].counted)
 		batch.changes = append(batch.changes, theirs[i].changes...)

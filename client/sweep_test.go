@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"sort"
 	"strings"
@@ -191,6 +192,22 @@ func TestSweepAsksForTenantsAtOnce(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, Progress{Scanned: 4, Rewrapped: 4, After: "3"}, p)
 	})
+}
+
+// A batch of which one tenant's texts cannot be rewrapped is not stored: else the next sweep
+// would find texts of the others that it has not counted.
+func TestSweepStoresNoPartOfABatch(t *testing.T) {
+	s, sweep, a := sweeping(t, 5)
+	closed := closing(t, a.tenant.AEAD())
+	require.NoError(t, closed.Close())
+	s.records["other"] = Record{Key: "other", Tenant: otherID, Ciphertext: encrypted(t, a, "x", "")}
+	before := maps.Clone(s.records)
+	sweep.Tenant = func(id string) (*AEAD, error) { return map[string]*AEAD{tenantID: a, otherID: closed}[id], nil }
+	p, err := sweep.Run(t.Context(), "")
+	require.ErrorIs(t, err, ErrClosed)
+	assert.Equal(t, Progress{}, p)
+	assert.Equal(t, before, s.records)
+	assert.Zero(t, s.swaps)
 }
 
 // turns is a shelf whose first batch is stored only when the second has been.

@@ -38,6 +38,13 @@ func sourceClient(connections int) (*api.Client, error) {
 			return nil, err
 		}
 	}
+	if address == "" {
+		for _, name := range sourceTLS {
+			if sourceVariable(name) != "" {
+				return nil, usage("SOURCE_VAULT_%s is of another server: set SOURCE_VAULT_ADDR, too", name)
+			}
+		}
+	}
 	vault, err := api.NewClient(config)
 	if err != nil {
 		return nil, fmt.Errorf("reading the VAULT_ settings: %w", err)
@@ -81,6 +88,9 @@ func sourceToken() (string, error) {
 	}
 	return token, nil
 }
+
+// sourceTLS are the settings that say whom to trust at another server, and who one is there.
+var sourceTLS = []string{"CACERT", "CAPATH", "TLS_SERVER_NAME", "CLIENT_CERT", "CLIENT_KEY", "SKIP_VERIFY"}
 
 // forgetTarget makes of the target's settings those of another server: whom to trust there,
 // and who one is there, are the source's own settings. What the target is believed without

@@ -38,6 +38,19 @@ func TestImportKVFromAnotherVault(t *testing.T) {
 	assert.Equal(t, exitUsage, code)
 }
 
+// A setting of another server that is not named would be passed over.
+func TestImportKVSourceWithoutAddress(t *testing.T) {
+	target := newKVFake(t)
+	for _, name := range sourceTLS {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("SOURCE_VAULT_"+name, "true")
+			code, _, errs := target.run("secret/app")
+			assert.Equal(t, exitUsage, code)
+			assert.Contains(t, errs, "SOURCE_VAULT_"+name+" is of another server")
+		})
+	}
+}
+
 // tlsSource is the source behind a certificate of its own. It returns the authority's file.
 func tlsSource(t *testing.T, source *kvFake) (authority string) {
 	t.Helper()

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -88,8 +89,12 @@ func isRefusedTLS(err error) bool {
 	var certificate *tls.CertificateVerificationError
 	var alert *net.OpError
 	return errors.As(err, &certificate) || errors.Is(err, http.ErrSchemeMismatch) ||
-		errors.As(err, &alert) && alert.Op == "remote error"
+		errors.As(err, &alert) && alert.Op == "remote error" && refusing.MatchString(alert.Err.Error())
 }
+
+// refusing are the alerts of TLS by which a server refuses a client for good. Others, such as
+// internal_error, come from one that restarts, too. crypto/tls has no type for them.
+var refusing = regexp.MustCompile("certificate|handshake failure|protocol version|insufficient security|access denied")
 
 func passingStatus(status int) bool {
 	return status == http.StatusPreconditionFailed || status == http.StatusTooManyRequests || status >= http.StatusInternalServerError

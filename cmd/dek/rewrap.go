@@ -39,12 +39,13 @@ type tenants struct {
 // maxTenants is how many AEADs are kept: their keys take memory.
 const maxTenants = 10_000
 
-func (a *app) newTenants() (*tenants, error) {
+// newTenants keeps more of them only where a batch may be of more tenants.
+func (a *app) newTenants(batch int) (*tenants, error) {
 	c, err := a.client()
 	if err != nil {
 		return nil, err
 	}
-	return &tenants{c, maxTenants / 2, map[string]*client.AEAD{}, map[string]*client.AEAD{}}, nil
+	return &tenants{c, max(maxTenants/2, batch), map[string]*client.AEAD{}, map[string]*client.AEAD{}}, nil
 }
 
 // of is the AEAD of a tenant.

@@ -69,7 +69,7 @@ func (a *app) rewrapFiles(ctx context.Context, t *client.Tenant, paths []string,
 			p.Empty++
 		case errors.Is(err, errChanged), errors.Is(err, fs.ErrNotExist) && !named: // deleted after it was listed
 			p.Raced++
-		case client.DoesNotOpen(err):
+		case client.DoesNotOpen(err), errors.Is(err, errOwner):
 			p.Refused++
 			a.tellRefused(path, err)
 		case err != nil:
@@ -164,20 +164,38 @@ func startsEncrypted(r *bufio.Reader) bool {
 	return isFile && parted && len(bytes.Trim(version, "0123456789")) == 0 && bytes.HasPrefix(mark, []byte("s1."))
 }
 
-// keepOwner gives a file the owner that the one before has. Who reads that could not read
-// one of whoever runs the command.
+// errOwner is a file of another owner: the system lets only root write one.
+var errOwner = errors.New("the file would get another owner: run dek as its owner, or as root")
+
+// keepOwner gives a file the owner and the group that the one before has, so that the same
+// people can read it.
 func keepOwner(f *os.File, before os.FileInfo) error {
 	now, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	is, known := now.Sys().(*syscall.Stat_t)
-	was, knownBefore := before.Sys().(*syscall.Stat_t)
-	if !known || !knownBefore || is.Uid == was.Uid && is.Gid == was.Gid {
+	uid, gid, known := ownerOf(now)
+	wasUID, wasGID, knownBefore := ownerOf(before)
+	if !known || !knownBefore || uid == wasUID && gid == wasGID {
 		return nil
 	}
-	return f.Chown(int(was.Uid), int(was.Gid))
+	if err := chown(f, wasUID, wasGID); err != nil {
+		return fmt.Errorf("%w: %w", errOwner, err)
+	}
+	return nil
 }
+
+// Tests replace what only root could have otherwise.
+var (
+	ownerOf = func(info os.FileInfo) (uid, gid int, known bool) {
+		owner, known := info.Sys().(*syscall.Stat_t)
+		if !known {
+			return 0, 0, false
+		}
+		return int(owner.Uid), int(owner.Gid), true
+	}
+	chown = (*os.File).Chown
+)
 
 // unchanged fails if path is not the file any more that it was, or was written.
 func unchanged(path string, before os.FileInfo) error {

@@ -81,7 +81,7 @@ type jsonl struct {
 
 func (a *app) rewrapJSONL(ctx context.Context, o *jsonlOptions) error {
 	a.toStderr = true
-	t, err := a.newTenants()
+	t, err := a.newTenants(o.batch)
 	if err != nil {
 		return err
 	}

@@ -139,7 +139,7 @@ func (a *app) rewrapPostgres(ctx context.Context, o *postgresOptions) error {
 	if err != nil {
 		return err
 	}
-	all, err := a.newTenants()
+	all, err := a.newTenants(o.batch)
 	if err != nil {
 		return err
 	}

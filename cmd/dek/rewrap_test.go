@@ -16,7 +16,7 @@ import (
 // The AEADs of more tenants than are kept are closed, but none that was given lately.
 func TestTenantsKept(t *testing.T) {
 	engine, _ := inMemory(t)
-	all, err := (&app{mount: client.DefaultMount}).newTenants()
+	all, err := (&app{mount: client.DefaultMount}).newTenants(client.DefaultBatch)
 	require.NoError(t, err)
 	all.max = 3
 	var given []*client.AEAD

@@ -83,6 +83,40 @@ func TestRewrappedFilesKeepTheirOwners(t *testing.T) {
 	assert.Equal(t, []uint32{12345, 23456, 0o640}, []uint32{owner.Uid, owner.Gid, uint32(info.Mode().Perm())})
 }
 
+// A file that only root could write with the owner that it has is told, and the others go on.
+func TestFilesOfOtherOwnersAreRefused(t *testing.T) {
+	engine, dir := inMemory(t)
+	for _, name := range []string{"a", "b"} {
+		file := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(file, []byte("text"), 0o600))
+		code, errs := quietly(t, "encrypt", "--tenant", tenantID, file)
+		require.Equal(t, exitDone, code, errs)
+	}
+	engine.Rotate(tenantID)
+	first, err := os.Stat(filepath.Join(dir, "a"+suffix))
+	require.NoError(t, err)
+	defer func(before func(os.FileInfo) (int, int, bool)) { ownerOf = before }(ownerOf)
+	actual := ownerOf
+	ownerOf = func(info os.FileInfo) (uid, gid int, known bool) {
+		uid, gid, known = actual(info)
+		if os.SameFile(info, first) {
+			uid = 12345
+		}
+		return uid, gid, known
+	}
+	defer func(before func(*os.File, int, int) error) { chown = before }(chown)
+	chown = func(*os.File, int, int) error { return syscall.EPERM }
+	code, errs := quietly(t, "rewrap", "files", "--tenant", tenantID, dir)
+	require.Equal(t, exitRefused, code, errs)
+	assert.Contains(t, errs, "a"+suffix)
+	assert.Contains(t, errs, "another owner")
+	for name, version := range map[string]string{"a": "dek:v1:", "b": "dek:v2:"} {
+		text, err := os.ReadFile(filepath.Join(dir, name+suffix))
+		require.NoError(t, err)
+		assert.Truef(t, strings.HasPrefix(string(text), version), "%s", name)
+	}
+}
+
 // silent is an input that nobody writes to.
 type silent struct{ asked chan struct{} }
 

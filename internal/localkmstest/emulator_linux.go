@@ -25,6 +25,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/syncbuf"
 )
 
@@ -55,11 +56,29 @@ type Call struct {
 	In, Out map[string]any
 }
 
+// program is local-kms as scripts/localkms.sh finds it: LOCAL_KMS_BIN, or bin/local-kms.
+func program(t testing.TB) string {
+	t.Helper()
+	root, err := devstack.RepoRoot()
+	require.NoError(t, err)
+	named := os.Getenv("LOCAL_KMS_BIN")
+	switch {
+	case named == "":
+		return filepath.Join(root, "bin", "local-kms")
+	case strings.Contains(named, "/") && !filepath.IsAbs(named):
+		return filepath.Join(root, named)
+	}
+	found, err := exec.LookPath(named)
+	require.NoError(t, err, "LOCAL_KMS_BIN")
+	return found
+}
+
 // New starts an emulator, which goes with the test. It has one key, whose material it rotates
 // once that time has come. Where the emulator or the namespaces cannot be had, the test is
 // skipped, and fails under CI=true.
-func New(t testing.TB, program string, rotates time.Time) (e *Emulator, rotatingKey string) {
+func New(t testing.TB, rotates time.Time) (e *Emulator, rotatingKey string) {
 	t.Helper()
+	program := program(t)
 	if _, err := os.Stat(program); err != nil {
 		without(t, "there is no local-kms: scripts/localkms.sh builds it")
 	}

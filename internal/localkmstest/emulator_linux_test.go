@@ -12,21 +12,17 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
 )
 
 // The emulator asks nobody who they are, so nobody else may reach it.
 func TestEmulatorHasItsOwnNetwork(t *testing.T) {
-	root, err := devstack.RepoRoot()
-	require.NoError(t, err)
-	e, rotating := New(t, filepath.Join(root, "bin", "local-kms"), time.Now().Add(time.Hour))
+	e, rotating := New(t, time.Now().Add(time.Hour))
 	require.NotEqual(t, network(t, "self"), network(t, fmt.Sprint(e.child.Process.Pid)))
 	require.True(t, strings.HasPrefix(e.Endpoint(), "http://127.0.0.1:"), e.Endpoint())
 
 	key := e.CreateKey(nil)
 	e.Stop()
-	_, _, err = e.call("ListKeys", nil)
+	_, _, err := e.call("ListKeys", nil)
 	require.Error(t, err)
 	e.Start()
 	for _, arn := range []string{key, rotating} {
@@ -36,14 +32,12 @@ func TestEmulatorHasItsOwnNetwork(t *testing.T) {
 
 // A test that is killed cannot stop the emulator.
 func TestEmulatorEndsWithTheTest(t *testing.T) {
-	root, err := devstack.RepoRoot()
-	require.NoError(t, err)
-	e, _ := New(t, filepath.Join(root, "bin", "local-kms"), time.Now().Add(time.Hour))
+	e, _ := New(t, time.Now().Add(time.Hour))
 	require.NoError(t, e.stdin.Close())
 	require.Error(t, e.child.Wait())
 	e.child = nil
 	require.Contains(t, e.log.String(), "the test ended")
-	_, _, err = e.call("ListKeys", nil)
+	_, _, err := e.call("ListKeys", nil)
 	require.Error(t, err)
 }
 

@@ -160,10 +160,9 @@ func (tab *Table) applyRound(ctx context.Context, t *tenant.Record, ops []*Op) {
 	_ = g.Wait() // each change tells its own outcome
 }
 
-// applyTo makes changes in page p, as part of a batch: it either joins the batch that is
-// open for p and waits until its leader has committed it, or opens one and leads it. The
-// leader takes the page's lock, and while it waits for that, others join. Changes that it
-// leaves unsettled are to be sent again.
+// applyTo makes changes in page p, as part of a batch: it joins the batch that is open for p
+// and waits until its leader has committed it, or opens one and leads it. The leader takes the
+// page's lock; meanwhile others join. Changes that it leaves unsettled are to be sent again.
 func (tab *Table) applyTo(ctx context.Context, t *tenant.Record, p page.Prefix, ops []*Op) {
 	key := pageKey(tab.incarnation, p)
 	own, leads := tab.store.batches.Join(key, ops)
@@ -201,27 +200,30 @@ func (tab *Table) commit(ctx context.Context, t *tenant.Record, p page.Prefix, o
 		return nil
 	}
 	e := pageedit.New(cur, limit.MaxItemBytes, ops)
+	tooLarge := tab.tooLarge(t, p, cur, e)
 	var big []page.Prefix
 	switch {
-	case cur.IsNew && page.TooLarge(p, e.Slots):
+	case cur.IsNew && tooLarge:
 		err = tab.bulkLoad(ctx, t, e.Slots)
-	case e.StaysBesideLarge() && tab.fitsDelta(t, p, cur, e):
-		err = tab.writeDelta(ctx, t, p, cur, e)
-	case len(ops) > 1 && e.Bytes > roomyBytes && page.TooLarge(p, e.Slots):
-		// Split the page as it is, without the changes, which are sent again to its children.
-		// With them, every item would be written again at each level of the tree that the
-		// page splits down to.
+	case len(ops) > 1 && e.IsHuge() && tooLarge:
+		// Split the page as it is, and send the changes again to its children: with them, every
+		// item would be written again at each level of the tree that the page splits down to.
 		if big, err = tab.split(ctx, t, p, cur.Slots); err != nil {
 			pageedit.SettleAll(ops, err)
 		}
 		return big
-	case e.Full || page.TooLarge(p, e.Slots):
+	case e.Full || tooLarge:
 		big, err = tab.split(ctx, t, p, e.Slots)
 	case e.Changed || e.HasOutcomes() && tab.mayBeStale(p, cur):
 		err = tab.writeEdit(ctx, t, p, cur, e)
 	}
 	e.Settle(err)
 	return big
+}
+
+// tooLarge reports whether page p, with its changes, is to be split.
+func (tab *Table) tooLarge(t *tenant.Record, p page.Prefix, cur pageedit.Current, e *pageedit.Edit) bool {
+	return page.TooLarge(p, e.Slots) && (!e.StaysBesideLarge() || !tab.fitsDelta(t, p, cur, e))
 }
 
 // writeEdit puts what an edit has made of a page: its delta, if that will do, or all.
@@ -235,7 +237,3 @@ func (tab *Table) writeEdit(ctx context.Context, t *tenant.Record, p page.Prefix
 	}
 	return err
 }
-
-// roomyBytes bounds how far several changes together may grow a page before it is split
-// without them.
-const roomyBytes = 2 * page.SplitBytes

@@ -215,11 +215,15 @@ func (e *Edit) FitsDelta() bool {
 	return !e.Removed && e.Bytes >= minDeltaPage && puts*e.SincePut.Size() <= e.Bytes
 }
 
+// IsHuge reports whether the page is twice as large as one may be before it splits: several
+// changes have made it so, or a large item.
+func (e *Edit) IsHuge() bool { return e.Bytes > 2*page.SplitBytes }
+
 // StaysBesideLarge reports whether small items have changed on a page that a large one has
 // filled beyond its size, and all of them together would not make a page split. If it were
 // split, the large item would be written again at each level until the two part.
 func (e *Edit) StaysBesideLarge() bool {
-	if !e.Changed || e.Full || e.Bytes <= 2*page.SplitBytes {
+	if !e.Changed || e.Full || !e.IsHuge() {
 		return false
 	}
 	largest := 0
