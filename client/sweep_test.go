@@ -180,7 +180,7 @@ func TestSweepAsksForTenantsAtOnce(t *testing.T) {
 		meeting := make(chan struct{})
 		e.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
 			if strings.HasSuffix(r.URL.Path, "/dek/current") {
-				select { // whoever comes first waits for the other
+				select { // the first request waits for the second
 				case meeting <- struct{}{}:
 				case <-meeting:
 				}

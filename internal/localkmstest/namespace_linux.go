@@ -42,7 +42,7 @@ func startInside(program, socket string, stdin io.Reader, log io.Writer, env []s
 	var failures []error
 	for _, attr := range []*syscall.SysProcAttr{
 		{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWPID},
-		{ // for who is not root
+		{ // without root
 			Cloneflags:  syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWUSER,
 			UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
 			GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},

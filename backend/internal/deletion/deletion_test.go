@@ -74,9 +74,9 @@ func TestDeletedTenantCanBeRestored(t *testing.T) {
 }
 
 // An older record of a tenant was put with hidden effect after the one that says that it is
-// being shredded, as by an instance that tells the evidence log again. Who goes on with that
-// makes sure of the newer one before a key is destroyed: after a crash nobody can restore a
-// tenant without its keys.
+// being shredded, as by an instance that tells the evidence log again. A shredding that
+// goes on makes sure of the newer one before it destroys a key: after a crash nobody can
+// restore a tenant without its keys.
 func TestRecordIsSettledBeforeKeysAreShredded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := enginetest.NewMount(t)
