@@ -44,6 +44,27 @@ var deltaScenarios = []scenario{
 		twice: true,
 	},
 	{
+		name: "write small items beside a large one, rotate, and split",
+		before: func(w *enginetest.Oracle) {
+			w.Create()
+			w.Put("large", enginetest.Filler("large", 100_000))
+		},
+		act: func(w *enginetest.Oracle) {
+			w.Put("large", enginetest.Filler("large", 110_000)) // a new process puts the page first
+			small := func(names ...string) {
+				for _, name := range names {
+					w.Put(name, enginetest.Filler(name, 9000))
+				}
+			}
+			small("a", "b")
+			w.Rotate()
+			enginetest.Advance(time.Second)
+			small("c", "a", "d", "e") // together with the last they would fill a page
+			w.Remove("b")
+		},
+		twice: true,
+	},
+	{
 		name: "write into deltas, and rotate twice",
 		before: func(w *enginetest.Oracle) {
 			w.Create()
