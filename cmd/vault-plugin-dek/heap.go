@@ -25,11 +25,15 @@ const (
 // Go lets the heap grow to twice what is in use: with 20 MB in use, requests for small items
 // fill that several times a second. Where GOGC or GOMEMLIMIT is set, it changes nothing.
 func paceCollector() {
-	heap := min(roomyHeap, machine.Memory()/heapShare)
-	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
-		afterEachCollection(func(inUse uint64) { debug.SetGCPercent(percentFor(inUse, uint64(max(heap, 0)))) })
+	if isTuned() {
+		return
 	}
+	heap := uint64(max(min(roomyHeap, machine.Memory()/heapShare), 0))
+	afterEachCollection(func(inUse uint64) { debug.SetGCPercent(percentFor(inUse, heap)) })
 }
+
+// isTuned reports whether the environment says how often garbage is collected.
+func isTuned() bool { return os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" }
 
 // percentFor returns by how much the heap may grow, in percent of what is in use: up to heap
 // bytes, or by Go's default of 100 % if that is more.

@@ -6,7 +6,6 @@ package main
 import (
 	"fmt"
 	"runtime"
-	"runtime/debug"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -49,13 +48,12 @@ func TestAfterEachCollection(t *testing.T) {
 	require.Positive(t, inUse.Load())
 }
 
-func TestPaceCollector(t *testing.T) {
-	defer debug.SetGCPercent(debug.SetGCPercent(77))
-	t.Setenv("GOMEMLIMIT", "")
-	t.Setenv("GOGC", "77")
-	paceCollector()
-	require.Equal(t, 77, debug.SetGCPercent(77), "what is set is left alone")
-	t.Setenv("GOGC", "")
-	paceCollector()
-	require.GreaterOrEqual(t, debug.SetGCPercent(77), 100)
+func TestIsTuned(t *testing.T) {
+	for _, name := range []string{"GOGC", "GOMEMLIMIT"} {
+		t.Setenv("GOGC", "")
+		t.Setenv("GOMEMLIMIT", "")
+		require.False(t, isTuned())
+		t.Setenv(name, "100")
+		require.True(t, isTuned(), name)
+	}
 }

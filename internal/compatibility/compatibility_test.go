@@ -47,10 +47,14 @@ func TestTableIsRenderedFromRecords(t *testing.T) {
 // A pinned version that the table lacks fails the test that ran with it; one that the
 // machine brings along is only recorded.
 func TestCommittedTableHasWhatIsPinned(t *testing.T) {
+	recording := os.Getenv(Record) != ""
 	t.Setenv(Record, "")
 	require.ErrorContains(t, Note(Row{"Vault", "0.0.1", "TestX"}, true), "TestX ran with Vault 0.0.1")
 	require.NoError(t, Note(Row{"Vault", "0.0.1", "TestX"}, false))
 	require.ErrorContains(t, Note(Row{"Elsewhere", "1", "TestX"}, false), "no rows of Elsewhere")
+	if recording {
+		return // the table is to be made anew
+	}
 	for _, pinned := range []struct{ name, dir, module string }{
 		{"Vault", "scripts/vault", "github.com/hashicorp/vault"},
 		{"Vault's Go client", ".", "github.com/hashicorp/vault/api"},

@@ -88,12 +88,16 @@ func noteServer() error {
 	if err != nil {
 		return err
 	}
-	name, version, form := "Vault", compatibility.VersionIn([]byte(out)), "all acceptance tests"
+	form := "all acceptance tests"
+	switch {
+	case os.Getenv("DEK_SHORT_FORM") != "":
+		form = "the short form"
+	case flag.Lookup("test.run").Value.String() != "", flag.Lookup("test.skip").Value.String() != "":
+		return nil // some of them
+	}
+	name, version := "Vault", compatibility.VersionIn([]byte(out))
 	if strings.HasPrefix(out, "OpenBao") {
 		name = "OpenBao"
-	}
-	if flag.Lookup("test.run").Value.String() != "" {
-		form = "the short form"
 	}
 	pin, err := compatibility.RequiredBy("scripts/vault", "github.com/hashicorp/vault")
 	if err != nil {

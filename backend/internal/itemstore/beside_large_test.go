@@ -33,6 +33,11 @@ func TestSmallItemsBesideALargeOne(t *testing.T) {
 			require.Equal(t, "d", small(i), "small item %d", i)
 		}
 		require.Equal(t, "d", small(3), "one that is there")
+		require.Empty(t, puts(m, func() {
+			refused := enginetest.Secret("x")
+			refused["cas"] = 99
+			m.Refused(409, "revision", enginetest.Update, enginetest.ItemPath("small/1"), refused)
+		}), "a change that is refused")
 		w.ReadsBack()
 
 		w.Rotate()

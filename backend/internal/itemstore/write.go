@@ -200,7 +200,7 @@ func (tab *Table) commit(ctx context.Context, t *tenant.Record, p page.Prefix, o
 		return nil
 	}
 	e := pageedit.New(cur, limit.MaxItemBytes, ops)
-	tooLarge := tab.tooLarge(t, p, cur, e)
+	tooLarge := tab.tooLarge(t, p, cur, e, len(ops))
 	var big []page.Prefix
 	switch {
 	case cur.IsNew && tooLarge:
@@ -221,9 +221,9 @@ func (tab *Table) commit(ctx context.Context, t *tenant.Record, p page.Prefix, o
 	return big
 }
 
-// tooLarge reports whether page p, with its changes, is to be split.
-func (tab *Table) tooLarge(t *tenant.Record, p page.Prefix, cur pageedit.Current, e *pageedit.Edit) bool {
-	return page.TooLarge(p, e.Slots) && (!e.StaysBesideLarge() || !tab.fitsDelta(t, p, cur, e))
+// tooLarge reports whether page p, with its changes, is to be split. Refused changes split none.
+func (tab *Table) tooLarge(t *tenant.Record, p page.Prefix, cur pageedit.Current, e *pageedit.Edit, ops int) bool {
+	return (e.Changed || ops == 0) && page.TooLarge(p, e.Slots) && (!e.StaysBesideLarge() || !tab.fitsDelta(t, p, cur, e))
 }
 
 // writeEdit puts what an edit has made of a page: its delta, if that will do, or all.

@@ -5,6 +5,7 @@ package keystore_test
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -136,6 +137,38 @@ func TestUseOfWhatIsInMemoryRenewsTheLease(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A renewal that storage refuses is tried again in a while, not with each use.
+func TestFailedRenewalsPause(t *testing.T) {
+	beneath(t, nil, func(w *enginetest.Oracle) {
+		use := func() {
+			w.Must(enginetest.Read, enginetest.ItemPath("a"), nil)
+			enginetest.Advance(time.Millisecond)
+		}
+		use()
+		enginetest.Advance(enginetest.ProviderLease * 95 / 100)
+		var tries atomic.Int32
+		w.Storage.Hook(func(op, key string) {
+			if op == "get" && strings.HasPrefix(key, "kek/keys/") {
+				tries.Add(1)
+			}
+		})
+		w.Storage.Fail(enginetest.FailOn("get", "kek/keys/", storagetest.Before))
+		for range 100 {
+			use()
+		}
+		require.EqualValues(w.T, 1, tries.Load())
+		enginetest.Advance(time.Second)
+		use()
+		require.EqualValues(w.T, 2, tries.Load())
+		w.Storage.Hook(nil)
+		w.Storage.Fail(nil)
+		enginetest.Advance(time.Second)
+		use()
+		enginetest.Advance(enginetest.ProviderLease / 2)
+		use()
+	})
 }
 
 // What a caller may do with a data key ends with the lease of the KEK above it.
