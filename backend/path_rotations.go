@@ -16,8 +16,6 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-const triggerManual = "manual"
-
 // rotateFields are the fields of a request that starts a rotation.
 var rotateFields = map[string]*framework.FieldSchema{
 	"tenant_id": api.TenantIDField,
@@ -128,7 +126,7 @@ func (b *backend) startRotation(ctx context.Context, req *logical.Request, id st
 }
 
 func (b *backend) rotationRequest(req *logical.Request, d *framework.FieldData) (want rotation.Request, err error) {
-	want.Trigger, want.Manual = triggerManual, true
+	want.Trigger, want.Manual = rotation.Manual, true
 	if want.Reason, _, err = api.TextField(d, "reason"); err != nil {
 		return want, err
 	}

@@ -9,9 +9,7 @@
 set -eu
 
 cd "$(dirname -- "$0")/.."
-GO=${GO:-go}
 
-# The sum is that of the module's content, as go.sum has it.
 version=v1.12.6
 sum='h1:0VT4P8pMmGcCUnQ9JDrJ+Qg2d35Vzm4FFd/9+H7oF98='
 
@@ -27,25 +25,5 @@ if ! [ -e bin/tofu ] && command -v tofu; then
 	exit 0
 fi
 
-# field NAME prints a field of what go mod download tells as JSON.
-field() {
-	printf '%s\n' "$module" | sed -n 's/^[[:space:]]*"'"$1"'": "\(.*\)",\{0,1\}$/\1/p'
-}
-
-echo "opentofu: building OpenTofu $version, once; the first time this takes some minutes"
-started=$(date +%s)
-module=$($GO mod download -json "github.com/opentofu/opentofu@$version") || {
-	echo 'opentofu: there is none, and it cannot be had here: set TOFU_BIN' >&2
-	exit 1
-}
-if [ "$(field Sum)" != "$sum" ]; then
-	echo "opentofu: the module has another content than expected: $(field Sum)" >&2
-	exit 1
-fi
-# It is built as its own main module, since its go.mod replaces a module: go install
-# refuses that, and a module that requires it would not have the replacement.
-target=$PWD/bin/tofu
-mkdir -p bin
-(cd "$(field Dir)" && CGO_ENABLED=0 $GO build -mod=readonly -buildvcs=false -trimpath -ldflags '-s -w -X github.com/opentofu/opentofu/version.dev=no' -o "$target.new" ./cmd/tofu)
-mv -f "$target.new" "$target"
-echo "opentofu: built bin/tofu in $(($(date +%s) - started)) s"
+# go install refuses it, since its go.mod replaces a module.
+exec scripts/main-module.sh opentofu TOFU_BIN tofu github.com/opentofu/opentofu "$version" "$sum" ./cmd/tofu '-X github.com/opentofu/opentofu/version.dev=no'

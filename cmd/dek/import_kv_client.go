@@ -33,17 +33,13 @@ func sourceClient(connections int) (*api.Client, error) {
 		transport.MaxIdleConnsPerHost = connections
 	}
 	address := sourceVariable("ADDR")
-	if address != "" {
-		if err := forgetTarget(config); err != nil {
-			return nil, err
-		}
-	}
 	if address == "" {
-		for _, name := range sourceTLS {
-			if sourceVariable(name) != "" {
-				return nil, usage("SOURCE_VAULT_%s is of another server: set SOURCE_VAULT_ADDR, too", name)
-			}
-		}
+		err = mustNotNameAnother()
+	} else {
+		err = forgetTarget(config)
+	}
+	if err != nil {
+		return nil, err
 	}
 	vault, err := api.NewClient(config)
 	if err != nil {
@@ -91,6 +87,16 @@ func sourceToken() (string, error) {
 
 // sourceTLS are the settings that say whom to trust at another server, and who one is there.
 var sourceTLS = []string{"CACERT", "CAPATH", "TLS_SERVER_NAME", "CLIENT_CERT", "CLIENT_KEY", "SKIP_VERIFY"}
+
+// mustNotNameAnother refuses settings that would be passed over without another server.
+func mustNotNameAnother() error {
+	for _, name := range sourceTLS {
+		if sourceVariable(name) != "" {
+			return usage("SOURCE_VAULT_%s is of another server: set SOURCE_VAULT_ADDR, too", name)
+		}
+	}
+	return nil
+}
 
 // forgetTarget makes of the target's settings those of another server: whom to trust there,
 // and who one is there, are the source's own settings. What the target is believed without

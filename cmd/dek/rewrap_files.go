@@ -179,10 +179,11 @@ func keepOwner(f *os.File, before os.FileInfo) error {
 	if !known || !knownBefore || uid == wasUID && gid == wasGID {
 		return nil
 	}
-	if err := chown(f, wasUID, wasGID); err != nil {
+	err = chown(f, wasUID, wasGID)
+	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("%w: %w", errOwner, err)
 	}
-	return nil
+	return err
 }
 
 // Tests replace what only root could have otherwise.

@@ -138,13 +138,7 @@ func exitsCommand(ts *testscript.TestScript, _ bool, args []string) {
 
 // A signal ends the command without a half-written output.
 func TestInterrupted(t *testing.T) {
-	e := clienttest.New()
-	e.CreateTenant(tenantID)
-	server := httptest.NewServer(e)
-	t.Cleanup(server.Close)
-	t.Setenv("VAULT_ADDR", server.URL)
-	t.Setenv("VAULT_TOKEN", "token")
-	dir := t.TempDir()
+	_, dir := inMemory(t)
 	ctx, stop := signal.NotifyContext(t.Context(), syscall.SIGUSR1)
 	defer stop()
 	r, w, err := os.Pipe()

@@ -7,7 +7,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,13 +24,19 @@ import (
 // inMemory has the command find an engine with a tenant, and a directory of its own.
 func inMemory(t *testing.T) (*clienttest.Engine, string) {
 	t.Helper()
-	engine := clienttest.New()
-	engine.CreateTenant(tenantID)
-	vault := httptest.NewServer(engine)
-	t.Cleanup(vault.Close)
-	t.Setenv("VAULT_ADDR", vault.URL)
-	t.Setenv("VAULT_TOKEN", "token")
-	return engine, t.TempDir()
+	return newEngine(t), t.TempDir()
+}
+
+// encryptedFiles leaves two encrypted files, a and b, and not their plaintexts.
+func encryptedFiles(t *testing.T, dir string) {
+	t.Helper()
+	for _, name := range []string{"a", "b"} {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, []byte("text"), 0o600))
+		code, errs := quietly(t, "encrypt", "--tenant", tenantID, path)
+		require.Equal(t, exitDone, code, errs)
+		require.NoError(t, os.Remove(path))
+	}
 }
 
 // quietly runs a command line without input, and returns what it told of its failures.
@@ -86,12 +91,7 @@ func TestRewrappedFilesKeepTheirOwners(t *testing.T) {
 // A file that only root could write with the owner that it has is told, and the others go on.
 func TestFilesOfOtherOwnersAreRefused(t *testing.T) {
 	engine, dir := inMemory(t)
-	for _, name := range []string{"a", "b"} {
-		file := filepath.Join(dir, name)
-		require.NoError(t, os.WriteFile(file, []byte("text"), 0o600))
-		code, errs := quietly(t, "encrypt", "--tenant", tenantID, file)
-		require.Equal(t, exitDone, code, errs)
-	}
+	encryptedFiles(t, dir)
 	engine.Rotate(tenantID)
 	first, err := os.Stat(filepath.Join(dir, "a"+suffix))
 	require.NoError(t, err)
@@ -158,13 +158,7 @@ func TestInterruptEndsWaitingForInput(t *testing.T) {
 // A file that is deleted while others are rewrapped is none that does not open.
 func TestRewrapPassesOverDeletedFiles(t *testing.T) {
 	engine, dir := inMemory(t)
-	for _, name := range []string{"a", "b"} {
-		path := filepath.Join(dir, name)
-		require.NoError(t, os.WriteFile(path, []byte("text"), 0o600))
-		code, errs := quietly(t, "encrypt", "--tenant", tenantID, path)
-		require.Equal(t, exitDone, code, errs)
-		require.NoError(t, os.Remove(path))
-	}
+	encryptedFiles(t, dir)
 	engine.Rotate(tenantID)
 	engine.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
 		if strings.HasSuffix(r.URL.Path, "/rewrap") {

@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
 )
 
 // Document is the file that has the table, in the repository.
@@ -54,7 +56,7 @@ func Note(r Row, pinned bool) error {
 	if !pinned {
 		return nil
 	}
-	root, err := Root()
+	root, err := devstack.RepoRoot()
 	if err != nil {
 		return err
 	}
@@ -79,25 +81,6 @@ func appendTo(file string, r Row) error {
 		err = closing
 	}
 	return err
-}
-
-// Root returns the repository's directory: the nearest one above the working directory that
-// has the document.
-func Root() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, Document)); err == nil {
-			return dir, nil
-		}
-		above := filepath.Dir(dir)
-		if above == dir {
-			return "", fmt.Errorf("there is no %s above the working directory", Document)
-		}
-		dir = above
-	}
 }
 
 // Row is a line of a record, and of the table.
@@ -131,7 +114,7 @@ func Read(files ...string) (rows []Row, err error) {
 // RequiredBy returns the version of a module that the go.mod in a directory of the
 // repository requires; of "go", its toolchain.
 func RequiredBy(dir, module string) (string, error) {
-	root, err := Root()
+	root, err := devstack.RepoRoot()
 	if err != nil {
 		return "", err
 	}

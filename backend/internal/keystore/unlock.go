@@ -104,7 +104,7 @@ func (s *Store) renewInBackground(p provider.Place, o *openKEK) {
 	if is, cached, _ := s.keks.Get(kekKey(p)); !cached || is != o {
 		return
 	}
-	o.term.RenewFrom(s.now().Add(firstRefusal)) // whatever comes of it, other uses pass by until then
+	o.term.RenewFrom(s.now().Add(firstRefusal)) // until then no other caller tries, however this try ends
 	g := s.gates.Get(p.Incarnation, kekKey(p))
 	if !g.mu.TryLock() {
 		return

@@ -106,7 +106,7 @@ func (e *Engine) sweep(ctx context.Context, run *Run) (progressed bool, err erro
 func (r *Run) awaitStart(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	if t, err := r.read(ctx); err == nil && t.Rotation.Trigger == "manual" {
+	if t, err := r.read(ctx); err == nil && t.Rotation.Trigger == Manual {
 		_ = r.e.tenants.AwaitLogged(ctx, t) // the rotation's end waits for it in any case
 	}
 }

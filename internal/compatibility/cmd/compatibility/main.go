@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/compatibility"
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
 )
 
 func main() {
@@ -28,7 +29,7 @@ func run(records []string) error {
 	if err != nil {
 		return err
 	}
-	root, err := compatibility.Root()
+	root, err := devstack.RepoRoot()
 	if err != nil {
 		return err
 	}
