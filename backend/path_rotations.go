@@ -126,7 +126,7 @@ func (b *backend) startRotation(ctx context.Context, req *logical.Request, id st
 }
 
 func (b *backend) rotationRequest(req *logical.Request, d *framework.FieldData) (want rotation.Request, err error) {
-	want.Trigger, want.Manual = rotation.Manual, true
+	want.Trigger, want.Manual = tenant.TriggerManual, true
 	if want.Reason, _, err = api.TextField(d, "reason"); err != nil {
 		return want, err
 	}

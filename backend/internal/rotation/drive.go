@@ -13,6 +13,7 @@ import (
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
 // Drive works on a rotation in the background until it has ended, from its present
@@ -106,7 +107,7 @@ func (e *Engine) sweep(ctx context.Context, run *Run) (progressed bool, err erro
 func (r *Run) awaitStart(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	if t, err := r.read(ctx); err == nil && t.Rotation.Trigger == Manual {
+	if t, err := r.read(ctx); err == nil && t.Rotation.Trigger == tenant.TriggerManual {
 		_ = r.e.tenants.AwaitLogged(ctx, t) // the rotation's end waits for it in any case
 	}
 }

@@ -51,8 +51,6 @@ func (e *KnownKeyError) Error() string {
 	return fmt.Sprintf("this key was imported before, as version %d, by rotation %s: import another", e.Version, e.RotationID)
 }
 
-const Manual = "manual" // the trigger of a rotation that a caller of dek/rotate has started
-
 // Request asks for a rotation.
 type Request struct {
 	Reason  string

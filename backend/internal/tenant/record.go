@@ -197,6 +197,9 @@ const (
 	Failed     Phase = "failed" // some pages did not open
 )
 
+// TriggerManual is the trigger of a rotation that a caller of dek/rotate has started.
+const TriggerManual = "manual"
+
 // Rotation describes one rotation. In a tenant's record it is part of what
 // decides; as a history entry it is a description.
 type Rotation struct {
