@@ -15,8 +15,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
 )
 
 // Document is the file that has the table, in the repository.
@@ -56,7 +54,7 @@ func Note(r Row, pinned bool) error {
 	if !pinned {
 		return nil
 	}
-	root, err := devstack.RepoRoot()
+	root, err := Root()
 	if err != nil {
 		return err
 	}
@@ -81,6 +79,26 @@ func appendTo(file string, r Row) error {
 		err = closing
 	}
 	return err
+}
+
+// Root returns the repository's directory: the nearest one above the working directory that
+// has the document. devstack.RepoRoot would bring along Vault's client, which the module of
+// cmd/dek-kms-pkcs11 does without.
+func Root() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, Document)); err == nil {
+			return dir, nil
+		}
+		above := filepath.Dir(dir)
+		if above == dir {
+			return "", fmt.Errorf("there is no %s above the working directory", Document)
+		}
+		dir = above
+	}
 }
 
 // Row is a line of a record, and of the table.
@@ -114,7 +132,7 @@ func Read(files ...string) (rows []Row, err error) {
 // RequiredBy returns the version of a module that the go.mod in a directory of the
 // repository requires; of "go", its toolchain.
 func RequiredBy(dir, module string) (string, error) {
-	root, err := devstack.RepoRoot()
+	root, err := Root()
 	if err != nil {
 		return "", err
 	}

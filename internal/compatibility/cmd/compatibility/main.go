@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/internal/compatibility"
-	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
 )
 
 func main() {
@@ -29,7 +28,7 @@ func run(records []string) error {
 	if err != nil {
 		return err
 	}
-	root, err := devstack.RepoRoot()
+	root, err := compatibility.Root()
 	if err != nil {
 		return err
 	}
