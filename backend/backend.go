@@ -26,6 +26,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/evidencelog"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/holders"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/importstore"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/intents"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/kekrotation"
@@ -74,6 +75,7 @@ type backend struct {
 	limiter       jobs.Limiter
 	now           func() time.Time
 
+	intents           *intents.Log
 	unreadableEntries sync.Map // of the write-ahead log, by ID, once logged
 
 	newWrappingKey func() ([]byte, error)
@@ -185,9 +187,10 @@ func (b *backend) build(mountUUID string) {
 	b.buildEvidence(mountUUID)
 	b.pages = jobs.NewSemaphore(b.parallelism)
 	b.destruction = destruction.NewEngine(destruction.Config{Keys: b.keys, Tenants: b.tenants, Items: b.items, Ledger: b.ledger, Now: b.now})
+	b.intents = intents.New(walEntries{b.storage})
 	b.rotations = rotation.NewEngine(rotation.Config{
 		Settings: b.settings, Keys: b.keys, Tenants: b.tenants, Items: b.items,
-		Intents: intentLog{b.storage}, Ledger: b.ledger, Destruction: b.destruction, Now: b.now,
+		Intents: b.intents, Ledger: b.ledger, Destruction: b.destruction, Now: b.now,
 		Jobs: b.jobs, Pages: b.pages, Log: b.Logger(),
 	})
 	b.deletion = deletion.NewEngine(deletion.Config{
@@ -231,28 +234,6 @@ func (b *backend) periodic(context.Context, *logical.Request) error {
 	}
 	b.tendProviders()
 	return nil
-}
-
-// resumeUnfinished has everything unfinished worked on: the evidence log, the rotation of the
-// KEK, the rotations and the interrupted creations of tenants. It does nothing, and returns
-// false, on a node that may not write: a standby or secondary, whose leader does it.
-func (b *backend) resumeUnfinished() bool {
-	if !b.WriteSafeReplicationState() {
-		return false
-	}
-	b.ledger.Drive()
-	b.kek.Drive()
-	b.jobs.Run(jobs.Job{
-		ID: "unfinished", FailureMessage: "the write-ahead log could not be read",
-		Step: func(ctx context.Context) (done, progressed bool, err error) {
-			intents, err := b.unfinishedWork(ctx)
-			for _, i := range intents {
-				b.rotations.Drive(i)
-			}
-			return err == nil, false, err
-		},
-	})
-	return true
 }
 
 // invalidate forgets what is cached of the storage entry key, which another node

@@ -24,7 +24,7 @@ const internalPath = "github.com/vault-plugin-dek/vault-plugin-dek/backend/inter
 var layers = []string{
 	"actor", "admission", "storage", "jobs", "logkeys", "logindex", "evidencelog", "witnesses", "people", "ledger",
 	"lease", "keyring", "item", "page", "pagedir", "pageedit", "settings", "kms", "provider", "importstore", "keystore", "tenant", "itemstore",
-	"encryption", "destruction", "deletion", "kekrotation", "wrappingkey", "rotation", "holders", "dueindex", "schedule", "restored",
+	"encryption", "destruction", "deletion", "kekrotation", "wrappingkey", "intents", "rotation", "holders", "dueindex", "schedule", "restored",
 	"api", "api/encrypt", "api/evidence", "api/fleet", "api/holders", "api/kek", "api/kv", "api/metrics", "api/providers",
 }
 

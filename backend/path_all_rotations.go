@@ -14,7 +14,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/intents"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/schedule"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -63,31 +63,31 @@ func (b *backend) listUnfinished(ctx context.Context, _ *logical.Request, d *fra
 
 // unfinished lists the unfinished rotations as <tenant_id>/<rotation_id>.
 func (b *backend) unfinished(ctx context.Context) ([]string, error) {
-	intents, err := b.intents(ctx)
+	rotations, err := b.unfinishedRotations(ctx)
 	if err != nil {
 		return nil, err
 	}
-	unfinished := make([]bool, len(intents))
-	err = storage.Each(ctx, len(intents), func(n int) (err error) {
-		unfinished[n], err = b.isUnfinished(ctx, intents[n])
+	unfinished := make([]bool, len(rotations))
+	err = storage.Each(ctx, len(rotations), func(n int) (err error) {
+		unfinished[n], err = b.isUnfinished(ctx, rotations[n])
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	var keys []string
-	for n, i := range intents {
+	for n, i := range rotations {
 		if unfinished[n] {
 			keys = append(keys, i.TenantID+"/"+i.RotationID)
 		}
 	}
 	slices.Sort(keys)
-	return keys, nil
+	return slices.Compact(keys), nil // of a rotation that was retried an earlier intent may be left
 }
 
 // isUnfinished leaves out the entries of rotations that are about to start, or
 // that never did.
-func (b *backend) isUnfinished(ctx context.Context, i rotation.Intent) (bool, error) {
+func (b *backend) isUnfinished(ctx context.Context, i intents.Intent) (bool, error) {
 	t, err := b.tenants.Read(ctx, i.TenantID)
 	if errors.Is(err, tenant.ErrNotFound) {
 		return false, nil

@@ -303,8 +303,8 @@ def destroy():
     yield ('del', ('key', rec[0] + '.ext'))
 
 @prog
-def create():
-    """creates tenant b under a KEK of its own"""
+def create(stays=False):
+    """creates tenant b under a KEK of its own; its intent stays if it shares an entry with others that are not over"""
     yield ('lock', 'b', 'X')
     rec = yield ('get', ('rec', 'b'))
     if rec is not None: return
@@ -319,7 +319,7 @@ def create():
     r = yield ('put', ('rec', 'b'), (inc, 'active', n, '', 0, ''))
     if r == 'err': yield ('spawn', 'recover', 'recover', ()); return
     yield ('ghost', 'created', 'b')
-    yield ('del', ('wal', 'b'))
+    if not stays: yield ('del', ('wal', 'b'))
 
 @prog
 def shred():
@@ -443,6 +443,8 @@ if __name__ == '__main__':
     go('move out with a provider that denies', {'m': M('mount'), 'd': DE}, start=5)
     go('create under an own KEK', {'c': CR}, err=2, ext=False)
     go('create under an own KEK while the KEK rotates', {'c': CR, 'r': R}, ext=False)
+    go('create under an own KEK, whose intent stays', {'c': ('create', (True,), (), False)}, err=2, ext=False)
+    go('create while the KEK rotates, and the intent stays', {'c': ('create', (True,), (), False), 'r': R}, ext=False)
     go('move while the log is told', {'m': M(), 't': TT}, start=5, err=2, ext=False)
     go('move out while the log is told', {'m': M('mount'), 't': TT}, start=5, err=2, ext=False)
     go('shred while the log is told', {'s': SH, 't': TT}, start=5, err=2, ext=False)

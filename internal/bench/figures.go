@@ -174,6 +174,7 @@ var sections = []section{
 		{"fleet_encrypt_any_vs_noop", ratioUnit, atLeast(0.9)},
 		{"fleet_create_vs_floor", ratioUnit, goal{}},
 		{"ratio_floor_create_vs_kv2", ratioUnit, goal{}},
+		{"ratio_noop_any_vs_kv2", ratioUnit, goal{}},
 		{"fleet_reads_per_second", requestsPerSecond, goal{}},
 		{"fleet_writes_per_second", requestsPerSecond, goal{}},
 		{"fleet_encrypts_per_second", requestsPerSecond, goal{}},
@@ -203,6 +204,9 @@ var sections = []section{
 		{"read_p99_rotating_ms", milliseconds, atMost(25)},
 		{"ratio_rotate_loaded_vs_unloaded", ratioUnit, atLeast(0.75)},
 		{"rotate_call_cold_million_ms", milliseconds, atMost(4000)},
+	}},
+	{measure: loadMillion, figures: []figure{
+		{"bulk_million_items_per_second", itemsPerSecond, atLeast(10_000)},
 	}},
 }
 

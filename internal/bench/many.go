@@ -156,6 +156,7 @@ func (m *many) warm(ctx context.Context) error {
 	b.set("fleet_encrypt_any_vs_noop", medianRatio(rates[4], rates[9]))
 	b.set("fleet_create_vs_floor", medianRatio(rates[6], rates[10]))
 	b.set("ratio_floor_create_vs_kv2", medianRatio(rates[10], rates[7]))
+	b.set("ratio_noop_any_vs_kv2", medianRatio(rates[8], rates[1]))
 	b.set("fleet_reads_per_second", median(rates[0]))
 	b.set("fleet_writes_per_second", median(rates[2]))
 	b.set("fleet_encrypts_per_second", median(rates[4]))

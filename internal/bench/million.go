@@ -6,7 +6,15 @@ package main
 import (
 	"context"
 	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/devstack"
 )
+
+// loadConnections is how many requests at once load a million items: a request waits for
+// storage for most of its time.
+const loadConnections = 4
 
 // readsPerSecond is the rate of foreground reads while a tenant rotates.
 const readsPerSecond = 200
@@ -121,5 +129,37 @@ func (b *bench) restartVault(ctx context.Context) error {
 		return err
 	}
 	b.vault.http.CloseIdleConnections()
+	return nil
+}
+
+// loadMillion writes a million items into a new tenant, as a program does that moves in: in
+// requests of as many items as one may have.
+func loadMillion(ctx context.Context, b *bench) error {
+	if err := b.restartVault(ctx); err != nil {
+		return err
+	}
+	t := b.million()
+	t.mount = devstack.Mount
+	if err := b.vault.post(ctx, t.path(), nil); err != nil {
+		return err
+	}
+	took, err := timed(func() error {
+		g, ctx := errgroup.WithContext(ctx)
+		g.SetLimit(loadConnections)
+		for from := 0; from < t.items; from += maxBulk {
+			g.Go(func() error {
+				body, err := bulkBody(from, min(from+maxBulk, t.items))
+				if err != nil {
+					return err
+				}
+				return b.bulkWrite(ctx, t, body)
+			})
+		}
+		return g.Wait()
+	})
+	if err != nil {
+		return err
+	}
+	b.set("bulk_million_items_per_second", float64(t.items)/took.Seconds())
 	return nil
 }

@@ -130,6 +130,7 @@ func (w *Oracle) noOrphans() {
 		rec := new(tenant.Record)
 		require.NoError(w.T, json.Unmarshal(w.Disk.Value(key), rec))
 		known[rec.Incarnation] = true
+		require.False(w.T, rec.ID != TenantID && rec.Rotation != nil, "%s has an unfinished rotation", key)
 	}
 	for _, key := range w.Disk.Keys("keys/") {
 		require.True(w.T, known[strings.Split(key, "/")[1]], "%s is of no tenant", key)

@@ -10,10 +10,10 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/pageedit"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -43,7 +43,7 @@ type Store struct {
 	// what storage says.
 	pages       *storage.Cache[[]byte]
 	tables      *tables
-	batches     pageedit.Batches
+	batches     jobs.Batches[*Op]
 	reencrypted struct{ pages, items atomic.Int64 } // by Move
 	headers     *semaphore.Weighted
 }

@@ -165,7 +165,7 @@ func (tab *Table) applyRound(ctx context.Context, t *tenant.Record, ops []*Op) {
 // page's lock; meanwhile others join. Changes that it leaves unsettled are to be sent again.
 func (tab *Table) applyTo(ctx context.Context, t *tenant.Record, p page.Prefix, ops []*Op) {
 	key := pageKey(tab.incarnation, p)
-	own, leads := tab.store.batches.Join(key, ops)
+	own, leads := tab.store.batches.Join(key, ops...)
 	if !leads {
 		<-own.Done
 		return
@@ -176,7 +176,7 @@ func (tab *Table) applyTo(ctx context.Context, t *tenant.Record, p page.Prefix, 
 		defer close(own.Done)
 		defer tab.store.lockPage(tab.incarnation, p)()
 		tab.store.batches.Seal(key)
-		return tab.commit(ctx, t, p, own.Ops)
+		return tab.commit(ctx, t, p, own.All)
 	}()
 	tab.divide(ctx, t, big)
 }

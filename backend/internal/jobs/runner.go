@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: MPL-2.0
 
 // Package jobs runs the engine's background work: jobs with a key, repeated until they
-// are done, and limits on the work in flight. One job of a key runs at a time; a job that
+// are done, limits on the work in flight, and batches. One job of a key runs at a time; a job that
 // is asked for while it runs runs once more afterwards.
 //
 // A step that fails is tried again after a pause that grows from 250 milliseconds to 30

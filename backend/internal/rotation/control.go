@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/intents"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -35,10 +36,10 @@ const (
 // result holds already changes nothing and is no error. It fails with [ErrNotFound] or
 // a [StateError].
 func (e *Engine) Do(ctx context.Context, tenantID, rotationID string, a Action) (r *tenant.Rotation, err error) {
-	var intent Intent
+	var intent intents.Intent
 	err = e.tenants.Hold(ctx, tenantID, func(h *tenant.Held) error {
 		if r, err = e.do(ctx, h, rotationID, a); err == nil {
-			intent = IntentOf(h.Record())
+			intent = intents.Of(h.Record())
 		}
 		return err
 	})
@@ -166,7 +167,7 @@ func (e *Engine) retry(ctx context.Context, h *tenant.Held, r *tenant.Rotation, 
 	again.UpdatedAt = e.now()
 	again.EndedAt = time.Time{}
 	again.Failures, again.Failed = nil, 0
-	id, err := e.intents.Put(ctx, Intent{TenantID: t.ID, Incarnation: t.Incarnation, RotationID: again.ID, KeyID: again.ToKeyID})
+	id, err := e.intents.Put(ctx, intents.Intent{TenantID: t.ID, Incarnation: t.Incarnation, RotationID: again.ID, KeyID: again.ToKeyID})
 	if err != nil {
 		return nil, fmt.Errorf("writing the intent: %w", err)
 	}
@@ -217,7 +218,7 @@ func (e *Engine) mustOpen(ctx context.Context, t *tenant.Record) error {
 // called under the tenant's lock; if it returns false, RetryFailed fails with
 // [ErrUnwanted]. It fails with [ErrTargetUnusable]. then is as in [Request].
 func (e *Engine) RetryFailed(ctx context.Context, tenantID string, wanted func(*tenant.Record) bool, then func(bool)) (r *tenant.Rotation, err error) {
-	var intent Intent
+	var intent intents.Intent
 	err = e.tenants.Hold(ctx, tenantID, func(h *tenant.Held) error {
 		t, err := h.Active()
 		if err != nil {
@@ -227,7 +228,7 @@ func (e *Engine) RetryFailed(ctx context.Context, tenantID string, wanted func(*
 			return ErrUnwanted
 		}
 		if r, err = e.retry(ctx, h, t.Last, false); err == nil {
-			intent = IntentOf(h.Record())
+			intent = intents.Of(h.Record())
 		}
 		return err
 	})

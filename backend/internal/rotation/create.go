@@ -8,6 +8,9 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/intents"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -46,7 +49,7 @@ func (e *Engine) WriteTenant(ctx context.Context, w TenantWrite) (t *tenant.Reco
 }
 
 func (e *Engine) writeTenant(ctx context.Context, w TenantWrite, ready *keystore.PreparedKEK) (t *tenant.Record, err error) {
-	var intent *Intent
+	var intent *intents.Intent
 	err = e.tenants.Hold(ctx, w.TenantID, func(h *tenant.Held) error {
 		switch t = h.Record(); {
 		case t == nil && w.MustExist:
@@ -82,7 +85,7 @@ func (e *Engine) writeTenant(ctx context.Context, w TenantWrite, ready *keystore
 //  4. the intent is deleted.
 //
 // An intent that is returned, with an error or without, is to be driven.
-func (e *Engine) create(ctx context.Context, h *tenant.Held, w TenantWrite, ready *keystore.PreparedKEK) (*tenant.Record, *Intent, error) {
+func (e *Engine) create(ctx context.Context, h *tenant.Held, w TenantWrite, ready *keystore.PreparedKEK) (*tenant.Record, *intents.Intent, error) {
 	settings, err := e.settings.Rotation(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -102,18 +105,22 @@ func (e *Engine) create(ctx context.Context, h *tenant.Held, w TenantWrite, read
 	if err := e.logCreation(ctx, t); err != nil {
 		return nil, nil, err
 	}
-	intent := &Intent{TenantID: t.ID, Incarnation: t.Incarnation}
+	intent := &intents.Intent{TenantID: t.ID, Incarnation: t.Incarnation}
 	if intent.ID, err = e.intents.Put(ctx, *intent); err != nil {
 		return nil, nil, fmt.Errorf("writing the intent: %w", err)
 	}
 	if t.KEK, err = e.keys.StoreOwnKEK(ctx, t.Owner(), keystore.KEKRecord{}, w.Provider, ready); err != nil {
 		return nil, intent, err
 	}
-	if err := e.keys.CreateKey(ctx, t.KEKID(), t.Owner().Binding(t.PlacementKeyID, "", keyring.PlacementKey)); err != nil {
-		return nil, intent, err
-	}
 	v := t.Keys.Active()
-	if err := e.keys.CreateKey(ctx, t.KEKID(), t.Owner().Binding(v.KeyID, v.KeyType, keyring.PageKey)); err != nil {
+	var g errgroup.Group
+	for _, b := range []keyring.Binding{
+		t.Owner().Binding(t.PlacementKeyID, "", keyring.PlacementKey),
+		t.Owner().Binding(v.KeyID, v.KeyType, keyring.PageKey),
+	} {
+		g.Go(func() error { return e.keys.CreateKey(ctx, t.KEKID(), b) })
+	}
+	if err := g.Wait(); err != nil {
 		return nil, intent, err
 	}
 	if err := h.Put(ctx, t); err != nil {
@@ -129,7 +136,7 @@ func (e *Engine) create(ctx context.Context, h *tenant.Held, w TenantWrite, read
 // incarnation, its keys are in use, and the intent is deleted. If there is no record,
 // or one of another incarnation, nothing will use the keys: they are deleted, then the
 // intent.
-func (e *Engine) recoverCreation(ctx context.Context, h *tenant.Held, intent Intent) error {
+func (e *Engine) recoverCreation(ctx context.Context, h *tenant.Held, intent intents.Intent) error {
 	// A Put, or a deletion, of the record that failed may have taken effect.
 	if err := h.PutAsRead(ctx); err != nil {
 		return err

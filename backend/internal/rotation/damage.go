@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/intents"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
@@ -39,7 +40,7 @@ func (e *Engine) Damaged() map[string]string {
 
 // leave notes that work on an intent cannot go on for now. The caller ends the job, whose
 // Then gives its place in the schedule's budget back.
-func (e *Engine) leave(i Intent, err error, log hclog.Logger) {
+func (e *Engine) leave(i intents.Intent, err error, log hclog.Logger) {
 	e.held.mu.Lock()
 	defer e.held.mu.Unlock()
 	if e.held.reasons == nil {
@@ -52,7 +53,7 @@ func (e *Engine) leave(i Intent, err error, log hclog.Logger) {
 }
 
 // goesOn notes that nothing damaged is in the way of an intent.
-func (e *Engine) goesOn(i Intent) {
+func (e *Engine) goesOn(i intents.Intent) {
 	e.held.mu.Lock()
 	defer e.held.mu.Unlock()
 	delete(e.held.reasons, i.TenantID)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/intents"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -19,16 +20,24 @@ import (
 // Drive works on a rotation in the background until it has ended, from its present
 // phase, or settles a creation. If it is being worked on, the job runs once more
 // afterwards.
-func (e *Engine) Drive(i Intent) { e.drive(i, nil) }
+func (e *Engine) Drive(i intents.Intent) { e.drive(i, nil) }
 
-// drive is Drive, and calls then, if it is not nil, when the rotation is not worked
-// on any more.
-func (e *Engine) drive(i Intent, then func()) {
+// waitingForLog is how many rotations that have ended, and wait only until the evidence log
+// has that, do not count as worked on.
+const waitingForLog = 256
+
+// drive is Drive, and calls then, if it is not nil, when the rotation has ended or is not
+// worked on any more.
+func (e *Engine) drive(i intents.Intent, then func()) {
+	if then == nil {
+		then = func() {}
+	}
+	over := sync.OnceFunc(then)
 	log := e.log.With("tenant_id", i.TenantID, "rotation_id", i.RotationID)
 	e.jobs.Run(jobs.Job{
-		ID: i.jobID(), Log: log, FailureMessage: "a step of a rotation failed", Then: then,
+		ID: i.JobID(), Log: log, FailureMessage: "a step of a rotation failed", Then: over,
 		Step: func(ctx context.Context) (done, progressed bool, err error) {
-			done, progressed, err = e.step(ctx, i, log)
+			done, progressed, err = e.step(ctx, i, log, over)
 			switch {
 			case errors.Is(err, ErrPaused):
 				return true, false, nil // resuming drives it again
@@ -46,8 +55,9 @@ func (e *Engine) drive(i Intent, then func()) {
 }
 
 // step recovers a rotation and goes on with it. done says that nothing is left to do,
-// and progressed that some pages were moved.
-func (e *Engine) step(ctx context.Context, i Intent, log hclog.Logger) (done, progressed bool, err error) {
+// and progressed that some pages were moved. It calls over once the rotation has ended, unless
+// it has failed.
+func (e *Engine) step(ctx context.Context, i intents.Intent, log hclog.Logger, over func()) (done, progressed bool, err error) {
 	run, err := e.Recover(ctx, i)
 	if err != nil {
 		return false, false, err
@@ -66,6 +76,11 @@ func (e *Engine) step(ctx context.Context, i Intent, log hclog.Logger) (done, pr
 	progressed, err = e.sweep(ctx, run)
 	if err != nil {
 		return false, progressed, err
+	}
+	defer e.waiting.Add(-1)
+	failed := run.Ended().Phase == tenant.Failed // the schedule would retry it by this very job
+	if e.waiting.Add(1) <= waitingForLog && !failed {
+		over()
 	}
 	if err := e.conclude(ctx, run.endedRecord, run.intent); err != nil {
 		return false, true, err

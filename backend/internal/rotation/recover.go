@@ -6,6 +6,7 @@ package rotation
 import (
 	"context"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/intents"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
@@ -26,7 +27,7 @@ import (
 // It decides under the tenant's exclusive lock, because the intent may belong to a start
 // that has not yet written the record. Only the wait for the evidence log, and the deletion
 // of the intent after it, come once the lock is released: see conclude.
-func (e *Engine) Recover(ctx context.Context, intent Intent) (run *Run, err error) {
+func (e *Engine) Recover(ctx context.Context, intent intents.Intent) (run *Run, err error) {
 	var over *tenant.Record
 	err = e.tenants.Hold(ctx, intent.TenantID, func(h *tenant.Held) error {
 		if intent.IsCreation() {
@@ -43,7 +44,7 @@ func (e *Engine) Recover(ctx context.Context, intent Intent) (run *Run, err erro
 
 // conclude deletes the intent of a rotation that is over, once the evidence log has what its
 // record carries. It holds no lock: the log may not be writable for a while.
-func (e *Engine) conclude(ctx context.Context, over *tenant.Record, intent Intent) error {
+func (e *Engine) conclude(ctx context.Context, over *tenant.Record, intent intents.Intent) error {
 	if err := e.tenants.AwaitLogged(ctx, over); err != nil {
 		return err
 	}
@@ -51,7 +52,7 @@ func (e *Engine) conclude(ctx context.Context, over *tenant.Record, intent Inten
 }
 
 // resolve is Recover of a rotation. If that is over it returns the record that says so.
-func (e *Engine) resolve(ctx context.Context, h *tenant.Held, intent Intent) (run *Run, over *tenant.Record, err error) {
+func (e *Engine) resolve(ctx context.Context, h *tenant.Held, intent intents.Intent) (run *Run, over *tenant.Record, err error) {
 	e.forget(intent.RotationID) // the run of an earlier step, whose phase may be out of date
 	t := h.Record()
 	if t == nil || t.Incarnation != intent.Incarnation {
@@ -78,7 +79,7 @@ func (e *Engine) resolve(ctx context.Context, h *tenant.Held, intent Intent) (ru
 }
 
 // undo removes what a start that was never committed has left.
-func (e *Engine) undo(ctx context.Context, h *tenant.Held, intent Intent) error {
+func (e *Engine) undo(ctx context.Context, h *tenant.Held, intent intents.Intent) error {
 	if err := h.PutAsRead(ctx); err != nil {
 		return err
 	}

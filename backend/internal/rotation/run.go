@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/intents"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
@@ -20,7 +21,7 @@ import (
 // concurrent use, Move in particular.
 type Run struct {
 	e      *Engine
-	intent Intent
+	intent intents.Intent
 	phase  tenant.Phase
 	target int // the version that pages move to
 
@@ -59,7 +60,7 @@ func (r *Run) Ended() *tenant.Rotation {
 
 // newRun returns a run for t's unfinished rotation, whose intent is the one that its
 // record names: a failed rotation that is tried again has another.
-func (e *Engine) newRun(t *tenant.Record, intent Intent) *Run {
+func (e *Engine) newRun(t *tenant.Record, intent intents.Intent) *Run {
 	intent.ID = t.Rotation.IntentID
 	now := e.now()
 	r := &Run{

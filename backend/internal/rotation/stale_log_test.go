@@ -55,6 +55,11 @@ func TestStaleLogEntries(t *testing.T) {
 		})
 		entry(w.Mount, "never-started", "rotation", current("rot-4", "dek-4"))
 		entry(w.Mount, "over", "rotation", current("rot-5", w.Record().Keys.Versions[0].KeyID))
+		entry(w.Mount, "shared", "shared", map[string]any{"intents": []any{
+			current("rot-7", "dek-7"),
+			current("rot-5", w.Record().Keys.Versions[0].KeyID),
+			map[string]any{"tenant_id": enginetest.TenantN(3), "incarnation": "00"},
+		}})
 		kept := []string{"damaged", "empty", "incomplete", "mistyped", "unknown-kind"}
 		w.Disk.Set(framework.WALPrefix+"damaged", []byte("{not JSON"))
 		w.Disk.Set(framework.WALPrefix+"empty", []byte{})

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/actor"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/intents"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -74,7 +75,8 @@ type Request struct {
 	// started, and Start fails with [ErrUnwanted].
 	Wanted func(*tenant.Record) bool
 	// Then, if set, is called when this request's work on the rotation is over: nothing was
-	// started, the job has ended, or another job, of Vault's tick, works on the rotation.
+	// started, the rotation has ended and waits for the evidence log at most, the job has
+	// ended, or another job, of Vault's tick, works on the rotation.
 	// started says whether this request has started it.
 	Then func(started bool)
 
@@ -110,7 +112,7 @@ func (e *Engine) Start(ctx context.Context, tenantID string, req Request) (r *te
 
 // start returns the rotation and, if it is to be driven, its intent: with an error,
 // too, once the intent is written.
-func (e *Engine) start(ctx context.Context, tenantID string, req *Request) (r *tenant.Rotation, intent *Intent, err error) {
+func (e *Engine) start(ctx context.Context, tenantID string, req *Request) (r *tenant.Rotation, intent *intents.Intent, err error) {
 	// Counting reads every page the first time, and the lock holds up writers:
 	// so count, and refuse what can be refused, before it is taken.
 	t, err := e.tenants.Active(ctx, tenantID)
@@ -180,7 +182,7 @@ func (e *Engine) mayStart(ctx context.Context, t *tenant.Record, req *Request) (
 
 // commit makes the three writes of a start: the intent, the key, the record. In a full
 // record it first destroys the keys of the versions that make room.
-func (e *Engine) commit(ctx context.Context, h *tenant.Held, req *Request, usage itemstore.Usage, scan *itemstore.Scan) (*tenant.Rotation, *Intent, error) {
+func (e *Engine) commit(ctx context.Context, h *tenant.Held, req *Request, usage itemstore.Usage, scan *itemstore.Scan) (*tenant.Rotation, *intents.Intent, error) {
 	base := h.Record().Clone()
 	room, err := e.makeRoom(ctx, base, scan)
 	if err != nil {
@@ -211,7 +213,7 @@ func (e *Engine) commit(ctx context.Context, h *tenant.Held, req *Request, usage
 
 // plan returns the record that t becomes, and the intent. It reads the settings under
 // the tenant's lock: the rotation serves the campaign that they name, and no later one.
-func (e *Engine) plan(ctx context.Context, t *tenant.Record, req *Request, usage itemstore.Usage) (*tenant.Record, *Intent, error) {
+func (e *Engine) plan(ctx context.Context, t *tenant.Record, req *Request, usage itemstore.Usage) (*tenant.Record, *intents.Intent, error) {
 	settings, err := e.settings.Rotation(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -250,5 +252,5 @@ func (e *Engine) plan(ctx context.Context, t *tenant.Record, req *Request, usage
 		InitiatedBy: req.InitiatedBy.Bare(), Evidence: req.evidence, StartedAt: now, UpdatedAt: now,
 		ToRotate: usage.Items(), PagesToRotate: usage.AllPages(), Lost: lostItems(t, usage),
 	}
-	return next, &Intent{TenantID: t.ID, Incarnation: t.Incarnation, RotationID: rotationID, KeyID: keyID}, nil
+	return next, &intents.Intent{TenantID: t.ID, Incarnation: t.Incarnation, RotationID: rotationID, KeyID: keyID}, nil
 }

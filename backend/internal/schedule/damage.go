@@ -10,8 +10,8 @@ import (
 	"slices"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/dueindex"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/intents"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
@@ -49,7 +49,7 @@ func (e *Engine) addDamaged(s *Status) {
 // Unfinished returns the unfinished rotations that the records tell of, as far as the
 // index knows them. The write-ahead log lists them as well, unless an entry of it is
 // damaged.
-func (e *Engine) Unfinished(ctx context.Context) (all []rotation.Intent, err error) {
+func (e *Engine) Unfinished(ctx context.Context) (all []intents.Intent, err error) {
 	ids := e.index.Unfinished()
 	found := make([]*tenant.Record, len(ids))
 	err = storage.Each(ctx, len(ids), func(n int) (err error) {
@@ -61,7 +61,7 @@ func (e *Engine) Unfinished(ctx context.Context) (all []rotation.Intent, err err
 	})
 	for _, t := range found {
 		if t != nil && t.Rotation != nil {
-			all = append(all, rotation.IntentOf(t))
+			all = append(all, intents.Of(t))
 		}
 	}
 	return all, err

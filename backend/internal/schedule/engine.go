@@ -58,7 +58,7 @@ type Engine struct {
 	log         hclog.Logger
 
 	// budget bounds the rotations that this process has started on schedule and is working
-	// on. A rotation gives its place back when it ends, is paused, or meets a damaged entry.
+	// on, but for those that wait for the evidence log alone. A rotation gives its place back when it ends, is paused, or meets a damaged entry.
 	// Rotations resumed after a restart, or by a caller, take no place.
 	budget  *jobs.Semaphore
 	index   *dueindex.Index

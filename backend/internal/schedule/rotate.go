@@ -187,8 +187,8 @@ func request(p dueindex.Plan, t *tenant.Record, what dueindex.DueKind) rotation.
 	return rotation.Request{Trigger: triggerRequested, Reason: c.Reason, InitiatedBy: c.By.Bare()}
 }
 
-// start starts a rotation of t as the schedule's, and calls release when it is not
-// worked on any more.
+// start starts a rotation of t as the schedule's, and calls release when it has ended or is
+// not worked on any more.
 func (e *Engine) start(ctx context.Context, t *tenant.Record, req rotation.Request, release func(), did *tally) error {
 	if req.Trigger == "" {
 		req.Trigger = triggerScheduled

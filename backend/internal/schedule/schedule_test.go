@@ -171,3 +171,37 @@ func TestLargerBudgetIsUsedAtOnce(t *testing.T) {
 		require.Len(t, m.RotationsOf(enginetest.TenantN(0)), 1)
 	})
 }
+
+// A rotation that has ended, and waits only until the evidence log has that, takes no place
+// in the budget: while the log cannot be written, others are rotated, but not without bound.
+func TestEndedRotationsTakeNoPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const waiting = 256 // and one more has the only place
+		m := enginetest.NewMount(t)
+		defer m.Close()
+		m.Must(enginetest.Update, "config", map[string]any{"scheduler_jitter": 0, "max_concurrent_rotations": 1})
+		for n := range waiting + 10 {
+			m.Must(enginetest.Update, "tenants/"+enginetest.TenantN(n), nil)
+		}
+		enginetest.Advance(time.Minute)
+		ended := func() (n int) {
+			for _, key := range m.Disk.Keys("tenants/") {
+				if strings.Contains(string(m.Disk.Value(key)), `"phase":"completed"`) {
+					n++
+				}
+			}
+			return n
+		}
+		m.Storage.Fail(enginetest.FailOn("put", "evidence/", storagetest.Before))
+		m.Must(enginetest.Update, "rotations", map[string]any{"all": true})
+		enginetest.Advance(time.Minute)
+		require.Equal(t, waiting+1, ended())
+		require.Len(t, m.Disk.Keys("wal/"), waiting+1, "no intent goes before the log has the end")
+
+		m.Storage.Fail(nil)
+		enginetest.Advance(time.Minute)
+		require.Equal(t, waiting+10, ended())
+		require.Empty(t, m.Disk.Keys("wal/"))
+		m.Verified()
+	})
+}

@@ -205,7 +205,7 @@ const TriggerManual = "manual"
 type Rotation struct {
 	ID       string `json:"rotation_id"`
 	TenantID string `json:"tenant_id"`
-	// IntentID names the entry of the write-ahead log.
+	// IntentID names the entry of the write-ahead log, and the place in one of several intents.
 	IntentID string `json:"intent_id"`
 	// Campaign is the number of the campaign that the start has read: what the rotation
 	// serves once it completes.

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/intents"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
@@ -131,7 +131,7 @@ func TestEntryOfAPastCreation(t *testing.T) {
 		past := w.Record().Incarnation
 		entry := func(incarnation string) {
 			t.Helper()
-			_, err := framework.PutWAL(context.Background(), w.Storage, "creation", rotation.Intent{TenantID: enginetest.TenantID, Incarnation: incarnation})
+			_, err := framework.PutWAL(context.Background(), w.Storage, "creation", intents.Intent{TenantID: enginetest.TenantID, Incarnation: incarnation})
 			require.NoError(t, err)
 		}
 		settled := func() {

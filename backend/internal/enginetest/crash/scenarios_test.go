@@ -20,7 +20,7 @@ type scenario struct {
 
 // scenarios are those of items and rotations. Their values are large, so that a
 // few items fill pages and split them.
-var scenarios = slices.Concat(itemScenarios, rotationScenarios, deltaScenarios, tenantScenarios)
+var scenarios = slices.Concat(itemScenarios, rotationScenarios, deltaScenarios, tenantScenarios, sharedScenarios)
 
 var itemScenarios = []scenario{
 	{
