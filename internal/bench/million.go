@@ -14,7 +14,7 @@ import (
 
 // loadConnections is how many requests at once load a million items: a request waits for
 // storage for most of its time.
-const loadConnections = 4
+const loadConnections = 8
 
 // readsPerSecond is the rate of foreground reads while a tenant rotates.
 const readsPerSecond = 200

@@ -14,6 +14,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/pagedir"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
@@ -36,7 +37,7 @@ type Store struct {
 	keys     *keystore.Store
 	tenants  *tenant.Store
 
-	pageLocks *pageLocks
+	pageLocks *pagedir.Locks
 	// pages has sealed pages that requests have read, and deltas. To ask storage for a
 	// page costs a plugin more than everything else that it does to read an item. A
 	// rotation does not read through the cache: what decides whether a key may go is
@@ -52,7 +53,7 @@ type Store struct {
 func NewStore(m *storage.Mount, s *settings.Store, k *keystore.Store, t *tenant.Store) *Store {
 	return &Store{
 		mount: m, settings: s, keys: k, tenants: t,
-		pageLocks: newPageLocks(),
+		pageLocks: pagedir.NewLocks(),
 		pages:     storage.NewCache(maxCachedPages, settings.MinCacheBytes, cachedPage),
 		tables:    newTables(),
 		headers:   semaphore.NewWeighted(headersInFlight),
@@ -66,7 +67,7 @@ func (s *Store) LimitMemory(pages, directories int) {
 }
 
 func (s *Store) lockPage(incarnation string, p page.Prefix) (release func()) {
-	return s.pageLocks.lock(pageKey(incarnation, p))
+	return s.pageLocks.Lock(pageKey(incarnation, p))
 }
 
 // Invalidate forgets what is cached of the storage entry key, which another node

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/item"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/lease"
@@ -26,6 +27,8 @@ type Table struct {
 
 	loading  sync.Mutex    // one List at a time loads the directory
 	counting chan struct{} // holds one: one caller at a time reads what is not known
+	bulkTurn chan struct{} // holds one: see Write
+	bulk     jobs.Batches[*bulkWrite]
 
 	mu        sync.Mutex
 	placement []byte      // the placement key, once read

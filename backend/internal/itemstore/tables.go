@@ -45,7 +45,7 @@ func (s *Store) table(t *tenant.Record) (tab *Table, release func()) {
 	defer r.mu.Unlock()
 	tab = r.open[t.Incarnation]
 	if tab == nil {
-		tab = &Table{store: s, incarnation: t.Incarnation, counting: make(chan struct{}, 1)}
+		tab = &Table{store: s, incarnation: t.Incarnation, counting: make(chan struct{}, 1), bulkTurn: make(chan struct{}, 1)}
 		r.open[t.Incarnation] = tab
 	}
 	tab.users++

@@ -67,30 +67,75 @@ func (s *Store) apply(ctx context.Context, t *tenant.Record, ops ...*Op) {
 // by page and holds the lock for all of it.
 const opsUnderLock = 5000
 
+// joinedBulk bounds the bulk writes of a tenant that are made as one.
+const joinedBulk = 8
+
+// bulkWrite is a request with more changes than opsUnderLock.
+type bulkWrite struct {
+	ops []*Op
+	err error
+}
+
 // Write makes changes to items of a tenant; each Op has its own outcome. If it fails
 // with [tenant.ErrNotFound] or [tenant.ErrDeleting], some of the changes or none have
 // been made.
+//
+// A bulk write goes through most pages of a large tenant. So one of a tenant is made at a
+// time, and those that come meanwhile are made as one: then a page is written once for all.
 func (s *Store) Write(ctx context.Context, tenantID string, ops ...*Op) error {
-	atOnce := opsUnderLock
-	if len(ops) > opsUnderLock {
-		t, err := s.tenants.Active(ctx, tenantID)
-		if err != nil {
-			return err
+	if len(ops) <= opsUnderLock {
+		return s.writeSome(ctx, tenantID, ops)
+	}
+	t, err := s.tenants.Active(ctx, tenantID)
+	if err != nil {
+		return err
+	}
+	tab, release := s.table(t)
+	defer release()
+	own := &bulkWrite{ops: ops}
+	batch, leads := tab.bulk.Join("", own)
+	if !leads {
+		<-batch.Done
+		return own.err
+	}
+	defer close(batch.Done)
+	tab.bulkTurn <- struct{}{}
+	defer func() { <-tab.bulkTurn }()
+	tab.bulk.Seal("")
+	if len(batch.All) > 1 {
+		ctx = context.WithoutCancel(ctx) // the others' must not end with this request
+	}
+	for joined := range slices.Chunk(batch.All, joinedBulk) {
+		var all []*Op
+		for _, w := range joined {
+			all = append(all, w.ops...)
 		}
-		empty, err := s.hasNoPages(ctx, t)
-		if err != nil {
-			return err
-		}
-		if empty {
-			atOnce = len(ops)
-		}
-		// In the order of storage, changes of one page come together, and it is written once.
-		if ops, err = s.inOrder(ctx, t, ops); err != nil {
-			return err
+		err := tab.writeBulk(ctx, t, all)
+		for _, w := range joined {
+			w.err = err
 		}
 	}
-	for some := range slices.Chunk(ops, atOnce) {
-		if err := s.writeSome(ctx, tenantID, some); err != nil {
+	return own.err
+}
+
+// writeBulk makes the changes of bulk writes.
+func (tab *Table) writeBulk(ctx context.Context, t *tenant.Record, ops []*Op) error {
+	atOnce := opsUnderLock
+	if _, empty, err := tab.locate(ctx, 0); err != nil {
+		return err
+	} else if empty {
+		atOnce = len(ops)
+	}
+	// In the order of storage, changes of one page come together, and it is written once.
+	for _, op := range ops {
+		h, err := tab.hash(ctx, t, op.Kind, op.Name)
+		if err != nil {
+			return err
+		}
+		op.Hash = h
+	}
+	for some := range slices.Chunk(pageedit.ByHash(ops), atOnce) {
+		if err := tab.store.writeSome(ctx, t.ID, some); err != nil {
 			return err
 		}
 	}
@@ -107,29 +152,6 @@ func (s *Store) writeSome(ctx context.Context, tenantID string, ops []*Op) error
 	}
 	s.apply(ctx, t, ops...)
 	return nil
-}
-
-// hasNoPages reports whether nothing was ever written to a tenant.
-func (s *Store) hasNoPages(ctx context.Context, t *tenant.Record) (bool, error) {
-	tab, release := s.table(t)
-	defer release()
-	_, empty, err := tab.locate(ctx, 0)
-	return empty, err
-}
-
-// inOrder returns the changes in the order in which their items are stored; those
-// of one item stay in their order.
-func (s *Store) inOrder(ctx context.Context, t *tenant.Record, ops []*Op) ([]*Op, error) {
-	tab, release := s.table(t)
-	defer release()
-	for _, op := range ops {
-		h, err := tab.hash(ctx, t, op.Kind, op.Name)
-		if err != nil {
-			return nil, err
-		}
-		op.Hash = h
-	}
-	return pageedit.ByHash(ops), nil
 }
 
 // applyRound sends every change to the page that covers it now.
