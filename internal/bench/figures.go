@@ -175,6 +175,8 @@ var sections = []section{
 		{"fleet_create_vs_floor", ratioUnit, goal{}},
 		{"ratio_floor_create_vs_kv2", ratioUnit, goal{}},
 		{"ratio_noop_any_vs_kv2", ratioUnit, goal{}},
+		{"ratio_read_any_exempt", ratioUnit, goal{}},
+		{"fleet_read_any_exempt_vs_kv2", ratioUnit, goal{}},
 		{"fleet_reads_per_second", requestsPerSecond, goal{}},
 		{"fleet_writes_per_second", requestsPerSecond, goal{}},
 		{"fleet_encrypts_per_second", requestsPerSecond, goal{}},

@@ -6,7 +6,6 @@ package intents
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -59,7 +58,10 @@ func New(entries Entries) *Log {
 	if err != nil {
 		panic(err) // its size is a constant
 	}
-	return &Log{entries: entries, writing: make(chan struct{}, 1), inPart: inPart}
+	return &Log{
+		entries: entries, inPart: inPart,
+		writing: make(chan struct{}, 1), batches: jobs.Batches[*put]{Most: MaxShared},
+	}
 }
 
 // Put writes an intent, with those of others that come while it waits for an earlier Put,
@@ -83,16 +85,14 @@ func (l *Log) putAll(ctx context.Context, own *jobs.Batch[*put]) {
 		defer func() { <-l.writing }()
 	case <-time.After(patience):
 	}
-	l.batches.Seal("")
-	for some := range slices.Chunk(own.All, MaxShared) {
-		shared := make([]Intent, len(some))
-		for n, p := range some {
-			shared[n] = p.intent
-		}
-		entry, err := l.entries.Put(ctx, shared)
-		for n, p := range some {
-			p.id, p.err = place{entry, n, len(some)}.String(), err
-		}
+	l.batches.Seal("", own)
+	shared := make([]Intent, len(own.All))
+	for n, p := range own.All {
+		shared[n] = p.intent
+	}
+	entry, err := l.entries.Put(ctx, shared)
+	for n, p := range own.All {
+		p.id, p.err = place{entry, n, len(own.All)}.String(), err
 	}
 }
 

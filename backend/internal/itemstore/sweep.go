@@ -4,13 +4,12 @@
 package itemstore
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/page"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/pagedir"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -25,14 +24,7 @@ const (
 )
 
 // PageRef is a page as a List showed it.
-type PageRef struct {
-	Prefix page.Prefix
-	// Leftover says that a split has left this entry behind: a page that Above, still
-	// there, hides, or, if it is a Delta, one whose page was split.
-	Leftover bool
-	Above    page.Prefix
-	Delta    bool
-}
+type PageRef = pagedir.Ref
 
 // ListPages lists the pages of t afresh, in the order of their prefixes, and the
 // leftovers of splits.
@@ -41,22 +33,7 @@ func (s *Store) ListPages(ctx context.Context, t *tenant.Record) ([]PageRef, err
 	if err != nil {
 		return nil, err
 	}
-	refs := make([]PageRef, 0, len(listed.Pages))
-	for p := range listed.Pages {
-		above, leftover := p.CoveredBy(listed.Pages)
-		refs = append(refs, PageRef{Prefix: p, Above: above, Leftover: leftover})
-	}
-	for p := range listed.Deltas {
-		if !listed.Pages[p] {
-			refs = append(refs, PageRef{Prefix: p, Leftover: true, Delta: true})
-		}
-	}
-	sortRefs(refs)
-	return refs, nil
-}
-
-func sortRefs(refs []PageRef) {
-	slices.SortFunc(refs, func(a, b PageRef) int { return cmp.Compare(a.Prefix, b.Prefix) })
+	return listed.Refs(), nil
 }
 
 // KnownPages returns the pages of t that are known in memory, as ListPages does, but for
@@ -68,7 +45,7 @@ func (s *Store) KnownPages(t *tenant.Record) []PageRef {
 	for _, p := range tab.dir.Pages() {
 		refs = append(refs, PageRef{Prefix: p})
 	}
-	sortRefs(refs)
+	pagedir.SortRefs(refs)
 	return refs
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/jobs"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/settings"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
@@ -45,7 +46,7 @@ func (s *Store) table(t *tenant.Record) (tab *Table, release func()) {
 	defer r.mu.Unlock()
 	tab = r.open[t.Incarnation]
 	if tab == nil {
-		tab = &Table{store: s, incarnation: t.Incarnation, counting: make(chan struct{}, 1), bulkTurn: make(chan struct{}, 1)}
+		tab = &Table{store: s, incarnation: t.Incarnation, counting: make(chan struct{}, 1), bulkTurn: make(chan struct{}, 1), bulk: jobs.Batches[*bulkWrite]{Most: joinedBulk}}
 		r.open[t.Incarnation] = tab
 	}
 	tab.users++

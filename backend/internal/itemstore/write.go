@@ -4,10 +4,12 @@
 package itemstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -67,13 +69,18 @@ func (s *Store) apply(ctx context.Context, t *tenant.Record, ops ...*Op) {
 // by page and holds the lock for all of it.
 const opsUnderLock = 5000
 
-// joinedBulk bounds the bulk writes of a tenant that are made as one.
-const joinedBulk = 8
+const (
+	// joinedBulk bounds the bulk writes of a tenant that are made as one.
+	joinedBulk = 8
+	// bulkLasts is how long that may take: as long as Vault gives a request by default.
+	bulkLasts = 90 * time.Second
+)
 
 // bulkWrite is a request with more changes than opsUnderLock.
 type bulkWrite struct {
-	ops []*Op
-	err error
+	ops   []*Op
+	ended func() error // whether nobody waits for it any more
+	err   error
 }
 
 // Write makes changes to items of a tenant; each Op has its own outcome. If it fails
@@ -84,7 +91,7 @@ type bulkWrite struct {
 // time, and those that come meanwhile are made as one: then a page is written once for all.
 func (s *Store) Write(ctx context.Context, tenantID string, ops ...*Op) error {
 	if len(ops) <= opsUnderLock {
-		return s.writeSome(ctx, tenantID, ops)
+		return s.writeSome(ctx, tenantID, "", ops)
 	}
 	t, err := s.tenants.Active(ctx, tenantID)
 	if err != nil {
@@ -92,7 +99,7 @@ func (s *Store) Write(ctx context.Context, tenantID string, ops ...*Op) error {
 	}
 	tab, release := s.table(t)
 	defer release()
-	own := &bulkWrite{ops: ops}
+	own := &bulkWrite{ops, ctx.Err, storage.ErrContended}
 	batch, leads := tab.bulk.Join("", own)
 	if !leads {
 		<-batch.Done
@@ -101,41 +108,41 @@ func (s *Store) Write(ctx context.Context, tenantID string, ops ...*Op) error {
 	defer close(batch.Done)
 	tab.bulkTurn <- struct{}{}
 	defer func() { <-tab.bulkTurn }()
-	tab.bulk.Seal("")
-	if len(batch.All) > 1 {
-		ctx = context.WithoutCancel(ctx) // the others' must not end with this request
-	}
-	for joined := range slices.Chunk(batch.All, joinedBulk) {
-		var all []*Op
-		for _, w := range joined {
+	tab.bulk.Seal("", batch)
+	var all []*Op
+	for _, w := range batch.All {
+		if w.err = w.ended(); w.err == nil {
 			all = append(all, w.ops...)
 		}
-		err := tab.writeBulk(ctx, t, all)
-		for _, w := range joined {
-			w.err = err
-		}
+	}
+	// The others' must not end with this request.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), bulkLasts)
+	defer cancel()
+	err = tab.writeBulk(ctx, t, all)
+	for _, w := range batch.All {
+		w.err = cmp.Or(w.err, err)
 	}
 	return own.err
 }
 
 // writeBulk makes the changes of bulk writes.
 func (tab *Table) writeBulk(ctx context.Context, t *tenant.Record, ops []*Op) error {
-	atOnce := opsUnderLock
-	if _, empty, err := tab.locate(ctx, 0); err != nil {
+	_, empty, err := tab.locate(ctx, 0)
+	if err != nil || len(ops) == 0 {
 		return err
-	} else if empty {
+	}
+	atOnce := opsUnderLock
+	if empty {
 		atOnce = len(ops)
 	}
 	// In the order of storage, changes of one page come together, and it is written once.
 	for _, op := range ops {
-		h, err := tab.hash(ctx, t, op.Kind, op.Name)
-		if err != nil {
+		if op.Hash, err = tab.hash(ctx, t, op.Kind, op.Name); err != nil {
 			return err
 		}
-		op.Hash = h
 	}
 	for some := range slices.Chunk(pageedit.ByHash(ops), atOnce) {
-		if err := tab.store.writeSome(ctx, t.ID, some); err != nil {
+		if err := tab.store.writeSome(ctx, t.ID, tab.incarnation, some); err != nil {
 			return err
 		}
 	}
@@ -143,12 +150,16 @@ func (tab *Table) writeBulk(ctx context.Context, t *tenant.Record, ops []*Op) er
 }
 
 // writeSome makes changes under the tenant's shared lock, held from reading the
-// record until they are stored.
-func (s *Store) writeSome(ctx context.Context, tenantID string, ops []*Op) error {
+// record until they are stored. A tenant that is not of the incarnation, if one is given, is
+// another.
+func (s *Store) writeSome(ctx context.Context, tenantID, incarnation string, ops []*Op) error {
 	defer s.tenants.Shared(tenantID)()
 	t, err := s.tenants.Active(ctx, tenantID)
 	if err != nil {
 		return err
+	}
+	if incarnation != "" && t.Incarnation != incarnation {
+		return tenant.ErrNotFound
 	}
 	s.apply(ctx, t, ops...)
 	return nil
@@ -197,7 +208,7 @@ func (tab *Table) applyTo(ctx context.Context, t *tenant.Record, p page.Prefix, 
 	big := func() []page.Prefix {
 		defer close(own.Done)
 		defer tab.store.lockPage(tab.incarnation, p)()
-		tab.store.batches.Seal(key)
+		tab.store.batches.Seal(key, own)
 		return tab.commit(ctx, t, p, own.All)
 	}()
 	tab.divide(ctx, t, big)

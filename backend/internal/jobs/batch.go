@@ -18,6 +18,8 @@ type Batch[T any] struct {
 // Batches has the open batches, which callers can still join, by the place that they are
 // written to.
 type Batches[T any] struct {
+	Most int // of what a batch has, as one caller adds at a time; 0: as many as come
+
 	mu   sync.Mutex
 	open map[string]*Batch[T]
 }
@@ -28,7 +30,7 @@ func (b *Batches[T]) Join(place string, more ...T) (own *Batch[T], leads bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	own = b.open[place]
-	if own == nil {
+	if own == nil || b.Most > 0 && len(own.All) >= b.Most {
 		own, leads = &Batch[T]{Done: make(chan struct{})}, true
 		if b.open == nil {
 			b.open = map[string]*Batch[T]{}
@@ -39,9 +41,11 @@ func (b *Batches[T]) Join(place string, more ...T) (own *Batch[T], leads bool) {
 	return own, leads
 }
 
-// Seal ends the joining of a place's open batch.
-func (b *Batches[T]) Seal(place string) {
+// Seal ends the joining of a batch.
+func (b *Batches[T]) Seal(place string, own *Batch[T]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.open, place)
+	if b.open[place] == own { // else it was full
+		delete(b.open, place)
+	}
 }
