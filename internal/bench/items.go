@@ -21,7 +21,7 @@ func itemReads(ctx context.Context, b *bench) error {
 		return err
 	}
 	constants := tenant{floorMount, t.id, t.items}
-	rates, err := alternate(ctx, b.rounds(4), b.requests(b.read(t)), b.requests(b.read(constants)))
+	rates, err := alternate(ctx, b.rounds(3), b.requests(b.read(t)), b.requests(b.read(constants)))
 	if err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func itemWrites(ctx context.Context, b *bench) error {
 			return err
 		}
 	}
-	rates, err := alternate(ctx, b.rounds(4),
+	rates, err := alternate(ctx, b.rounds(3),
 		b.requests(b.write(b.large())), b.requests(b.write(b.small())), b.requests(b.writeKV()),
 		b.requests(b.putOnce("mixed")), b.requests(b.putOnce("page")), b.requests(b.putOnce("small")))
 	if err != nil {

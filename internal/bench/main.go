@@ -97,7 +97,7 @@ func parse(args []string, stderr io.Writer) (opts options, err error) {
 	flags.SetOutput(stderr)
 	only := flags.String("run", "", "measure only figures whose name matches this `regexp`")
 	flags.Float64Var(&opts.scale, "scale", 1, "shrink sizes and durations by this factor, for a quick look")
-	flags.DurationVar(&opts.limit, "limit", 14*time.Minute, "give up what is not measured by then")
+	flags.DurationVar(&opts.limit, "limit", 14*time.Minute+10*time.Second, "give up what is not measured by then")
 	flags.StringVar(&opts.svg, "svg", "", "draw a plot into this `file`")
 	flags.StringVar(&opts.plugin, "plugin", "", "measure this `binary` instead of bin/vault-plugin-dek")
 	flags.BoolVar(&opts.list, "list", false, "list the figures and their goals")

@@ -181,7 +181,7 @@ func (m *many) exempt(ctx context.Context) error {
 	}
 	read, readKV := b.requests(m.read), b.requests(m.readKV)
 	mounts := []string{manyMount + "/", kvMount + "/"}
-	rates, err := alternate(ctx, b.rounds(3), with(read), with(read, mounts...), with(readKV, mounts...))
+	rates, err := alternate(ctx, b.rounds(2), with(read), with(read, mounts...), with(readKV, mounts...))
 	if err != nil {
 		return err
 	}

@@ -60,22 +60,6 @@ func (b *bench) register(ctx context.Context, name, version string, args ...stri
 	})
 }
 
-// mountLoaded mounts the engine at mount with a tenant of so many items. They
-// are written by the loader, which stands in for the engine until then.
-func (b *bench) mountLoaded(ctx context.Context, mount, tenant string, items int) error {
-	if err := b.mountLoader(ctx, mount); err != nil {
-		return err
-	}
-	const perRequest = 20_000 // a request has 90 seconds
-	for from := 0; from < items; from += perRequest {
-		to := min(from+perRequest, items)
-		if err := b.vault.post(ctx, mount+"/load", map[string]any{"tenant": tenant, "from": from, "to": to}); err != nil {
-			return err
-		}
-	}
-	return b.finishLoading(ctx, mount)
-}
-
 // mountLoader mounts the loader where the engine is to be.
 func (b *bench) mountLoader(ctx context.Context, mount string) error {
 	if err := b.register(ctx, enginePlugin, floorplugin.LoaderVersion, floorplugin.LoaderArg); err != nil {

@@ -44,9 +44,8 @@ func (b *bench) small() tenant {
 	return tenant{devstack.Mount, "00000000-0000-4000-8000-000000000050", 50}
 }
 
-// million is on a mount of its own.
 func (b *bench) million() tenant {
-	return tenant{"million", "00000000-0000-4000-8000-000001000000", b.sized(1_000_000)}
+	return tenant{devstack.Mount, "00000000-0000-4000-8000-000001000000", b.sized(1_000_000)}
 }
 
 // fill creates a tenant with its items through the engine's API, once.

@@ -18,15 +18,11 @@ import (
 // under. The mount is moved to the real one when it is loaded.
 const LoaderVersion = "v0.0.1"
 
-const (
-	loadRequestItems = 10_000 // what a bulk write may have
-	flushParallel    = 32
-)
+const flushParallel = 32
 
-// loader makes the engine over a buffer in memory, with paths of its own: "load"
-// writes items of one tenant, "fleet" makes many tenants, "flush" writes all entries to the mount's
-// storage. Through the engine's API a million items would take as many page
-// writes as it takes requests times pages, which is not what is measured.
+// loader makes the engine over a buffer in memory, with paths of its own: "fleet" makes many
+// tenants, "flush" writes all entries to the mount's storage. Through the engine's API
+// that would take some writes and a request each, which are not what is measured.
 func loader(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
 	buffered := *conf
 	buffer := new(logical.InmemStorage)
@@ -41,17 +37,6 @@ func loader(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, 
 		RunningVersion: LoaderVersion,
 		Clean:          engine.Cleanup,
 		Paths: []*framework.Path{
-			{
-				Pattern: "load",
-				Fields: map[string]*framework.FieldSchema{
-					"tenant": {Type: framework.TypeString, Description: "The tenant, which is created."},
-					"from":   {Type: framework.TypeInt, Description: "The number of the first item."},
-					"to":     {Type: framework.TypeInt, Description: "The number after the last."},
-				},
-				Operations: map[logical.Operation]framework.OperationHandler{
-					logical.UpdateOperation: &framework.PathOperation{Callback: l.load},
-				},
-			},
 			{
 				Pattern: "fleet",
 				Fields: map[string]*framework.FieldSchema{
@@ -80,22 +65,6 @@ func loader(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, 
 type load struct {
 	engine logical.Backend
 	buffer *logical.InmemStorage
-}
-
-func (l *load) load(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	tenant, _ := d.Get("tenant").(string)
-	from, to := d.Get("from").(int), d.Get("to").(int)
-	if resp, err := l.send(ctx, "tenants/"+tenant, nil); err != nil || resp != nil && resp.IsError() {
-		return resp, err
-	}
-	for ; from < to; from += loadRequestItems {
-		items := Items(from, min(from+loadRequestItems, to))
-		resp, err := l.send(ctx, "tenants/"+tenant+"/items", map[string]any{"items": items})
-		if err != nil || resp != nil && resp.IsError() {
-			return resp, err
-		}
-	}
-	return nil, nil
 }
 
 // FleetTenant is the ID of tenant n of a fleet.
