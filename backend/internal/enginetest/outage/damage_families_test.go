@@ -121,10 +121,7 @@ func TestDeletionGoesThroughDamage(t *testing.T) {
 				defer func() { w.Close() }()
 				w.Rotate()
 				w.Rests(1)
-				w.HoldAfter("pages/")
-				w.Rotate()
-				synctest.Wait()
-				w.Crash()
+				diesInASweep(w)
 				inc := w.Record().Incarnation
 				below := prefix(w)
 				w.Disk.Damage(storagetest.ErrAltered, storagetest.Below(below))
@@ -205,10 +202,7 @@ func TestUnreadableRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := retained(t, 25)
 		defer func() { w.Close() }()
-		w.HoldAfter("pages/")
-		w.Rotate()
-		synctest.Wait()
-		w.Crash()
+		diesInASweep(w)
 		damageKey(w, recordKeyOf(w))
 		w = w.On(enginetest.OpenMount(t, w.Disk, 0, storagetest.None))
 		resp, err := w.Call(enginetest.Read, enginetest.TenantPath(""), nil)

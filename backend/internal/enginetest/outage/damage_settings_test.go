@@ -186,10 +186,7 @@ func TestUnreadableUsesAreWrittenAnew(t *testing.T) {
 func TestDamageIsLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := retained(t, 5)
-		w.HoldAfter("pages/")
-		w.Rotate()
-		synctest.Wait()
-		w.Crash()
+		diesInASweep(w)
 		damageKey(w, recordKeyOf(w))
 		var log enginetest.Logged
 		m := enginetest.Conditions{Log: log.Logger()}.Open(t, w.Disk, 0, storagetest.None)

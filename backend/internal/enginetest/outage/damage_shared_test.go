@@ -14,16 +14,21 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
+// diesInASweep starts a rotation, and the process dies while its pages move.
+func diesInASweep(w *enginetest.Oracle) {
+	w.HoldAfter("pages/")
+	w.Rotate()
+	synctest.Wait()
+	w.Crash()
+}
+
 // An entry of several intents that cannot be read: its rotations are found by their records,
 // and it stays, since nobody knows who else was in it.
 func TestUnreadableEntryOfSeveralIntents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := retained(t, 25)
 		defer func() { w.Close() }()
-		w.HoldAfter("pages/")
-		w.Rotate()
-		synctest.Wait()
-		w.Crash()
+		diesInASweep(w)
 		rec := w.Record()
 		rec.Rotation.IntentID += ":1/2"
 		stored, err := json.Marshal(rec)
