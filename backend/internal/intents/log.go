@@ -22,8 +22,8 @@ const (
 	// patience is how long a Put waits for the one before it: storage that does not answer for
 	// one entry holds no others up.
 	patience = time.Second
-	// entriesInPart bounds the entries that are remembered as deleted in part. Of one that is
-	// forgotten all intents are listed again, and deleted again by who recovers them.
+	// entriesInPart bounds the entries that the Log remembers as deleted in part. Of one that it
+	// has forgotten it lists all intents again, and the jobs that recover them delete them again.
 	entriesInPart = 1 << 14
 )
 
@@ -166,7 +166,8 @@ func parse(id string) (p place, shared bool) {
 		return place{}, false
 	}
 	p.entry = entry
-	if _, err := fmt.Sscanf(at, placeFormat, &p.n, &p.of); err != nil || p.n < 0 || p.n >= p.of || p.of > MaxShared {
+	_, err := fmt.Sscanf(at, placeFormat, &p.n, &p.of)
+	if err != nil || p.n < 0 || p.n >= p.of || p.of > MaxShared || p.String() != id {
 		return place{}, false
 	}
 	return p, true

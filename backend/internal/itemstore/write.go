@@ -79,7 +79,7 @@ const (
 // bulkWrite is a request with more changes than opsUnderLock.
 type bulkWrite struct {
 	ops   []*Op
-	ended func() error // whether nobody waits for it any more
+	ended func() error // of the request: an error once its caller waits no longer
 	err   error
 }
 
@@ -88,7 +88,8 @@ type bulkWrite struct {
 // been made.
 //
 // A bulk write goes through most pages of a large tenant. So one of a tenant is made at a
-// time, and those that come meanwhile are made as one: then a page is written once for all.
+// time, and those that callers send meanwhile are made as one: then a page is written once for
+// all of them.
 func (s *Store) Write(ctx context.Context, tenantID string, ops ...*Op) error {
 	if len(ops) <= opsUnderLock {
 		return s.writeSome(ctx, tenantID, "", ops)
@@ -127,8 +128,11 @@ func (s *Store) Write(ctx context.Context, tenantID string, ops ...*Op) error {
 
 // writeBulk makes the changes of bulk writes.
 func (tab *Table) writeBulk(ctx context.Context, t *tenant.Record, ops []*Op) error {
+	if len(ops) == 0 {
+		return nil
+	}
 	_, empty, err := tab.locate(ctx, 0)
-	if err != nil || len(ops) == 0 {
+	if err != nil {
 		return err
 	}
 	atOnce := opsUnderLock

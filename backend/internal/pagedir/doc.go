@@ -5,7 +5,8 @@
 // extendible hash, with what is known of each page's header, and from that what each key
 // version holds ([Usage]). It is pure: package itemstore lists and reads, and tells it.
 //
-// Its lock is held over memory only, and may be taken under every other one.
+// The lock of a [Directory] is held over memory only, and may be taken under every other one.
+// [Locks] are those of the pages themselves: itemstore holds them while it reads and writes.
 //
 // # What it must never do
 //

@@ -151,3 +151,23 @@ func TestMalformedLogEntryIsPassedOver(t *testing.T) {
 		require.Nil(t, m.Must(enginetest.List, "rotations/", nil)["keys"])
 	})
 }
+
+// A rotation of which the log has two intents, as after a retry that a restart followed, is
+// listed once.
+func TestRotationWithTwoIntentsIsListedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := enginetest.Filled(t, 8)
+		defer w.Close()
+		id, release := w.HoldRotation()
+		r := w.Record().Rotation
+		entry(w.Mount, "of-an-earlier-try", "rotation", map[string]any{
+			"tenant_id": enginetest.TenantID, "incarnation": w.Record().Incarnation, "rotation_id": id, "key_id": r.ToKeyID,
+		})
+		require.Equal(t, []string{enginetest.TenantID + "/" + id}, w.Must(enginetest.List, "rotations", nil)["keys"])
+		release()
+		enginetest.Advance(time.Minute)
+		w.Tick()
+		enginetest.Advance(time.Minute)
+		require.Empty(t, w.Disk.Keys(framework.WALPrefix))
+	})
+}

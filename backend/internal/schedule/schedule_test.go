@@ -205,3 +205,29 @@ func TestEndedRotationsTakeNoPlace(t *testing.T) {
 		m.Verified()
 	})
 }
+
+// A rotation that has failed keeps its place until the evidence log has that: its retry is the
+// same job, which would then run without one.
+func TestFailedRotationKeepsItsPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := enginetest.NewMount(t)
+		defer m.Close()
+		m.Must(enginetest.Update, "config", map[string]any{"scheduler_jitter": 0, "max_concurrent_rotations": 1})
+		for n := range 3 {
+			m.Must(enginetest.Update, "tenants/"+enginetest.TenantN(n), nil)
+			m.Must(enginetest.Update, "tenants/"+enginetest.TenantN(n)+"/secrets/a", enginetest.Secret("v"))
+		}
+		enginetest.Advance(time.Minute)
+		m.Disk.Damage(storagetest.ErrAltered, storagetest.Below("pages/"))
+		m.Storage.Fail(enginetest.FailOn("put", "evidence/", storagetest.Before))
+		m.Must(enginetest.Update, "rotations", map[string]any{"all": true})
+		enginetest.Advance(time.Minute)
+		require.Len(t, m.Disk.Keys("wal/"), 1, "the others wait for the place")
+
+		m.Storage.Fail(nil)
+		enginetest.Advance(time.Minute)
+		for n := range 3 {
+			require.Equal(t, "failed", m.RotationsOf(enginetest.TenantN(n))[0]["status"])
+		}
+	})
+}
