@@ -6,7 +6,6 @@ package histories
 import (
 	"fmt"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -74,10 +73,11 @@ func (c *client) encrypt() {
 			Ciphertext: resp.Data["ciphertext"].(string), Plaintext: text, AD: text, Version: resp.Data["key_version"].(int),
 		})
 	}
-	if len(c.round.texts) == 0 {
+	texts := c.round.sealedSoFar()
+	if len(texts) == 0 {
 		return
 	}
-	s := pick(c.random, slices.Clone(c.round.texts)...)
+	s := pick(c.random, texts...)
 	resp, err = m.Call(logical.UpdateOperation, "tenants/"+lasting+"/decrypt", map[string]any{"ciphertext": s.Ciphertext, "associated_data": s.AD})
 	if code := enginetest.Code(resp, err); code != http.StatusOK {
 		require.GreaterOrEqual(c.round.t, code, http.StatusTooManyRequests, "a ciphertext of version %d does not open: %v", s.Version, err)

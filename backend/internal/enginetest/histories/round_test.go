@@ -6,6 +6,7 @@ package histories
 import (
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,6 +52,13 @@ func (r *round) sealed(s enginetest.Sealed) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.texts = append(r.texts, s)
+}
+
+// sealedSoFar returns the texts that were sealed until now.
+func (r *round) sealedSoFar() []enginetest.Sealed {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.texts)
 }
 
 // numberFromEnv reads a number, or returns the other one.
