@@ -110,12 +110,12 @@ func (a *app) tellSummary(p client.Progress, dryRun bool) error {
 		return err
 	}
 	if p.Refused > 0 {
-		return fmt.Errorf("%w: %d do not open", errRefused, p.Refused)
+		return fmt.Errorf("%w: %d, each named above", errRefused, p.Refused)
 	}
 	return nil
 }
 
-// tellRefused names what does not open.
+// tellRefused names what does not open, or may not be read or replaced.
 func (a *app) tellRefused(where string, err error) {
 	if a.json {
 		_ = a.tell(map[string]string{"event": "refused", "key": where, "error": err.Error()}, "") // the end tells again

@@ -69,7 +69,7 @@ func (a *app) rewrapFiles(ctx context.Context, t *client.Tenant, paths []string,
 			p.Empty++
 		case errors.Is(err, errChanged), errors.Is(err, fs.ErrNotExist) && !named: // deleted after it was listed
 			p.Raced++
-		case client.DoesNotOpen(err), errors.Is(err, errOwner):
+		case client.DoesNotOpen(err), errors.Is(err, fs.ErrPermission):
 			p.Refused++
 			a.tellRefused(path, err)
 		case err != nil:
@@ -81,8 +81,12 @@ func (a *app) rewrapFiles(ctx context.Context, t *client.Tenant, paths []string,
 		}
 		return ctx.Err()
 	}
+	closed := func(path string, err error) {
+		p.Refused++
+		a.tellRefused(path, err)
+	}
 	for _, path := range paths {
-		if err := walk(path, one); err != nil {
+		if err := walk(path, one, closed); err != nil {
 			return err
 		}
 	}
@@ -93,11 +97,16 @@ func (a *app) rewrapFiles(ctx context.Context, t *client.Tenant, paths []string,
 }
 
 // walk calls one for each regular file at or below path; named says that it is
-// path itself.
-func walk(path string, one func(path string, named bool) error) error {
+// path itself. It calls closed for each directory that the user may not read, and goes on
+// behind it.
+func walk(path string, one func(path string, named bool) error, closed func(path string, err error)) error {
 	return filepath.WalkDir(path, func(at string, entry fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) && at != path {
 			return nil // a directory that was deleted after it was listed
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			closed(at, err)
+			return nil
 		}
 		if err != nil {
 			return err

@@ -5,7 +5,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -170,6 +172,42 @@ func TestRewrapPassesOverDeletedFiles(t *testing.T) {
 	code := run(t.Context(), []string{"rewrap", "files", "--tenant", tenantID, dir}, strings.NewReader(""), &out, &errs)
 	assert.Equal(t, exitDone, code, errs.String())
 	assert.Contains(t, out.String(), "1 rewrapped, 0 current already, 0 empty, 1 written by others meanwhile, 0 refused, of 2")
+}
+
+// withoutRoot runs the rest of a test as a user to whom the system's permissions apply, and
+// who owns a directory of the test.
+func withoutRoot(t *testing.T, dir string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return
+	}
+	const nobody = 65534
+	require.NoError(t, filepath.WalkDir(filepath.Dir(dir), func(path string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(path, nobody, -1))
+	}))
+	require.NoError(t, syscall.Seteuid(nobody))
+	t.Cleanup(func() { require.NoError(t, syscall.Seteuid(0)) })
+}
+
+// What the user may not read or replace is named, and the files behind it are rewrapped.
+func TestRewrapNamesFilesThatItMayNotTouch(t *testing.T) {
+	engine, dir := inMemory(t)
+	for _, sub := range []string{"1 closed", "2 fixed", "3 open"} {
+		require.NoError(t, os.Mkdir(filepath.Join(dir, sub), 0o700))
+		encryptedFiles(t, filepath.Join(dir, sub))
+	}
+	engine.Rotate(tenantID)
+	unreadable := filepath.Join(dir, "3 open", "a"+suffix)
+	require.NoError(t, os.Chmod(unreadable, 0))
+	require.NoError(t, os.Chmod(filepath.Join(dir, "1 closed"), 0))
+	require.NoError(t, os.Chmod(filepath.Join(dir, "2 fixed"), 0o500))
+	t.Cleanup(func() { _ = os.Chmod(filepath.Join(dir, "2 fixed"), 0o700) })
+	withoutRoot(t, dir)
+
+	var out, errs strings.Builder
+	code := run(t.Context(), []string{"rewrap", "files", "--tenant", tenantID, dir}, strings.NewReader(""), &out, &errs)
+	assert.Equal(t, exitRefused, code, errs.String())
+	assert.Contains(t, out.String(), "1 rewrapped, 0 current already, 0 empty, 0 written by others meanwhile, 4 refused")
 }
 
 // A stream cannot be begun anew where it broke off, so a Vault that restarts is waited for.

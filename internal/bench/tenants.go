@@ -50,7 +50,7 @@ func (b *bench) million() tenant {
 
 // fill creates a tenant with its items through the engine's API, once.
 func (b *bench) fill(ctx context.Context, t tenant) error {
-	return b.once(fmt.Sprintf("a tenant of %d items", t.items), func() error {
+	return b.once(fmt.Sprintf("a tenant of %d items, %s", t.items, t.path()), func() error {
 		if err := b.vault.post(ctx, t.path(), nil); err != nil {
 			return err
 		}
