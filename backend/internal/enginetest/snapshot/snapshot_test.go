@@ -7,9 +7,13 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,7 +33,7 @@ type release struct {
 	Items       map[string]any               // by path, as they are read but for the key version
 	Deleted     map[string]any               // those of the tenant that can be restored
 	Ciphertexts map[string]map[string]string // by tenant, by plaintext
-	Paused      string                       // the rotation of the first tenant that is under way
+	Paused      []string                     // the rotations that are under way
 }
 
 func (r *release) write(t *testing.T, path string) {
@@ -121,9 +125,15 @@ func goesOn(t *testing.T, r release) {
 	defer func() { m.Close() }()
 	r.readsBack(t, m)
 
-	m.Must(enginetest.Update, enginetest.Action(r.Paused, "resume"), nil)
 	settle()
-	require.Equal(t, "completed", m.Status(r.Paused)["status"])
+	require.Equal(t, "completed", m.Must(enginetest.Read, "kek", nil)["status"], "the move that was under way")
+	for _, rotation := range r.Paused {
+		tenant, id, _ := strings.Cut(rotation, "/")
+		path := "tenants/" + tenant + "/dek/rotations/" + id
+		m.Must(enginetest.Update, path+"/resume", nil)
+		settle()
+		require.Equal(t, "completed", m.Must(enginetest.Read, path, nil)["status"], tenant)
+	}
 	r.readsBack(t, m)
 
 	m.Must(enginetest.Update, "tenants/"+deleting+"/restore", nil)
@@ -151,6 +161,8 @@ func goesOn(t *testing.T, r release) {
 	settle()
 	require.Empty(t, m.Disk.Keys("pages/"))
 	require.Empty(t, m.Disk.Keys("keys/"))
+	require.Empty(t, m.Disk.Keys("tenantkeks/"))
+	require.Empty(t, m.Disk.Keys("wal/"))
 	require.Len(t, m.Must(enginetest.List, "tombstones", nil)["keys"], len(tenants)+1)
 }
 
@@ -185,7 +197,8 @@ func TestNewerReleasesAreLeftAlone(t *testing.T) {
 var (
 	deleting = enginetest.TenantN(3)
 	shredded = enginetest.TenantN(4)
-	tenants  = []string{enginetest.TenantID, enginetest.TenantN(1), enginetest.TenantN(2), deleting}
+	owned    = enginetest.TenantN(5) // its keys are under a KEK of its own
+	tenants  = []string{enginetest.TenantID, enginetest.TenantN(1), enginetest.TenantN(2), owned, deleting}
 )
 
 // TestMakeSnapshot makes the storage of a release, with an entry of every kind. Without
@@ -212,6 +225,8 @@ func made(t *testing.T) *release {
 	m.Must(enginetest.Update, "tenants/"+tenants[2], map[string]any{"rotation_interval": "30d", "rotation_paused": true})
 	m.Must(enginetest.Update, "tenants/"+deleting, nil)
 	m.Must(enginetest.Update, "tenants/"+shredded, nil)
+	m.Provide(nil)
+	m.Must(enginetest.Update, "tenants/"+owned, map[string]any{"key_provider": enginetest.ProviderName})
 	for _, tenant := range tenants {
 		fill(m, tenant)
 		sealed := m.Must(enginetest.Update, "tenants/"+tenant+"/encrypt", map[string]any{"plaintext": "c2VjcmV0"})
@@ -226,15 +241,17 @@ func made(t *testing.T) *release {
 	settle()
 	m.Must(enginetest.Update, "wrapping_key/rotate", nil)
 	bulk(m, enginetest.TenantID)
-	m.Must(enginetest.Update, enginetest.ItemPath("bulk/1"), enginetest.Secret("in the delta"))
-	m.Must(enginetest.Update, enginetest.ItemPath("bulk/1"), enginetest.Secret("in the delta again"))
+	for n := range 30 { // on most of the pages, of which two lose their deltas below
+		bulk := enginetest.ItemPath(fmt.Sprintf("bulk/%d", n))
+		m.Must(enginetest.Update, bulk, enginetest.Secret("in the delta"))
+		m.Must(enginetest.Update, bulk, enginetest.Secret("in the delta again"))
+	}
 	m.Must(enginetest.Delete, "tenants/"+shredded, map[string]any{"deletion_window": 0})
 
-	var release func()
-	r.Paused, release = enginetest.RotateAndHold(m)
-	m.Must(enginetest.Update, enginetest.Action(r.Paused, "pause"), nil)
-	release()
-	settle()
+	m.Must(enginetest.Update, enginetest.HolderPath("orders"), map[string]any{"description": "a table"})
+	m.Must(enginetest.Update, enginetest.HolderPath("orders")+"/report", map[string]any{"oldest_version": 1})
+	m.Must(enginetest.Update, enginetest.TenantPath("/dek/config"), map[string]any{"follow_holders": true})
+	r.Paused = pausedTogether(m, enginetest.TenantID, tenants[1], tenants[2])
 	for _, tenant := range tenants {
 		for _, kind := range []string{"credentials", "apiKeys", "secrets"} {
 			names, _ := m.Must(enginetest.List, "tenants/"+tenant+"/"+kind, nil)["keys"].([]string)
@@ -255,16 +272,96 @@ func made(t *testing.T) *release {
 	require.Greater(t, len(r.Items), 50)
 	m.Must(enginetest.Delete, "tenants/"+deleting, map[string]any{"deletion_window": "720h"})
 	settle()
-	m.Close()
-	r.MadeAt, r.Entries = time.Now(), map[string][]byte{}
-	for _, key := range m.Disk.Keys("") {
-		r.Entries[key] = m.Disk.Value(key)
-	}
 	require.NotEmpty(t, m.DeltaKeys())
-	for _, prefix := range []string{"wal/", "history/", "tombstones/", "import/keys/", "kek/keys/", "evidence/log/", "uses/", "seals/"} {
-		require.NotEmpty(t, m.Disk.Keys(prefix), prefix)
-	}
+	r.takenWithin(m)
+	m.Close()
 	return r
+}
+
+// pausedTogether pauses a rotation of each of three tenants, that of the first once two
+// pages have moved. The latter two share an entry of the write-ahead log.
+func pausedTogether(m *enginetest.Mount, tenants ...string) (rotations []string) {
+	put := make(chan struct{})
+	m.Storage.Hook(func(op, key string) {
+		if op == "put" && strings.HasPrefix(key, "wal/") {
+			<-put
+		}
+	})
+	<-m.Engine.Pages.Request()
+	var answers []chan enginetest.Answered
+	for _, tenant := range tenants {
+		answers = append(answers, m.Concurrently(enginetest.Update, "tenants/"+tenant+"/dek/rotate", nil))
+		synctest.Wait()
+	}
+	close(put)
+	for n, a := range answers {
+		answer := <-a
+		require.NoError(m.T, answer.Err)
+		rotations = append(rotations, tenants[n]+"/"+answer.Resp.Data["rotation_id"].(string))
+	}
+	m.Storage.Hook(nil)
+	pause := func(rotation string) {
+		tenant, id, _ := strings.Cut(rotation, "/")
+		m.Must(enginetest.Update, "tenants/"+tenant+"/dek/rotations/"+id+"/pause", nil)
+	}
+	for _, rotation := range rotations[1:] {
+		pause(rotation)
+	}
+	slowly(m, "pages/")
+	m.Engine.Pages.Release()
+	synctest.Wait() // the first page is being put, and the second asks for the place
+	<-m.Engine.Pages.Request()
+	pause(rotations[0])
+	m.Engine.Pages.Release()
+	settle()
+	m.Storage.Hook(nil)
+	return rotations
+}
+
+// slowly has the first Put below a prefix take so long that how far the work is is noted.
+func slowly(m *enginetest.Mount, prefix string) {
+	var once sync.Once
+	m.Storage.Hook(func(op, key string) {
+		if op == "put" && strings.HasPrefix(key, prefix) {
+			once.Do(func() { <-time.After(2 * time.Second) })
+		}
+	})
+}
+
+// takenWithin takes what is in storage while the keys move to another KEK, some of them.
+func (r *release) takenWithin(m *enginetest.Mount) {
+	slowly(m, "keys/")
+	var moved atomic.Int32
+	m.Storage.Done(func(op, key string) {
+		if op != "put" || !strings.HasPrefix(key, "keys/") || moved.Add(1) != 8 {
+			return
+		}
+		r.MadeAt, r.Entries = time.Now(), map[string][]byte{}
+		for _, key := range m.Disk.Keys("") {
+			r.Entries[key] = m.Disk.Value(key)
+		}
+	})
+	m.Must(enginetest.Update, "kek/rotate", nil)
+	settle()
+	m.Storage.Hook(nil)
+	m.Storage.Done(nil)
+	require.NotEmpty(m.T, r.Entries)
+	for _, prefix := range []string{
+		"config", "evidence/epochs/", "evidence/keys/", "evidence/log/", "evidence/people/", "evidence/person_ids/", "evidence/reasons/",
+		"evidence/started", "history/", "import/current", "import/keys/", "kek/current", "kek/keys/", "kek/progress", "keys/", "pages/", "progress/",
+		"providers/", "seals/", "settings", "tenantkeks/", "tenants/", "tombstones/", "uses/", "wal/",
+	} {
+		require.True(m.T, slices.ContainsFunc(slices.Collect(maps.Keys(r.Entries)), func(key string) bool {
+			return strings.HasPrefix(key, prefix)
+		}), prefix)
+	}
+	shared := 0
+	for key, value := range r.Entries {
+		if strings.HasPrefix(key, "wal/") && strings.Contains(string(value), `"shared"`) {
+			shared++
+		}
+	}
+	require.Equal(m.T, 1, shared)
 }
 
 // fill writes items of each kind, one with metadata alone.
@@ -282,7 +379,7 @@ func fill(m *enginetest.Mount, tenant string) {
 // bulk writes so many items that pages split.
 func bulk(m *enginetest.Mount, tenant string) {
 	var items []any
-	for i := range 40 {
+	for i := range 100 {
 		name := fmt.Sprintf("bulk/%d", i)
 		items = append(items, map[string]any{"kind": "secrets", "name": name, "data": map[string]any{"value": enginetest.Filler(name, 1500)}})
 	}
