@@ -115,7 +115,7 @@ func (c *Client) send(ctx context.Context, what call, body []byte) (json.RawMess
 	if what.raw && resp.StatusCode == http.StatusOK {
 		return bytes.Clone(raw), nil
 	}
-	return open(what.op, resp.StatusCode, resp.Header, raw)
+	return open(ctx, what.op, resp.StatusCode, resp.Header, raw)
 }
 
 // contentType is what Vault asks for.
@@ -127,13 +127,14 @@ func contentType(method string) string {
 }
 
 // open takes the data out of an answer, or the error.
-func open(op string, status int, header http.Header, raw []byte) (json.RawMessage, error) {
+func open(ctx context.Context, op string, status int, header http.Header, raw []byte) (json.RawMessage, error) {
 	var e envelope
 	isVault := len(raw) > 0 && json.Unmarshal(raw, &e) == nil
 	if status >= 200 && status < 300 {
 		if len(raw) > 0 && !isVault {
 			return nil, &Error{Op: op, Status: http.StatusBadGateway, Message: "the answer is not one of Vault's"}
 		}
+		tellWarnings(ctx, e.Warnings)
 		return e.Data, nil
 	}
 	return nil, &Error{

@@ -181,6 +181,21 @@ func TestErrorTellsWhatVaultSays(t *testing.T) {
 	assert.Equal(t, "rotate key: 409: rotation "+rotationID+" is unfinished", err.Error())
 }
 
+// An answer's warnings reach who asks for them, before the call returns.
+func TestWarningsAreTold(t *testing.T) {
+	const warned = `{"data":{"rotation_id":"` + rotationID + `"},"warnings":["evidence pending","another"]}`
+	c, _ := scripted(t, reply{status: 200, body: warned}, reply{status: 200, body: warned})
+	var told []string
+	ctx := WithWarnings(t.Context(), func(w string) { told = append(told, w) })
+	_, err := tenantOf(t, c).Rotate(ctx, RotationRequest{})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"evidence pending", "another"}, told)
+
+	_, err = tenantOf(t, c).Rotate(t.Context(), RotationRequest{}) // nobody asks
+	require.NoError(t, err)
+	assert.Len(t, told, 2)
+}
+
 // An item's name is in the URL, and no error repeats it.
 func TestErrorHidesNames(t *testing.T) {
 	for _, first := range []reply{{err: errors.New("reset")}, {status: 500}, {status: 200, body: "secret-name"}, {status: 200, body: `{"data":"secret-name"}`}} {

@@ -203,3 +203,18 @@ func TestRotateIsInterrupted(t *testing.T) {
 	assert.Equal(t, exitFailed, run(t.Context(), []string{"rotate", tenantID}, nil, io.Discard, errs))
 	assert.Contains(t, errs.String(), "it is not known whether a rotation has been started")
 }
+
+// A warning of the engine goes beside the answer.
+func TestRotateTellsWarnings(t *testing.T) {
+	newEngine(t).Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, "/dek/rotate") {
+			return false
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"data": rotation("in_progress", "", 0), "warnings": []string{"evidence pending"}})
+		return true
+	})
+	var out, errs strings.Builder
+	assert.Equal(t, exitDone, run(t.Context(), []string{"rotate", tenantID}, nil, &out, &errs))
+	assert.Equal(t, "dek: warning: evidence pending\n", errs.String())
+	assert.Contains(t, out.String(), rotationID+": in_progress")
+}

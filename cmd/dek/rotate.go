@@ -32,7 +32,8 @@ command, and not the rotation.`,
 			if err != nil {
 				return err
 			}
-			r, err := t.Rotate(cmd.Context(), request)
+			ctx := client.WithWarnings(cmd.Context(), func(warning string) { a.say("dek: warning: %s", warning) })
+			r, err := t.Rotate(ctx, request)
 			if client.OutcomeUnknown(err) {
 				return fmt.Errorf("it is not known whether a rotation has been started: %w", err)
 			}

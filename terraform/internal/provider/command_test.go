@@ -117,7 +117,7 @@ func TestCommandLine(t *testing.T) {
 	}
 	c := newCommandLine(t, configuration(id))
 	c.run(2, "plan", "-detailed-exitcode", "-out=first.plan")
-	c.run(0, "apply", "first.plan")
+	require.Contains(t, c.run(0, "apply", "first.plan"), "timeout (1m0s) is half of lease (1m0s) or more", "the engine's warning")
 	c.run(0, "plan", "-detailed-exitcode", "-out=second.plan")
 	left := c.everything("main.tf")
 	require.Contains(t, left, o.mount, "the parameters that are no credentials are there")

@@ -85,6 +85,7 @@ func (*config) ModifyPlan(ctx context.Context, req resource.ModifyPlanRequest, r
 }
 
 func (r *config) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
+	ctx = warned(ctx, &resp.Diagnostics)
 	var plan, was configModel
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
 	if resp.Diagnostics.HasError() {
@@ -94,6 +95,7 @@ func (r *config) Create(ctx context.Context, req resource.CreateRequest, resp *r
 }
 
 func (r *config) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
+	ctx = warned(ctx, &resp.Diagnostics)
 	var plan, was configModel
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
 	resp.Diagnostics.Append(req.State.Get(ctx, &was)...)

@@ -4,6 +4,7 @@
 package provider
 
 import (
+	"context"
 	"errors"
 
 	"github.com/hashicorp/terraform-plugin-framework/diag"
@@ -21,4 +22,12 @@ func failed(diags *diag.Diagnostics, summary string, err error) {
 		text += "\n\nIt may have taken effect all the same. The next plan reads what is there."
 	}
 	diags.AddError(summary, text)
+}
+
+// warned returns a context under which calls pass the engine's warnings on. The same one is
+// shown once.
+func warned(ctx context.Context, diags *diag.Diagnostics) context.Context {
+	return client.WithWarnings(ctx, func(warning string) {
+		diags.AddWarning("The engine answered with a warning", warning)
+	})
 }

@@ -76,6 +76,7 @@ func (m *holderModel) failed(diags *diag.Diagnostics, what string, err error) {
 var errHolderTaken = errors.New("there is such a holder already: import it (tofu import ADDRESS TENANT_ID/NAME), or choose another name")
 
 func (r *holder) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
+	ctx = warned(ctx, &resp.Diagnostics)
 	var m holderModel
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
 	if resp.Diagnostics.HasError() {
@@ -125,6 +126,7 @@ func (r *holder) Read(ctx context.Context, req resource.ReadRequest, resp *resou
 // Update is Create without the question whether the holder is there: a write of one that
 // was deleted since the plan names it again.
 func (r *holder) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
+	ctx = warned(ctx, &resp.Diagnostics)
 	var m holderModel
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
 	if resp.Diagnostics.HasError() {
@@ -144,6 +146,7 @@ func (r *holder) Update(ctx context.Context, req resource.UpdateRequest, resp *r
 }
 
 func (r *holder) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
+	ctx = warned(ctx, &resp.Diagnostics)
 	var m holderModel
 	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
 	if resp.Diagnostics.HasError() {

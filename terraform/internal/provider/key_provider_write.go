@@ -21,6 +21,7 @@ import (
 var errProviderTaken = errors.New("there is such a key provider already: import it (tofu import ADDRESS NAME), or choose another name")
 
 func (r *keyProvider) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
+	ctx = warned(ctx, &resp.Diagnostics)
 	var name types.String
 	resp.Diagnostics.Append(req.Plan.GetAttribute(ctx, path.Root("name"), &name)...)
 	if resp.Diagnostics.HasError() {
@@ -38,6 +39,7 @@ func (r *keyProvider) Create(ctx context.Context, req resource.CreateRequest, re
 }
 
 func (r *keyProvider) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
+	ctx = warned(ctx, &resp.Diagnostics)
 	r.write(ctx, req.Plan, req.Config, &resp.State, &resp.Diagnostics)
 }
 
@@ -83,6 +85,7 @@ func (r *keyProvider) Read(ctx context.Context, req resource.ReadRequest, resp *
 }
 
 func (r *keyProvider) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
+	ctx = warned(ctx, &resp.Diagnostics)
 	var name types.String
 	resp.Diagnostics.Append(req.State.GetAttribute(ctx, path.Root("name"), &name)...)
 	if resp.Diagnostics.HasError() {

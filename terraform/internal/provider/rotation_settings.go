@@ -102,10 +102,12 @@ func (m *rotationSettingsModel) take(mount string, s *client.RotationSettings) {
 }
 
 func (r *rotationSettings) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
+	ctx = warned(ctx, &resp.Diagnostics)
 	r.write(ctx, req.Plan, &resp.State, &resp.Diagnostics)
 }
 
 func (r *rotationSettings) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
+	ctx = warned(ctx, &resp.Diagnostics)
 	r.write(ctx, req.Plan, &resp.State, &resp.Diagnostics)
 }
 

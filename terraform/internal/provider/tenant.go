@@ -115,6 +115,7 @@ func (m *tenantModel) change() client.TenantSettings {
 }
 
 func (r *tenant) Create(ctx context.Context, req resource.CreateRequest, resp *resource.CreateResponse) {
+	ctx = warned(ctx, &resp.Diagnostics)
 	var m tenantModel
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &m)...)
 	if resp.Diagnostics.HasError() {

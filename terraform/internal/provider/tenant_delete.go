@@ -73,6 +73,7 @@ func (r *tenant) checkWindow(ctx context.Context, window duration, diags *diag.D
 }
 
 func (r *tenant) Delete(ctx context.Context, req resource.DeleteRequest, resp *resource.DeleteResponse) {
+	ctx = warned(ctx, &resp.Diagnostics)
 	var m tenantModel
 	resp.Diagnostics.Append(req.State.Get(ctx, &m)...)
 	if resp.Diagnostics.HasError() {

@@ -25,6 +25,7 @@ const (
 )
 
 func (r *tenant) Update(ctx context.Context, req resource.UpdateRequest, resp *resource.UpdateResponse) {
+	ctx = warned(ctx, &resp.Diagnostics)
 	var plan, was tenantModel
 	resp.Diagnostics.Append(req.Plan.Get(ctx, &plan)...)
 	resp.Diagnostics.Append(req.State.Get(ctx, &was)...)
