@@ -55,7 +55,7 @@ bound_roles='security_admin key_importer application'
 . "$here/lib/logins.sh"
 . "$here/lib/server.sh"
 
-[ $# -eq 0 ] || die "takes no arguments: see README.md for the variables"
+[ $# -eq 0 ] || die "takes no arguments, only variables of the environment: $here/README.md lists them"
 check_arguments
 forget_client_settings
 

@@ -47,7 +47,7 @@ type BulkItem struct {
 	ItemWrite
 }
 
-// BulkResult is what became of it: its revision, or why it was refused.
+// BulkResult is what became of one item of many: its revision, or why it was refused.
 type BulkResult struct {
 	Revision int    `json:"revision"`
 	Error    string `json:"error"`

@@ -118,7 +118,7 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	return orNil(out, c.do(ctx, call{op: "read status", method: http.MethodGet, path: "status"}, out))
 }
 
-// UnfinishedRotations lists them as <tenant_id>/<rotation_id>.
+// UnfinishedRotations lists the unfinished rotations of all tenants, as <tenant_id>/<rotation_id>.
 func (c *Client) UnfinishedRotations(ctx context.Context, p Page) ([]string, error) {
 	return c.list(ctx, "list unfinished rotations", "rotations", p)
 }

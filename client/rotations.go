@@ -107,8 +107,8 @@ func (t *Tenant) Rotation(ctx context.Context, id string) (*Rotation, error) {
 	return t.rotationAt(ctx, "read rotation", http.MethodGet, id, "")
 }
 
-// PauseRotation pauses a rotation. Like the three below it may be repeated: an
-// action that holds already changes nothing.
+// PauseRotation pauses a rotation. Like ResumeRotation, CancelRotation and RetryRotation
+// it may be repeated: an action that holds already changes nothing.
 func (t *Tenant) PauseRotation(ctx context.Context, id string) (*Rotation, error) {
 	return t.rotationAt(ctx, "pause rotation", http.MethodPut, id, "/pause")
 }

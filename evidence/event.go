@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Statement and predicate identifiers.
+// StatementType is the type of every entry's statement: an in-toto Statement v1. A
+// predicate's type is its event's, between predicatePrefix and predicateSuffix.
 const (
 	StatementType   = "https://in-toto.io/Statement/v1"
 	predicatePrefix = "https://vault-plugin-dek/evidence/"

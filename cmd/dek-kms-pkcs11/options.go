@@ -57,7 +57,7 @@ func (o *options) flags(out io.Writer) *flag.FlagSet {
 	fs.IntVar(&o.sessions, "sessions", 4, "how many calls are made to the token at a time; one session more is open")
 	fs.DurationVar(&o.timeout, "timeout", 5*time.Second, "how long a request may take")
 	fs.BoolVar(&o.check, "check", false, "encrypt and decrypt once, say which key did it, and end: nothing is served")
-	fs.BoolVar(&o.version, "version", false, "print the version and end")
+	fs.BoolVar(&o.version, "version", false, "print version and commit, and exit")
 	return fs
 }
 

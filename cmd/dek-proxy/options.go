@@ -69,7 +69,7 @@ func (o *options) flags(out io.Writer) *flag.FlagSet {
 	fs.StringVar(&o.tlsKey, "tls-key", "", "`file` with the private key in PEM")
 	fs.StringVar(&o.clientCA, "tls-client-ca", "", "`file` with the CAs in PEM whose certificates clients must present")
 	fs.BoolVar(&o.insecure, "insecure", false, "allow HTTP off loopback, to callers and to Vault, and VAULT_SKIP_VERIFY")
-	fs.BoolVar(&o.version, versionFlag, false, "print the version and end")
+	fs.BoolVar(&o.version, versionFlag, false, "print version and commit, and exit")
 	return fs
 }
 

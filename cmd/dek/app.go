@@ -60,7 +60,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	switch {
 	case err == nil:
 		return exitDone
@@ -68,7 +68,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		a.say("dek: %s", err)
 		return exitRefused
 	case errors.Is(err, errUsage), errors.Is(err, evidencecmd.ErrUsage), !a.started:
-		a.say("dek: %s\nSee dek --help.", err)
+		a.say("dek: %s", err)
+		if !cmd.HasAvailableSubCommands() {
+			a.say("Usage: %s", cmd.UseLine())
+		}
+		a.say("See %s --help.", cmd.CommandPath())
 		return exitUsage
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		a.say("dek: %s", errInterrupted)

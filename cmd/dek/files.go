@@ -37,7 +37,7 @@ func (o *fileOptions) register(cmd *cobra.Command) {
 func (a *app) encryptCommand() *cobra.Command {
 	var o fileOptions
 	cmd := &cobra.Command{
-		Use:   "encrypt FILE",
+		Use:   "encrypt --tenant TENANT FILE",
 		Short: "Encrypt a file under a tenant's key",
 		Long: `Encrypt a file of any size under a tenant's key, into FILE.dek unless --output
 says otherwise. FILE - is standard input. The output appears under its name only
@@ -60,7 +60,7 @@ when it is whole.`,
 func (a *app) decryptCommand() *cobra.Command {
 	var o fileOptions
 	cmd := &cobra.Command{
-		Use:   "decrypt FILE",
+		Use:   "decrypt --tenant TENANT FILE",
 		Short: "Decrypt a file that encrypt made",
 		Long: `Decrypt a file, into its name without .dek unless --output says otherwise. FILE -
 is standard input. A file that was changed or cut off fails, and leaves no

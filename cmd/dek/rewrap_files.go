@@ -30,7 +30,7 @@ func (a *app) rewrapFilesCommand() *cobra.Command {
 	var tenant string
 	var dryRun bool
 	cmd := &cobra.Command{
-		Use:   "files PATH...",
+		Use:   "files --tenant TENANT PATH...",
 		Short: "Bring the first lines of encrypted files to the current version",
 		Long: `Bring the first line of encrypted files to the current version of the tenant's
 key. Directories are walked, and what is not encrypted in them is passed over.

@@ -44,7 +44,7 @@ func run(args []string, logger hclog.Logger) error {
 	show := flags.Bool("version", false, "print version and commit, and exit")
 	directory := flags.String("install", "", "copy the program into this plugin `directory`, under a name with its version, and exit")
 	sockets := flags.String("provider-sockets", "",
-		"directory below which the Unix sockets of key providers of type kmsv2 must lie; empty: there can be none")
+		"directory below which the Unix sockets of key providers of type kmsv2 must lie; empty: such providers are refused")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

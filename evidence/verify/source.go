@@ -34,7 +34,7 @@ type Source interface {
 func Dir(path string) (Source, error) {
 	root, err := os.OpenRoot(path)
 	if err != nil {
-		return nil, fmt.Errorf("opening %s: %w", path, err)
+		return nil, err // which names the path
 	}
 	return fsSource{root.FS()}, nil
 }

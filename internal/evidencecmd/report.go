@@ -81,7 +81,7 @@ func (env Env) report(cmd *cobra.Command, args []string, flags *reportFlags) err
 		return err
 	}
 	if !result.OK() {
-		return fmt.Errorf("%w: the report has %d findings", ErrBroken, len(result.Broken))
+		return fmt.Errorf("%w: the report has %s", ErrBroken, findings(len(result.Broken)))
 	}
 	if !result.Trusted {
 		return ErrUntrusted

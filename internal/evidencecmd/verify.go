@@ -84,9 +84,17 @@ func (env Env) tell(w io.Writer, result *verify.Result) error {
 	}
 	switch {
 	case !result.OK():
-		return fmt.Errorf("%w: %d findings", ErrBroken, len(result.Broken))
+		return fmt.Errorf("%w: %s", ErrBroken, findings(len(result.Broken)))
 	case !result.Trusted:
 		return ErrUntrusted
 	}
 	return nil
+}
+
+// findings says how many there are.
+func findings(n int) string {
+	if n == 1 {
+		return "1 finding"
+	}
+	return fmt.Sprintf("%d findings", n)
 }

@@ -49,7 +49,7 @@ func (r *Rooms) fleetPath() *framework.Path {
 						"jitter: from (null: due already), to (null: later than a year), tenants."),
 				})),
 		},
-		HelpSynopsis: "The fleet, for people who look.",
+		HelpSynopsis: "The fleet, tenant by tenant, for people to look at.",
 		HelpDescription: "Searched, filtered and sorted in memory, whatever the number of tenants; only the records of the " +
 			"tenants that are answered are read. A part ends the list if it has fewer tenants than limit.",
 	}
