@@ -104,7 +104,7 @@ func (b *backend) isUnfinished(ctx context.Context, i intents.Intent) (bool, err
 // rotateMany makes tenants due now. It starts no rotation itself: the schedule
 // does, within its budget, and goes on after a restart.
 func (b *backend) rotateMany(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	reason, _, err := api.TextField(d, "reason")
+	reason, err := api.Reason(d)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"regexp"
 	"time"
 
 	"github.com/hashicorp/go-secure-stdlib/parseutil"
@@ -234,6 +235,9 @@ func durationField(d *framework.FieldData, field string, most time.Duration, to 
 // what only might mean 0 is refused: nothing, and a part of a second.
 func durationOf(field string, raw any, most time.Duration) (time.Duration, error) {
 	value, err := parseutil.ParseDurationSecond(raw)
+	if text, isText := raw.(string); err != nil && isText && tooLong.MatchString(text) {
+		return 0, api.Invalid("%s must be from 0 to %dh", field, most/time.Hour)
+	}
 	if _, whole := api.WholeNumber(raw); err == nil && !whole {
 		text, isText := raw.(string)
 		if !isText || text == "" {
@@ -248,6 +252,9 @@ func durationOf(field string, raw any, most time.Duration) (time.Duration, error
 	}
 	return value, nil
 }
+
+// tooLong is a duration that time.Duration, which ends at 292 years, cannot hold.
+var tooLong = regexp.MustCompile(`^[0-9]{6,}(s|m|h|d)?$`)
 
 var errNotDuration = errors.New("not a duration")
 

@@ -6,7 +6,6 @@ package backend
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"slices"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -16,21 +15,23 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
-// listReadable lists what can be read. Vault makes a 404 of a list without a key: so if
-// nothing can be read, that is an error.
+// listReadable lists what can be read, and says what cannot. Where there is neither the list
+// is empty, of which Vault makes a 404.
 func (b *backend) listReadable(ctx context.Context, t *tenant.Record, kind item.Kind, p api.Pagination) (*logical.Response, error) {
 	names, unreadable, err := b.items.ReadableNames(ctx, t, kind, p.After, p.Limit)
 	if err != nil {
 		return nil, err
 	}
-	if len(names) == 0 && len(unreadable) > 0 {
-		return nil, api.Refuse(http.StatusInternalServerError, "no item of this kind can be read; %d pages cannot: %s",
-			len(unreadable), unreadable[0].Reason)
+	if len(names) == 0 && len(unreadable) == 0 {
+		return logical.ListResponse(nil), nil
 	}
 	if p.Limit == 0 && p.After == "" {
 		slices.Sort(names)
 	}
 	resp := logical.ListResponse(names)
+	if len(names) == 0 {
+		resp.Data["keys"] = []string{}
+	}
 	gaps := make([]map[string]any, 0, len(unreadable))
 	for _, u := range unreadable {
 		gaps = append(gaps, map[string]any{"place": u.Place, "reason": u.Reason})

@@ -23,6 +23,7 @@ func TestKVMetadataWithoutData(t *testing.T) {
 	require.Equal(t, 204, kvStatus(m, enginetest.Delete, kvPath("data", "x"), nil), "there is no version to delete")
 	known := m.Must(enginetest.Read, kvPath("metadata", "x"), nil)
 	require.EqualValues(t, 0, known["current_version"])
+	require.EqualValues(t, 0, known["oldest_version"])
 	require.Empty(t, known["versions"])
 	require.Equal(t, map[string]string{"a": "1"}, known["custom_metadata"])
 
@@ -47,6 +48,10 @@ func TestKVMetadataWithoutData(t *testing.T) {
 	written := m.Must(enginetest.Update, kvPath("data", "x"), map[string]any{"data": map[string]any{"v": "1"}, "options": map[string]any{"cas": 0}})
 	require.EqualValues(t, 1, written["version"])
 	require.Equal(t, map[string]string{"a": "1", "b": "2"}, written["custom_metadata"])
+	for _, oldest := range []int{0, 2, 3} { // KV counts from 0 until it has dropped a version
+		require.EqualValues(t, oldest, m.Must(enginetest.Read, kvPath("metadata", "x"), nil)["oldest_version"])
+		m.Must(enginetest.Update, kvPath("data", "x"), kvSecret("b"))
+	}
 }
 
 // The first data may come by a patch at the item's own path, or a write with cas 0.

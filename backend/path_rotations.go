@@ -127,7 +127,7 @@ func (b *backend) startRotation(ctx context.Context, req *logical.Request, id st
 
 func (b *backend) rotationRequest(req *logical.Request, d *framework.FieldData) (want rotation.Request, err error) {
 	want.Trigger, want.Manual = tenant.TriggerManual, true
-	if want.Reason, _, err = api.TextField(d, "reason"); err != nil {
+	if want.Reason, err = api.Reason(d); err != nil {
 		return want, err
 	}
 	keyType, named, err := api.TextField(d, "key_type")

@@ -218,6 +218,30 @@ func TestMinDecryptionVersion(t *testing.T) {
 	})
 }
 
+// The minimum is not lowered to a version that is destroyed: nothing of it opens any more.
+// One below that has its keys may be gone back to.
+func TestMinimumIsNotLoweredToADestroyedVersion(t *testing.T) {
+	enginetest.InFakeTime(t, func(m *enginetest.Mount) {
+		least := func(n any) map[string]any { return map[string]any{"min_decryption_version": n} }
+		path := enginetest.TenantPath("/dek/config")
+		first := m.Encrypted(enginetest.TenantID, "first")
+		for range 3 {
+			m.Rotated(nil)
+		}
+		m.Must(enginetest.Update, enginetest.TenantPath("/dek/versions/2/destroy"), nil)
+		m.Must(enginetest.Update, path, least(4))
+		m.Refused(400, "min_decryption_version must not be lowered to 2, a version that is destroyed", enginetest.Update, path, least(2))
+		require.Equal(t, 4, m.Must(enginetest.Read, enginetest.TenantPath("/dek"), nil)["min_decryption_version"])
+		require.Equal(t, least(1), m.Must(enginetest.Update, path, least(1)))
+		m.OpensTo("first", first)
+
+		m.Must(enginetest.Update, enginetest.TenantPath("/dek/versions/1/destroy"), map[string]any{"force": true})
+		require.Equal(t, least(1), m.Must(enginetest.Update, path, least(1)), "it is not lowered")
+		m.Must(enginetest.Update, path, least(4))
+		m.Refused(400, "min_decryption_version", enginetest.Update, path, least(1))
+	})
+}
+
 // What is sealed after a cancel opens, though the least version was of the
 // rotation that was cancelled.
 func TestCancelLowersMinDecryptionVersion(t *testing.T) {

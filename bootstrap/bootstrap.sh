@@ -55,6 +55,13 @@ bound_roles='security_admin key_importer application'
 . "$here/lib/logins.sh"
 . "$here/lib/server.sh"
 
+case ${1:-} in
+-h | --help)
+	printf 'usage: PLUGIN_FILE=FILE [VARIABLE=VALUE ...] %s\n\n' "$0"
+	sed -n '5,16s/^# \{0,1\}//p' "$0"
+	exit 0
+	;;
+esac
 [ $# -eq 0 ] || die "takes no arguments, only variables of the environment: $here/README.md lists them"
 check_arguments
 forget_client_settings

@@ -68,7 +68,7 @@ func TestCalls(t *testing.T) {
 			return second(t.Holders(ctx, Page{Limit: 2}))
 		}},
 		{"read holder", "GET", holder + "/orders/card", "", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error { return second(t.Holder(ctx, "orders/card")) }},
-		{"write holder", "PUT", holder + "/orders", "", `{"description":"a table","backups_kept":"24h0m0s"}`, true, func(ctx context.Context, _ *Client, t *Tenant) error {
+		{"write holder", "PUT", holder + "/orders", "", `{"description":"a table","backups_kept":86400}`, true, func(ctx context.Context, _ *Client, t *Tenant) error {
 			return second(t.WriteHolder(ctx, "orders", HolderSettings{Description: new("a table"), BackupsKept: new(Duration(24 * time.Hour))}))
 		}},
 		{"delete holder", "DELETE", holder + "/orders", "", ``, false, func(ctx context.Context, _ *Client, t *Tenant) error { return t.DeleteHolder(ctx, "orders") }},
@@ -111,7 +111,7 @@ func TestCalls(t *testing.T) {
 			return second(t.WrappedDataKey(ctx, DataKeyRequest{Bits: 512, AssociatedData: []byte("a")}))
 		}},
 		{"read config", "GET", "/v1/dek/config", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error { return second(c.Config(ctx)) }},
-		{"write config", "PUT", "/v1/dek/config", "", `{"scheduler_jitter":"1h0m0s"}`, true, func(ctx context.Context, c *Client, _ *Tenant) error {
+		{"write config", "PUT", "/v1/dek/config", "", `{"scheduler_jitter":3600}`, true, func(ctx context.Context, c *Client, _ *Tenant) error {
 			return second(c.Configure(ctx, ConfigChange{SchedulerJitter: new(Duration(time.Hour))}))
 		}},
 		{"read settings", "GET", "/v1/dek/key/rotationSettings", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error { return second(c.RotationSettings(ctx)) }},
@@ -132,7 +132,7 @@ func TestCalls(t *testing.T) {
 		{"list providers", "GET", "/v1/dek/providers", "list=true", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error { return second(c.Providers(ctx, Page{})) }},
 		{"read provider", "GET", "/v1/dek/providers/owner", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error { return second(c.Provider(ctx, "owner")) }},
 		{"write provider", "PUT", "/v1/dek/providers/owner", "", `{"lease":60}`, true, func(ctx context.Context, c *Client, _ *Tenant) error {
-			lease := 60
+			lease := Duration(time.Minute)
 			return second(c.SetProvider(ctx, "owner", ProviderChange{Lease: &lease}))
 		}},
 		{"read tenant's KEK", "GET", "/v1/dek/tenants/" + tenantID + "/kek", "", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error { return second(t.KEK(ctx)) }},

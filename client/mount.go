@@ -89,27 +89,31 @@ type Status struct {
 	Tenants int `json:"tenants"`
 	// IndexComplete says that every record has been read since the engine started. Until
 	// then counts are lower bounds.
-	IndexComplete    bool              `json:"index_complete"`
-	IndexRead        int               `json:"index_read"` // records
-	RotationsActive  int               `json:"rotations_active"`
-	RotationsFailed  int               `json:"rotations_failed"` // tenants whose latest rotation failed
-	FailedTenants    []string          `json:"failed_tenants"`   // the first 100, as of all lists here
-	Overdue          int               `json:"overdue"`
-	OverdueTenants   []string          `json:"overdue_tenants"` // the most overdue first
-	Paused           int               `json:"paused"`
-	PausedTenants    []string          `json:"paused_tenants"`
-	PausedOverdue    int               `json:"paused_overdue"` // would be overdue
-	Blocked          int               `json:"blocked"`
-	BlockedTenants   map[string]string `json:"blocked_tenants"` // the reason by ID
-	DueWithin7Days   int               `json:"due_within_7d"`
-	OldestKeyAge     Duration          `json:"oldest_key_age"`
-	OldestKeyTenant  string            `json:"oldest_key_tenant"` // empty: there is none
-	KEKAge           *Duration         `json:"kek_age"`           // nil: there is none, or its age is not known
-	KEKOverdue       bool              `json:"kek_overdue"`
-	Providers        map[string]string `json:"providers"`     // state by name
-	EvidenceSize     int               `json:"evidence_size"` // entries of the log
-	SchedulerLastRun *time.Time        `json:"scheduler_last_run"`
-	AsOf             time.Time         `json:"as_of"`
+	IndexComplete   bool              `json:"index_complete"`
+	IndexRead       int               `json:"index_read"` // records
+	RotationsActive int               `json:"rotations_active"`
+	RotationsFailed int               `json:"rotations_failed"` // tenants whose latest rotation failed
+	FailedTenants   []string          `json:"failed_tenants"`   // the first 100, as of all lists here
+	Overdue         int               `json:"overdue"`
+	OverdueTenants  []string          `json:"overdue_tenants"` // the most overdue first
+	Paused          int               `json:"paused"`
+	PausedTenants   []string          `json:"paused_tenants"`
+	PausedOverdue   int               `json:"paused_overdue"` // would be overdue
+	Blocked         int               `json:"blocked"`
+	BlockedTenants  map[string]string `json:"blocked_tenants"` // the reason by ID
+	DueWithin7Days  int               `json:"due_within_7d"`
+	OldestKeyAge    Duration          `json:"oldest_key_age"`
+	OldestKeyTenant string            `json:"oldest_key_tenant"` // empty: there is none
+	KEKAge          *Duration         `json:"kek_age"`           // nil: there is none, or its age is not known
+	KEKOverdue      bool              `json:"kek_overdue"`
+	Providers       map[string]string `json:"providers"`        // state by name
+	EvidenceSize    int               `json:"evidence_size"`    // entries of the log
+	EvidencePending int               `json:"evidence_pending"` // events that wait for the log
+	// DamagedEntries are entries of storage that cannot be read: how many, by what their keys
+	// begin with.
+	DamagedEntries   map[string]int `json:"damaged_entries,omitempty"`
+	SchedulerLastRun *time.Time     `json:"scheduler_last_run"`
+	AsOf             time.Time      `json:"as_of"`
 }
 
 // Status reads how the fleet is doing.

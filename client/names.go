@@ -6,6 +6,7 @@ package client
 import (
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -55,8 +56,12 @@ func checkItem(kind Kind, name string) error {
 // takes a duration string.
 type Duration time.Duration
 
-// MarshalJSON gives a duration string.
+// MarshalJSON gives seconds, as the engine answers them, and a duration string for what is no
+// whole number of them.
 func (d Duration) MarshalJSON() ([]byte, error) {
+	if whole := time.Duration(d).Truncate(time.Second); whole == time.Duration(d) {
+		return strconv.AppendInt(nil, int64(whole/time.Second), 10), nil
+	}
 	return []byte(`"` + time.Duration(d).String() + `"`), nil
 }
 

@@ -16,9 +16,9 @@ type Provider struct {
 	Type       string            `json:"type"`       // awskms, azurekeyvault, gcpckms, kmsv2 or transit
 	Parameters map[string]string `json:"parameters"` // a credential is <configured>
 	Socket     string            `json:"socket"`     // of type kmsv2
-	Lease      int               `json:"lease"`      // seconds, as the next two
-	Grace      int               `json:"grace"`
-	Timeout    int               `json:"timeout"`
+	Lease      Duration          `json:"lease"`
+	Grace      Duration          `json:"grace"`
+	Timeout    Duration          `json:"timeout"`
 	Mount      bool              `json:"mount"`   // whether the mount's KEK may be under it
 	Tenants    []string          `json:"tenants"` // whose own KEKs may; * alone: all
 	State      string            `json:"state"`   // ok, unavailable or denied
@@ -34,9 +34,9 @@ type ProviderChange struct {
 	Type       *string           `json:"type,omitempty"`
 	Parameters map[string]string `json:"parameters,omitempty"` // all of them
 	Socket     *string           `json:"socket,omitempty"`
-	Lease      *int              `json:"lease,omitempty"` // seconds, as the next two
-	Grace      *int              `json:"grace,omitempty"`
-	Timeout    *int              `json:"timeout,omitempty"`
+	Lease      *Duration         `json:"lease,omitempty"`
+	Grace      *Duration         `json:"grace,omitempty"`
+	Timeout    *Duration         `json:"timeout,omitempty"`
 	Mount      *bool             `json:"mount,omitempty"`
 	Tenants    *[]string         `json:"tenants,omitempty"` // all of them
 }

@@ -112,7 +112,7 @@ func TestStatusText(t *testing.T) {
 		"tenants": 10, "index_read": 9, "rotations_active": 1, "rotations_failed": 1, "failed_tenants": []string{"f"}, "overdue": 1,
 		"overdue_tenants": []string{"o"}, "blocked": 1, "blocked_tenants": map[string]string{"b": "its provider denies"}, "paused": 2,
 		"paused_overdue": 1, "due_within_7d": 5, "oldest_key_age": 9e6, "oldest_key_tenant": "o", "kek_age": 4e7, "kek_overdue": true,
-		"providers": map[string]string{"hsm": "denied"}, "as_of": "2026-01-02T03:04:05Z",
+		"providers": map[string]string{"hsm": "denied"}, "evidence_pending": 4, "damaged_entries": map[string]int{"pages": 2}, "as_of": "2026-01-02T03:04:05Z",
 	})
 	var out strings.Builder
 	require.Equal(t, exitDone, run(t.Context(), []string{"status"}, nil, &out, io.Discard))
@@ -126,6 +126,8 @@ Due within 7 days    5
 Oldest key           104 days, tenant o
 Key-encryption key   462 days, overdue
 Key provider         hsm denied
+Evidence pending     4 events are not in the log yet
+Damaged entries      2 below pages
 Counted so far       9 records read since the start
 As of                2026-01-02T03:04:05Z
 Failed tenant        f

@@ -81,6 +81,11 @@ type jsonl struct {
 
 func (a *app) rewrapJSONL(ctx context.Context, o *jsonlOptions) error {
 	a.toStderr = true
+	if o.tenant != "" {
+		if _, err := a.tenant(o.tenant); err != nil {
+			return err
+		}
+	}
 	t, err := a.newTenants(o.batch)
 	if err != nil {
 		return err

@@ -121,6 +121,12 @@ func statusText(s *client.Status) string {
 	for _, name := range slices.Sorted(maps.Keys(s.Providers)) {
 		lines = append(lines, fmt.Sprintf("Key provider         %s %s", name, s.Providers[name]))
 	}
+	if s.EvidencePending > 0 {
+		lines = append(lines, fmt.Sprintf("Evidence pending     %d events are not in the log yet", s.EvidencePending))
+	}
+	for _, where := range slices.Sorted(maps.Keys(s.DamagedEntries)) {
+		lines = append(lines, fmt.Sprintf("Damaged entries      %d below %s", s.DamagedEntries[where], where))
+	}
 	if !s.IndexComplete {
 		lines = append(lines, fmt.Sprintf("Counted so far       %d records read since the start", s.IndexRead))
 	}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/hashicorp/vault/api"
 	"github.com/spf13/cobra"
+	cosignature "github.com/transparency-dev/formats/note"
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence/verify"
 )
@@ -86,6 +88,16 @@ func (f *trust) add(cmd *cobra.Command) {
 // options reads the files that the flags name. The caller closes what it returns.
 func (f *trust) options(now time.Time) (verify.Options, error) {
 	options := verify.Options{VKeys: f.vkeys, Witnesses: f.witnesses, Now: now}
+	for _, vkey := range f.vkeys {
+		if _, err := note.NewVerifier(vkey); err != nil {
+			return options, fmt.Errorf("%w: --vkey is not a verifier key, such as evidence/key has", ErrUsage)
+		}
+	}
+	for _, witness := range f.witnesses {
+		if _, err := cosignature.NewVerifierForCosignatureV1(witness); err != nil {
+			return options, fmt.Errorf("%w: --witness is not a verifier key of a witness", ErrUsage)
+		}
+	}
 	if f.kept != "" {
 		text, err := os.ReadFile(f.kept)
 		if err != nil {

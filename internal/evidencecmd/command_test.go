@@ -242,6 +242,9 @@ func TestReportCommand(t *testing.T) {
 		{"--from", "yesterday"},
 		{"--from", "2026-02-01", "--to", "2026-01-01"},
 		{"--checkpoint", "/does/not/exist"},
+		{"--vkey", "a+b"},
+		{"--witness", "a+b"},
+		{"--tenant", "acme"},
 		{"/does/not/exist"},
 	} {
 		_, err = d.run(append([]string{"report"}, args...)...)
@@ -253,8 +256,11 @@ func TestWitnessCommand(t *testing.T) {
 	log := evidencetest.GoodStory(t, 3)
 	d := newDek(t, log)
 	key := filepath.Join(t.TempDir(), "witness.key")
-	_, err := d.run("witness", "--key", key)
+	_, err := d.run("witness")
+	require.ErrorIs(t, err, evidencecmd.ErrUsage)
+	_, err = d.run("witness", "--key", key)
 	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.ErrorIs(t, err, evidencecmd.ErrUsage)
 	out, err := d.run("witness", "--key", key, "--name", "w.example")
 	require.NoError(t, err)
 	_, vkey, _ := strings.Cut(strings.TrimSpace(out), " as ")

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence/report"
@@ -53,6 +54,9 @@ func (env Env) report(cmd *cobra.Command, args []string, flags *reportFlags) err
 	if write == nil {
 		return fmt.Errorf("%w: --format is html, csv or json", ErrUsage)
 	}
+	if flags.tenant != "" && uuid.Validate(flags.tenant) != nil {
+		return fmt.Errorf("%w: --tenant is not a tenant's ID, a UUID", ErrUsage)
+	}
 	source, err := env.source(args)
 	if err != nil {
 		return err
@@ -65,7 +69,7 @@ func (env Env) report(cmd *cobra.Command, args []string, flags *reportFlags) err
 	if err != nil {
 		return err
 	}
-	about := report.Options{From: from, To: to, TenantID: flags.tenant, Now: env.Now()}
+	about := report.Options{From: from, To: to, TenantID: strings.ToLower(flags.tenant), Now: env.Now()}
 	if !result.Has(verify.CodeRoot) && !result.Has(verify.CodeTile) && !result.Has(verify.CodeMissing) && result.Size > 0 {
 		prover, err := verify.NewProver(cmd.Context(), source, result)
 		if err != nil {

@@ -47,11 +47,13 @@ into evidence/witnesses.`,
 	cmd.Flags().StringVar(&flags.state, "state", "", "file with the checkpoint that it saw last (default: the key's, with .checkpoint)")
 	cmd.Flags().StringVar(&flags.name, "name", "", "make a key of this name if there is none yet")
 	cmd.Flags().StringArrayVar(&flags.vkeys, "vkey", nil, "verifier key of the log (default: what the log names, at first)")
-	_ = cmd.MarkFlagRequired("key") // fails for a flag that is not there
 	return cmd
 }
 
 func (env Env) witness(cmd *cobra.Command, flags *witnessFlags) error {
+	if flags.key == "" {
+		return fmt.Errorf("%w: --key is needed", ErrUsage)
+	}
 	signer, vkey, err := witnessKey(flags.key, flags.name)
 	if err != nil {
 		return err
@@ -88,6 +90,9 @@ func witnessKey(path, name string) (signer note.Signer, vkey string, err error) 
 	text, err := os.ReadFile(path) //nolint:gosec // the caller names it
 	if errors.Is(err, fs.ErrNotExist) && name != "" {
 		text, err = newWitnessKey(path, name)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, "", fmt.Errorf("%w: --key: %w; --name makes one", ErrUsage, err)
 	}
 	if err != nil {
 		return nil, "", err

@@ -84,7 +84,7 @@ func (s logSource) checkpointOf(ctx context.Context, size string) ([]byte, error
 }
 
 type reportPage struct {
-	From, To, TenantID string
+	From, To, TenantID string // first and last day
 	Report             *report.Report
 	Problem            string
 }
@@ -97,7 +97,7 @@ func (s *site) report(v *visit) error {
 	now := s.views.now().UTC()
 	asked := v.r.URL.Query()
 	data := &reportPage{
-		From: now.AddDate(0, -3, 0).Format(dayForm), To: now.AddDate(0, 0, 1).Format(dayForm),
+		From: now.AddDate(0, -3, 0).Format(dayForm), To: now.Format(dayForm),
 		TenantID: strings.ToLower(strings.TrimSpace(asked.Get("tenant"))),
 	}
 	if !asked.Has("from") {
@@ -106,7 +106,7 @@ func (s *site) report(v *visit) error {
 	data.From, data.To = asked.Get("from"), asked.Get("to")
 	from, errFrom := time.Parse(dayForm, data.From)
 	to, errTo := time.Parse(dayForm, data.To)
-	if errFrom != nil || errTo != nil || !from.Before(to) || (data.TenantID != "" && !uuidForm.MatchString(data.TenantID)) {
+	if errFrom != nil || errTo != nil || to.Before(from) || (data.TenantID != "" && !uuidForm.MatchString(data.TenantID)) {
 		data.Problem = text("report.invalid")
 		return v.show("report", text("report.title"), data)
 	}
@@ -122,7 +122,7 @@ func (s *site) report(v *visit) error {
 	if err != nil {
 		return err
 	}
-	data.Report, err = report.New(result, report.Options{From: from, To: to, TenantID: data.TenantID, Now: now})
+	data.Report, err = report.New(result, report.Options{From: from, To: to.AddDate(0, 0, 1), TenantID: data.TenantID, Now: now})
 	if err != nil {
 		return err
 	}

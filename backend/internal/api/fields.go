@@ -18,8 +18,9 @@ import (
 
 // The bounds of what requests carry.
 const (
-	MaxNameBytes = 256
-	MaxTextBytes = 512 // display names, reasons, keys of requests
+	MaxNameBytes   = 256
+	MaxTextBytes   = 512 // display names, keys of requests
+	MaxReasonBytes = 1024
 
 	// MaxExactNumber is 2^53: Vault passes numbers to plugins as float64, which
 	// holds integers below it exactly.
@@ -55,9 +56,19 @@ func CheckName(name string) error {
 	return nil
 }
 
+// Reason returns what a request says of why it is made, in at most MaxReasonBytes.
+func Reason(d *framework.FieldData) (string, error) {
+	text, _, err := textOf(d, "reason", MaxReasonBytes)
+	return text, err
+}
+
 // TextField returns a text of at most MaxTextBytes, of UTF-8 without control
 // characters, and whether the request names it.
 func TextField(d *framework.FieldData, field string) (text string, named bool, err error) {
+	return textOf(d, field, MaxTextBytes)
+}
+
+func textOf(d *framework.FieldData, field string, most int) (text string, named bool, err error) {
 	raw, named := d.Raw[field]
 	if !named || raw == nil {
 		return "", false, nil
@@ -66,8 +77,8 @@ func TextField(d *framework.FieldData, field string) (text string, named bool, e
 	if !ok {
 		return "", false, Invalid("%s must be a string", field)
 	}
-	if len(text) > MaxTextBytes {
-		return "", false, Invalid("%s must have at most %d bytes", field, MaxTextBytes)
+	if len(text) > most {
+		return "", false, Invalid("%s must have at most %d bytes", field, most)
 	}
 	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) {
 		return "", false, Invalid("%s must not have control characters, nor bytes that are not UTF-8", field)

@@ -8,20 +8,25 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
-// MinDecryptionError reports a least version for ciphertexts above the current one.
-type MinDecryptionError struct{ Current int }
+// MinDecryptionError reports a least version for ciphertexts above the current one, or one
+// that was destroyed and that the minimum was to be lowered to.
+type MinDecryptionError struct{ Current, Destroyed int }
 
 // ErrMinDecryption is what every [MinDecryptionError] is.
-var ErrMinDecryption = errors.New("min_decryption_version is above the current version")
+var ErrMinDecryption = errors.New("min_decryption_version is above the current version, or is destroyed")
 
 // Unwrap returns [ErrMinDecryption].
 func (e *MinDecryptionError) Unwrap() error { return ErrMinDecryption }
 
 func (e *MinDecryptionError) Error() string {
+	if e.Destroyed > 0 {
+		return fmt.Sprintf("min_decryption_version must not be lowered to %d, a version that is destroyed", e.Destroyed)
+	}
 	return fmt.Sprintf("min_decryption_version must be at most %d, the current version", e.Current)
 }
 
@@ -33,10 +38,20 @@ func (e *Engine) SetMinDecryptionVersion(ctx context.Context, tenantID string, l
 			return err
 		}
 		if current := next.Keys.Active().Number; least > current {
-			return &MinDecryptionError{current}
+			return &MinDecryptionError{Current: current}
+		}
+		if least < next.MinDecryptionVersion && isDestroyed(next, least) {
+			return &MinDecryptionError{Destroyed: least}
 		}
 		return e.SetMinimum(ctx, next, least)
 	})
+}
+
+// isDestroyed reports whether the keys of a version are gone. One that the record has
+// forgotten was destroyed long ago.
+func isDestroyed(t *tenant.Record, version int) bool {
+	v := t.Keys.Find(version)
+	return v == nil || v.State == keyring.Destroyed
 }
 
 // SetMinimum changes the least version whose ciphertexts are opened, with its event.

@@ -21,7 +21,7 @@ var (
 	// ErrProvider reports a provider that the mount may not use.
 	ErrProvider = errors.New("provider must be one that has mount=true")
 	// ErrTenantProvider reports a provider that a tenant may not use.
-	ErrTenantProvider = errors.New("the key provider must be one whose tenants name this tenant, or *")
+	ErrTenantProvider = errors.New("key_provider must be one whose tenants name this tenant, or *")
 )
 
 // LockedError reports a KEK that is under a provider and not open at this moment. The

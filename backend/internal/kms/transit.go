@@ -91,6 +91,9 @@ func (t *transit) Encrypt(ctx context.Context, plaintext []byte, opt ...wrapping
 	if err != nil {
 		return nil, err
 	}
+	if err := t.findKey(ctx); err != nil {
+		return nil, err
+	}
 	var answer struct {
 		Ciphertext string `json:"ciphertext"`
 	}
@@ -107,6 +110,21 @@ func (t *transit) Encrypt(ctx context.Context, plaintext []byte, opt ...wrapping
 		return nil, errors.New("the answer has no ciphertext")
 	}
 	return &wrapping.BlobInfo{Ciphertext: []byte(answer.Ciphertext), KeyInfo: &wrapping.KeyInfo{KeyId: parts[1]}}, nil
+}
+
+// noCiphertext has the form of a ciphertext, and no key opens it.
+const noCiphertext = "vault:v1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+
+// findKey fails with a [Refusal] if there is no such key. Vault makes one for encrypt where
+// the token has the capability create, and that of an owner who has deleted the key must not
+// come back so. To open something makes none.
+func (t *transit) findKey(ctx context.Context) error {
+	err := t.call(ctx, t.mount+"/decrypt/"+t.key, map[string]any{"ciphertext": noCiphertext}, nil)
+	var refused *Refusal
+	if errors.As(err, &refused) && strings.Contains(refused.Error(), "encryption key not found") {
+		return err
+	}
+	return nil // whatever else is wrong: encrypt says it
 }
 
 func (t *transit) Decrypt(ctx context.Context, blob *wrapping.BlobInfo, opt ...wrapping.Option) ([]byte, error) {

@@ -142,9 +142,19 @@ func (s *Store) Unwrap(ctx context.Context, name string, from Origin, p Place, w
 	return key, c, err
 }
 
-// Probe has a provider wrap and unwrap a random key, and notes the state.
-func (s *Store) Probe(ctx context.Context, name string) error {
-	_, err := s.call(ctx, name, Request, probe)
+// Probe has a provider wrap and unwrap a random key, and open what it has sealed, and notes
+// the state.
+func (s *Store) Probe(ctx context.Context, name string, sealed ...Sealed) error {
+	_, err := s.call(ctx, name, Request, func(ctx context.Context, w kms.Wrapper) error {
+		err := probe(ctx, w)
+		for _, one := range sealed {
+			if err != nil {
+				break
+			}
+			err = one.tryOpen(ctx, w)
+		}
+		return err
+	})
 	return err
 }
 
@@ -153,6 +163,16 @@ type Sealed struct {
 	Place
 	Wrapped []byte
 	Check   func(key []byte) bool // whether key is the KEK
+}
+
+// tryOpen fails if a provider does not open the KEK.
+func (s Sealed) tryOpen(ctx context.Context, w kms.Wrapper) error {
+	key, err := unwrapWith(ctx, w, s.Place, s.Wrapped)
+	defer clear(key)
+	if err == nil && !s.Check(key) {
+		return errAnswer
+	}
+	return err
 }
 
 // Try fails with an [Error] if a provider that is set up as c does not wrap and unwrap a
@@ -168,14 +188,7 @@ func (s *Store) Try(ctx context.Context, name string, c Config, sealed []Sealed)
 		if err != nil {
 			break
 		}
-		err = within(ctx, c, w, func(ctx context.Context, w kms.Wrapper) error {
-			key, err := unwrapWith(ctx, w, one.Place, one.Wrapped)
-			defer clear(key)
-			if err == nil && !one.Check(key) {
-				return errAnswer
-			}
-			return err
-		})
+		err = within(ctx, c, w, one.tryOpen)
 	}
 	if err != nil {
 		return failure(name, err)

@@ -191,7 +191,7 @@ func (e *Engine) retry(ctx context.Context, h *tenant.Held, r *tenant.Rotation, 
 func (e *Engine) mustBeRetriable(ctx context.Context, t *tenant.Record, r *tenant.Rotation) error {
 	if t.Rotation != nil || t.Last == nil || t.Last.ID != r.ID || r.Phase != tenant.Failed {
 		return &StateError{Message: fmt.Sprintf("rotation %s is %s: only the latest rotation can be retried, and only if it failed",
-			r.ID, statusOf[r.Phase])}
+			r.ID, Status(r))}
 	}
 	if err := e.mustNotBeOverLimit(ctx, t, r, t.Keys.Active()); err != nil {
 		return err

@@ -63,6 +63,7 @@ func TestPauseHoldsARotationAndNothingElse(t *testing.T) {
 		w.Must(enginetest.Read, enginetest.TenantPath(""), nil) // counts, which a new engine does not know yet
 		require.LessOrEqual(t, rotated.(map[string]int)["secrets"], w.Status(id)["items_rotated"].(map[string]int)["secrets"])
 
+		w.Refused(409, "is paused", enginetest.Update, enginetest.Action(id, "retry"), nil)
 		require.Equal(t, "in_progress", w.Must(enginetest.Update, enginetest.Action(id, "resume"), nil)["status"])
 		enginetest.Advance(time.Second)
 		require.Equal(t, "completed", w.Status(id)["status"])

@@ -37,9 +37,9 @@ const configured = "<configured>"
 func (m *keyProviderModel) take(ctx context.Context, p *client.Provider) (diags diag.Diagnostics) {
 	m.Type = types.StringValue(p.Type)
 	m.Socket = types.StringValue(p.Socket)
-	m.Lease = durationOf(time.Duration(p.Lease) * time.Second)
-	m.Grace = durationOf(time.Duration(p.Grace) * time.Second)
-	m.Timeout = durationOf(time.Duration(p.Timeout) * time.Second)
+	m.Lease = durationOf(time.Duration(p.Lease))
+	m.Grace = durationOf(time.Duration(p.Grace))
+	m.Timeout = durationOf(time.Duration(p.Timeout))
 	m.Mount = types.BoolValue(p.Mount)
 	shown := maps.Clone(p.Parameters)
 	maps.DeleteFunc(shown, func(_, value string) bool { return value == configured })
@@ -74,16 +74,7 @@ func (m *keyProviderModel) change(ctx context.Context, secret types.Map) (client
 	slices.Sort(tenants)
 	return client.ProviderChange{
 		Type: m.Type.ValueStringPointer(), Parameters: parameters, Socket: m.Socket.ValueStringPointer(),
-		Lease: m.Lease.seconds(), Grace: m.Grace.seconds(), Timeout: m.Timeout.seconds(),
+		Lease: m.Lease.sent(), Grace: m.Grace.sent(), Timeout: m.Timeout.sent(),
 		Mount: m.Mount.ValueBoolPointer(), Tenants: &tenants,
 	}, diags
-}
-
-// seconds is d for fields that take a number, nil if the configuration leaves it open.
-func (d duration) seconds() *int {
-	sent := d.sent()
-	if sent == nil {
-		return nil
-	}
-	return new(int(time.Duration(*sent) / time.Second))
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"regexp"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/terraform-plugin-testing/helper/resource"
@@ -83,7 +84,7 @@ func TestKeyProvider(t *testing.T) {
 		return resource.ComposeTestCheckFunc(noSecret(t, o), func(*terraform.State) error {
 			p, err := e.Provider(t.Context(), name)
 			require.NoError(t, err)
-			require.Equal(t, []any{want, "<configured>", "ok"}, []any{p.Lease, p.Parameters["token"], p.State})
+			require.Equal(t, []any{want, "<configured>", "ok"}, []any{int(time.Duration(p.Lease) / time.Second), p.Parameters["token"], p.State})
 			return nil
 		})
 	}

@@ -109,7 +109,7 @@ func (p *Paths) readKey(ctx context.Context, _ *logical.Request, _ *framework.Fi
 }
 
 func (p *Paths) rotateKey(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	reason, _, err := api.TextField(d, "reason")
+	reason, err := api.Reason(d)
 	if err != nil {
 		return nil, err
 	}

@@ -53,6 +53,7 @@ func (p *Paths) readWitnesses(ctx context.Context, _ *logical.Request, _ *framew
 
 func (p *Paths) writeWitnesses(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	raw, named := d.GetOk("witnesses")
+	named = named && d.Raw["witnesses"] != nil // null is as if it were not there
 	if !named {
 		return nil, api.Invalid("witnesses is missing: name all of them")
 	}

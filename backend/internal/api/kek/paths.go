@@ -108,7 +108,7 @@ func (r *Rooms) readMount(ctx context.Context, _ *logical.Request, _ *framework.
 
 // requestOf is what a request asks for.
 func (r *Rooms) requestOf(req *logical.Request, d *framework.FieldData) (want kekrotation.Request, err error) {
-	if want.Reason, _, err = api.TextField(d, "reason"); err != nil {
+	if want.Reason, err = api.Reason(d); err != nil {
 		return want, err
 	}
 	if want.IdempotencyKey, _, err = api.TextField(d, "idempotency_key"); err != nil {

@@ -129,7 +129,7 @@ func TestRotateKEKIsRefused(t *testing.T) {
 	m := enginetest.WithTenant(t)
 	for says, data := range map[string]map[string]any{
 		"reason must not have control characters": {"reason": "a\nb"},
-		"reason must have at most 512 bytes":      {"reason": strings.Repeat("x", 513)},
+		"reason must have at most 1024 bytes":     {"reason": strings.Repeat("x", 1025)},
 		"reason must be":                          {"reason": []string{"a"}},
 		"idempotency_key must have at most":       {"idempotency_key": strings.Repeat("x", 513)},
 		"idempotency_key must not have control":   {"idempotency_key": "\x00"},

@@ -5,11 +5,13 @@ package kek
 
 import (
 	"context"
+	"errors"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
 )
 
 func (r *Rooms) tenantPaths() []*framework.Path {
@@ -71,6 +73,9 @@ func (r *Rooms) rotateTenant(ctx context.Context, req *logical.Request, d *frame
 		return nil, err
 	}
 	t, started, err := r.Engine().StartTenant(ctx, id, want)
+	if errors.Is(err, keystore.ErrTenantProvider) {
+		return nil, api.Invalid("provider must be one whose tenants name this tenant, or *")
+	}
 	if err != nil {
 		return nil, err
 	}

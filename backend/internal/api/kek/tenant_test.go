@@ -222,9 +222,9 @@ func TestOneMoveAtATime(t *testing.T) {
 		ended := w.Must(enginetest.Update, path, again)
 		require.Equal(t, []any{first["kek_id"], "completed"}, []any{ended["kek_id"], ended["status"]}, "and when it is over")
 		for says, data := range map[string]map[string]any{
-			"reason must have at most 512 bytes": {"reason": strings.Repeat("x", 513)},
-			"provider must be":                   {"provider": []any{"a"}},
-			"tenants name this tenant":           {"provider": "../owner"},
+			"reason must have at most 1024 bytes": {"reason": strings.Repeat("x", 1025)},
+			"provider must be":                    {"provider": []any{"a"}},
+			"tenants name this tenant":            {"provider": "../owner"},
 		} {
 			w.Refused(400, says, enginetest.Update, path, data)
 		}

@@ -91,9 +91,9 @@ func (p *Paths) All() []*framework.Path {
 			Pattern: namePattern + "/check$",
 			Fields:  map[string]*framework.FieldSchema{"name": nameField},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: p.On(p.check, "check provider", "Have a key provider wrap and unwrap a probe, now.", answer),
+				logical.UpdateOperation: p.On(p.check, "check provider", "Have a key provider wrap and unwrap a probe and open a KEK that it protects, now.", answer),
 			},
-			HelpSynopsis:    "Have a key provider wrap and unwrap a probe, now.",
+			HelpSynopsis:    "Have a key provider wrap and unwrap a probe and open a KEK that it protects, now.",
 			HelpDescription: "Answers the provider as a read does, with the state that this came to.",
 		},
 	}
@@ -183,7 +183,11 @@ func (p *Paths) check(ctx context.Context, _ *logical.Request, d *framework.Fiel
 	if err != nil {
 		return nil, err
 	}
-	if err := p.Providers.Probe(ctx, name); err != nil && !provider.IsCallError(err) {
+	_, sealed, err := p.Keys.ProviderInUse(ctx, name, 1)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.Providers.Probe(ctx, name, sealed...); err != nil && !provider.IsCallError(err) {
 		return nil, err
 	}
 	return p.answer(ctx, name)

@@ -77,6 +77,21 @@ func TestProviderIsTriedBeforeItIsWritten(t *testing.T) {
 	})
 }
 
+// A check opens a KEK that the provider protects, too: a key that was made anew under the
+// name of one that was deleted wraps and unwraps, and opens nothing.
+func TestCheckOpensWhatIsInUse(t *testing.T) {
+	enginetest.InFakeTime(t, func(m *enginetest.Mount) {
+		m.Must(enginetest.Update, enginetest.TenantPath(""), nil)
+		m.Provide(nil)
+		m.MoveKEK(enginetest.ProviderName)
+		require.Equal(t, "ok", m.Must(enginetest.Update, path+"/check", nil)["state"])
+		m.Transit.Renew()
+		got := m.Must(enginetest.Update, path+"/check", nil)
+		require.Equal(t, "unavailable", got["state"])
+		require.Contains(t, got["last_error"], "message authentication failed")
+	})
+}
+
 func TestProviderFieldsThatAreRefused(t *testing.T) {
 	enginetest.InFakeTime(t, func(m *enginetest.Mount) {
 		for rule, more := range map[string]map[string]any{
