@@ -109,8 +109,8 @@ type Status struct {
 	Providers       map[string]string `json:"providers"`        // state by name
 	EvidenceSize    int               `json:"evidence_size"`    // entries of the log
 	EvidencePending int               `json:"evidence_pending"` // events that wait for the log
-	// DamagedEntries are entries of storage that cannot be read: how many, by what their keys
-	// begin with.
+	// DamagedEntries are entries of storage that cannot be read: how many, by kind, such as
+	// pages.
 	DamagedEntries   map[string]int `json:"damaged_entries,omitempty"`
 	SchedulerLastRun *time.Time     `json:"scheduler_last_run"`
 	AsOf             time.Time      `json:"as_of"`

@@ -224,9 +224,9 @@ type SettingsChanged struct {
 	Change
 }
 
-// KeyRotated is a new signing key of the log. The checkpoint that ends with
+// EvidenceKeyRotated is a new signing key of the log. The checkpoint that ends with
 // this entry has the signatures of both.
-type KeyRotated struct {
+type EvidenceKeyRotated struct {
 	Old string `json:"old"`
 	New string `json:"new"`
 }

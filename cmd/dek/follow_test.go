@@ -127,7 +127,7 @@ Oldest key           104 days, tenant o
 Key-encryption key   462 days, overdue
 Key provider         hsm denied
 Evidence pending     4 events are not in the log yet
-Damaged entries      2 below pages
+Damaged entries      pages: 2
 Counted so far       9 records read since the start
 As of                2026-01-02T03:04:05Z
 Failed tenant        f

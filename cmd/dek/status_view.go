@@ -125,7 +125,7 @@ func statusText(s *client.Status) string {
 		lines = append(lines, fmt.Sprintf("Evidence pending     %d events are not in the log yet", s.EvidencePending))
 	}
 	for _, where := range slices.Sorted(maps.Keys(s.DamagedEntries)) {
-		lines = append(lines, fmt.Sprintf("Damaged entries      %d below %s", s.DamagedEntries[where], where))
+		lines = append(lines, fmt.Sprintf("Damaged entries      %s: %d", where, s.DamagedEntries[where]))
 	}
 	if !s.IndexComplete {
 		lines = append(lines, fmt.Sprintf("Counted so far       %d records read since the start", s.IndexRead))

@@ -11,7 +11,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -155,4 +157,31 @@ func TestDocumentsOfAnArchiveExist(t *testing.T) {
 	for _, f := range files {
 		require.Equal(t, f.Name == "bootstrap/bootstrap.sh", f.Executable, f.Name)
 	}
+}
+
+// Whoever has only the archive can follow every link in its documents.
+func TestLinksWithinAnArchiveLeadSomewhere(t *testing.T) {
+	files, err := release.Read(filepath.Join("..", ".."), release.Documents...)
+	require.NoError(t, err)
+	there := map[string]bool{}
+	for _, f := range files {
+		for name := f.Name; name != "."; name = path.Dir(name) {
+			there[name] = true
+		}
+	}
+	link := regexp.MustCompile(`\]\(([^)#\s]+)(#[^)\s]*)?\)`)
+	links := 0
+	for _, f := range files {
+		if path.Ext(f.Name) != ".md" {
+			continue
+		}
+		for _, m := range link.FindAllStringSubmatch(string(f.Data), -1) {
+			if strings.Contains(m[1], ":") { // of another place
+				continue
+			}
+			links++
+			require.True(t, there[path.Join(path.Dir(f.Name), m[1])], "%s links to %s, which the archive does not have", f.Name, m[1])
+		}
+	}
+	require.Greater(t, links, 300)
 }

@@ -11,8 +11,11 @@ import (
 
 // Documents are the files of the repository that an archive has, as patterns.
 var Documents = []string{
-	"LICENSE", "README.md", "SECURITY.md", "CHANGELOG.md", "docs/*.md", "docs/install/*.md", "docs/providers/*.md",
+	"LICENSE", "README.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md",
+	"docs/*.md", "docs/*.json", "docs/*.svg", "docs/install/*.md", "docs/providers/*.md", "docs/monitoring/*", "docs/page/*",
+	"docs/design/*.md", "docs/adr/*.md", "docs/model/README.md", "docs/model/*.py",
 	"bootstrap/README.md", "bootstrap/bootstrap.sh", "bootstrap/lib/*.sh", "bootstrap/policies/*.hcl",
+	"cmd/dek-kms-pkcs11/README.md", "terraform/README.md", "terraform/examples/*/*.tf",
 }
 
 // Contents is what an archive of a platform is made of.
