@@ -29,7 +29,7 @@ var details = map[string]func() Detail{
 	TypeHolderChanged:           func() Detail { return new(HolderChanged) },
 	TypeMinimumChanged:          func() Detail { return new(MinimumChanged) },
 	TypeSettingsChanged:         func() Detail { return new(SettingsChanged) },
-	TypeEvidenceKeyRotated:      func() Detail { return new(EvidenceKeyRotated) },
+	TypeEvidenceKeyRotated:      func() Detail { return new(LogKeyRotated) },
 }
 
 // Type is log-started.
@@ -84,7 +84,7 @@ func (*MinimumChanged) Type() string { return TypeMinimumChanged }
 func (*SettingsChanged) Type() string { return TypeSettingsChanged }
 
 // Type is evidence-key-rotated.
-func (*EvidenceKeyRotated) Type() string { return TypeEvidenceKeyRotated }
+func (*LogKeyRotated) Type() string { return TypeEvidenceKeyRotated }
 
 func (d *LogStarted) subjects() []string            { return []string{d.OrgID} }
 func (d *TenantCreated) subjects() []string         { return []string{d.KeyID} }
@@ -100,4 +100,4 @@ func (d *ProviderDenied) subjects() []string        { return []string{d.KeyID} }
 func (d *HolderChanged) subjects() []string         { return []string{d.Holder} }
 func (*MinimumChanged) subjects() []string          { return nil }
 func (d *SettingsChanged) subjects() []string       { return []string{d.Path} }
-func (d *EvidenceKeyRotated) subjects() []string    { return []string{d.New} }
+func (d *LogKeyRotated) subjects() []string    { return []string{d.New} }

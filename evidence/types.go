@@ -224,9 +224,9 @@ type SettingsChanged struct {
 	Change
 }
 
-// EvidenceKeyRotated is a new signing key of the log. The checkpoint that ends with
+// LogKeyRotated is a new signing key of the log. The checkpoint that ends with
 // this entry has the signatures of both.
-type EvidenceKeyRotated struct {
+type LogKeyRotated struct {
 	Old string `json:"old"`
 	New string `json:"new"`
 }

@@ -66,7 +66,7 @@ func EveryType() []*evidence.Event {
 		&evidence.HolderChanged{Holder: "orders", Change: change},
 		&evidence.MinimumChanged{Old: 1, New: 2},
 		&evidence.SettingsChanged{Path: "config", Change: change},
-		&evidence.EvidenceKeyRotated{Old: "old", New: "new"},
+		&evidence.LogKeyRotated{Old: "old", New: "new"},
 	} {
 		head := Head()
 		head.Seq = int64(i + 1)

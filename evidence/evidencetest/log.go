@@ -117,7 +117,7 @@ func (l *Log) AddLeaf(t testing.TB, leaf []byte) int64 {
 func (l *Log) RotateKey(t testing.TB, e evidence.Event, seed string) {
 	t.Helper()
 	next := Key(l.Origin, seed)
-	e.Detail = &evidence.EvidenceKeyRotated{Old: VKey(l.keys[len(l.keys)-1]), New: VKey(next)}
+	e.Detail = &evidence.LogKeyRotated{Old: VKey(l.keys[len(l.keys)-1]), New: VKey(next)}
 	l.Add(t, e)
 	l.keys = append(l.keys, next)
 	l.introduced[int64(len(l.Leaves))] = true

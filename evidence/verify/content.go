@@ -33,7 +33,7 @@ func (r *run) entry(index int64, event *evidence.Event, err error) {
 		if index == 0 {
 			r.first = d
 		}
-	case *evidence.EvidenceKeyRotated:
+	case *evidence.LogKeyRotated:
 		r.rotated = append(r.rotated, rotation{index, d.Old, d.New})
 		r.want[index+1] = tlog.Hash{}
 	}

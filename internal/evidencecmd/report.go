@@ -44,7 +44,7 @@ tenant that was shredded. The log is verified first, and the report says the fin
 }
 
 func (env Env) report(cmd *cobra.Command, args []string, flags *reportFlags) error {
-	from, to, err := flags.period(env.Now())
+	about, err := flags.about(env.Now())
 	if err != nil {
 		return err
 	}
@@ -53,9 +53,6 @@ func (env Env) report(cmd *cobra.Command, args []string, flags *reportFlags) err
 	}[flags.format]
 	if write == nil {
 		return fmt.Errorf("%w: --format is html, csv or json", ErrUsage)
-	}
-	if flags.tenant != "" && uuid.Validate(flags.tenant) != nil {
-		return fmt.Errorf("%w: --tenant is not a tenant's ID, a UUID", ErrUsage)
 	}
 	source, err := env.source(args)
 	if err != nil {
@@ -69,7 +66,6 @@ func (env Env) report(cmd *cobra.Command, args []string, flags *reportFlags) err
 	if err != nil {
 		return err
 	}
-	about := report.Options{From: from, To: to, TenantID: strings.ToLower(flags.tenant), Now: env.Now()}
 	if !result.Has(verify.CodeRoot) && !result.Has(verify.CodeTile) && !result.Has(verify.CodeMissing) && result.Size > 0 {
 		prover, err := verify.NewProver(cmd.Context(), source, result)
 		if err != nil {
@@ -91,6 +87,15 @@ func (env Env) report(cmd *cobra.Command, args []string, flags *reportFlags) err
 		return ErrUntrusted
 	}
 	return nil
+}
+
+// about reads the flags that say what the report is about.
+func (f *reportFlags) about(now time.Time) (report.Options, error) {
+	from, to, err := f.period(now)
+	if err == nil && f.tenant != "" && uuid.Validate(f.tenant) != nil {
+		err = fmt.Errorf("%w: --tenant is not a tenant's ID, a UUID", ErrUsage)
+	}
+	return report.Options{From: from, To: to, TenantID: strings.ToLower(f.tenant), Now: now}, err
 }
 
 // period reads the flags. A day for --to is inclusive.

@@ -71,7 +71,7 @@ func (l *Log) form(ctx context.Context, t *tree) (*batch, error) {
 		if !fits {
 			break
 		}
-		if _, newKey := i.Event.Detail.(*evidence.EvidenceKeyRotated); newKey {
+		if _, newKey := i.Event.Detail.(*evidence.LogKeyRotated); newKey {
 			break
 		}
 	}

@@ -99,7 +99,7 @@ func afterwards(t *testing.T, disk *storagetest.Disk, acks acknowledged, all *si
 	}
 	mine := 0
 	for _, e := range check(t, p) {
-		if _, ok := e.Detail.(*evidence.EvidenceKeyRotated); !ok && e.Type() != evidence.TypeLogStarted {
+		if _, ok := e.Detail.(*evidence.LogKeyRotated); !ok && e.Type() != evidence.TypeLogStarted {
 			mine++
 		}
 	}

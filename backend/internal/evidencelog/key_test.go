@@ -42,7 +42,7 @@ func TestNewKeyIsIntroducedByTheOld(t *testing.T) {
 		require.NoError(t, err)
 		e, err := evidence.Decode(leaf)
 		require.NoError(t, err)
-		require.Equal(t, &evidence.EvidenceKeyRotated{Old: old.VKey, New: vkey}, e.Detail)
+		require.Equal(t, &evidence.LogKeyRotated{Old: old.VKey, New: vkey}, e.Detail)
 		require.Equal(t, "person-9", e.Actor)
 
 		for range 2 { // also after a restart
@@ -164,7 +164,7 @@ func TestNewKeyOutlastsACrash(t *testing.T) {
 		require.Equal(t, []string{old.VKey}, key.Previous)
 		events := check(t, p)
 		require.Len(t, events, 4)
-		require.Equal(t, &evidence.EvidenceKeyRotated{Old: old.VKey, New: key.VKey}, events[2].Detail)
+		require.Equal(t, &evidence.LogKeyRotated{Old: old.VKey, New: key.VKey}, events[2].Detail)
 		require.Equal(t, "person-9", events[2].Actor)
 	})
 }

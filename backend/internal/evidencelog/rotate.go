@@ -14,7 +14,7 @@ import (
 // rotation is the event of a switch from one signing key to another.
 func rotation(from, to *logkeys.Key) Pending {
 	return Pending{Event: evidence.Event{
-		Head: *to.Event, Detail: &evidence.EvidenceKeyRotated{Old: from.VKey, New: to.VKey},
+		Head: *to.Event, Detail: &evidence.LogKeyRotated{Old: from.VKey, New: to.VKey},
 	}}
 }
 

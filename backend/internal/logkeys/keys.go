@@ -154,7 +154,7 @@ func (s *Set) Signers(current *Key, last []byte) []*Key {
 	if err != nil {
 		return []*Key{current}
 	}
-	if rotated, ok := event.Detail.(*evidence.EvidenceKeyRotated); ok && rotated.Old == current.VKey {
+	if rotated, ok := event.Detail.(*evidence.LogKeyRotated); ok && rotated.Old == current.VKey {
 		for _, k := range s.Keys {
 			if k.VKey == rotated.New {
 				return []*Key{current, k}
