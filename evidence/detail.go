@@ -100,4 +100,4 @@ func (d *ProviderDenied) subjects() []string        { return []string{d.KeyID} }
 func (d *HolderChanged) subjects() []string         { return []string{d.Holder} }
 func (*MinimumChanged) subjects() []string          { return nil }
 func (d *SettingsChanged) subjects() []string       { return []string{d.Path} }
-func (d *LogKeyRotated) subjects() []string    { return []string{d.New} }
+func (d *LogKeyRotated) subjects() []string         { return []string{d.New} }
