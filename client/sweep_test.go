@@ -139,6 +139,20 @@ func TestSweepLosesNoWrite(t *testing.T) {
 	assert.Equal(t, later, s.records["00002"].Ciphertext)
 }
 
+// paused is a shelf whose first batch waits, before it is stored. The others may be read
+// meanwhile.
+type paused struct {
+	*shelf
+	first func()
+}
+
+func (s paused) Swap(ctx context.Context, changes []Change) ([]bool, error) {
+	if changes[0].Record.Key == "00000" {
+		s.first()
+	}
+	return s.shelf.Swap(ctx, changes)
+}
+
 // While one batch is stored the next is rewrapped, so that neither the store nor the process
 // waits for the other.
 func TestSweepRewrapsWhileItStores(t *testing.T) {
@@ -150,11 +164,10 @@ func TestSweepRewrapsWhileItStores(t *testing.T) {
 			asked <- struct{}{}
 			return tenant(id)
 		}
-		s.beforeSwap = func(s *shelf) { // the first is stored once the second is being rewrapped
-			s.beforeSwap = nil
+		sweep.Store = paused{s, func() { // the first is stored once the second is being rewrapped
 			<-asked
 			<-asked
-		}
+		}}
 		p, err := sweep.Run(t.Context(), "")
 		require.NoError(t, err)
 		assert.Equal(t, Progress{Scanned: 30, Rewrapped: 30, After: "00029"}, p)

@@ -49,11 +49,23 @@ func manyKeys() []byte {
 	return b.Bytes()
 }
 
-// post returns the status, or 0 if no answer came.
-func post(address, path, session string, body []byte) int {
+// post returns the status, or 0 if no answer came. Where many bodies wait to be thrown
+// away, on a busy machine, the proxy ends a connection whose turn does not come soon, before
+// all is sent and the answer read: then the body is sent again.
+func post(address, path, session string, body []byte) (status int) {
+	for range 100 {
+		var err error
+		if status, err = postOnce(address, path, session, body); err == nil {
+			break
+		}
+	}
+	return status
+}
+
+func postOnce(address, path, session string, body []byte) (status int, err error) {
 	req, err := http.NewRequest(http.MethodPost, "http://"+address+path, bytes.NewReader(body))
 	if err != nil {
-		return 0
+		return 0, err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	if session != "" {
@@ -61,8 +73,7 @@ func post(address, path, session string, body []byte) int {
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return 0
+		return 0, err
 	}
-	_ = resp.Body.Close()
-	return resp.StatusCode
+	return resp.StatusCode, resp.Body.Close()
 }

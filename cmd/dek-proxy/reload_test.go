@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -208,14 +209,24 @@ func TestClientCertificates(t *testing.T) {
 }
 
 func TestAdminListener(t *testing.T) {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	admin := free.Addr().String()
-	require.NoError(t, free.Close())
-	_, address := startCommand(t, []string{"VAULT_ADDR=" + vaultOf(t, "1.0.1")}, "-admin-listen", admin)
+	cmd, address := startCommand(t, []string{"VAULT_ADDR=" + vaultOf(t, "1.0.1")}, "-admin-listen", "127.0.0.1:0")
+	admin := adminAddress(t, cmd)
 	for _, path := range []string{"/metrics", "/api/v1/admin/health"} {
 		require.Equal(t, 404, get(t, http.DefaultClient, "http://"+address+path))
 		require.Equal(t, 200, get(t, http.DefaultClient, "http://"+admin+path))
 	}
 	require.Equal(t, 404, get(t, http.DefaultClient, "http://"+admin+"/openapi.json"))
+}
+
+// adminListens is the line of the log that says where the command listens for operators.
+var adminListens = regexp.MustCompile(`"address":"([^"]+)","for":"admin"`)
+
+func adminAddress(t *testing.T, cmd *exec.Cmd) string {
+	t.Helper()
+	logOf(t, cmd)(`"for":"admin"`)
+	raw, err := os.ReadFile(cmd.Stderr.(*os.File).Name())
+	require.NoError(t, err)
+	said := adminListens.FindSubmatch(raw)
+	require.NotNil(t, said, "%s", raw)
+	return string(said[1])
 }

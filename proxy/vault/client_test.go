@@ -37,7 +37,7 @@ func TestClientNeverUsesItsOwnToken(t *testing.T) {
 		wrapped = r.Header.Get("X-Vault-Wrap-TTL") != ""
 		vaulttest.Reply(200, vaulttest.SettingsData)(w, r)
 	})
-	c := testClient(t, f, time.Second)
+	c := testClient(t, f, time.Minute)
 	_, err := c.Settings(t.Context(), "hvs.caller")
 	require.NoError(t, err)
 	_, err = c.Login(t.Context(), "x")
@@ -60,7 +60,7 @@ func TestClientHonoursTheNamespace(t *testing.T) {
 			vaulttest.Reply(200, vaulttest.SettingsData)(w, r)
 		})
 	}
-	c := testClient(t, f, time.Second)
+	c := testClient(t, f, time.Minute)
 	_, err := c.Settings(t.Context(), "x")
 	require.NoError(t, err)
 	_, err = c.Health(t.Context())
@@ -72,7 +72,7 @@ func TestClientDoesNotRetryByItself(t *testing.T) {
 	t.Setenv("VAULT_MAX_RETRIES", "3")
 	f := vaulttest.New(t)
 	f.On(vaulttest.AtRotate, vaulttest.Reply(500, `{"errors":["x"]}`))
-	_, err := testClient(t, f, time.Second).Rotate(t.Context(), "x", vaulttest.TenantID, "key")
+	_, err := testClient(t, f, time.Minute).Rotate(t.Context(), "x", vaulttest.TenantID, "key")
 	var ve *Error
 	require.ErrorAs(t, err, &ve)
 	require.Len(t, f.Seen(vaulttest.AtRotate), 1)
@@ -96,19 +96,19 @@ func TestClientTellsTimeoutFromLoss(t *testing.T) {
 	require.ErrorIs(t, err, ErrTimeout)
 	close(hang)
 	f.On(vaulttest.AtSettings, vaulttest.HangUp)
-	_, err = testClient(t, f, time.Second).Settings(t.Context(), "x")
+	_, err = testClient(t, f, time.Minute).Settings(t.Context(), "x")
 	require.ErrorIs(t, err, ErrUnreachable)
 	require.True(t, Repeatable(err))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = testClient(t, f, time.Second).Settings(ctx, "x")
+	_, err = testClient(t, f, time.Minute).Settings(ctx, "x")
 	require.ErrorIs(t, err, ErrUnreachable)
 }
 
 func TestTokenOfFewUsesIsNotShared(t *testing.T) {
 	f := vaulttest.New(t)
 	f.On(vaulttest.AtLogin, vaulttest.Reply(200, `{"auth": {"client_token": "hvs.x", "lease_duration": 60, "num_uses": 3}}`))
-	token, err := testClient(t, f, time.Second).Login(t.Context(), "x")
+	token, err := testClient(t, f, time.Minute).Login(t.Context(), "x")
 	require.NoError(t, err)
 	require.Equal(t, Token{Value: "hvs.x"}, token)
 }
@@ -155,7 +155,7 @@ func TestConnectionsAreKept(t *testing.T) {
 		together.Wait()
 		vaulttest.Reply(200, vaulttest.SettingsData)(w, r)
 	})
-	c := testClient(t, f, 10*time.Second)
+	c := testClient(t, f, time.Minute)
 	for range 3 {
 		together.Add(callers)
 		var all sync.WaitGroup
@@ -177,7 +177,7 @@ func TestRedirectsAreNoAnswer(t *testing.T) {
 			w.Header().Set("Location", "/v1/auth/jwt/login")
 			w.WriteHeader(status)
 		})
-		_, err := testClient(t, f, time.Second).Login(t.Context(), "x")
+		_, err := testClient(t, f, time.Minute).Login(t.Context(), "x")
 		require.ErrorIs(t, err, ErrUnreachable, "%d", status)
 	}
 }

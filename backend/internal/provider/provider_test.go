@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -39,6 +40,7 @@ func transitAt(address string) provider.Config {
 // A served provider wraps and opens, and its KEK opens at its own place alone.
 func wrapsAndOpens(t *testing.T, s *provider.Store, c provider.Config) {
 	t.Helper()
+	c.Timeout = provider.MaxTimeout // for a busy machine
 	require.NoError(t, s.Check(c))
 	require.NoError(t, s.Try(t.Context(), "own", c, nil))
 	require.NoError(t, s.Put(t.Context(), "own", c, nil))
@@ -116,7 +118,7 @@ func TestKMSv2Answers(t *testing.T) {
 	dir := t.TempDir()
 	kms := providertest.NewKMS(t, dir)
 	s := newStore(provider.Surroundings{Sockets: dir})
-	c := provider.Config{Type: "kmsv2", Socket: kms.Socket, Lease: provider.DefaultLease, Timeout: provider.MinTimeout}
+	c := provider.Config{Type: "kmsv2", Socket: kms.Socket, Lease: provider.DefaultLease, Timeout: provider.MaxTimeout}
 	require.NoError(t, s.Put(t.Context(), "hsm", c, nil))
 	for code, want := range map[codes.Code]error{
 		codes.PermissionDenied: provider.ErrDenied,
@@ -210,7 +212,9 @@ func TestEnvironmentIsNotUsed(t *testing.T) {
 	} {
 		t.Setenv(name, value)
 	}
-	require.NoError(t, newStore(provider.Surroundings{}).Try(t.Context(), "own", transitAt(server.URL), nil))
+	c := transitAt(server.URL)
+	c.Timeout = provider.MaxTimeout
+	require.NoError(t, newStore(provider.Surroundings{}).Try(t.Context(), "own", c, nil))
 	var paths []string
 	for _, req := range seen {
 		paths = append(paths, req.URL.Path)
@@ -234,24 +238,26 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 
 // A hanging provider costs its timeout, and a full one answers at once.
 func TestCallsAreBounded(t *testing.T) {
-	transit := providertest.NewTransit()
-	s := newStore(provider.Surroundings{Transport: transit})
-	require.NoError(t, s.Put(t.Context(), "own", transitAt("https://vault.example"), nil))
-	transit.Set(providertest.Hangs)
-	ended := make(chan error, 40)
-	for range 40 {
-		go func() { ended <- s.Probe(t.Context(), "own") }()
-	}
-	busy := 0
-	for range 40 {
-		err := <-ended
-		if strings.Contains(err.Error(), provider.ErrBusy.Error()) {
-			busy++
-			continue
+	synctest.Test(t, func(t *testing.T) {
+		transit := providertest.NewTransit()
+		s := newStore(provider.Surroundings{Transport: transit})
+		c := transitAt("https://vault.example")
+		require.NoError(t, s.Put(t.Context(), "own", c, nil))
+		transit.Set(providertest.Hangs)
+		began := time.Now()
+		ended := make(chan error, 40)
+		for range cap(ended) {
+			go func() { ended <- s.Probe(t.Context(), "own") }()
 		}
-		require.ErrorContains(t, err, "no answer within the timeout")
-	}
-	require.Equal(t, 8, busy, "of 40 calls, 32 have a place")
+		for range 8 { // of 40 calls, 32 have a place
+			require.ErrorIs(t, <-ended, provider.ErrBusy)
+		}
+		require.Zero(t, time.Since(began))
+		for range 32 {
+			require.ErrorContains(t, <-ended, "no answer within the timeout")
+		}
+		require.Equal(t, c.Timeout, time.Since(began))
+	})
 }
 
 func TestCredentialsAreKeptAndNotShown(t *testing.T) {
