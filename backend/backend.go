@@ -132,6 +132,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, opt Options) (
 	b.Operations = &api.Operations{
 		Check: b.checkCaller, Ready: b.settings.CheckFormat, Caller: b.initiator, Leads: b.leads,
 		Bound: admission.Process(), Mount: conf.BackendUUID, Log: b.logger, Unlock: b.unlock,
+		Absent: b.tenantAbsent,
 	}
 	b.providerPaths.Operations = b.Operations
 	b.evidencePaths.Operations = b.Operations

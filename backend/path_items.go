@@ -200,7 +200,8 @@ func (b *backend) deleteItem(ctx context.Context, _ *logical.Request, d *framewo
 	if err != nil {
 		return nil, err
 	}
-	return b.applyOne(ctx, tenant, &itemstore.Op{Kind: kind, Name: name, Removes: true, Change: func(cur *item.Item) (*item.Item, error) {
+	// Of an item that was lost nobody knows the revision that cas is held against.
+	return b.applyOne(ctx, tenant, &itemstore.Op{Kind: kind, Name: name, Removes: !cas.Named, Change: func(cur *item.Item) (*item.Item, error) {
 		if cur == nil {
 			return nil, item.ErrNotFound
 		}

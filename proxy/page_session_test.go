@@ -29,6 +29,24 @@ func TestPageNeedsASignIn(t *testing.T) {
 	require.Empty(t, s.vault.Calls())
 }
 
+// A method that a page does not have is 405 with those that it has, before anybody is asked
+// to sign in.
+func TestPageMethods(t *testing.T) {
+	s := pageStand(t)
+	for _, b := range []*browser{newBrowser(t, s), signedIn(t, s, mayAll)} {
+		for target, allowed := range map[string]string{
+			"DELETE /ui/": "GET, HEAD", "POST /ui/": "GET, HEAD", "OPTIONS /ui/settings": "GET, HEAD, POST",
+			"POST /ui/fleet": "GET, HEAD", "GET /ui/sign-out": "POST", "PUT " + tenantPath: "GET, HEAD",
+		} {
+			method, path, _ := strings.Cut(target, " ")
+			w := b.send(method, path, url.Values{"csrf": {b.csrf}})
+			require.Equal(t, 405, w.Code, target)
+			require.Equal(t, allowed, w.Header().Get("Allow"), target)
+			require.Contains(t, w.Header().Get("Content-Security-Policy"), "default-src 'none'", target)
+		}
+	}
+}
+
 func TestPageHeaders(t *testing.T) {
 	b := signedIn(t, pageStand(t), mayAll)
 	for _, path := range []string{"/ui/", "/ui/fleet", tenantPath, "/ui/static/style.css", "/ui/static/none.css", "/ui/none"} {

@@ -12,6 +12,14 @@ check_arguments() {
 	case $PLUGIN_SHA256 in
 	*[!0-9a-f]*) die "PLUGIN_SHA256 is a SHA-256 in lower-case hexadecimal: $PLUGIN_SHA256" ;;
 	esac
+	case ${#PLUGIN_SHA256} in
+	0 | 64) ;;
+	*) die "PLUGIN_SHA256 has 64 hexadecimal digits, and not ${#PLUGIN_SHA256}" ;;
+	esac
+	for file in JWT_PUBKEY_FILE JWT_CA_FILE; do
+		eval "name=\$$file"
+		[ -z "$name" ] || [ -r "$name" ] || die "$file: cannot read $name"
+	done
 	if [ -z "$PLUGIN_SHA256" ] && ! [ -r "$PLUGIN_FILE" ]; then
 		die "PLUGIN_FILE: cannot read $PLUGIN_FILE"
 	fi

@@ -117,7 +117,29 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.views.refuse(w, nil, &Refusal{Status: http.StatusForbidden, Reason: text("error.csrf")})
 		return
 	}
+	if allowed := s.otherMethods(r); allowed != "" {
+		h.Set("Allow", allowed)
+		s.views.refuse(w, nil, &Refusal{Status: http.StatusMethodNotAllowed, Reason: text("error.method")})
+		return
+	}
 	s.mux.ServeHTTP(w, r)
+}
+
+// otherMethods names the methods of a path that has the request's not; empty: it has it, or
+// there is no such path.
+func (s *site) otherMethods(r *http.Request) string {
+	if _, pattern := s.mux.Handler(r); pattern != Root {
+		return ""
+	}
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+		other := r.Clone(r.Context())
+		other.Method = method
+		if _, pattern := s.mux.Handler(other); pattern != Root {
+			allowed = append(allowed, method)
+		}
+	}
+	return strings.Join(allowed, ", ")
 }
 
 // member serves people who have signed in, and shows the others where to.

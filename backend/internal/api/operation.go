@@ -5,6 +5,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"os"
 	"strings"
@@ -38,6 +39,10 @@ type Operations struct {
 	Caller func(*logical.Request) actor.Actor
 	// Named adds to an actor that a record has what is known of the person.
 	Named func(context.Context, actor.Actor) actor.Actor
+	// Absent, if set, returns an error if a request is about something of a tenant that there
+	// is not, or that is being deleted. It is asked where a handler has refused what the
+	// request says, so that a tenant's absence comes first, whatever else is wrong.
+	Absent func(ctx context.Context, req *logical.Request, tenantID string) error
 	// Unlock, if set, is given the error of a handler. It waits for what the handler needs,
 	// and returns nil if the handler is to be called again. Otherwise it returns the error
 	// to answer. A handler that was called before has changed what it could: a request that
@@ -66,6 +71,7 @@ func (o *Operations) On(h Handler, name, summary string, responses map[int][]fra
 			if err == nil {
 				return resp, nil
 			}
+			err = o.absentOr(ctx, req, d, err)
 			if len(req.Data) == 0 && isWrite(req.Operation) && !o.Leads() {
 				// While there is no leader, a write that was to be forwarded may come here
 				// without its body: that says nothing about its fields.
@@ -84,6 +90,21 @@ func (o *Operations) On(h Handler, name, summary string, responses map[int][]fra
 		ForwardPerformanceStandby:   true,
 		ForwardPerformanceSecondary: true,
 	}
+}
+
+// absentOr returns that there is no such tenant in the place of a refusal of what a request
+// says, else that.
+func (o *Operations) absentOr(ctx context.Context, req *logical.Request, d *framework.FieldData, refused error) error {
+	tenantID, _ := d.Raw["tenant_id"].(string)
+	var coded logical.HTTPCodedError
+	_, answer := Answer(refused)
+	if o.Absent == nil || !errors.As(answer, &coded) || coded.Code() != http.StatusBadRequest || !UUIDPattern.MatchString(tenantID) {
+		return refused
+	}
+	if err := o.Absent(ctx, req, tenantID); err != nil {
+		return err
+	}
+	return refused
 }
 
 // serveOnceOpen is serve, and calls the handler again after a key provider has opened the

@@ -152,6 +152,9 @@ func (r *manyReader) take(c *content, i int, err error) Found {
 	if c == nil {
 		return Found{Err: item.ErrNotFound}
 	}
+	if c.lost != nil {
+		return Found{Err: c.lost}
+	}
 	_, it, err := c.slots.Find(r.hashes[i], r.wanted[i].Kind, r.wanted[i].Name)
 	switch {
 	case err != nil:

@@ -158,6 +158,9 @@ func (s *Store) Probe(ctx context.Context, name string, sealed ...Sealed) error 
 	return err
 }
 
+// Tried notes that a provider has just been found to work, by [Store.Try].
+func (s *Store) Tried(name string) { s.setState(name, StateOK, "") }
+
 // Sealed is a KEK that a provider has wrapped.
 type Sealed struct {
 	Place

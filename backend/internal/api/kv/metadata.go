@@ -178,7 +178,8 @@ func (r *Rooms) writeMetadata(ctx context.Context, req *logical.Request, d *fram
 	}
 	raw, named := d.Raw["custom_metadata"]
 	if !named {
-		return resp, nil // KV makes nothing of it either
+		_, err = r.Tenants.Active(ctx, p.tenant)
+		return resp, err // KV makes nothing of it either
 	}
 	object, _ := raw.(map[string]any) // the framework has refused everything else but null
 	texts, err := asTexts(object, false)

@@ -32,6 +32,7 @@ func TestProviderIsWrittenReadListedAndDeleted(t *testing.T) {
 		}, got["parameters"])
 		require.Equal(t, []any{int64(60), int64(0), int64(2), true, "ok", 0},
 			[]any{got["lease"], got["grace"], got["timeout"], got["mount"], got["state"], got["in_use"]})
+		require.NotNil(t, got["checked_at"], "the write has tried it")
 
 		// Only the fields that are named change, and a credential is kept.
 		m.Must(enginetest.Update, path, map[string]any{"lease": 120, "grace": "1h"})

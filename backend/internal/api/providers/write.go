@@ -49,6 +49,7 @@ func (p *Paths) write(ctx context.Context, req *logical.Request, d *framework.Fi
 	if err != nil {
 		return nil, err
 	}
+	p.Providers.Tried(name)
 	p.Log().Info("key provider changed", "provider", name, "created", was == nil, "request_id", req.ID)
 	resp, err := p.answer(ctx, name)
 	if err == nil && !c.OpensTwoAtOnce() {

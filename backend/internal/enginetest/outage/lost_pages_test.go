@@ -148,6 +148,13 @@ func TestLostNamesAreWrittenAndDeleted(t *testing.T) {
 				lost := lostItems(w)
 				resp, err := w.Call("patch", enginetest.ItemPath(lost[0]), enginetest.Secret("no"))
 				require.Equal(t, 410, enginetest.Code(resp, err))
+				resp, err = w.Call(enginetest.Delete, enginetest.ItemPath(lost[0]), map[string]any{"cas": 1})
+				require.Equal(t, 410, enginetest.Code(resp, err), "nobody knows its revision")
+				require.Equal(t, lost, lostItems(w))
+				many := w.Must(enginetest.Update, enginetest.TenantPath("/items/read"), map[string]any{
+					"items": []any{map[string]any{"kind": "secrets", "name": lost[0]}},
+				})["results"].([]map[string]any)
+				require.Contains(t, many[0]["error"], "destroyed", "as a read says")
 				first(w, lost[0])
 				for _, item := range lost[1:] {
 					require.Equal(t, 404, reads(w, item))
