@@ -48,7 +48,7 @@ func TestKVMetadataWithoutData(t *testing.T) {
 	written := m.Must(enginetest.Update, kvPath("data", "x"), map[string]any{"data": map[string]any{"v": "1"}, "options": map[string]any{"cas": 0}})
 	require.EqualValues(t, 1, written["version"])
 	require.Equal(t, map[string]string{"a": "1", "b": "2"}, written["custom_metadata"])
-	for _, oldest := range []int{0, 2, 3} { // KV counts from 0 until it has dropped a version
+	for _, oldest := range []int{1, 2, 3} { // as KV where max_versions is 1
 		require.EqualValues(t, oldest, m.Must(enginetest.Read, kvPath("metadata", "x"), nil)["oldest_version"])
 		m.Must(enginetest.Update, kvPath("data", "x"), kvSecret("b"))
 	}

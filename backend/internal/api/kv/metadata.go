@@ -147,7 +147,7 @@ func (r *Rooms) readMetadata(ctx context.Context, _ *logical.Request, d *framewo
 	return &logical.Response{Data: map[string]any{
 		"versions":             versions,
 		"current_version":      it.Revision,
-		"oldest_version":       oldestVersion(it.Revision),
+		"oldest_version":       it.Revision,
 		"created_time":         api.Time(it.CreatedAt),
 		"updated_time":         api.Time(it.UpdatedAt),
 		"max_versions":         0,
@@ -156,15 +156,6 @@ func (r *Rooms) readMetadata(ctx context.Context, _ *logical.Request, d *framewo
 		"custom_metadata":      customMetadata(it),
 		"last_updated_by":      nil,
 	}}, nil
-}
-
-// oldestVersion is the version below which nothing is kept. KV counts it from 0 until it has
-// dropped one.
-func oldestVersion(revision uint64) uint64 {
-	if revision == 1 {
-		return 0
-	}
-	return revision
 }
 
 func (r *Rooms) writeMetadata(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
