@@ -121,7 +121,7 @@ func TestStorageOperations(t *testing.T) {
 	}
 	const creation = 9
 	all, writes := math.MaxInt, 0
-	for tries := 0; tries < 10 && all > creation; tries++ { // the fewest, as of a rotation
+	for tries := 0; tries < 10 && all > creation; tries++ { // its two keys, wrapped at once, may both read which KEK it is
 		m := enginetest.Conditions{}.Open(t, prepared.Disk.Clone(), 0, storagetest.None)
 		m.Must(logical.UpdateOperation, "tenants/"+known+"/secrets/item-1", enginetest.Secret("y"))
 		all, writes = operations(m, func() {
