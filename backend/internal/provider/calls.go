@@ -111,17 +111,7 @@ func (s *Store) setState(name, state, said string) (is State, changed bool) {
 // that does not open. It returns how the provider was set up. It fails with [ErrNotFound]
 // or an [Error].
 func (s *Store) Wrap(ctx context.Context, name string, p Place, key []byte) (wrapped []byte, c Config, err error) {
-	c, err = s.call(ctx, name, Request, func(ctx context.Context, w kms.Wrapper) error {
-		if wrapped, err = wrapWith(ctx, w, p, key); err != nil {
-			return err
-		}
-		opened, err := unwrapWith(ctx, w, p, wrapped)
-		defer clear(opened)
-		if err == nil && !slices.Equal(opened, key) {
-			return errAnswer
-		}
-		return err
-	})
+	c, err = s.call(ctx, name, Request, wrapAndOpen(p, key, &wrapped)...)
 	return wrapped, c, err
 }
 
@@ -145,17 +135,22 @@ func (s *Store) Unwrap(ctx context.Context, name string, from Origin, p Place, w
 // Probe has a provider wrap and unwrap a random key, and open what it has sealed, and notes
 // the state.
 func (s *Store) Probe(ctx context.Context, name string, sealed ...Sealed) error {
-	_, err := s.call(ctx, name, Request, func(ctx context.Context, w kms.Wrapper) error {
-		err := probe(ctx, w)
-		for _, one := range sealed {
-			if err != nil {
-				break
-			}
-			err = one.tryOpen(ctx, w)
-		}
+	steps, err := tries(sealed)
+	if err != nil {
 		return err
-	})
+	}
+	_, err = s.call(ctx, name, Request, steps...)
 	return err
+}
+
+// tries are the steps by which a provider wraps and unwraps a random key, and opens what it
+// has sealed.
+func tries(sealed []Sealed) ([]step, error) {
+	steps, err := probe()
+	for _, one := range sealed {
+		steps = append(steps, one.tryOpen)
+	}
+	return steps, err
 }
 
 // Tried notes that a provider has just been found to work, by [Store.Try].
@@ -186,12 +181,9 @@ func (s *Store) Try(ctx context.Context, name string, c Config, sealed []Sealed)
 		return err
 	}
 	defer w.Close()
-	err = within(ctx, c, w, probe)
-	for _, one := range sealed {
-		if err != nil {
-			break
-		}
-		err = within(ctx, c, w, one.tryOpen)
+	steps, err := tries(sealed)
+	if err == nil {
+		err = within(ctx, c, w, steps)
 	}
 	if err != nil {
 		return failure(name, err)
@@ -199,22 +191,34 @@ func (s *Store) Try(ctx context.Context, name string, c Config, sealed []Sealed)
 	return nil
 }
 
-// within makes a call that ends with the timeout.
-func within(ctx context.Context, c Config, w kms.Wrapper, f func(context.Context, kms.Wrapper) error) error {
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+// step is a part of a call that has the timeout for itself.
+type step func(context.Context, kms.Wrapper) error
+
+// within makes the steps of a call, each of which ends with the timeout.
+func within(ctx context.Context, c Config, w kms.Wrapper, steps []step) error {
+	for _, one := range steps {
+		if err := one.within(ctx, c.Timeout, w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s step) within(ctx context.Context, timeout time.Duration, w kms.Wrapper) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return f(ctx, w)
+	return s(ctx, w)
 }
 
 // call makes a call to a provider, and notes what came of it. A call that finds no place
 // fails at once, and says nothing of the provider.
-func (s *Store) call(ctx context.Context, name string, from Origin, f func(context.Context, kms.Wrapper) error) (Config, error) {
-	c, _, err := s.callOf(ctx, name, from, f)
+func (s *Store) call(ctx context.Context, name string, from Origin, steps ...step) (Config, error) {
+	c, _, err := s.callOf(ctx, name, from, steps...)
 	return c, err
 }
 
 // callOf is call, and returns what the provider's entry says of denials.
-func (s *Store) callOf(ctx context.Context, name string, from Origin, f func(context.Context, kms.Wrapper) error) (Config, *denial, error) {
+func (s *Store) callOf(ctx context.Context, name string, from Origin, steps ...step) (Config, *denial, error) {
 	e, err := s.existing(ctx, name)
 	if err != nil {
 		return Config{}, nil, err
@@ -232,7 +236,7 @@ func (s *Store) callOf(ctx context.Context, name string, from Origin, f func(con
 		return Config{}, e.Denial, busy
 	}
 	began := s.now()
-	if err := within(ctx, c.config, c.wrapper, f); err != nil {
+	if err := within(ctx, c.config, c.wrapper, steps); err != nil {
 		failed := failure(name, err)
 		if context.Cause(ctx) == nil {
 			s.count(name, failed, s.now().Sub(began))
@@ -280,9 +284,9 @@ func (s *Store) Renew(ctx context.Context) {
 	live := slices.Collect(maps.Values(s.live))
 	s.mu.Unlock()
 	for _, c := range live {
-		_ = within(ctx, c.config, c.wrapper, func(ctx context.Context, w kms.Wrapper) error {
+		_ = within(ctx, c.config, c.wrapper, []step{func(ctx context.Context, w kms.Wrapper) error {
 			w.Renew(ctx)
 			return nil
-		})
+		}})
 	}
 }

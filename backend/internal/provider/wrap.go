@@ -92,23 +92,30 @@ func unwrapWith(ctx context.Context, w kms.Wrapper, p Place, wrapped []byte) ([]
 	return c.Key, nil
 }
 
-// probe wraps and unwraps a random key.
-func probe(ctx context.Context, w kms.Wrapper) error {
+// wrapAndOpen are the steps by which a provider wraps a KEK, and opens the result once.
+func wrapAndOpen(p Place, key []byte, wrapped *[]byte) []step {
+	return []step{
+		func(ctx context.Context, w kms.Wrapper) (err error) {
+			*wrapped, err = wrapWith(ctx, w, p, key)
+			return err
+		},
+		func(ctx context.Context, w kms.Wrapper) error {
+			opened, err := unwrapWith(ctx, w, p, *wrapped)
+			defer clear(opened)
+			if err == nil && subtle.ConstantTimeCompare(key, opened) != 1 {
+				return errAnswer
+			}
+			return err
+		},
+	}
+}
+
+// probe are the steps by which a provider wraps and unwraps a random key.
+func probe() ([]step, error) {
 	id, err := keyring.NewID("probe-")
 	if err != nil {
-		return fmt.Errorf("making a probe: %w", err)
+		return nil, fmt.Errorf("making a probe: %w", err)
 	}
-	key, place := keyring.NewMaterial(), Place{KEKID: id}
-	wrapped, err := wrapWith(ctx, w, place, key)
-	if err != nil {
-		return err
-	}
-	opened, err := unwrapWith(ctx, w, place, wrapped)
-	if err != nil {
-		return err
-	}
-	if subtle.ConstantTimeCompare(key, opened) != 1 {
-		return errAnswer
-	}
-	return nil
+	var wrapped []byte
+	return wrapAndOpen(Place{KEKID: id}, keyring.NewMaterial(), &wrapped), nil
 }
