@@ -82,6 +82,7 @@ func (a *app) rewrapFiles(ctx context.Context, t *client.Tenant, paths []string,
 		return ctx.Err()
 	}
 	closed := func(path string, err error) {
+		p.Scanned++
 		p.Refused++
 		a.tellRefused(path, err)
 	}

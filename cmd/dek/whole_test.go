@@ -207,7 +207,7 @@ func TestRewrapNamesFilesThatItMayNotTouch(t *testing.T) {
 	var out, errs strings.Builder
 	code := run(t.Context(), []string{"rewrap", "files", "--tenant", tenantID, dir}, strings.NewReader(""), &out, &errs)
 	assert.Equal(t, exitRefused, code, errs.String())
-	assert.Contains(t, out.String(), "1 rewrapped, 0 current already, 0 empty, 0 written by others meanwhile, 4 refused")
+	assert.Contains(t, out.String(), "1 rewrapped, 0 current already, 0 empty, 0 written by others meanwhile, 4 refused, of 5")
 }
 
 // A stream cannot be begun anew where it broke off, so a Vault that restarts is waited for.

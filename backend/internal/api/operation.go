@@ -40,8 +40,8 @@ type Operations struct {
 	// Named adds to an actor that a record has what is known of the person.
 	Named func(context.Context, actor.Actor) actor.Actor
 	// Absent, if set, returns an error if a request is about something of a tenant that there
-	// is not, or that is being deleted. It is asked where a handler has refused what the
-	// request says, so that a tenant's absence comes first, whatever else is wrong.
+	// is not, or that is being deleted. Operations calls it when a handler has answered 400, so
+	// that the caller learns first that there is no such tenant, and then what it wrote wrong.
 	Absent func(ctx context.Context, req *logical.Request, tenantID string) error
 	// Unlock, if set, is given the error of a handler. It waits for what the handler needs,
 	// and returns nil if the handler is to be called again. Otherwise it returns the error
@@ -92,13 +92,15 @@ func (o *Operations) On(h Handler, name, summary string, responses map[int][]fra
 	}
 }
 
-// absentOr returns that there is no such tenant in the place of a refusal of what a request
-// says, else that.
+// absentOr returns the error of Absent if a handler answered 400 to a request and there is no
+// such tenant, else the handler's own.
 func (o *Operations) absentOr(ctx context.Context, req *logical.Request, d *framework.FieldData, refused error) error {
 	tenantID, _ := d.Raw["tenant_id"].(string)
+	if o.Absent == nil || !UUIDPattern.MatchString(tenantID) {
+		return refused
+	}
 	var coded logical.HTTPCodedError
-	_, answer := Answer(refused)
-	if o.Absent == nil || !errors.As(answer, &coded) || coded.Code() != http.StatusBadRequest || !UUIDPattern.MatchString(tenantID) {
+	if _, answer := Answer(refused); !errors.As(answer, &coded) || coded.Code() != http.StatusBadRequest {
 		return refused
 	}
 	if err := o.Absent(ctx, req, tenantID); err != nil {

@@ -124,7 +124,7 @@ func (t *transit) findKey(ctx context.Context) error {
 	if errors.As(err, &refused) && strings.Contains(refused.Error(), "encryption key not found") {
 		return err
 	}
-	return nil // whatever else is wrong: encrypt says it
+	return nil // Vault answers encrypt with any other trouble, too
 }
 
 func (t *transit) Decrypt(ctx context.Context, blob *wrapping.BlobInfo, opt ...wrapping.Option) ([]byte, error) {
