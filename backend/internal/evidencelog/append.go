@@ -121,7 +121,7 @@ func (l *Log) commit(ctx context.Context, t *tree, leaves [][]byte, keys []*logk
 	if err := l.put(ctx, n.chunk(span{t.size, size, epoch}), chunk); err != nil {
 		return nil, err
 	}
-	if err := l.putTiles(ctx, g); err != nil {
+	if err := l.putTiles(ctx, g.tiles); err != nil {
 		return nil, err
 	}
 	if err := l.stillOwn(ctx, epoch); err != nil {
@@ -142,21 +142,17 @@ func (l *Log) put(ctx context.Context, key string, value []byte) error {
 	return l.persist(ctx, func(ctx context.Context) error { return l.storage.Put(ctx, key, value) })
 }
 
-func (l *Log) putTiles(ctx context.Context, g *growth) error {
+func (l *Log) putTiles(ctx context.Context, tiles map[string][]byte) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(readsInFlight)
-	for key, data := range g.tiles {
+	for key, data := range tiles {
 		group.Go(func() error { return l.put(ctx, key, data) })
 	}
-	group.Go(func() error {
-		return l.put(ctx, g.next.log.edge(g.next.size), encodeEdge(g.next.size, g.next.edge))
-	})
 	return group.Wait()
 }
 
 // committed installs what a batch made of the log.
 func (l *Log) committed(next *tree, signing *logkeys.Key, b *batch) {
-	before := b.tree.size
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for s, t := range b.tails {
@@ -164,7 +160,4 @@ func (l *Log) committed(next *tree, signing *logkeys.Key, b *batch) {
 	}
 	l.index.Add(b.events)
 	l.tree, l.key = next, signing
-	if before > 0 {
-		l.edges = append(l.edges, before)
-	}
 }

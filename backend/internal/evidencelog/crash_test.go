@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -217,4 +219,31 @@ func TestRandomFaultsOfTheLog(t *testing.T) {
 			t.Fatalf("CRASH_SEED=%d, run %d", seed, run)
 		}
 	}
+}
+
+// A process that dies before the edge is put leaves a log that the next one opens.
+func TestNobodyWaitsForTheEdge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := storagetest.NewDisk()
+		s := storagetest.Open(disk, 0, storagetest.None)
+		p := start(t, s, nil)
+		stalled := make(chan struct{})
+		s.Hook(func(op, key string) {
+			if op == "put" && strings.Contains(key, "/edge/") {
+				<-stalled
+			}
+		})
+		at, err := p.Append(t.Context(), pending(event(1, 1), true))
+		require.NoError(t, err)
+		require.False(t, slices.ContainsFunc(disk.Keys("evidence/"), func(key string) bool { return strings.Contains(key, "/edge/") }))
+
+		next := start(t, storagetest.Open(disk, 0, storagetest.None), nil)
+		again, err := next.Append(t.Context(), pending(event(1, 1), false))
+		require.NoError(t, err)
+		require.Equal(t, at, again)
+		require.Len(t, check(t, next), 2)
+		close(stalled)
+		synctest.Wait()
+		require.Len(t, check(t, next), 2)
+	})
 }

@@ -11,7 +11,7 @@
 //	evidence/log/<n>/chunk/<block>/<from>-<to>-<epoch> entries, as their appender wrote them
 //	evidence/log/<n>/checkpoint/<block>/<size>       the signed note
 //	evidence/log/<n>/tile/<level>/<size>             a complete tile, 256 hashes
-//	evidence/log/<n>/edge/<size>                     the incomplete tile of each level
+//	evidence/log/<n>/edge/<size>                     the incomplete tile of each level, of some sizes
 //	evidence/log/<n>/index/<level>/<n>/<part>        which entries are about which tenant
 //	evidence/started                                 the latest start with another binary
 //
@@ -25,8 +25,9 @@
 // They are those of docs/model/README.md, which docs/model/evidence.py checks.
 //
 // An appender begins with an epoch, one more than the greatest that a List shows; the
-// Put of it comes before everything else. A batch is written in the order chunk, tiles,
-// checkpoint. A Put that failed is repeated with the same bytes until it succeeds or the
+// Put of it comes before everything else. A batch is written in the order chunk, complete
+// tiles, checkpoint. The edge spares the next start from making it from entries and
+// tiles, so it is put once nothing waits. A Put that failed is repeated with the same bytes until it succeeds or the
 // engine ends. The engine's context is looked at before each Put and again before
 // signing. A checkpoint is shown to nobody before its Put has succeeded.
 //

@@ -87,9 +87,10 @@ type Log struct {
 	epoch  int64         // the appender's, taken as it began
 	opened chan struct{} // closed once tree is there
 
-	adopted  bool // of Work alone: what is in memory is what storage has
+	adopted  bool    // of Work alone, as the next two: what is in memory is what storage has
+	edgeAt   int64   // the size whose edge was put last, 0 if none was
+	edges    []int64 // sizes whose edge is no longer needed
 	queue    queue
-	edges    []int64    // sizes whose edge is no longer needed
 	rotating sync.Mutex // one new signing key at a time
 }
 

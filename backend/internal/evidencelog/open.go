@@ -170,15 +170,18 @@ func (l *Log) complete(ctx context.Context, set *logkeys.Set, t *tree, signing *
 	return false, nil
 }
 
-// findEdges looks for edges that a process before left undeleted.
+// findEdges looks for edges that a process before left.
 func (l *Log) findEdges(ctx context.Context, t *tree) error {
 	names, err := l.storage.List(ctx, t.log.prefix("edge"))
 	if err != nil {
 		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.edges = slices.DeleteFunc(sizes(names), func(size int64) bool { return size >= t.size })
+	all := sizes(names)
+	l.edgeAt = 0
+	if slices.Contains(all, t.size) {
+		l.edgeAt = t.size
+	}
+	l.edges = slices.DeleteFunc(all, func(size int64) bool { return size >= t.size })
 	return nil
 }
 

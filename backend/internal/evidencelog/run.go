@@ -36,7 +36,10 @@ func (l *Log) Work(ctx context.Context) error {
 		l.adopted = true
 	}
 	for {
-		l.deleteEdges(ctx)
+		if l.queue.len() == 0 {
+			l.saveEdge(ctx)
+			l.deleteEdges(ctx)
+		}
 		if l.queue.len() == 0 {
 			return nil
 		}
@@ -245,17 +248,32 @@ func (l *Log) startedEntry(ctx context.Context, t *tree) (*startedEntry, error) 
 	return &stored, l.put(ctx, keyStarted, raw)
 }
 
+// saveEdge puts the incomplete tiles, which a start would otherwise make from up to 255
+// entries and as many tiles of each level. So a batch does not wait for them, and one that
+// could not be put does no harm.
+func (l *Log) saveEdge(ctx context.Context) {
+	t := l.tree // only Work replaces it
+	if t.size == l.edgeAt {
+		return
+	}
+	if err := l.storage.Put(ctx, t.log.edge(t.size), encodeEdge(t.size, t.edge)); err != nil {
+		l.report(err)
+		return
+	}
+	if l.edgeAt > 0 {
+		l.edges = append(l.edges, l.edgeAt)
+	}
+	l.edgeAt = t.size
+}
+
 // deleteEdges deletes edges of sizes that are past, many at once. One that is left does
 // no harm.
 func (l *Log) deleteEdges(ctx context.Context) {
-	l.mu.Lock()
 	n, edges := l.tree.log, l.edges
 	if len(edges) < edgesKept {
-		l.mu.Unlock()
 		return
 	}
 	l.edges = nil
-	l.mu.Unlock()
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(readsInFlight)
 	for _, size := range edges {
