@@ -119,7 +119,7 @@ func TestStorageOperations(t *testing.T) {
 		}
 		row(r.what, all, writes, again)
 	}
-	const creation = 9
+	const creation = 8
 	all, writes := math.MaxInt, 0
 	for tries := 0; tries < 10 && all > creation; tries++ { // its two keys, wrapped at once, may both read which KEK it is
 		m := enginetest.Conditions{}.Open(t, prepared.Disk.Clone(), 0, storagetest.None)

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/itemstore"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/rotation"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
@@ -99,11 +100,14 @@ func (b *backend) writeTenant(ctx context.Context, _ *logical.Request, d *framew
 	if err != nil {
 		return nil, err
 	}
-	t, err := b.rotations.WriteTenant(ctx, rotation.TenantWrite{
+	t, created, err := b.rotations.WriteTenant(ctx, rotation.TenantWrite{
 		TenantID: id, KeyType: change.keyType, Provider: change.provider, ProviderNamed: change.providerNamed, MustExist: change.mustExist, Change: change.apply,
 	})
 	if err != nil {
 		return nil, err
+	}
+	if created {
+		return b.describeTenant(ctx, t, nil) // there is nothing to be listed yet
 	}
 	return b.tenantResponse(ctx, t)
 }
@@ -113,6 +117,10 @@ func (b *backend) tenantResponse(ctx context.Context, t *tenant.Record) (*logica
 	if err != nil {
 		return nil, err
 	}
+	return b.describeTenant(ctx, t, usage)
+}
+
+func (b *backend) describeTenant(ctx context.Context, t *tenant.Record, usage itemstore.Usage) (*logical.Response, error) {
 	settings, err := b.settings.Rotation(ctx)
 	if err != nil {
 		return nil, err

@@ -40,15 +40,15 @@ type TenantWrite struct {
 // WriteTenant creates a tenant with version 1 of its key, or changes its settings. It
 // fails with [ErrBeingDeleted], [ErrKeyTypeFixed], [ErrProviderFixed], [tenant.ErrNotFound],
 // [keystore.ErrTenantProvider] or an error of the provider.
-func (e *Engine) WriteTenant(ctx context.Context, w TenantWrite) (t *tenant.Record, err error) {
+func (e *Engine) WriteTenant(ctx context.Context, w TenantWrite) (t *tenant.Record, created bool, err error) {
 	err = e.keys.WithOwnKEK(ctx, func(ready *keystore.PreparedKEK) error {
-		t, err = e.writeTenant(ctx, w, ready)
+		t, created, err = e.writeTenant(ctx, w, ready)
 		return err
 	})
-	return t, err
+	return t, created, err
 }
 
-func (e *Engine) writeTenant(ctx context.Context, w TenantWrite, ready *keystore.PreparedKEK) (t *tenant.Record, err error) {
+func (e *Engine) writeTenant(ctx context.Context, w TenantWrite, ready *keystore.PreparedKEK) (t *tenant.Record, created bool, err error) {
 	var intent *intents.Intent
 	err = e.tenants.Hold(ctx, w.TenantID, func(h *tenant.Held) error {
 		switch t = h.Record(); {
@@ -56,6 +56,7 @@ func (e *Engine) writeTenant(ctx context.Context, w TenantWrite, ready *keystore
 			return tenant.ErrNotFound
 		case t == nil:
 			t, intent, err = e.create(ctx, h, w, ready)
+			created = err == nil
 			return err
 		case t.State != tenant.Active:
 			return ErrBeingDeleted
@@ -73,7 +74,7 @@ func (e *Engine) writeTenant(ctx context.Context, w TenantWrite, ready *keystore
 	if intent != nil {
 		e.Drive(*intent)
 	}
-	return t, err
+	return t, created, err
 }
 
 // create makes a tenant under a new incarnation. Its record is its commit point,
