@@ -19,6 +19,9 @@ var (
 	ErrCheckpoint = errors.New("not a checkpoint")
 	// ErrSignature reports a checkpoint that the expected key did not sign.
 	ErrSignature = errors.New("the checkpoint is not signed by the key of its log")
+	// ErrForged reports a checkpoint with a signature by the expected key that is wrong:
+	// somebody has changed it. It is an [ErrSignature].
+	ErrForged = fmt.Errorf("%w: its signature is wrong", ErrSignature)
 	// ErrCosignature reports a cosignature that is missing or does not verify.
 	ErrCosignature = errors.New("the checkpoint is not cosigned by the witness")
 	// ErrKey reports a text that is not a verifier key.
@@ -57,7 +60,8 @@ func ParseCheckpoint(text []byte) (*Checkpoint, error) {
 }
 
 // OpenCheckpoint reads a signed note that at least one of vkeys, keys of its own log,
-// has signed. A signature by one of them that is wrong is [ErrSignature], too.
+// has signed. Else it fails with [ErrSignature], or with [ErrForged] if a signature by one
+// of them is wrong.
 func OpenCheckpoint(text []byte, vkeys ...string) (*Checkpoint, error) {
 	c, err := ParseCheckpoint(text)
 	if err != nil {
@@ -76,6 +80,9 @@ func OpenCheckpoint(text []byte, vkeys ...string) (*Checkpoint, error) {
 		}
 	}
 	n, err := note.Open(text, note.VerifierList(verifiers...))
+	if invalid := (*note.InvalidSignatureError)(nil); errors.As(err, &invalid) {
+		return nil, ErrForged
+	}
 	if err != nil {
 		return nil, ErrSignature
 	}

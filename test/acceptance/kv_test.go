@@ -165,6 +165,7 @@ func TestKVAnswersAsKVDoes(t *testing.T) {
 			{method: mGet, path: "data/@/d/x?version=2"},
 			{method: mGet, path: "data/@/d/x?version=3"},
 			{method: mGet, path: "data/@/d/x?version=-1"},
+			{method: mGet, path: "data/@/d/x?version="},
 			{method: mPost, path: "data/@/d/x", body: kvData(map[string]any{})},
 			{method: mGet, path: "data/@/d/x"},
 			{method: mPost, path: "data/@/d/x"},
@@ -257,6 +258,7 @@ func TestKVAnswersAsKVDoes(t *testing.T) {
 			{method: mGet, path: "subkeys/@/s?depth=2"},
 			{method: mGet, path: "subkeys/@/s?depth=-1"},
 			{method: mGet, path: "subkeys/@/s?version=1"},
+			{method: mGet, path: "subkeys/@/s?version=&depth="},
 			{method: mGet, path: "subkeys/@/s?version=2"},
 		},
 		"what is not there": {

@@ -60,12 +60,37 @@ func TestRestoredSnapshotIsNoticed(t *testing.T) {
 		p = start(t, storagetest.Open(disk, 0, storagetest.None), nil)
 		_, err = p.Check(t.Context(), fork)
 		require.ErrorIs(t, err, witnesses.ErrForked)
-		for _, text := range []string{"", "x", strings.Replace(string(before), "/1\n", "/2\n", 1)} {
-			_, err = p.Check(t.Context(), []byte(text))
-			require.ErrorIs(t, err, evidence.ErrCheckpoint)
+	})
+}
+
+// What is no checkpoint of this log is not taken for one that the log has lost.
+func TestCheckOfWhatIsNoCheckpointOfTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := start(t, storagetest.Open(storagetest.NewDisk(), 0, storagetest.None), nil)
+		fill(t, p, 5)
+		kept, err := p.Checkpoint(t.Context(), 0)
+		require.NoError(t, err)
+		const otherMount = "11111111-1111-4111-8111-111111111111"
+		mount, _, err := evidence.ParseOrigin(string(bytes.SplitN(kept, []byte("\n"), 2)[0]))
+		require.NoError(t, err)
+		for what, c := range map[string]struct {
+			old, new string
+			want     error
+			missing  int64
+		}{
+			"as it was signed":           {"\n6\n", "\n6\n", nil, 0},
+			"a text":                     {string(kept), "x", evidence.ErrCheckpoint, 0},
+			"nothing":                    {string(kept), "", evidence.ErrCheckpoint, 0},
+			"shorter than it was signed": {"\n6\n", "\n5\n", evidence.ErrForged, 0},
+			"longer than it was signed":  {"\n6\n", "\n9\n", evidence.ErrForged, 0},
+			"of another mount":           {mount, otherMount, witnesses.ErrOtherLog, 0},
+			"of a later log":             {"/1\n", "/2\n", witnesses.ErrWentBack, 6},
+		} {
+			changed := strings.Replace(string(kept), c.old, c.new, 1)
+			missing, err := p.Check(t.Context(), []byte(changed))
+			require.ErrorIs(t, err, c.want, what)
+			require.Equal(t, c.missing, missing, what)
 		}
-		_, err = p.Check(t.Context(), bytes.Replace(before, []byte("\n6\n"), []byte("\n5\n"), 1))
-		require.ErrorIs(t, err, evidence.ErrSignature)
 	})
 }
 

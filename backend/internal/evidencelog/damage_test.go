@@ -17,6 +17,7 @@ import (
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/evidencelog"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storage"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/witnesses"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
@@ -111,6 +112,9 @@ func TestNextLogNamesTheOneBefore(t *testing.T) {
 		key, err := p.Key(t.Context())
 		require.NoError(t, err)
 		require.True(t, strings.HasSuffix(key.Origin, "/2"))
+		_, err = p.Check(t.Context(), first)
+		require.ErrorIs(t, err, witnesses.ErrOtherLog)
+		require.ErrorContains(t, err, "it is of log 1 of this mount, which log 2 has followed")
 		p.end()
 
 		// It is found again, and does not begin a third time.

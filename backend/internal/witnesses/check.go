@@ -17,11 +17,13 @@ var (
 	ErrWentBack = errors.New("the log is shorter than the checkpoint that was kept: storage went back")
 	// ErrForked reports that the log is not the one of a checkpoint that was kept.
 	ErrForked = errors.New("the log is not the one of the checkpoint that was kept")
+	// ErrOtherLog reports a checkpoint that cannot be compared with this log.
+	ErrOtherLog = errors.New("checkpoint must be one of this log")
 )
 
 // Check compares the log with a checkpoint that was kept outside. It returns how many
-// entries the kept one has more, with [ErrWentBack]; or [ErrForked], or the error of a
-// checkpoint that is none of this log. It reads few tiles, however long the log is.
+// entries the kept one has more, with [ErrWentBack]; or [ErrForked], [ErrOtherLog], or the
+// error of a text that is no checkpoint. It reads few tiles, however long the log is.
 func (w *Store) Check(ctx context.Context, kept []byte) (more int64, err error) {
 	p, err := w.log.Present(ctx)
 	if err != nil {
@@ -32,7 +34,7 @@ func (w *Store) Check(ctx context.Context, kept []byte) (more int64, err error) 
 		return 0, err
 	}
 	if c.Origin != p.Origin {
-		return 0, fmt.Errorf("%w: it is of another log", evidence.ErrCheckpoint)
+		return ofAnotherLog(c, p.Origin)
 	}
 	key, err := w.log.Key(ctx)
 	if err != nil {
@@ -40,7 +42,8 @@ func (w *Store) Check(ctx context.Context, kept []byte) (more int64, err error) 
 	}
 	vkeys := append(key.Previous, key.VKey)
 	// One that is longer may be signed by a key that went with what storage lost.
-	if _, err := evidence.OpenCheckpoint(kept, vkeys...); err != nil && c.N <= p.Size {
+	_, err = evidence.OpenCheckpoint(kept, vkeys...)
+	if err != nil && (c.N <= p.Size || errors.Is(err, evidence.ErrForged)) {
 		return 0, err
 	}
 	if c.N > p.Size {
@@ -54,4 +57,24 @@ func (w *Store) Check(ctx context.Context, kept []byte) (more int64, err error) 
 		return 0, ErrForked
 	}
 	return 0, nil
+}
+
+// ofAnotherLog says what a checkpoint of another origin means. Logs of a mount are numbered
+// in their order, so one of a later log was kept before storage went back.
+func ofAnotherLog(c *evidence.Checkpoint, present string) (more int64, err error) {
+	keptMount, kept, err := evidence.ParseOrigin(c.Origin)
+	if err != nil {
+		return 0, err
+	}
+	mount, number, err := evidence.ParseOrigin(present)
+	switch {
+	case err != nil:
+		return 0, err
+	case keptMount != mount:
+		return 0, fmt.Errorf("%w: it is of another mount", ErrOtherLog)
+	case kept > number:
+		return c.N, ErrWentBack
+	default:
+		return 0, fmt.Errorf("%w: it is of log %d of this mount, which log %d has followed", ErrOtherLog, kept, number)
+	}
 }

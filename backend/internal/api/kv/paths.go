@@ -103,7 +103,7 @@ func (r *Rooms) version(ctx context.Context, d *framework.FieldData) (*item.Item
 	if err != nil {
 		return nil, err
 	}
-	asked, _, err := api.IntField(d, "version")
+	asked, err := number(d, "version")
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +115,15 @@ func (r *Rooms) version(ctx context.Context, d *framework.FieldData) (*item.Item
 		return nil, err
 	}
 	return it, nil
+}
+
+// number returns a whole number of a query, 0 if it is not there or, as KV takes it, empty.
+func number(d *framework.FieldData, field string) (int, error) {
+	if d.Raw[field] == "" {
+		return 0, nil
+	}
+	n, _, err := api.IntField(d, field)
+	return n, err
 }
 
 var versionField = &framework.FieldSchema{

@@ -36,7 +36,7 @@ func (r *Rooms) subkeysPath() *framework.Path {
 }
 
 func (r *Rooms) readSubkeys(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	depth, _, err := api.IntField(d, "depth")
+	depth, err := number(d, "depth")
 	if err != nil {
 		return nil, err
 	}
