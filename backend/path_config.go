@@ -245,7 +245,7 @@ func durationOf(field string, raw any, most time.Duration) (time.Duration, error
 		}
 	}
 	if err != nil || value%time.Second != 0 {
-		return 0, api.Invalid("%s must be a duration, such as 24h or a whole number of seconds", field)
+		return 0, api.Invalid("%s must be a duration of whole seconds, such as 24h or 86400", field)
 	}
 	if value < 0 || value > most {
 		return 0, api.Invalid("%s must be from 0 to %dh", field, most/time.Hour)

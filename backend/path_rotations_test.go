@@ -51,7 +51,7 @@ func TestConfig(t *testing.T) {
 		"retired_key_retention must be from":        {"retired_key_retention": "100000h"},
 		"retired_key_retention":                     {"retired_key_retention": "soon"},
 		"retired_key_retention must be a duration":  {"retired_key_retention": "999ms"},
-		"retired_key_retention must be a duration, such as 24h or a whole number of seconds, and not below 0": {"retired_key_retention": -1},
+		"retired_key_retention must be a duration of whole seconds, such as 24h or 86400, from 0 to 292 years": {"retired_key_retention": -1},
 		"scheduler_jitter must be a duration":     {"scheduler_jitter": "1.5s"},
 		"scheduler_jitter must be from":           {"scheduler_jitter": "10000h"},
 		"max_concurrent_rotations must be from 1": {"max_concurrent_rotations": 0},

@@ -218,7 +218,9 @@ func typeName(t framework.FieldType) string {
 	case framework.TypeBool:
 		return "true or false"
 	case framework.TypeDurationSecond:
-		return "a duration, such as 24h or a whole number of seconds, and not below 0"
+		return "a duration of whole seconds, such as 24h or 86400, from 0 to 292 years"
+	case framework.TypeSlice, framework.TypeStringSlice, framework.TypeCommaStringSlice:
+		return "a list"
 	case framework.TypeMap:
 		// The command sends name=value as a string, which is what one tries first.
 		return "an object; the vault command takes one from standard input (-) or from a file (@item.json)"

@@ -236,7 +236,7 @@ func (l *Log) checkpointAt(ctx context.Context, t *tree, size int64) ([]byte, er
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	case note == nil:
-		return nil, ErrNotFound
+		return nil, fmt.Errorf("%w: there is no checkpoint of size %d", ErrNotFound, size)
 	}
 	return note, nil
 }
