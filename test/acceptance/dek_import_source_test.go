@@ -146,7 +146,8 @@ func testImportKilled(t *testing.T, s *devstack.Stack, source *sourceVault, dek 
 	d := dekProgram{t, dek.path, append(source.env(source.token(t, mount)), "SOURCE_VAULT_NAMESPACE=theirs")}
 	checkpoint := filepath.Join(t.TempDir(), "checkpoint")
 	args := []string{"import", "kv2", mount, tenant.ID(), "secrets", "--batch", "10", "--checkpoint", checkpoint, "-json"}
-	killed := d.begin(s, append(args, "--rate", "60")...)
+	// So slowly that most is still to come when a busy machine gets to see the checkpoint.
+	killed := d.begin(s, append(args, "--rate", "20")...)
 	require.Eventually(t, func() bool { return scannedOf(checkpoint) > 0 }, goneLimit, rotationTick)
 	killed.signal(os.Kill)
 	require.Less(t, scannedOf(checkpoint), len(names))
@@ -177,7 +178,7 @@ func testSourceSealed(t *testing.T, s *devstack.Stack, source *sourceVault, dek 
 	names := fillSource(put, 120)
 	d := dekProgram{t, dek.path, source.env(source.token(t, mount))}
 	checkpoint := filepath.Join(t.TempDir(), "checkpoint")
-	importing := d.begin(s, "import", "kv2", mount, tenant.ID(), "secrets", "--batch", "10", "--checkpoint", checkpoint, "--rate", "60")
+	importing := d.begin(s, "import", "kv2", mount, tenant.ID(), "secrets", "--batch", "10", "--checkpoint", checkpoint, "--rate", "20")
 	require.Eventually(t, func() bool { return scannedOf(checkpoint) > 0 }, goneLimit, rotationTick)
 	require.NoError(t, source.Seal(t.Context()))
 	importing.tells(importing.errs, "Vault is sealed; waiting")

@@ -56,6 +56,19 @@ func archived(t *testing.T, root, dir string) (version string) {
 // emptyServer starts a server in development mode, which knows nothing of the plugin.
 func emptyServer(t *testing.T, bin, plugins, token string) (address string) {
 	t.Helper()
+	for range 5 { // another process may take the port first
+		if address, up := launchServer(t, bin, plugins, token); up {
+			return address
+		}
+	}
+	require.Fail(t, "the server does not start")
+	return ""
+}
+
+// launchServer starts the server on a port that was free a moment ago. It is not up if it
+// has ended instead of answering.
+func launchServer(t *testing.T, bin, plugins, token string) (address string, up bool) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	listen := l.Addr().String()
@@ -67,16 +80,31 @@ func emptyServer(t *testing.T, bin, plugins, token string) (address string) {
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
 	require.NoError(t, cmd.Start())
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(ended)
+	}()
 	t.Cleanup(func() {
 		stop()
-		_ = cmd.Wait()
+		<-ended
 	})
 	address = "http://" + listen
 	require.Eventually(t, func() bool {
-		resp, err := http.Get(address + "/v1/sys/health")
-		return err == nil && resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
+		select {
+		case <-ended:
+			return true
+		default:
+		}
+		// The token tells it from the server of somebody who was faster.
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, address+"/v1/auth/token/lookup-self", http.NoBody)
+		require.NoError(t, err)
+		req.Header.Set("X-Vault-Token", token)
+		resp, err := http.DefaultClient.Do(req)
+		up = err == nil && resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
+		return up
 	}, time.Minute, rotationTick)
-	return address
+	return address, up
 }
 
 // commands are those of a page's blocks that a shell runs. The first is the settings.

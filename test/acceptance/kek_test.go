@@ -6,6 +6,7 @@
 package acceptance
 
 import (
+	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
@@ -110,17 +111,27 @@ func TestContractKEK(t *testing.T) {
 
 	a := callRoot(t, s, http.MethodPut, mount+"/config", map[string]any{"rotation_parallelism": 1})
 	require.Less(t, a.Status, 300, a.errors())
-	started := succeeded(t, callRoot(t, s, http.MethodPut, mount+"/kek/rotate", map[string]any{"reason": "yearly", "idempotency_key": "mine"}))
-	kek := started["kek_id"]
-	conflict := callRoot(t, s, http.MethodPut, mount+"/kek/rotate", nil)
+	previous, key := first["kek_id"], "mine"
+	var kek any
+	var conflict answer
+	// On a busy machine a rotation may be over before the next request comes. That starts
+	// another, and it is tried again after it.
+	for tries := range 5 {
+		started := succeeded(t, callRoot(t, s, http.MethodPut, mount+"/kek/rotate", map[string]any{"reason": "yearly", "idempotency_key": key}))
+		kek = started["kek_id"]
+		if conflict = callRoot(t, s, http.MethodPut, mount+"/kek/rotate", nil); conflict.Status != http.StatusOK {
+			break
+		}
+		previous, key = f.untilKEK(t, "completed")["kek_id"], fmt.Sprint("mine ", tries)
+	}
 	refused(t, conflict, http.StatusConflict, kek.(string))
 	assert.Equal(t, map[string]any{"kek_id": kek}, conflict.data())
-	same := succeeded(t, callRoot(t, s, http.MethodPut, mount+"/kek/rotate", map[string]any{"idempotency_key": "mine"}))
+	same := succeeded(t, callRoot(t, s, http.MethodPut, mount+"/kek/rotate", map[string]any{"idempotency_key": key}))
 	assert.Equal(t, kek, same["kek_id"])
 
 	ended := f.untilKEK(t, "completed")
 	for field, c := range map[string]check{
-		"kek_id": is(kek), "previous_kek_id": is(first["kek_id"]), "status": is("completed"), "reason": is("yearly"),
+		"kek_id": is(kek), "previous_kek_id": is(previous), "status": is("completed"), "reason": is("yearly"),
 		"started_at": isTime, "updated_at": isTime, "completed_at": isTime,
 		"percent": is(100.0), "tenants": is(float64(tenants)), "keys": is(3.0 * tenants),
 		"initiated_by": is(map[string]any{"id": "root", "name": "root", "email": ""}),
@@ -158,21 +169,34 @@ func TestCrashDuringRotationOfTheKEK(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			succeeded(t, callRoot(t, s, http.MethodPut, "dek/kek/rotate", nil))
-			require.Eventually(t, func() bool {
-				moved, _ := f.kek(t)["keys"].(float64)
-				return moved > 50
-			}, rotationLimit, time.Millisecond)
-			at := time.Now()
-			crash()
-			require.Eventually(t, func() bool {
-				return callRoot(t, s, http.MethodGet, "dek/kek", nil).Status == http.StatusOK
-			}, goneLimit, rotationTick)
-			ended := f.untilKEK(t, "completed")
-			assert.True(t, parsedTime(t, ended["completed_at"]).After(at), "it was over before the crash")
+			ended := f.crashDuringKEK(t, crash)
 			assert.Equal(t, []any{}, ended["older_kek_ids"])
 			assert.GreaterOrEqual(t, ended["keys"], 750.0)
 			f.opens(t)
 		})
 	}
+}
+
+// crashDuringKEK crashes something in the middle of a rotation of the KEK, and returns how
+// that ended. One that a busy machine lets end before the crash is followed by another.
+func (f *crowd) crashDuringKEK(t *testing.T, crash func()) map[string]any {
+	t.Helper()
+	for range 5 {
+		succeeded(t, callRoot(t, f.s, http.MethodPut, f.mount+"/kek/rotate", nil))
+		require.Eventually(t, func() bool {
+			moved, _ := f.kek(t)["keys"].(float64)
+			return moved > 50
+		}, rotationLimit, time.Millisecond)
+		at := time.Now()
+		crash()
+		require.Eventually(t, func() bool {
+			return callRoot(t, f.s, http.MethodGet, f.mount+"/kek", nil).Status == http.StatusOK
+		}, goneLimit, rotationTick)
+		ended := f.untilKEK(t, "completed")
+		if parsedTime(t, ended["completed_at"]).After(at) {
+			return ended
+		}
+	}
+	require.Fail(t, "each rotation was over before the crash")
+	return nil
 }
