@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/hashicorp/vault/api"
@@ -46,6 +47,7 @@ type app struct {
 	mount string
 	json  bool
 
+	speaking    sync.Mutex   // held for a line, since several readers of an import may have one to write
 	started     bool         // the command line was fine
 	waitingSaid atomic.Int64 // when it was last said that the command waits, in ns
 	// toStderr is for commands whose data go to standard output.
@@ -212,6 +214,8 @@ func (a *app) tenant(id string) (*client.Tenant, error) {
 
 // say writes a line for people.
 func (a *app) say(format string, args ...any) {
+	a.speaking.Lock()
+	defer a.speaking.Unlock()
 	_, _ = fmt.Fprintf(a.stderr, format+"\n", args...) // nowhere to tell that stderr is broken
 }
 
@@ -225,6 +229,8 @@ func (a *app) results() io.Writer {
 
 // tell writes a result: value as a line of JSON, or the text.
 func (a *app) tell(value any, format string, args ...any) error {
+	a.speaking.Lock()
+	defer a.speaking.Unlock()
 	if a.json {
 		return json.NewEncoder(a.results()).Encode(value)
 	}
