@@ -173,8 +173,11 @@ func TestImportIsIdempotent(t *testing.T) {
 		}
 		id := m.Must(enginetest.Update, path, body(1, "one"))["rotation_id"]
 		require.Equal(t, id, m.Must(enginetest.Update, path, body(1, "one"))["rotation_id"], "wrapped anew")
+		resp, err := m.Call(enginetest.Update, path, body(2, "one"))
+		require.Equal(t, 409, enginetest.Code(resp, err), "while it may be under way")
+		require.ErrorContains(t, err, "another key")
+		enginetest.Advance(time.Minute) // the rotation deletes its intent last, after it is shown as completed
 		m.Refused(409, "another key", enginetest.Update, path, body(2, "one"))
-		enginetest.Advance(time.Minute)
 		require.Equal(t, id, m.Must(enginetest.Update, path, body(1, "one"))["rotation_id"], "when it is over, too")
 		require.Len(t, m.VersionList(), 2)
 
