@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -89,7 +90,10 @@ func TestReadManyOpensAPageOnce(t *testing.T) {
 		all = append(all, wanted("secrets", fmt.Sprintf("item/%d", (i*7)%items)))
 	}
 	reads := map[string]int{}
+	var mu sync.Mutex // several pages are read at once
 	m.Storage.Hook(func(op, key string) {
+		mu.Lock()
+		defer mu.Unlock()
 		if op == "get" && strings.HasPrefix(key, "pages/") {
 			reads[key]++
 		}

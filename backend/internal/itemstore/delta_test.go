@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,7 +23,10 @@ import (
 // puts runs f and returns the kinds of pages/ entries that it put, in their order: p
 // for a page, d for a delta.
 func puts(m *enginetest.Mount, f func()) (kinds string) {
+	var mu sync.Mutex // several pages may be put at once
 	m.Storage.Hook(func(op, key string) {
+		mu.Lock()
+		defer mu.Unlock()
 		if op == "put" && strings.HasPrefix(key, "pages/") {
 			kinds += path.Base(key)[:1]
 		}
