@@ -232,7 +232,15 @@ func (e *Engine) View(ctx context.Context) (View, error) {
 		v.Failures = r.Rotation.Failures
 		return v, nil
 	}
-	err = e.viewUnfinished(ctx, &v)
+	if err := e.viewUnfinished(ctx, &v); err != nil || !v.Progress.At.IsZero() {
+		return v, err
+	}
+	// Nothing is noted of it: it has just begun, or it has ended since its record was read.
+	now, err := e.keys.KEK(ctx)
+	if err == nil && !now.Rotation.Unfinished() {
+		return e.View(ctx)
+	}
+	v.Progress.At = r.Rotation.StartedAt
 	return v, err
 }
 
@@ -245,8 +253,5 @@ func (e *Engine) viewUnfinished(ctx context.Context, v *View) (err error) {
 		return nil
 	}
 	v.Progress, err = e.keys.KEKProgress(ctx, v.KEKID)
-	if v.Progress.At.IsZero() {
-		v.Progress.At = v.Rotation.StartedAt
-	}
 	return err
 }
