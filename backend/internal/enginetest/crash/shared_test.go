@@ -6,6 +6,7 @@ package crash
 import (
 	"encoding/json"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,7 +73,10 @@ func TestIntentsShareAnEntry(t *testing.T) {
 		threeTenants(w)
 		enginetest.Advance(time.Minute)
 		var shared []string
+		var mu sync.Mutex // several intents may be put at once
 		m.Storage.Done(func(op, key string) {
+			mu.Lock()
+			defer mu.Unlock()
 			if op != "put" || !strings.HasPrefix(key, framework.WALPrefix) {
 				return
 			}
