@@ -22,6 +22,10 @@ const (
 	asFlooder = "DEK_PROXY_TEST_AS_FLOODER"
 )
 
+// processLimit is how long a test waits for another process, to which a busy machine may leave
+// little.
+const processLimit = 5 * time.Minute
+
 func TestMain(m *testing.M) {
 	switch {
 	case os.Getenv(asCommand) != "":
@@ -57,7 +61,7 @@ func waitForAddress(t *testing.T, file string) (address string) {
 		raw, err := os.ReadFile(file)
 		address = strings.TrimSpace(string(raw))
 		return err == nil
-	}, time.Minute, 5*time.Millisecond)
+	}, processLimit, 5*time.Millisecond)
 	return address
 }
 

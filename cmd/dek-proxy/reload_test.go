@@ -64,7 +64,7 @@ func logOf(t *testing.T, cmd *exec.Cmd) func(line string) {
 		require.Eventually(t, func() bool {
 			raw, err := os.ReadFile(cmd.Stderr.(*os.File).Name())
 			return err == nil && strings.Contains(string(raw), line)
-		}, time.Minute, 5*time.Millisecond, line)
+		}, processLimit, 5*time.Millisecond, line)
 	}
 }
 
