@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	"filippo.io/torchwood"
-	cosignature "github.com/transparency-dev/formats/note"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -100,17 +99,4 @@ func SignCheckpoint(origin string, tree tlog.Tree, signers ...note.Signer) ([]by
 		return nil, fmt.Errorf("signing a checkpoint: %w", err)
 	}
 	return signed, nil
-}
-
-// CheckCosignature returns nil if the witness with a verifier key of cosignatures
-// (tlog-cosignature) signed the note, else [ErrCosignature] or [ErrKey].
-func CheckCosignature(text []byte, witness string) error {
-	v, err := cosignature.NewVerifierForCosignatureV1(witness)
-	if err != nil {
-		return ErrKey
-	}
-	if _, err := note.Open(text, note.VerifierList(v)); err != nil {
-		return ErrCosignature
-	}
-	return nil
 }

@@ -5,8 +5,10 @@ package evidence_test
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ed25519"
 	"crypto/rand"
+	"errors"
 	"strings"
 	"testing"
 
@@ -86,6 +88,43 @@ func TestCosignature(t *testing.T) {
 	_, err = evidence.OpenCheckpoint(cosigned, vkey)
 	require.NoError(t, err)
 	require.ErrorIs(t, evidence.CheckCosignature(cosigned, "x"), evidence.ErrKey)
+}
+
+func TestCosignatureVerifier(t *testing.T) {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	witness, err := torchwood.NewCosignatureSigner("w2", key)
+	require.NoError(t, err)
+	vkey := witness.Verifier().String()
+	_, ofNotes := newKey(t, "w2")
+	parts := strings.SplitN(vkey, "+", 3)
+	hash, public := parts[1], parts[2]
+	for name, c := range map[string]struct {
+		vkey string
+		want error
+	}{
+		"as it is":               {vkey, nil},
+		"capital digits":         {"w2+" + strings.ToUpper(hash) + "+" + public, nil},
+		"another hash":           {"w2+deadbeef+" + public, evidence.ErrKeyHash},
+		"another name":           {"w3+" + hash + "+" + public, evidence.ErrKeyHash},
+		"no digits":              {"w2+deadbeex+" + public, evidence.ErrKey},
+		"a sign":                 {"w2+-0000001+" + public, evidence.ErrKey},
+		"seven digits":           {"w2+" + hash[1:] + "+" + public, evidence.ErrKey},
+		"a key of signed notes":  {ofNotes, evidence.ErrKey},
+		"nothing":                {"", evidence.ErrKey},
+		"the key is cut off":     {vkey[:len(vkey)-8], evidence.ErrKey},
+		"an algorithm of no one": {"w2+" + hash + "+/" + public[1:], evidence.ErrKey},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v, err := evidence.CosignatureVerifier(c.vkey)
+			require.ErrorIs(t, err, c.want)
+			require.Equal(t, errors.Is(c.want, evidence.ErrKeyHash), errors.Is(err, evidence.ErrKeyHash))
+			require.ErrorIs(t, evidence.CheckCosignature(nil, c.vkey), cmp.Or(c.want, evidence.ErrCosignature))
+			if c.want == nil {
+				require.Equal(t, witness.KeyHash(), v.KeyHash())
+			}
+		})
+	}
 }
 
 func mustVerifier(t testing.TB, vkey string) note.Verifier {

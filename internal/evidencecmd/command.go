@@ -15,9 +15,9 @@ import (
 
 	"github.com/hashicorp/vault/api"
 	"github.com/spf13/cobra"
-	cosignature "github.com/transparency-dev/formats/note"
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence/verify"
 )
 
@@ -94,7 +94,10 @@ func (f *trust) options(now time.Time) (verify.Options, error) {
 		}
 	}
 	for _, witness := range f.witnesses {
-		if _, err := cosignature.NewVerifierForCosignatureV1(witness); err != nil {
+		switch _, err := evidence.CosignatureVerifier(witness); {
+		case errors.Is(err, evidence.ErrKeyHash):
+			return options, fmt.Errorf("%w: --witness has a wrong key hash: its eight hex digits are not those of its name and key", ErrUsage)
+		case err != nil:
 			return options, fmt.Errorf("%w: --witness is not a verifier key of a witness", ErrUsage)
 		}
 	}

@@ -244,6 +244,7 @@ func TestReportCommand(t *testing.T) {
 		{"--checkpoint", "/does/not/exist"},
 		{"--vkey", "a+b"},
 		{"--witness", "a+b"},
+		{"--witness", "witness.example+deadbeef+BGG3op9v3HIXXDPBmFc/0CioJHhGCXc+pyvvFPlBZdYO"}, // not its key hash
 		{"--tenant", "acme"},
 		{"/does/not/exist"},
 	} {

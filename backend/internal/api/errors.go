@@ -113,7 +113,7 @@ var statuses = []struct {
 	{evidencelog.ErrNotFound, http.StatusNotFound, ""},
 	{witnesses.ErrCosignature, http.StatusBadRequest, "cosignature must have signature lines of witnesses for a checkpoint that is kept"},
 	{witnesses.ErrTooManyWitnesses, http.StatusBadRequest, "witnesses must name at most 16"},
-	{evidence.ErrKey, http.StatusBadRequest, "witnesses must have verifier keys of cosignatures, each once"},
+	{witnesses.ErrWitness, http.StatusBadRequest, ""},
 	{witnesses.ErrOtherLog, http.StatusBadRequest, ""},
 	{evidence.ErrCheckpoint, http.StatusBadRequest, "checkpoint must be a signed note of an evidence log"},
 	{evidence.ErrSignature, http.StatusBadRequest, "checkpoint is not signed by a key of this log"},

@@ -14,11 +14,13 @@ import (
 
 	"filippo.io/torchwood"
 	"github.com/stretchr/testify/require"
+	cosignature "github.com/transparency-dev/formats/note"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/witnesses"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence/evidencetest"
 )
 
 func TestNewKeyIsIntroducedByTheOld(t *testing.T) {
@@ -131,6 +133,56 @@ func TestCosignatures(t *testing.T) {
 		cosigned, err = p.Cosigned(t.Context())
 		require.NoError(t, err)
 		require.True(t, strings.HasPrefix(string(cosigned), string(second)))
+	})
+}
+
+// What cannot be a witness is refused, and the error says which element it is, and why.
+func TestWitnessesAreJudged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := start(t, storagetest.Open(storagetest.NewDisk(), 0, storagetest.None), nil)
+		_, err := p.RotateKey(t.Context(), rotationHead())
+		require.NoError(t, err)
+		key, err := p.Key(t.Context())
+		require.NoError(t, err)
+		require.Len(t, key.Previous, 1)
+		ownCosigning, err := cosignature.VKeyToCosignatureV1(key.VKey)
+		require.NoError(t, err)
+		a, b := cosigner(t, "a.example").Verifier().String(), cosigner(t, "b.example").Verifier().String()
+		parts := strings.SplitN(a, "+", 3)
+		wrongHash := parts[0] + "+deadbeef+" + parts[2]
+		capitals := parts[0] + "+" + strings.ToUpper(parts[1]) + "+" + parts[2]
+		renamed := "a.example+" + strings.SplitN(ownCosigning, "+", 2)[1]
+		long := strings.Repeat("é", 1000)
+		for name, c := range map[string]struct {
+			vkeys []string
+			want  error
+			text  string
+		}{
+			"malformed":             {[]string{a, "x"}, evidence.ErrKey, `: element 2, "x", is malformed`},
+			"empty":                 {[]string{""}, evidence.ErrKey, `: element 1, "", is malformed`},
+			"wrong key hash":        {[]string{wrongHash, b}, evidence.ErrKeyHash, `: element 1, "` + wrongHash + `", has a wrong key hash`},
+			"twice":                 {[]string{a, b, a}, witnesses.ErrTwice, `: element 3, "` + a + `", stands twice`},
+			"twice, in capitals":    {[]string{a, capitals}, witnesses.ErrTwice, `: element 2, "` + capitals + `", stands twice`},
+			"the log's key":         {[]string{a, key.VKey}, witnesses.ErrOwnKey, "is a key of this log, which cannot be its own witness"},
+			"the log's older key":   {[]string{key.Previous[0]}, witnesses.ErrOwnKey, ": element 1, "},
+			"made one of a witness": {[]string{ownCosigning}, witnesses.ErrOwnKey, ": element 1, "},
+			"and renamed":           {[]string{renamed}, witnesses.ErrOwnKey, ": element 1, "},
+			"long":                  {[]string{long}, evidence.ErrKey, `: element 1, "` + strings.Repeat("é", 80) + `…", is malformed`},
+			"a signing key": {
+				[]string{evidencetest.Key("w.example", "secret")}, evidence.ErrKey, ": element 1, a signing key, is malformed",
+			},
+		} {
+			err := p.SetWitnesses(t.Context(), c.vkeys)
+			require.ErrorIs(t, err, witnesses.ErrWitness, name)
+			require.ErrorIs(t, err, c.want, name)
+			require.True(t, strings.HasPrefix(err.Error(), "witnesses must have verifier keys"), name)
+			require.ErrorContains(t, err, c.text, name)
+		}
+		kept, err := p.Witnesses(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, kept)
+		require.NoError(t, p.SetWitnesses(t.Context(), []string{capitals, b}))
+		require.NoError(t, p.SetWitnesses(t.Context(), []string{}))
 	})
 }
 

@@ -5,62 +5,21 @@ package witnesses
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
-	cosignature "github.com/transparency-dev/formats/note"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/evidencelog"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence"
 )
 
-// MaxWitnesses bounds the witnesses of a log, and what one Put of cosignatures holds.
-const MaxWitnesses = 16
-
-// Errors of witnesses.
-var (
-	// ErrTooManyWitnesses reports more than 16.
-	ErrTooManyWitnesses = fmt.Errorf("a log has at most %d witnesses", MaxWitnesses)
-	// ErrCosignature reports lines that are no cosignature of a kept checkpoint by a
-	// witness of this log.
-	ErrCosignature = errors.New("not a cosignature of a kept checkpoint by a witness of this log")
-)
-
-// Witnesses returns the verifier keys of the witnesses.
-func (w *Store) Witnesses(ctx context.Context) ([]string, error) {
-	raw, err := w.storage.Get(ctx, witnessesKey)
-	if err != nil || raw == nil {
-		return []string{}, err
-	}
-	var vkeys []string
-	if err := json.Unmarshal(raw, &vkeys); err != nil {
-		return nil, fmt.Errorf("decoding %s: %w", witnessesKey, err)
-	}
-	return vkeys, nil
-}
-
-// SetWitnesses replaces the witnesses. It reports [evidence.ErrKey] for a key that is
-// none, and [ErrTooManyWitnesses].
-func (w *Store) SetWitnesses(ctx context.Context, vkeys []string) error {
-	if len(vkeys) > MaxWitnesses {
-		return ErrTooManyWitnesses
-	}
-	for i, vkey := range vkeys {
-		if _, err := cosignature.NewVerifierForCosignatureV1(vkey); err != nil || slices.Contains(vkeys[:i], vkey) {
-			return evidence.ErrKey
-		}
-	}
-	raw, err := json.Marshal(vkeys)
-	if err != nil {
-		return fmt.Errorf("encoding %s: %w", witnessesKey, err)
-	}
-	return w.storage.Put(ctx, witnessesKey, raw)
-}
+// ErrCosignature reports lines that are no cosignature of a kept checkpoint by a witness of
+// this log.
+var ErrCosignature = errors.New("not a cosignature of a kept checkpoint by a witness of this log")
 
 // Cosign keeps cosignatures, signature lines of a witness, of the checkpoint of a size.
 // With size 0 it looks for the checkpoint among those of the last entries, at least 1,024.
@@ -103,9 +62,9 @@ func cosignatures(checkpoint []byte, lines string, vkeys []string) (sigs []note.
 	}
 	verifiers := make([]note.Verifier, 0, len(vkeys))
 	for _, vkey := range vkeys {
-		v, err := cosignature.NewVerifierForCosignatureV1(vkey)
+		v, err := evidence.CosignatureVerifier(vkey)
 		if err != nil {
-			return nil, false, evidence.ErrKey
+			return nil, false, err
 		}
 		verifiers = append(verifiers, v)
 	}
