@@ -6,6 +6,7 @@ package evidence
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"filippo.io/torchwood"
 	"golang.org/x/mod/sumdb/note"
@@ -16,6 +17,8 @@ import (
 var (
 	// ErrCheckpoint reports a text that is not a checkpoint of a log of this engine.
 	ErrCheckpoint = errors.New("not a checkpoint")
+	// ErrNote reports a text that is not even a signed note. It is an [ErrCheckpoint].
+	ErrNote = fmt.Errorf("%w: not a signed note", ErrCheckpoint)
 	// ErrSignature reports a checkpoint that the expected key did not sign.
 	ErrSignature = errors.New("the checkpoint is not signed by the key of its log")
 	// ErrForged reports a checkpoint with a signature by the expected key that is wrong:
@@ -38,7 +41,17 @@ type Checkpoint struct {
 	Keys []string
 }
 
-// ParseCheckpoint reads a signed note without verifying its signatures.
+// KeptCheckpoint returns a checkpoint that a person kept, as it was signed: shells take away
+// the line feed that a signed note ends with, and it is put back. Nothing else is mended.
+func KeptCheckpoint(text []byte) []byte {
+	if len(text) == 0 || text[len(text)-1] == '\n' {
+		return text
+	}
+	return append(slices.Clip(text), '\n')
+}
+
+// ParseCheckpoint reads a signed note without verifying its signatures. It reports
+// [ErrCheckpoint], and [ErrNote].
 func ParseCheckpoint(text []byte) (*Checkpoint, error) {
 	n, err := note.Open(text, note.VerifierList())
 	var unverified *note.UnverifiedNoteError
@@ -46,7 +59,7 @@ func ParseCheckpoint(text []byte) (*Checkpoint, error) {
 		n, err = unverified.Note, nil
 	}
 	if err != nil {
-		return nil, ErrCheckpoint
+		return nil, ErrNote
 	}
 	c, err := torchwood.ParseCheckpoint(n.Text)
 	if err != nil {

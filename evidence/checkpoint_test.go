@@ -60,6 +60,42 @@ func TestCheckpointIsOfItsKey(t *testing.T) {
 	}
 }
 
+// A shell takes away the last line feed: only that is put back.
+func TestKeptCheckpoint(t *testing.T) {
+	signer, vkey := newKey(t, origin)
+	signed, err := evidence.SignCheckpoint(origin, tlog.Tree{N: 5, Hash: tlog.RecordHash([]byte("x"))}, signer)
+	require.NoError(t, err)
+	note := string(signed)
+	for name, c := range map[string]struct {
+		text string
+		want error
+	}{
+		"as it is":                 {note, nil},
+		"without its last LF":      {strings.TrimSuffix(note, "\n"), nil},
+		"with another LF":          {note + "\n", evidence.ErrNote},
+		"with CR":                  {strings.TrimSuffix(note, "\n") + "\r", evidence.ErrNote},
+		"with a blank":             {strings.TrimSuffix(note, "\n") + " ", evidence.ErrNote},
+		"without its signature":    {note[:strings.Index(note, "—")], evidence.ErrNote},
+		"without LF in the middle": {strings.Replace(note, "\n\n", "\n", 1), evidence.ErrNote},
+		"one character is cut off": {note[:len(note)-2], evidence.ErrNote},
+		"four characters are cut off, as base64 may be": {note[:len(note)-5], evidence.ErrSignature},
+		"nothing": {"", evidence.ErrNote},
+		"text":    {"x", evidence.ErrNote},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kept := []byte(c.text + "tail")[:len(c.text)]
+			c2, err := evidence.OpenCheckpoint(evidence.KeptCheckpoint(kept), vkey)
+			require.ErrorIs(t, err, c.want)
+			if c.want == nil {
+				require.EqualValues(t, signed, c2.Note)
+			}
+			require.Equal(t, "tail", string(kept[:len(c.text)+4][len(c.text):]), "the caller's bytes")
+		})
+	}
+	_, err = evidence.OpenCheckpoint(bytes.TrimSuffix(signed, []byte("\n")), vkey)
+	require.ErrorIs(t, err, evidence.ErrNote, "whatever was not kept by people has it")
+}
+
 // A note of another log, signed by that log's key, is none of this log.
 func TestCheckpointOfAnotherLog(t *testing.T) {
 	second := evidence.Origin(evidencetest.MountUUID, 2)

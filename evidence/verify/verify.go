@@ -21,7 +21,8 @@ type Options struct {
 	// VKeys are verifier keys of the log. An older one vouches for those that it
 	// introduced.
 	VKeys []string
-	// Kept is a checkpoint of the log that was kept, as a signed note.
+	// Kept is a checkpoint of the log that was kept, as a signed note. Its last line feed may
+	// be missing.
 	Kept []byte
 	// Witnesses are verifier keys of witnesses who must have cosigned the log.
 	Witnesses []string
@@ -58,6 +59,9 @@ type rotation struct {
 func Log(ctx context.Context, source Source, options Options) (*Result, error) {
 	if options.Now.IsZero() {
 		options.Now = time.Now()
+	}
+	if options.Kept != nil {
+		options.Kept = evidence.KeptCheckpoint(options.Kept)
 	}
 	r := &run{
 		source: source, options: options, result: &Result{Holds: []Finding{}, Broken: []Finding{}},
@@ -119,9 +123,12 @@ func (r *run) verify(ctx context.Context) error {
 // outside reads what the log is compared with, and which roots that needs.
 func (r *run) outside(ctx context.Context, checkpoint *evidence.Checkpoint) (kept, cosigned *evidence.Checkpoint, err error) {
 	if r.options.Kept != nil {
-		if kept, err = evidence.ParseCheckpoint(r.options.Kept); err != nil {
-			r.result.broken(CodeKept, -1, "The checkpoint that was kept is not a signed note of a log of this engine.")
-		} else {
+		switch kept, err = evidence.ParseCheckpoint(r.options.Kept); {
+		case errors.Is(err, evidence.ErrNote):
+			r.result.broken(CodeKept, -1, "The checkpoint that was kept is not a signed note.")
+		case err != nil:
+			r.result.broken(CodeKept, -1, "The checkpoint that was kept is a signed note, but not the checkpoint of a log of this engine.")
+		default:
 			r.want[kept.N] = tlog.Hash{}
 		}
 	}

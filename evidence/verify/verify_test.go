@@ -69,6 +69,7 @@ func TestTrustComesFromOutside(t *testing.T) {
 		"the present key": {verify.Options{VKeys: []string{strings.Fields(string(files["keys"].Data))[0]}}, true},
 		"a checkpoint":    {verify.Options{Kept: log.Checkpoint(t, size-3)}, true},
 		"the same":        {verify.Options{Kept: log.Checkpoint(t, size)}, true},
+		"without its LF":  {verify.Options{Kept: bytes.TrimSuffix(log.Checkpoint(t, size-3), []byte("\n"))}, true},
 		"the first":       {verify.Options{Kept: log.Checkpoint(t, 1)}, true},
 	} {
 		result := run(t, files, test.options)
@@ -217,7 +218,11 @@ func TestTampering(t *testing.T) {
 		{"a replayed snapshot that went on", replace(restored.Files(t)), verify.CodeFork, "The first 150 entries are not those of the checkpoint", verify.Options{Kept: log.Checkpoint(t, 150)}},
 		{"a kept checkpoint of another log", func(fstest.MapFS) {}, verify.CodeKept, "is of another log", verify.Options{Kept: evidencetest.NewLog(2).Checkpoint(t, 0)}},
 		{"a kept checkpoint of a stranger", func(fstest.MapFS) {}, verify.CodeKept, "is not signed by the key of this log", verify.Options{Kept: log.SignedBy("stranger").Checkpoint(t, 9)}},
-		{"a kept text", func(fstest.MapFS) {}, verify.CodeKept, "is not a signed note", verify.Options{Kept: []byte("x")}},
+		{"a kept text", func(fstest.MapFS) {}, verify.CodeKept, "was kept is not a signed note.", verify.Options{Kept: []byte("x")}},
+		{"a kept file that is empty", func(fstest.MapFS) {}, verify.CodeKept, "was kept is not a signed note.", verify.Options{Kept: []byte{}}},
+		{"a kept checkpoint that was cut off", func(fstest.MapFS) {}, verify.CodeKept, "was kept is not a signed note.", verify.Options{Kept: log.Checkpoint(t, 9)[:40]}},
+		{"a kept checkpoint with CRLF", func(fstest.MapFS) {}, verify.CodeKept, "was kept is not a signed note.", verify.Options{Kept: bytes.ReplaceAll(log.Checkpoint(t, 9), []byte("\n"), []byte("\r\n"))}},
+		{"a kept note of something else", func(fstest.MapFS) {}, verify.CodeKept, "is a signed note, but not the checkpoint of a log of this engine", verify.Options{Kept: bytes.Replace(log.Checkpoint(t, 9), []byte("vault-plugin-dek/"), []byte("example.com/"), 1)}},
 		{"a new key that the old did not sign", func(files fstest.MapFS) {
 			for name := range files {
 				if strings.HasPrefix(name, "checkpoints/") {

@@ -125,12 +125,14 @@ func TestVerifyFromVaultAndFromFiles(t *testing.T) {
 	require.Contains(t, out, fmt.Sprintf("%d entries", len(log.Leaves)))
 	kept := filepath.Join(t.TempDir(), "kept")
 	require.NoError(t, os.WriteFile(kept, log.Checkpoint(t, 50), 0o600))
+	fromShell := filepath.Join(t.TempDir(), "kept") // $(…) takes the last line feed away
+	require.NoError(t, os.WriteFile(fromShell, bytes.TrimSuffix(log.Checkpoint(t, 50), []byte("\n")), 0o600))
 
 	for _, from := range [][]string{nil, {dir}} {
 		out, err := d.run(append([]string{"verify"}, from...)...)
 		require.ErrorIs(t, err, evidencecmd.ErrUntrusted)
 		require.Contains(t, out, "holds: The 331 entries make the root hash")
-		for _, trust := range [][]string{{"--vkey", log.VKey()}, {"--checkpoint", kept}} {
+		for _, trust := range [][]string{{"--vkey", log.VKey()}, {"--checkpoint", kept}, {"--checkpoint", fromShell}} {
 			out, err := d.run(append(append([]string{"verify"}, from...), trust...)...)
 			require.NoError(t, err, out)
 			require.NotContains(t, out, "BROKEN")
