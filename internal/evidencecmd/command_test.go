@@ -30,8 +30,12 @@ import (
 
 // server answers the paths of evidence as the engine does, of a log in memory.
 type server struct {
-	t        *testing.T
-	log      *evidencetest.Log
+	t   *testing.T
+	log *evidencetest.Log
+	// registered are the witnesses whose cosignatures it takes.
+	registered []string
+	// hidden says that the token may not read them.
+	hidden   bool
 	cosigned []string
 	reads    atomic.Int64
 }
@@ -56,11 +60,13 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		data["vkey"], data["previous"] = keys[0], keys[1:]
 	case path == "checkpoint":
 		data["checkpoint"] = string(files["checkpoint"].Data)
+	case path == "witnesses" && s.hidden:
+		http.Error(w, `{"errors":["permission denied"]}`, http.StatusForbidden)
+		return
+	case path == "witnesses":
+		data["witnesses"] = s.registered
 	case path == "cosign":
-		var body map[string]string
-		_ = json.NewDecoder(r.Body).Decode(&body)
-		s.cosigned = append(s.cosigned, body["cosignature"])
-		w.WriteHeader(http.StatusNoContent)
+		s.cosign(w, r)
 		return
 	case strings.HasPrefix(path, "entries/"):
 		index, _ := strconv.ParseInt(strings.TrimPrefix(path, "entries/"), 10, 64)
@@ -76,6 +82,21 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_ = json.NewEncoder(w).Encode(map[string]any{"data": data})
+}
+
+// cosign takes the cosignature of a registered witness, as the engine does.
+func (s *server) cosign(w http.ResponseWriter, r *http.Request) {
+	var body map[string]string
+	_ = json.NewDecoder(r.Body).Decode(&body)
+	for _, vkey := range s.registered {
+		text := append(s.log.Checkpoint(s.t, int64(len(s.log.Leaves))), body["cosignature"]...)
+		if evidence.CheckCosignature(text, vkey) == nil {
+			s.cosigned = append(s.cosigned, body["cosignature"])
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+	}
+	http.Error(w, `{"errors":["cosignature must have signature lines of witnesses for a checkpoint that is kept"]}`, http.StatusBadRequest)
 }
 
 // dek runs a command against a log.
@@ -265,8 +286,14 @@ func TestWitnessCommand(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	require.ErrorIs(t, err, evidencecmd.ErrUsage)
 	out, err := d.run("witness", "--key", key, "--name", "w.example")
+	require.ErrorIs(t, err, evidencecmd.ErrUnregistered)
+	_, vkey, _ := strings.Cut(strings.TrimSpace(out), "evidence/witnesses: ")
+	require.EqualError(t, err, "this witness is not among evidence/witnesses yet: add "+vkey)
+	d.server.registered = []string{vkey}
+	out, err = d.run("witness", "--key", key, "--name", "w.example")
 	require.NoError(t, err)
-	_, vkey, _ := strings.Cut(strings.TrimSpace(out), " as ")
+	require.True(t, strings.HasSuffix(out, " as "+vkey+"\n"), out)
+	require.NotContains(t, out, "made", "the key is that of before")
 	info, err := os.Stat(key)
 	require.NoError(t, err)
 	require.Equal(t, fs.FileMode(0o600), info.Mode().Perm())
@@ -301,4 +328,46 @@ func TestWitnessCommand(t *testing.T) {
 	_, err = d.run("witness", "--key", key, "--vkey", log.VKey())
 	require.ErrorIs(t, err, evidence.ErrSignature)
 	require.Len(t, d.server.cosigned, 2)
+}
+
+// The verifier key is told before anything that can fail, since it is registered first.
+func TestNewWitnessIsTold(t *testing.T) {
+	log := evidencetest.GoodStory(t, 3)
+	for name, c := range map[string]struct {
+		json   bool
+		change func(*dek)
+		text   string
+	}{
+		"not registered":          {change: func(*dek) {}, text: "this witness is not among evidence/witnesses yet: add w.example+"},
+		"not registered, in JSON": {json: true, change: func(*dek) {}, text: "this witness is not among evidence/witnesses yet: add w.example+"},
+		"another is registered": {change: func(d *dek) {
+			d.server.registered = []string{"witness.example+9d8c69db+BGG3op9v3HIXXDPBmFc/0CioJHhGCXc+pyvvFPlBZdYO"}
+		}, text: "this witness is not among evidence/witnesses yet: add w.example+"},
+		"they cannot be read": {
+			change: func(d *dek) { d.server.hidden = true },
+			text:   "the server refuses the cosignature: cosignature must have signature lines of witnesses",
+		},
+		"there is no server": {json: true, change: func(d *dek) { d.url = "http://127.0.0.1:1" }, text: "connection refused"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDek(t, log)
+			d.json = c.json
+			c.change(d)
+			key := filepath.Join(t.TempDir(), "witness.key")
+			out, err := d.run("witness", "--key", key, "--name", "w.example")
+			require.ErrorContains(t, err, c.text)
+			require.NotContains(t, err.Error(), "URL: PUT", "what Vault's client says of a request")
+			text, err := os.ReadFile(key)
+			require.NoError(t, err)
+			vkey := strings.Fields(string(text))[1]
+			if !c.json {
+				require.Equal(t, "made "+key+"; add its verifier key to evidence/witnesses: "+vkey+"\n", out)
+				return
+			}
+			var line struct{ Key, VKey string }
+			require.NoError(t, json.Unmarshal([]byte(out), &line))
+			require.Equal(t, key, line.Key)
+			require.Equal(t, vkey, line.VKey)
+		})
+	}
 }

@@ -136,3 +136,17 @@ func (v *vaultSource) cosign(ctx context.Context, lines string) error {
 	_, err := v.client.Logical().WriteWithContext(ctx, v.path("cosign"), map[string]any{"cosignature": lines})
 	return err
 }
+
+// witnesses returns the verifier keys of the witnesses whose cosignatures are kept.
+func (v *vaultSource) witnesses(ctx context.Context) ([]string, error) {
+	data, err := v.read(ctx, nil, "witnesses")
+	if err != nil {
+		return nil, err
+	}
+	listed, _ := data["witnesses"].([]any)
+	vkeys := make([]string, 0, len(listed))
+	for _, vkey := range listed {
+		vkeys = append(vkeys, fmt.Sprint(vkey))
+	}
+	return vkeys, nil
+}

@@ -8,9 +8,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -25,6 +28,9 @@ import (
 // ErrInconsistent says that a witness does not cosign.
 var ErrInconsistent = errors.New("the log does not go on from the checkpoint that this witness saw last; it is not cosigned")
 
+// ErrUnregistered says that the log does not know the witness.
+var ErrUnregistered = errors.New("this witness is not among evidence/witnesses yet")
+
 // witnessFlags are those of dek evidence witness.
 type witnessFlags struct {
 	key, state, name string
@@ -38,8 +44,11 @@ func (env Env) witnessCommand() *cobra.Command {
 		Short: "Cosign the log, if it goes on from what this witness saw before",
 		Long: `Cosign the present checkpoint, if the log goes on from the one that this witness
 cosigned last, and keep it. Run it by a timer, where whoever runs Vault cannot change
-its files. With --name it makes a key first, and prints the verifier key, which belongs
-into evidence/witnesses.`,
+its files.
+
+With --name it makes a key first, unless FILE has one, and prints the verifier key at
+once. That must be added to evidence/witnesses: until then the server keeps no
+cosignature, and the command ends with 1. Run it again with the same FILE afterwards.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return env.witness(cmd, &flags) },
 	}
@@ -54,7 +63,7 @@ func (env Env) witness(cmd *cobra.Command, flags *witnessFlags) error {
 	if flags.key == "" {
 		return fmt.Errorf("%w: --key is needed", ErrUsage)
 	}
-	signer, vkey, err := witnessKey(flags.key, flags.name)
+	signer, vkey, err := env.witnessKey(cmd.OutOrStdout(), flags.key, flags.name)
 	if err != nil {
 		return err
 	}
@@ -78,17 +87,37 @@ func (env Env) witness(cmd *cobra.Command, flags *witnessFlags) error {
 		return err
 	}
 	if err := source.cosign(cmd.Context(), lines); err != nil {
-		return err
+		return refusal(cmd.Context(), source, signer, vkey, err)
 	}
 	return env.print(cmd.OutOrStdout(), map[string]any{"vkey": vkey, "origin": checkpoint.Origin, "size": checkpoint.N},
 		"cosigned %d entries of %s as %s", checkpoint.N, checkpoint.Origin, vkey)
 }
 
-// witnessKey reads a key, or makes one. Its file has the signing key, and below it the
-// verifier key of its cosignatures.
-func witnessKey(path, name string) (signer note.Signer, vkey string, err error) {
+// refusal says why the server did not keep a cosignature.
+func refusal(ctx context.Context, source *vaultSource, signer note.Signer, vkey string, err error) error {
+	if status(err) != http.StatusBadRequest {
+		return err
+	}
+	registered, unread := source.witnesses(ctx)
+	known := slices.ContainsFunc(registered, func(other string) bool {
+		v, err := evidence.CosignatureVerifier(other)
+		return err == nil && v.Name() == signer.Name() && v.KeyHash() == signer.KeyHash()
+	})
+	if unread != nil || known {
+		return fmt.Errorf("the server refuses the cosignature: %s", word(err))
+	}
+	if vkey == "" {
+		vkey = "its verifier key" // the file has the signing key alone
+	}
+	return fmt.Errorf("%w: add %s", ErrUnregistered, vkey)
+}
+
+// witnessKey reads a key, or makes one and tells its verifier key. Its file has the signing
+// key, and below it the verifier key of its cosignatures.
+func (env Env) witnessKey(out io.Writer, path, name string) (signer note.Signer, vkey string, err error) {
 	text, err := os.ReadFile(path) //nolint:gosec // the caller names it
-	if errors.Is(err, fs.ErrNotExist) && name != "" {
+	made := errors.Is(err, fs.ErrNotExist) && name != ""
+	if made {
 		text, err = newWitnessKey(path, name)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
@@ -101,7 +130,12 @@ func witnessKey(path, name string) (signer note.Signer, vkey string, err error) 
 	if signer, err = cosignature.NewSignerForCosignatureV1(lines[0]); err != nil {
 		return nil, "", fmt.Errorf("%w: %s has no signing key", ErrUsage, path)
 	}
-	return signer, lines[1], nil
+	if vkey = lines[1]; made {
+		// Nothing that fails from here on may hide it: it has to be registered first.
+		err = env.print(out, map[string]any{"key": path, "vkey": vkey},
+			"made %s; add its verifier key to evidence/witnesses: %s", path, vkey)
+	}
+	return signer, vkey, err
 }
 
 func newWitnessKey(path, name string) ([]byte, error) {
