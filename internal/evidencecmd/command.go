@@ -6,6 +6,7 @@
 package evidencecmd
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -76,6 +77,7 @@ Vault can verify it: its formats are those of C2SP (tlog-tiles, signed-note).`,
 type trust struct {
 	vkeys, witnesses []string
 	kept, previous   string
+	inside           bool // kept is a file of the export that it is to vouch for
 }
 
 func (f *trust) add(cmd *cobra.Command) {
@@ -116,6 +118,40 @@ func (f *trust) options(now time.Time) (verify.Options, error) {
 		options.Previous = source
 	}
 	return options, nil
+}
+
+// verify verifies the log of a directory, or that of Vault if there is none.
+func (env Env) verify(ctx context.Context, args []string, flags *trust) (verify.Source, *verify.Result, error) {
+	source, err := env.source(args)
+	if err != nil {
+		return nil, nil, err
+	}
+	options, err := flags.options(env.Now())
+	if err != nil {
+		return nil, nil, err
+	}
+	result, err := verify.Log(ctx, source, options)
+	if err != nil {
+		return nil, nil, err
+	}
+	flags.inside = len(args) == 1 && flags.kept != "" && isInside(flags.kept, args[0])
+	if flags.inside && len(flags.vkeys) == 0 {
+		result.Trusted = false
+	}
+	return source, result, nil
+}
+
+// verdict returns what a command ends with that verified a log.
+func (f *trust) verdict(result *verify.Result, broken string) error {
+	switch {
+	case !result.OK():
+		return fmt.Errorf("%w: %s%s", ErrBroken, broken, findings(len(result.Broken)))
+	case !result.Trusted && f.inside:
+		return fmt.Errorf("%w (%s is of the export itself)", ErrUntrusted, f.kept)
+	case !result.Trusted:
+		return ErrUntrusted
+	}
+	return nil
 }
 
 // source returns the log of a directory, or that of Vault if there is none.

@@ -187,6 +187,61 @@ func TestVerifyFromVaultAndFromFiles(t *testing.T) {
 	require.ErrorIs(t, err, evidencecmd.ErrBroken)
 }
 
+// A checkpoint that lies in the export vouches for nothing, by whatever name it is given.
+func TestCheckpointOfTheExportItself(t *testing.T) {
+	log := evidencetest.GoodStory(t, 3)
+	d := newDek(t, log)
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "[export]")
+	_, err := d.run("export", dir)
+	require.NoError(t, err)
+	in, out := func(name string) string { return filepath.Join(dir, name) }, func(name string) string { return filepath.Join(parent, name) }
+	size := int64(len(log.Leaves))
+	require.NoError(t, os.MkdirAll(in("checkpoints"), 0o700))
+	require.NoError(t, os.MkdirAll(in("more"), 0o700))
+	for name, n := range map[string]int64{
+		in("cosigned"): size, in("checkpoints/5"): 5, in("more/kept"): 7, out("kept"): size, out("checkpoint"): 9,
+	} {
+		require.NoError(t, os.WriteFile(name, log.Checkpoint(t, n), 0o600))
+	}
+	require.NoError(t, os.Symlink(in("checkpoint"), out("symlink")))
+	require.NoError(t, os.Link(in("checkpoint"), out("hard")))
+	require.NoError(t, os.Link(in("checkpoints/5"), out("hard5")))
+	require.NoError(t, os.Symlink(dir, out("alias")))
+	require.NoError(t, os.Symlink(out("kept"), in("leads out")))
+	for _, c := range []struct {
+		dir, kept string
+		more      []string
+		want      error
+	}{
+		{dir, in("checkpoint"), nil, evidencecmd.ErrUntrusted},
+		{dir, in("cosigned"), nil, evidencecmd.ErrUntrusted},
+		{dir, in("checkpoints/5"), nil, evidencecmd.ErrUntrusted},
+		{dir, in("more/kept"), nil, evidencecmd.ErrUntrusted},
+		{dir, in("leads out"), nil, evidencecmd.ErrUntrusted},
+		{dir, dir + "/more/../checkpoint", nil, evidencecmd.ErrUntrusted},
+		{dir, out("alias/checkpoint"), nil, evidencecmd.ErrUntrusted},
+		{out("alias"), in("checkpoint"), nil, evidencecmd.ErrUntrusted},
+		{dir, out("symlink"), nil, evidencecmd.ErrUntrusted},
+		{dir, out("hard"), nil, evidencecmd.ErrUntrusted},
+		{dir, out("hard5"), nil, evidencecmd.ErrUntrusted},
+		{dir, in("checkpoint"), []string{"--vkey", log.VKey()}, nil},
+		{dir, out("kept"), nil, nil},
+		{dir, out("checkpoint"), nil, nil},
+	} {
+		for _, command := range []string{"verify", "report"} {
+			_, err := d.run(append([]string{command, c.dir, "--checkpoint", c.kept}, c.more...)...)
+			require.ErrorIs(t, err, c.want, "%s %s --checkpoint %s", command, c.dir, c.kept)
+			if c.want != nil {
+				require.ErrorContains(t, err, "("+c.kept+" is of the export itself)")
+			}
+		}
+	}
+	t.Chdir(dir)
+	_, err = d.run("verify", ".", "--checkpoint", "checkpoint")
+	require.ErrorIs(t, err, evidencecmd.ErrUntrusted)
+}
+
 func TestExportGoesOn(t *testing.T) {
 	log := evidencetest.GoodStory(t, 25)
 	d := newDek(t, log)

@@ -54,15 +54,7 @@ func (env Env) report(cmd *cobra.Command, args []string, flags *reportFlags) err
 	if write == nil {
 		return fmt.Errorf("%w: --format is html, csv or json", ErrUsage)
 	}
-	source, err := env.source(args)
-	if err != nil {
-		return err
-	}
-	options, err := flags.options(env.Now())
-	if err != nil {
-		return err
-	}
-	result, err := verify.Log(cmd.Context(), source, options)
+	source, result, err := env.verify(cmd.Context(), args, &flags.trust)
 	if err != nil {
 		return err
 	}
@@ -80,13 +72,7 @@ func (env Env) report(cmd *cobra.Command, args []string, flags *reportFlags) err
 	if err := writeTo(cmd.OutOrStdout(), flags.output, func(w io.Writer) error { return write(r, w) }); err != nil {
 		return err
 	}
-	if !result.OK() {
-		return fmt.Errorf("%w: the report has %s", ErrBroken, findings(len(result.Broken)))
-	}
-	if !result.Trusted {
-		return ErrUntrusted
-	}
-	return nil
+	return flags.verdict(result, "the report has ")
 }
 
 // about reads the flags that say what the report is about.

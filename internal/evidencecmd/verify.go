@@ -23,7 +23,7 @@ func (env Env) verifyCommand() *cobra.Command {
 
 With DIR it reads what dek evidence export wrote, and needs no Vault. One of --vkey and
 --checkpoint must come from outside, from where whoever could change the log could not
-change it. It ends with 1 if something does not hold, with 3 if all holds and nothing
+change it: a file in DIR does not. It ends with 1 if something does not hold, with 3 if all holds and nothing
 came from outside.
 
 With --repair DIR is an export from before a snapshot of Vault's storage was restored. The
@@ -39,23 +39,17 @@ key-encryption key came back, the mount's or a tenant's own.`,
 			if repair && len(args) == 0 || yes && !repair {
 				return fmt.Errorf("%w: --repair needs DIR, the export of the log from before, and --yes needs --repair", ErrUsage)
 			}
-			source, err := env.source(args)
+			source, result, err := env.verify(cmd.Context(), args, &flags)
 			if err != nil {
 				return err
 			}
-			options, err := flags.options(env.Now())
-			if err != nil {
+			if err := env.tell(cmd.OutOrStdout(), result); err != nil {
 				return err
 			}
-			result, err := verify.Log(cmd.Context(), source, options)
-			if err != nil {
-				return err
-			}
-			told := env.tell(cmd.OutOrStdout(), result)
 			if repair {
 				return env.repair(cmd, source, result, yes)
 			}
-			return told
+			return flags.verdict(result, "")
 		},
 	}
 	flags.add(cmd)
@@ -64,31 +58,20 @@ key-encryption key came back, the mount's or a tenant's own.`,
 	return cmd
 }
 
-// tell writes the findings, and returns what the command ends with.
+// tell writes the findings.
 func (env Env) tell(w io.Writer, result *verify.Result) error {
 	if env.JSON() {
-		if err := env.print(w, result, ""); err != nil {
-			return err
-		}
-	} else {
-		var text strings.Builder
-		for _, f := range result.Holds {
-			fmt.Fprintf(&text, "  holds: %s\n", f.Text)
-		}
-		for _, f := range result.Broken {
-			fmt.Fprintf(&text, "  BROKEN: %s\n", f.Text)
-		}
-		if _, err := io.WriteString(w, text.String()); err != nil {
-			return err
-		}
+		return env.print(w, result, "")
 	}
-	switch {
-	case !result.OK():
-		return fmt.Errorf("%w: %s", ErrBroken, findings(len(result.Broken)))
-	case !result.Trusted:
-		return ErrUntrusted
+	var text strings.Builder
+	for _, f := range result.Holds {
+		fmt.Fprintf(&text, "  holds: %s\n", f.Text)
 	}
-	return nil
+	for _, f := range result.Broken {
+		fmt.Fprintf(&text, "  BROKEN: %s\n", f.Text)
+	}
+	_, err := io.WriteString(w, text.String())
+	return err
 }
 
 // findings says how many there are.
