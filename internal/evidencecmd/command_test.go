@@ -331,6 +331,48 @@ func TestReportCommand(t *testing.T) {
 	}
 }
 
+// Nothing is reported about a tenant that the log does not know.
+func TestReportOfATenant(t *testing.T) {
+	log := evidencetest.GoodStory(t, 3)
+	damaged := evidencetest.NewLog(1)
+	for i, leaf := range log.Leaves {
+		if i != 20 {
+			damaged.AddLeaf(t, leaf)
+		}
+	}
+	unknown, known := evidencetest.ID(77), evidencetest.ID(1)
+	for name, c := range map[string]struct {
+		log    *evidencetest.Log
+		tenant string
+		args   []string
+		want   error
+		text   string
+		writes bool
+	}{
+		"known":                 {log, known, []string{"--vkey", log.VKey()}, nil, "", true},
+		"in capitals":           {log, strings.ToUpper(known), []string{"--vkey", log.VKey()}, nil, "", true},
+		"not in that time":      {log, known, []string{"--vkey", log.VKey(), "--to", "2001-01-01"}, nil, "", true},
+		"unknown":               {log, unknown, []string{"--vkey", log.VKey()}, evidencecmd.ErrNoEntry, "the log has no entry about tenant " + unknown, false},
+		"unknown, in capitals":  {log, strings.ToUpper(unknown), []string{"--vkey", log.VKey()}, evidencecmd.ErrNoEntry, unknown, false},
+		"unknown, untrusted":    {log, unknown, nil, evidencecmd.ErrNoEntry, unknown, false},
+		"unknown, of a bad log": {damaged, unknown, []string{"--vkey", log.VKey()}, evidencecmd.ErrBroken, "the report has", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDek(t, c.log)
+			for _, format := range []string{"html", "csv", "json"} {
+				file := filepath.Join(t.TempDir(), "report")
+				_, err := d.run(append([]string{"report", "--tenant", c.tenant, "--format", format, "-o", file}, c.args...)...)
+				require.ErrorIs(t, err, c.want)
+				if c.want != nil {
+					require.ErrorContains(t, err, c.text)
+				}
+				_, err = os.Stat(file)
+				require.Equal(t, c.writes, err == nil)
+			}
+		})
+	}
+}
+
 func TestWitnessCommand(t *testing.T) {
 	log := evidencetest.GoodStory(t, 3)
 	d := newDek(t, log)

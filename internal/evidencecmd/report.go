@@ -4,18 +4,24 @@
 package evidencecmd
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/evidence/history"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence/report"
 	"github.com/vault-plugin-dek/vault-plugin-dek/evidence/verify"
 )
+
+// ErrNoEntry says that nothing can be reported about a tenant.
+var ErrNoEntry = errors.New("the log has no entry about tenant")
 
 // reportFlags are those of dek evidence report.
 type reportFlags struct {
@@ -30,7 +36,8 @@ func (env Env) reportCommand() *cobra.Command {
 		Short: "Report rotations and destroyed keys to auditors",
 		Long: `Report what the log says: each tenant, its cryptoperiod, its rotations, what was left
 on replaced keys and what was destroyed, by whom, with a certificate of erasure for a
-tenant that was shredded. The log is verified first, and the report says the findings.`,
+tenant that was shredded. The log is verified first, and the report says the findings.
+For a tenant that the log has no entry about there is no report, and it ends with 1.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return env.report(cmd, args, &flags) },
 	}
@@ -58,6 +65,9 @@ func (env Env) report(cmd *cobra.Command, args []string, flags *reportFlags) err
 	if err != nil {
 		return err
 	}
+	if result.OK() && about.TenantID != "" && !isAbout(result, about.TenantID) {
+		return fmt.Errorf("%w %s", ErrNoEntry, about.TenantID) // an empty report would say that all is well with it
+	}
 	if !result.Has(verify.CodeRoot) && !result.Has(verify.CodeTile) && !result.Has(verify.CodeMissing) && result.Size > 0 {
 		prover, err := verify.NewProver(cmd.Context(), source, result)
 		if err != nil {
@@ -73,6 +83,11 @@ func (env Env) report(cmd *cobra.Command, args []string, flags *reportFlags) err
 		return err
 	}
 	return flags.verdict(result, "the report has ")
+}
+
+// isAbout reports whether a log has an entry about a tenant.
+func isAbout(result *verify.Result, tenantID string) bool {
+	return slices.ContainsFunc(result.History.Tenants(), func(t *history.Tenant) bool { return t.ID == tenantID })
 }
 
 // about reads the flags that say what the report is about.
