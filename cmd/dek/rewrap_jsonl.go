@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/time/rate"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/client"
 )
@@ -27,6 +29,8 @@ type jsonlOptions struct {
 	tenant, tenantField     string
 	ad, associatedDataField string
 	batch                   int
+	rate                    float64
+	dryRun                  bool
 }
 
 func (a *app) rewrapJSONLCommand() *cobra.Command {
@@ -41,7 +45,10 @@ written with dots, as in card.number.
 
 A line without the field, or with null, is passed on. So is one whose text does
 not open, or the tenant in its --tenant-field is gone: standard error names it, and
-the command ends with 3. While Vault restarts it waits, for 2 minutes at most.`,
+the command ends with 3. While Vault restarts it waits, for 2 minutes at most.
+
+With --dry-run all lines are passed on as they are, and the summary counts what would
+be rewrapped.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (o.tenant == "") == (o.tenantField == "") {
@@ -49,6 +56,9 @@ the command ends with 3. While Vault restarts it waits, for 2 minutes at most.`,
 			}
 			if o.batch < 1 {
 				return usage("--batch must be at least 1")
+			}
+			if o.rate < 0 {
+				return usage("--rate must not be below 0")
 			}
 			o.field = args[0]
 			return a.rewrapJSONL(cmd.Context(), &o)
@@ -59,6 +69,8 @@ the command ends with 3. While Vault restarts it waits, for 2 minutes at most.`,
 	cmd.Flags().StringVar(&o.ad, "associated-data", "", "what the texts were encrypted with")
 	cmd.Flags().StringVar(&o.associatedDataField, "associated-data-field", "", "the field that has it")
 	cmd.Flags().IntVar(&o.batch, "batch", client.DefaultBatch, "lines at a time")
+	cmd.Flags().Float64Var(&o.rate, "rate", 0, "lines a second at most (default: no limit)")
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "look, and change nothing")
 	return cmd
 }
 
@@ -94,12 +106,13 @@ func (a *app) rewrapJSONL(ctx context.Context, o *jsonlOptions) error {
 	if err := errors.Join(j.run(ctx), t.close()); err != nil {
 		return err
 	}
-	return a.tellSummary(j.p, false)
+	return a.tellSummary(j.p, o.dryRun)
 }
 
 func (j *jsonl) run(ctx context.Context) error {
 	in, out := bufio.NewReaderSize(contextReader{ctx, untilDone(ctx, j.a.stdin)}, 1<<20), bufio.NewWriterSize(j.a.stdout, 1<<20)
-	for {
+	limit := j.limiter()
+	for before := 0; ; {
 		lines, err := j.read(in)
 		if err != nil {
 			return errors.Join(err, out.Flush())
@@ -107,6 +120,13 @@ func (j *jsonl) run(ctx context.Context) error {
 		if len(lines) == 0 {
 			return out.Flush()
 		}
+		if j.o.rate > 0 && before > 0 {
+			// What is done is not held back meanwhile.
+			if err := errors.Join(out.Flush(), limit.WaitN(ctx, before)); err != nil {
+				return err
+			}
+		}
+		before = len(lines)
 		if err := j.rewrap(ctx, lines); err != nil {
 			return errors.Join(err, out.Flush())
 		}
@@ -116,6 +136,14 @@ func (j *jsonl) run(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// limiter lets a batch through at the rate: how many lines there were is paid before the
+// next one.
+func (j *jsonl) limiter() *rate.Limiter {
+	limit := rate.NewLimiter(rate.Limit(j.o.rate), j.o.batch)
+	limit.AllowN(time.Now(), j.o.batch) // it begins full
+	return limit
 }
 
 // read reads a batch of lines, and finds their texts.
@@ -231,6 +259,9 @@ func (j *jsonl) put(l *line, r client.Rewrapped) {
 		j.refuse(l, r.Err)
 	case r.Changed:
 		j.p.Rewrapped++
+		if j.o.dryRun {
+			return
+		}
 		l.raw = l.at.replace(l.raw, r.Ciphertext)
 	default:
 		j.p.Current++

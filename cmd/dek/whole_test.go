@@ -236,3 +236,45 @@ func TestRewrapJSONLOutlastsARestart(t *testing.T) {
 	assert.Contains(t, errs.String(), "503: Service Unavailable; waiting")
 	assert.True(t, strings.HasPrefix(out.String(), `{"x":"dek:v2:`))
 }
+
+// A rate bounds the lines a second over all of the stream, also those without a text.
+func TestRewrapJSONLKeepsItsRate(t *testing.T) {
+	inMemory(t)
+	for name, c := range map[string]struct {
+		lines  int
+		args   []string
+		at     time.Duration // when it must not be done before
+		within time.Duration
+	}{
+		"no rate":           {lines: 6, args: []string{"--batch", "2"}, within: time.Minute},
+		"a high rate":       {lines: 6, args: []string{"--batch", "2", "--rate", "1000000"}, within: time.Minute},
+		"a rate":            {lines: 6, args: []string{"--batch", "2", "--rate", "10"}, at: 400 * time.Millisecond, within: time.Minute},
+		"below one":         {lines: 2, args: []string{"--batch", "1", "--rate", "0.5"}, at: 2 * time.Second, within: time.Minute},
+		"of one batch":      {lines: 6, args: []string{"--rate", "0.01"}, within: time.Minute},
+		"a last batch less": {lines: 5, args: []string{"--batch", "4", "--rate", "10", "--dry-run"}, at: 400 * time.Millisecond, within: time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := strings.Repeat("{}\n", c.lines)
+			var out, errs strings.Builder
+			started := time.Now()
+			code := run(t.Context(), append([]string{"rewrap", "jsonl", "x", "--tenant", tenantID}, c.args...), strings.NewReader(in), &out, &errs)
+			took := time.Since(started)
+			assert.Equal(t, exitDone, code, errs.String())
+			assert.Equal(t, in, out.String())
+			assert.GreaterOrEqual(t, took, c.at)
+			assert.Less(t, took, c.within)
+		})
+	}
+}
+
+// An interrupt ends a wait for the rate, and what was done is written.
+func TestInterruptEndsWaitingForTheRate(t *testing.T) {
+	inMemory(t)
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer time.AfterFunc(200*time.Millisecond, interrupt).Stop()
+	var out, errs strings.Builder
+	code := run(ctx, []string{"rewrap", "jsonl", "x", "--tenant", tenantID, "--batch", "1", "--rate", "0.001"}, strings.NewReader("{}\n{ }\n"), &out, &errs)
+	assert.Equal(t, exitFailed, code)
+	assert.Equal(t, "dek: interrupted\n", errs.String())
+	assert.Equal(t, "{}\n", out.String())
+}
