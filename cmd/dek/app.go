@@ -58,10 +58,11 @@ type app struct {
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
 	root := a.root() //nolint:contextcheck // the commands take theirs from ExecuteContext
-	root.SetArgs(longFlags(root, args))
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	checkCompletion(root)
+	root.SetArgs(longFlags(root, args))
 	cmd, err := root.ExecuteContextC(ctx)
 	switch {
 	case err == nil:
@@ -115,6 +116,18 @@ Exit codes: 0 done, 1 failed, 2 faulty usage, 3 done but something was refused.`
 		JSON:   func() bool { return a.json },
 	}))
 	return root
+}
+
+// checkCompletion has cobra's own completion command refuse what is no shell: as cobra makes
+// it, without anything to run, it shows its help for any argument, and succeeds. The outputs
+// of root must be set before, since the command keeps them.
+func checkCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" {
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
 }
 
 // longFlags lets flags be written with one dash, as the vault command has them.
