@@ -27,12 +27,16 @@ func writeWhole(name string, mode os.FileMode, replace bool, write func(*os.File
 	}
 	dir := filepath.Dir(name)
 	f, err := os.CreateTemp(dir, ".dek-*")
+	var failed *os.PathError
+	if errors.As(err, &failed) {
+		return &os.PathError{Op: failed.Op, Path: name, Err: failed.Err}
+	}
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, ignoreClosed(f.Close()), os.Remove(f.Name()))
+			err = errors.Join(naming(name, f.Name(), err), ignoreClosed(f.Close()), os.Remove(f.Name()))
 		}
 	}()
 	if err := write(f); err != nil {
@@ -50,6 +54,20 @@ func writeWhole(name string, mode os.FileMode, replace bool, write func(*os.File
 		return err
 	}
 	return syncDir(dir)
+}
+
+// naming has a failure name the file that was asked for instead of the one beside it, which
+// nobody has heard of and which is gone.
+func naming(name, beside string, err error) error {
+	var failed *os.PathError
+	var moving *os.LinkError
+	switch {
+	case errors.As(err, &moving) && moving.Old == beside:
+		return &os.PathError{Op: moving.Op, Path: name, Err: moving.Err}
+	case errors.As(err, &failed) && failed.Path == beside:
+		failed.Path = name // what it is wrapped in stays
+	}
+	return err
 }
 
 // moveTo gives a file another name, which must not be taken.

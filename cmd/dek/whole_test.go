@@ -69,6 +69,47 @@ func TestOnlyFilesAreReplaced(t *testing.T) {
 	assert.Len(t, left, 3)
 }
 
+// A failure names the path that was given, not the file that would have taken its name.
+func TestFailuresNameTheGivenPath(t *testing.T) {
+	_, dir := inMemory(t)
+	input := filepath.Join(dir, "a")
+	require.NoError(t, os.WriteFile(input, []byte("text"), 0o600))
+	code, errs := quietly(t, "encrypt", "--tenant", tenantID, input)
+	require.Equal(t, exitDone, code, errs)
+	missing, below := filepath.Join(dir, "missing", "x"), filepath.Join(input, "x")
+	for name, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"no directory":             {[]string{"encrypt", "--output", missing, input}, missing + ": no such file or directory"},
+		"no directory, by force":   {[]string{"encrypt", "--force", "--output", missing, input}, missing + ": no such file or directory"},
+		"no directory to decrypt":  {[]string{"decrypt", "--output", missing, input + suffix}, missing + ": no such file or directory"},
+		"a file for a directory":   {[]string{"encrypt", "--output", below, input}, below + ": not a directory"},
+		"the name is far too long": {[]string{"encrypt", "--output", filepath.Join(dir, strings.Repeat("x", 300)), input}, "x: file name too long"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, errs := quietly(t, append(c.args, "--tenant", tenantID)...)
+			assert.Equal(t, exitFailed, code)
+			assert.Contains(t, errs, c.want)
+			assert.NotContains(t, errs, ".dek-")
+		})
+	}
+	for name, c := range map[string]struct {
+		err  error
+		want string
+	}{
+		"writing":           {&os.PathError{Op: "write", Path: ".dek-1", Err: syscall.ENOSPC}, "write x: no space left on device"},
+		"wrapped":           {errors.Join(errChanged, &os.PathError{Op: "write", Path: ".dek-1", Err: syscall.ENOSPC}), "write x: no space left on device"},
+		"moving":            {&os.LinkError{Op: "rename", Old: ".dek-1", New: "x", Err: syscall.EACCES}, "rename x: permission denied"},
+		"reading the input": {&os.PathError{Op: "read", Path: "a", Err: syscall.EIO}, "read a: input/output error"},
+		"something else":    {errChanged, errChanged.Error()},
+	} {
+		err := naming("x", ".dek-1", c.err)
+		assert.ErrorContains(t, err, c.want, name)
+		assert.NotContains(t, err.Error(), ".dek-", name)
+	}
+}
+
 // A file that is rewrapped stays its owner's, so that who read it before reads it.
 func TestRewrappedFilesKeepTheirOwners(t *testing.T) {
 	if os.Getuid() != 0 {
