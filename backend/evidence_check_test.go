@@ -66,8 +66,10 @@ func TestCheckListsWhatCameBack(t *testing.T) {
 		enginetest.Advance(time.Minute)
 		checkpoint, leaves := keptLog(m)
 		more := int64(len(leaves) - len(before))
-		consistent := m.Must(enginetest.Update, "evidence/check", map[string]any{"checkpoint": checkpoint, "entries": leaves})
-		require.Equal(t, true, consistent["consistent"])
+		for _, kept := range []string{checkpoint, strings.TrimSuffix(checkpoint, "\n")} { // as $(…) of a shell leaves it
+			consistent := m.Must(enginetest.Update, "evidence/check", map[string]any{"checkpoint": kept, "entries": leaves})
+			require.Equal(t, true, consistent["consistent"])
+		}
 		m.Close()
 
 		m = enginetest.OpenMount(t, snapshot, 0, storagetest.None)

@@ -16,18 +16,19 @@ import (
 // an [ErrKey].
 var ErrKeyHash = fmt.Errorf("%w: its key hash is not that of its name and key", ErrKey)
 
-// CosignatureVerifier returns the verifier of a witness's verifier key (tlog-cosignature).
-// It reports [ErrKey] for a text that is none, and [ErrKeyHash].
+// CosignatureVerifier returns the verifier of a witness's verifier key (tlog-cosignature),
+// or of one of plain signed notes, as which many witnesses publish theirs. It reports
+// [ErrKey] for a text that is none, and [ErrKeyHash].
 func CosignatureVerifier(vkey string) (note.Verifier, error) {
-	// A key of plain signed notes has another key hash than its cosignatures have.
-	if _, err := note.NewVerifier(vkey); err == nil {
-		return nil, ErrKey
-	}
 	v, err := cosignature.NewVerifierForCosignatureV1(vkey)
 	if err != nil {
 		return nil, ErrKey
 	}
-	// The library does not read the hash that is in the text.
+	// The library does not read the hash that is in the text. That of a key of plain signed
+	// notes is another than its cosignatures have.
+	if _, err := note.NewVerifier(vkey); err == nil {
+		return v, nil
+	}
 	_, rest, _ := strings.Cut(vkey, "+")
 	digits, _, _ := strings.Cut(rest, "+")
 	hash, err := strconv.ParseUint(digits, 16, 32)

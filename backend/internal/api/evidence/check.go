@@ -55,17 +55,18 @@ func (p *Paths) checkPath() *framework.Path {
 }
 
 func (p *Paths) check(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	kept, err := noteField(d, "checkpoint")
+	text, err := noteField(d, "checkpoint")
 	if err != nil {
 		return nil, err
 	}
+	kept := events.KeptCheckpoint([]byte(text))
 	leaves, err := leavesField(d)
 	if err != nil {
 		return nil, err
 	}
-	more, err := p.Witnesses.Check(ctx, []byte(kept))
+	more, err := p.Witnesses.Check(ctx, kept)
 	if errors.Is(err, witnesses.ErrWentBack) || errors.Is(err, witnesses.ErrForked) {
-		return p.wentBack(ctx, []byte(kept), leaves, more, err)
+		return p.wentBack(ctx, kept, leaves, more, err)
 	}
 	if err != nil {
 		return nil, err
