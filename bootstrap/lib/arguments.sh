@@ -43,6 +43,10 @@ check_arguments() {
 	case $JWT_ROLE_PREFIX in
 	*[!A-Za-z0-9._:/-]*) die "JWT_ROLE_PREFIX may hold A-Z a-z 0-9 . _ : / -: $JWT_ROLE_PREFIX" ;;
 	esac
+	# Vault drops the blanks around an audience, and a JWT never has the empty one.
+	case ,$(printf '%s' "$JWT_AUDIENCE" | tr -d '[:space:]'), in
+	*,,*) [ -z "$JWT_AUDIENCE" ] || die "JWT_AUDIENCE is audiences separated by commas, none of them empty: $JWT_AUDIENCE" ;;
+	esac
 	for role in $DEK_ROLES; do
 		case $role in
 		*[!a-z_]*) die "DEK_ROLES: there is no role $role" ;;
