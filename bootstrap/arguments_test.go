@@ -51,3 +51,25 @@ func TestAudiences(t *testing.T) {
 		accepts(t, "JWT_AUDIENCE="+audiences)
 	}
 }
+
+// TestDurations has what Vault would refuse in the middle of the run, and what it takes
+// for something else: 0 and half a second.
+func TestDurations(t *testing.T) {
+	for _, variable := range []string{"JWT_TOKEN_TTL", "USERPASS_TTL", "USERPASS_MAX_TTL"} {
+		for _, ttl := range []string{
+			"soon", "0", "0h", "-1", "1.5h", "500ms", "30 m", "m", "5m3", "1d12h", "12h1d", "1w", "30M", "30m\n", "system",
+			"106752d", "99999999999999999999", "9999999999999999999999h",
+		} {
+			refuses(t, variable+" is a duration above 0, in seconds (900), with the units h, m and s (30m, 1h30m) or in days (7d): "+ttl, variable+"="+ttl)
+		}
+		for _, ttl := range []string{"", "1", "900", "1s", "08m", "1h30m", "1h30m10s", "7d", "106751d", "9223372036"} {
+			accepts(t, variable+"="+ttl)
+		}
+	}
+	for _, c := range [][2]string{{"61", "1m"}, {"2h", "1h59m59s"}, {"8d", "7d"}} {
+		refuses(t, "USERPASS_TTL must not be above USERPASS_MAX_TTL: "+c[0]+" is more than "+c[1], "USERPASS_TTL="+c[0], "USERPASS_MAX_TTL="+c[1])
+	}
+	for _, c := range [][2]string{{"60", "1m"}, {"90m", "1h30m"}, {"24h", "1d"}} {
+		accepts(t, "USERPASS_TTL="+c[0], "USERPASS_MAX_TTL="+c[1])
+	}
+}

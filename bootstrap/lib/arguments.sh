@@ -4,6 +4,35 @@
 # Part of bootstrap.sh: what the variables may hold, so that nothing in them is a
 # path, a pattern or a command of its own.
 
+# seconds DURATION prints how many seconds that is, as Vault reads it: a number of
+# seconds or days, or numbers with units from hours down. It fails for anything else, 0,
+# and what is too long for Vault. Vault takes milliseconds, too, but keeps seconds, of
+# which 0 is its own default of 32 days; to the vault command a 0 is no setting at all.
+seconds() {
+	case $1 in
+	*[!0-9smhd]*) return 1 ;;
+	esac
+	printf '%s\n' "$1" | awk '
+		/^[0-9]+$/ { $0 = $0 "s" }
+		!/^([0-9]+d|([0-9]+[hms])+)$/ { exit 1 }
+		{
+			each["s"] = 1; each["m"] = 60; each["h"] = 3600; each["d"] = 86400
+			while (match($0, /^[0-9]+/)) {
+				sum += substr($0, 1, RLENGTH) * each[substr($0, RLENGTH + 1, 1)]
+				$0 = substr($0, RLENGTH + 2)
+			}
+			if (sum < 1 || sum > 9223372036) exit 1
+			printf "%.0f\n", sum
+		}'
+}
+
+# check_sessions TTL MAX_TTL [WHENCE] refuses sessions that would live longer than they
+# may. WHENCE says where a value comes from that is not a variable's.
+check_sessions() {
+	[ "$(seconds "$1")" -le "$(seconds "$2")" ] ||
+		die "USERPASS_TTL must not be above USERPASS_MAX_TTL: $1 is more than $2${3:+ ($3)}"
+}
+
 check_arguments() {
 	command -v "$VAULT_BIN" >/dev/null || die "no vault command: put it on the PATH or name it in VAULT_BIN"
 	if [ -z "$PLUGIN_FILE$PLUGIN_SHA256" ]; then
@@ -47,6 +76,12 @@ check_arguments() {
 	case ,$(printf '%s' "$JWT_AUDIENCE" | tr -d '[:space:]'), in
 	*,,*) [ -z "$JWT_AUDIENCE" ] || die "JWT_AUDIENCE is audiences separated by commas, none of them empty: $JWT_AUDIENCE" ;;
 	esac
+	for variable in JWT_TOKEN_TTL USERPASS_TTL USERPASS_MAX_TTL; do
+		eval "ttl=\$$variable"
+		[ -z "$ttl" ] || seconds "$ttl" >/dev/null ||
+			die "$variable is a duration above 0, in seconds (900), with the units h, m and s (30m, 1h30m) or in days (7d): $ttl"
+	done
+	[ -z "$USERPASS_TTL" ] || [ -z "$USERPASS_MAX_TTL" ] || check_sessions "$USERPASS_TTL" "$USERPASS_MAX_TTL"
 	for role in $DEK_ROLES; do
 		case $role in
 		*[!a-z_]*) die "DEK_ROLES: there is no role $role" ;;

@@ -9,7 +9,7 @@ description='Logins for vault-plugin-dek, made by its bootstrap.sh'
 # the accessor of the auth mount, if that is there, in accessor.
 check_logins() {
 	check_auth jwt "$JWT_MOUNT"
-	[ -z "$USERPASS_MOUNT" ] || check_auth userpass "$USERPASS_MOUNT"
+	[ -z "$USERPASS_MOUNT" ] || check_userpass
 	accessor=$(read_field accessor "sys/auth/$JWT_MOUNT")
 	jobs=
 	for role in $DEK_ROLES; do
@@ -56,6 +56,21 @@ check_auth() {
 	'' | "$1") ;;
 	*) die "auth/$2/ is of type $type, not $1: choose another path" ;;
 	esac
+}
+
+# check_userpass also completes the lifetimes of sessions: Vault refuses to tune one of
+# them against the other, given or not.
+check_userpass() {
+	check_auth userpass "$USERPASS_MOUNT"
+	if [ -z "$type" ]; then
+		USERPASS_TTL=${USERPASS_TTL:-30m}
+		USERPASS_MAX_TTL=${USERPASS_MAX_TTL:-8h}
+		check_sessions "$USERPASS_TTL" "$USERPASS_MAX_TTL" "30m and 8h are the defaults"
+	elif [ -n "$USERPASS_TTL$USERPASS_MAX_TTL" ]; then
+		least=$(read_field default_lease_ttl "sys/auth/$USERPASS_MOUNT/tune")
+		most=$(read_field max_lease_ttl "sys/auth/$USERPASS_MOUNT/tune")
+		check_sessions "${USERPASS_TTL:-${least}s}" "${USERPASS_MAX_TTL:-${most}s}" "auth/$USERPASS_MOUNT/ has ${least}s and ${most}s"
+	fi
 }
 
 # is_ours PATH says whether this script enabled that auth mount.
@@ -149,8 +164,6 @@ setup_userpass() {
 	type=$(read_field type "sys/auth/$USERPASS_MOUNT")
 	if [ -z "$type" ]; then
 		enable_auth userpass "$USERPASS_MOUNT"
-		USERPASS_TTL=${USERPASS_TTL:-30m}
-		USERPASS_MAX_TTL=${USERPASS_MAX_TTL:-8h}
 	fi
 	set --
 	[ -z "$USERPASS_TTL" ] || set -- "$@" -default-lease-ttl="$USERPASS_TTL"

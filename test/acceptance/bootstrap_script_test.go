@@ -236,3 +236,39 @@ func TestBootstrapIgnoresSettingsOfTheClient(t *testing.T) {
 		assert.Equal(t, before, settings(t, s), setting)
 	}
 }
+
+// TestBootstrapChecksItsVariables has variables that Vault would refuse in the middle of
+// the run, or take for something else, and the durations that it takes.
+func TestBootstrapChecksItsVariables(t *testing.T) {
+	s := start(t, devstack.Options{NoProxy: true, NamePrefix: "dek-"})
+	const people = "USERPASS_MOUNT=people"
+	refused := func(want string, env ...string) {
+		t.Helper()
+		before := settings(t, s)
+		out, code := runScript(t, s, append(env, people)...)
+		assert.Equal(t, 1, code, out)
+		assert.Equal(t, []string{"bootstrap: " + want}, said(out))
+		assert.Equal(t, before, settings(t, s), "nothing has changed")
+	}
+	const duration = " is a duration above 0, in seconds (900), with the units h, m and s (30m, 1h30m) or in days (7d): "
+	refused("JWT_AUDIENCE is audiences separated by commas, none of them empty: ,", "JWT_AUDIENCE=,")
+	refused("JWT_TOKEN_TTL"+duration+"soon", "JWT_TOKEN_TTL=soon")
+	refused("USERPASS_TTL"+duration+"0", "USERPASS_TTL=0")
+	refused("USERPASS_TTL must not be above USERPASS_MAX_TTL: 30m is more than 10m (30m and 8h are the defaults)", "USERPASS_MAX_TTL=10m")
+	refused("USERPASS_TTL must not be above USERPASS_MAX_TTL: 9h is more than 8h (30m and 8h are the defaults)", "USERPASS_TTL=9h")
+	require.NotEqual(t, http.StatusOK, callRoot(t, s, http.MethodGet, "sys/auth/people", nil).Status, "the auth mount is not enabled")
+
+	sessions := func(env ...string) []any {
+		t.Helper()
+		out, code := runScript(t, s, append(env, people)...)
+		require.Equal(t, 0, code, out)
+		tuned := callRoot(t, s, http.MethodGet, "sys/auth/people/tune", nil).data()
+		return []any{tuned["default_lease_ttl"], tuned["max_lease_ttl"]}
+	}
+	assert.Equal(t, []any{90.0, 86400.0}, sessions("USERPASS_TTL=90", "USERPASS_MAX_TTL=1d", "JWT_TOKEN_TTL=1h1m1s"))
+	assert.Equal(t, 3661.0, callRoot(t, s, http.MethodGet, "auth/jwt/role/dek", nil).data()["token_ttl"])
+	refused("USERPASS_TTL must not be above USERPASS_MAX_TTL: 25h is more than 86400s (auth/people/ has 90s and 86400s)", "USERPASS_TTL=25h")
+	refused("USERPASS_TTL must not be above USERPASS_MAX_TTL: 90s is more than 1m (auth/people/ has 90s and 86400s)", "USERPASS_MAX_TTL=1m")
+	assert.Equal(t, []any{5400.0, 86400.0}, sessions("USERPASS_TTL=1h30m"))
+	assert.Equal(t, []any{5400.0, 7200.0}, sessions("USERPASS_MAX_TTL=2h"))
+}
