@@ -73,3 +73,23 @@ func TestDurations(t *testing.T) {
 		accepts(t, "USERPASS_TTL="+c[0], "USERPASS_MAX_TTL="+c[1])
 	}
 }
+
+// TestMounts has paths that the vault command makes others of.
+func TestMounts(t *testing.T) {
+	for _, variable := range []string{"DEK_MOUNT", "JWT_MOUNT", "USERPASS_MOUNT"} {
+		for _, path := range []string{
+			"../x", "..", ".", "./x", "x/.", "x/..", "x/../y", "x/./y", "x//y", "/", "//", "/x", "x/", "x y", "x|y", "x\ny", "é",
+		} {
+			refuses(t, variable+" is parts of A-Z a-z 0-9 . _ - with / in between, none of them empty, . or ..: "+path, variable+"="+path)
+		}
+		for _, path := range []string{"", "x", "team/x", "a/b/c", ".x", "x.", "..x", "x../...", "A_b-c.9"} {
+			accepts(t, variable+"="+path)
+		}
+	}
+	for _, variable := range []string{"JWT_ROLE", "PLUGIN_NAME"} {
+		for _, name := range []string{".", "..", "a/b", "a b"} {
+			refuses(t, variable+" may hold A-Z a-z 0-9 . _ -, and is not . or ..: "+name, variable+"="+name)
+		}
+		accepts(t, variable+"=a.B_c-9")
+	}
+}

@@ -56,14 +56,21 @@ check_arguments() {
 	'') ;;
 	*[!A-Za-z0-9._/-]* | [!/]*) die "PROVIDER_SOCKETS is an absolute path of A-Z a-z 0-9 . _ - and /: $PROVIDER_SOCKETS" ;;
 	esac
-	for path in "$DEK_MOUNT" "$JWT_MOUNT" "$USERPASS_MOUNT"; do
-		case $path in
-		*[!A-Za-z0-9._/-]* | /* | */) die "a mount may hold A-Z a-z 0-9 . _ - and / in between: $path" ;;
+	# The vault command resolves . and .. and drops empty parts, but policies and the marks
+	# of this script take the path as it is: they would be of another mount.
+	for variable in DEK_MOUNT JWT_MOUNT USERPASS_MOUNT; do
+		eval "path=\$$variable"
+		[ -n "$path" ] || continue
+		case /$path/ in
+		*[!A-Za-z0-9._/-]* | *//* | */./* | */../*)
+			die "$variable is parts of A-Z a-z 0-9 . _ - with / in between, none of them empty, . or ..: $path"
+			;;
 		esac
 	done
-	for name in "$JWT_ROLE" "$PLUGIN_NAME"; do
+	for variable in JWT_ROLE PLUGIN_NAME; do
+		eval "name=\$$variable"
 		case $name in
-		*[!A-Za-z0-9._-]*) die "a login role or a plugin's name may hold A-Z a-z 0-9 . _ -: $name" ;;
+		*[!A-Za-z0-9._-]* | . | ..) die "$variable may hold A-Z a-z 0-9 . _ -, and is not . or ..: $name" ;;
 		esac
 	done
 	case $NAME_PREFIX in

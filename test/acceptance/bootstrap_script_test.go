@@ -251,6 +251,7 @@ func TestBootstrapChecksItsVariables(t *testing.T) {
 		assert.Equal(t, before, settings(t, s), "nothing has changed")
 	}
 	const duration = " is a duration above 0, in seconds (900), with the units h, m and s (30m, 1h30m) or in days (7d): "
+	refused("DEK_MOUNT is parts of A-Z a-z 0-9 . _ - with / in between, none of them empty, . or ..: ../x", "DEK_MOUNT=../x")
 	refused("JWT_AUDIENCE is audiences separated by commas, none of them empty: ,", "JWT_AUDIENCE=,")
 	refused("JWT_TOKEN_TTL"+duration+"soon", "JWT_TOKEN_TTL=soon")
 	refused("USERPASS_TTL"+duration+"0", "USERPASS_TTL=0")
