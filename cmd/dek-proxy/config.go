@@ -83,18 +83,26 @@ func parseRealmBlock(block any) (realmConfig, error) {
 	if len(bodies) == 0 {
 		return realm, nil
 	}
-	for _, field := range slices.Sorted(maps.Keys(bodies[0])) {
-		if _, text := bodies[0][field].(string); !text {
-			return realm, fmt.Errorf("%s: must be a string", field)
+	// What there is no field for is told before of what type it is not.
+	texts, others := map[string]string{}, []string{}
+	for field, value := range bodies[0] {
+		text, ok := value.(string)
+		if !ok {
+			others = append(others, field)
 		}
+		texts[field] = text
 	}
 	var meta mapstructure.Metadata
-	if err := mapstructure.DecodeMetadata(bodies[0], &realm, &meta); err != nil {
+	if err := mapstructure.DecodeMetadata(texts, &realm, &meta); err != nil {
 		return realm, err
 	}
 	if len(meta.Unused) > 0 {
 		slices.Sort(meta.Unused)
 		return realm, fmt.Errorf("%s: no such field", strings.Join(meta.Unused, ", "))
+	}
+	if len(others) > 0 {
+		slices.Sort(others)
+		return realm, fmt.Errorf("%s: must be a string", strings.Join(others, ", "))
 	}
 	return realm, nil
 }

@@ -61,22 +61,31 @@ func TestFaultyConfigNamesTheField(t *testing.T) {
 		`realm "a" { mount = { a = 1 }}`: `realm "a": mount: must be a string`,
 		`realm "a" {} realm "a" {}`:      `realm "a"`,
 		`{"realm": {"a": {"Mount": 5}}}`: `realm "a": Mount: must be a string`,
-		`{"realm": {"a": "x"}}`:          "realm",
-		`{"realm": []}`:                  "realm",
-		`realm = {}`:                     "realm: want at least one",
-		`realm {}`:                       "realm",
-		"\x00":                           "",
+		`{"realm": {"a": {"foo": 1}}}`:   `realm "a": foo: no such field`,
+		`realm "a" { foo = ["x"] mount = 5 bar = "x" }`: `realm "a": bar, foo: no such field`,
+		`realm "a" { role = 1 mount = 5 }`:              `realm "a": mount, role: must be a string`,
+		`{"realm": {"a": "x"}}`:                         "realm",
+		`{"realm": []}`:                                 "realm",
+		`realm = {}`:                                    "realm: want at least one",
+		`realm {}`:                                      "realm",
+		"\x00":                                          "",
 	} {
 		_, err := parseConfig([]byte(text))
 		require.ErrorContains(t, err, says, text)
 	}
 	for text, says := range map[string]string{
-		`realm "a" { address = "vault.example" }`:        `realm "a": address`,
-		`realm "a" { address = "http://vault.example" }`: `realm "a": address`,
-		`realm "a" { mount = "../sys" }`:                 `realm "a": mount`,
-		`realm "a" { auth_mount = "a b" }`:               `realm "a": auth mount`,
-		`realm "a" { ca_cert = "none" }`:                 `realm "a": ca_cert`,
-		`realm "" {}`:                                    "realm",
+		`realm "a" { address = "vault.example" }`:                `realm "a": address`,
+		`realm "a" { address = "http://vault.example" }`:         `realm "a": address`,
+		`realm "a" { mount = "../sys" }`:                         `realm "a": mount`,
+		`realm "a" { auth_mount = "a b" }`:                       `realm "a": auth mount`,
+		`realm "a" { ca_cert = "none" }`:                         `realm "a": ca_cert`,
+		`realm "a" { ca_cert = "none" client_cert = "x" }`:       `realm "a": ca_cert: open none: `,
+		`realm "a" { ca_cert = "config_test.go" }`:               `realm "a": ca_cert: config_test.go: no certificate in PEM`,
+		`realm "a" { client_cert = "none" }`:                     `realm "a": client_cert and client_key go together`,
+		`realm "a" { client_key = "none" }`:                      `realm "a": client_cert and client_key go together`,
+		`realm "a" { client_cert = "none" client_key = "none" }`: `realm "a": client_cert and client_key: open none: `,
+		`realm "a" { role = "x y" }`:                             `realm "a": role "x y": want letters, digits, '_', '.' and '-', the last two not at either end`,
+		`realm "" {}`:                                            "realm",
 	} {
 		configs, err := parseConfig([]byte(text))
 		if err == nil {

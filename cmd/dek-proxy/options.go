@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -58,18 +59,18 @@ func (o *options) flags(out io.Writer) *flag.FlagSet {
 	fs.StringVar(&o.userClaim, "user-claim", "sub", "`claim` of a JWT that is the user_claim of the role at Vault")
 	fs.StringVar(&o.rolePrefix, "role-prefix", "", "what the roles begin with in the roles claim, as JWT_ROLE_PREFIX of bootstrap.sh")
 	fs.Var(&o.realms, "realm", "`name=mount:role` of a realm's JWT auth method; repeatable (default default=jwt:dek)")
-	fs.DurationVar(&o.vaultTimeout, "vault-timeout", 10*time.Second, "how long to wait for one call to Vault")
-	fs.IntVar(&o.cacheSize, "token-cache-size", 10_000, "how many Vault tokens to keep at most")
-	fs.IntVar(&o.perAddress, "refused-logins-per-address", 30, "how many logins of one client address may be refused in a minute")
-	fs.IntVar(&o.perAccount, "refused-logins-per-account", 10, "how many logins of one account may be refused in a minute")
+	fs.Var(durationFlag(&o.vaultTimeout, 10*time.Second), "vault-timeout", "`duration` to wait for one call to Vault")
+	fs.Var(numberFlag(&o.cacheSize, 10_000), "token-cache-size", "`number` of Vault tokens to keep at most")
+	fs.Var(numberFlag(&o.perAddress, 30), "refused-logins-per-address", "`number` of logins of one client address that may be refused in a minute")
+	fs.Var(numberFlag(&o.perAccount, 10), "refused-logins-per-account", "`number` of logins of one account that may be refused in a minute")
 	fs.Var(&o.trusted, "trusted-proxies", "`addresses` or networks, separated by commas, whose X-Forwarded-For is believed")
 	fs.StringVar(&o.publicURL, "public-url", "", "`URL` that callers reach the proxy at; empty: as each request did, if that names this proxy")
 	fs.StringVar(&o.logLevel, "log-level", "info", "trace, debug, info, warn, error or off")
 	fs.StringVar(&o.tlsCert, "tls-cert", "", "`file` with the certificate chain in PEM; with -tls-key, serve HTTPS")
 	fs.StringVar(&o.tlsKey, "tls-key", "", "`file` with the private key in PEM")
 	fs.StringVar(&o.clientCA, "tls-client-ca", "", "`file` with the CAs in PEM whose certificates clients must present")
-	fs.BoolVar(&o.insecure, "insecure", false, "allow HTTP off loopback, to callers and to Vault, and VAULT_SKIP_VERIFY")
-	fs.BoolVar(&o.version, versionFlag, false, "print version and commit, and exit")
+	fs.Var(switchFlag(&o.insecure), "insecure", "allow HTTP off loopback, to callers and to Vault, and VAULT_SKIP_VERIFY")
+	fs.Var(switchFlag(&o.version), versionFlag, "print version and commit, and exit")
 	return fs
 }
 
@@ -114,7 +115,7 @@ func fromEnvironment(fs *flag.FlagSet, env func(string) (string, bool)) error {
 			return
 		}
 		if err := fs.Set(f.Name, value); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			errs = append(errs, fmt.Errorf("invalid value %q for %s: %w", value, name, err))
 		}
 	})
 	return errors.Join(errs...)
@@ -135,7 +136,31 @@ func (o *options) check() error {
 	case hclog.LevelFromString(o.logLevel) == hclog.NoLevel:
 		return fmt.Errorf("-log-level %q is none of trace, debug, info, warn, error, off", o.logLevel)
 	}
+	if err := o.checkAddresses(); err != nil {
+		return err
+	}
 	return errors.Join(o.checkTLS(), o.checkPublicURL())
+}
+
+func (o *options) checkAddresses() error {
+	for _, a := range o.addresses() {
+		if _, _, err := net.SplitHostPort(a.value); err != nil {
+			return fmt.Errorf("-%s %q must be host:port, such as 127.0.0.1:8080 or :8080", a.flag, a.value)
+		}
+	}
+	return nil
+}
+
+type address struct{ flag, value string }
+
+// addresses are those to listen on. Without a value net.Listen would take every one
+// of the machine, so only the flag that may be left out may be empty.
+func (o *options) addresses() []address {
+	all := []address{{"listen", o.listen}}
+	if o.adminListen != "" {
+		all = append(all, address{"admin-listen", o.adminListen})
+	}
+	return all
 }
 
 // checkTLS refuses to let tokens cross the network in clear.
@@ -148,9 +173,9 @@ func (o *options) checkTLS() error {
 	case o.tlsCert != "" || o.insecure:
 		return nil
 	}
-	for name, address := range map[string]string{"-listen": o.listen, "-admin-listen": o.adminListen} {
-		if host, _, err := net.SplitHostPort(address); address != "" && (err != nil || !isLoopback(host)) {
-			return fmt.Errorf("%s %q is not on loopback: it needs -tls-cert and -tls-key, or -insecure", name, address)
+	for _, a := range o.addresses() {
+		if host, _, err := net.SplitHostPort(a.value); err != nil || !isLoopback(host) {
+			return fmt.Errorf("-%s %q is not on loopback: it needs -tls-cert and -tls-key, or -insecure", a.flag, a.value)
 		}
 	}
 	return nil
@@ -169,6 +194,52 @@ func (o *options) checkPublicURL() error {
 
 // requestTimeout leaves room for a login, a call, and one of them again.
 func (o *options) requestTimeout() time.Duration { return 3 * o.vaultTimeout }
+
+// plainFlag is a flag of one plain value. Those of package flag say "parse error" of what
+// they do not take, and not what they would.
+type plainFlag[T any] struct {
+	value *T
+	parse func(string) (T, error)
+	rule  string
+}
+
+func durationFlag(value *time.Duration, fallback time.Duration) *plainFlag[time.Duration] {
+	*value = fallback
+	return &plainFlag[time.Duration]{value, time.ParseDuration, "must be a duration with a unit, such as 500ms, 10s or 1m30s"}
+}
+
+func numberFlag(value *int, fallback int) *plainFlag[int] {
+	*value = fallback
+	return &plainFlag[int]{value, strconv.Atoi, "must be a whole number"}
+}
+
+func switchFlag(value *bool) *plainFlag[bool] {
+	return &plainFlag[bool]{value, strconv.ParseBool, "must be true or false"}
+}
+
+// String implements flag.Value. Package flag also asks one that was not made above.
+func (f *plainFlag[T]) String() string {
+	if f.value == nil {
+		return fmt.Sprint(*new(T))
+	}
+	return fmt.Sprint(*f.value)
+}
+
+// Set implements flag.Value.
+func (f *plainFlag[T]) Set(text string) error {
+	value, err := f.parse(text)
+	if err != nil {
+		return errors.New(f.rule)
+	}
+	*f.value = value
+	return nil
+}
+
+// IsBoolFlag lets a switch be given without a value.
+func (f *plainFlag[T]) IsBoolFlag() bool {
+	_, ok := any(*new(T)).(bool)
+	return ok
+}
 
 // realmFlag collects realms; a comma separates several in one value, as the
 // environment needs.

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,6 +89,68 @@ func TestUsageErrors(t *testing.T) {
 	require.ErrorIs(t, err, flag.ErrHelp)
 }
 
+// TestUsageErrorsSayTheRule: the flag or the variable, and what it takes.
+func TestUsageErrorsSayTheRule(t *testing.T) {
+	const (
+		duration = "must be a duration with a unit, such as 500ms, 10s or 1m30s"
+		number   = "must be a whole number"
+		address  = "must be host:port, such as 127.0.0.1:8080 or :8080"
+	)
+	for _, c := range []struct{ flag, value, rule string }{
+		{"vault-timeout", "zz", duration},
+		{"vault-timeout", "10", duration},
+		{"token-cache-size", "1e4", number},
+		{"refused-logins-per-address", "many", number},
+		{"refused-logins-per-account", "1.5", number},
+		{"insecure", "zz", "must be true or false"},
+		{"listen", "zz", address},
+		{"listen", "127.0.0.1", address},
+		{"admin-listen", "zz", address},
+	} {
+		given := "-" + c.flag + "=" + c.value
+		_, err := parseOptions([]string{given}, environment(nil), io.Discard)
+		require.ErrorIs(t, err, errUsage, given)
+		require.ErrorContains(t, err, "-"+c.flag, given)
+		require.ErrorContains(t, err, c.rule, given)
+
+		name := "DEK_PROXY_" + strings.ToUpper(strings.ReplaceAll(c.flag, "-", "_"))
+		_, err = parseOptions(nil, environment(map[string]string{name: c.value}), io.Discard)
+		require.ErrorIs(t, err, errUsage, name)
+		require.ErrorContains(t, err, c.rule, name)
+		if c.rule != address {
+			require.ErrorContains(t, err, fmt.Sprintf("invalid value %q for %s: ", c.value, name))
+		}
+	}
+	// No address would be every one of the machine.
+	for _, args := range [][]string{{"-listen", ""}, {"-listen", "", "-insecure"}, {"-listen", "zz", "-tls-cert", "x", "-tls-key", "y"}} {
+		_, err := parseOptions(args, environment(nil), io.Discard)
+		require.ErrorContains(t, err, "-listen", args)
+		require.ErrorContains(t, err, address, args)
+	}
+	_, err := parseOptions([]string{"-listen", "192.0.2.1:8080"}, environment(nil), io.Discard)
+	require.ErrorContains(t, err, `-listen "192.0.2.1:8080" is not on loopback`)
+}
+
+func TestSwitches(t *testing.T) {
+	for _, args := range [][]string{{"-insecure"}, {"-insecure=true"}, {"-insecure=1", "-listen", ":1"}} {
+		o, err := parseOptions(args, environment(nil), io.Discard)
+		require.NoError(t, err, args)
+		require.True(t, o.insecure, args)
+	}
+	o, err := parseOptions(nil, environment(map[string]string{"DEK_PROXY_INSECURE": "true"}), io.Discard)
+	require.NoError(t, err)
+	require.True(t, o.insecure)
+	_, err = parseOptions([]string{"-version"}, environment(nil), io.Discard)
+	require.ErrorIs(t, err, errVersion)
+
+	var help strings.Builder
+	_, err = parseOptions([]string{"-h"}, environment(nil), &help)
+	require.ErrorIs(t, err, flag.ErrHelp)
+	require.Contains(t, help.String(), "-vault-timeout duration\n    \tduration to wait for one call to Vault (default 10s)")
+	require.Contains(t, help.String(), "-token-cache-size number\n    \tnumber of Vault tokens to keep at most (default 10000)")
+	require.Contains(t, help.String(), "-insecure\n    \tallow HTTP off loopback, to callers and to Vault, and VAULT_SKIP_VERIFY\n")
+}
+
 func TestParseRealm(t *testing.T) {
 	name, realm, err := parseRealm("partner=/team/oidc/:guest")
 	require.NoError(t, err)
@@ -97,7 +160,7 @@ func TestParseRealm(t *testing.T) {
 		_, _, err := parseRealm(bad)
 		require.Error(t, err, bad)
 	}
-	for _, bad := range []string{"a=b c:d", "a=../sys:d"} {
+	for _, bad := range []string{"a=b c:d", "a=../sys:d", "a=b:c d", "a=b:.c", "a=b:c-"} {
 		require.Error(t, run(t.Context(), []string{"-realm", bad}, environment(nil), io.Discard), bad)
 	}
 }

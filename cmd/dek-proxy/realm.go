@@ -88,16 +88,14 @@ func (o *options) connect(configs map[string]realmConfig) (map[string]proxy.Real
 func (o *options) client(realm realmConfig) (*vault.Client, error) {
 	conf := api.DefaultConfig()
 	if conf.Error != nil {
-		return nil, fmt.Errorf("vault client configuration: %w", conf.Error)
+		return nil, fmt.Errorf("vault client configuration (%s, %s, %s, %s or another of its variables): %w",
+			api.EnvVaultCACert, api.EnvVaultCAPath, api.EnvVaultClientCert, api.EnvVaultClientKey, conf.Error)
 	}
 	if realm.Address != "" {
 		conf.Address, conf.AgentAddress = realm.Address, ""
 	}
-	err := conf.ConfigureTLS(&api.TLSConfig{
-		CACert: realm.CACert, ClientCert: realm.ClientCert, ClientKey: realm.ClientKey, TLSServerName: realm.TLSServerName,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("ca_cert, client_cert and client_key: %w", err)
+	if err := realm.configureTLS(conf); err != nil {
+		return nil, err
 	}
 	client, err := vault.New(vault.Config{
 		API: conf, Namespace: realm.Namespace, Mount: cmp.Or(realm.Mount, o.mount),
@@ -108,6 +106,26 @@ func (o *options) client(realm realmConfig) (*vault.Client, error) {
 		return nil, err
 	}
 	return client, o.checkVault(conf, client.Server())
+}
+
+// configureTLS looks at the files itself first: the library does not say which field names
+// the one that it cannot read.
+func (realm *realmConfig) configureTLS(conf *api.Config) error {
+	if realm.CACert != "" {
+		if _, err := readPool(realm.CACert); err != nil {
+			return fmt.Errorf("ca_cert: %w", err)
+		}
+	}
+	if (realm.ClientCert == "") != (realm.ClientKey == "") {
+		return errors.New("client_cert and client_key go together")
+	}
+	err := conf.ConfigureTLS(&api.TLSConfig{
+		CACert: realm.CACert, ClientCert: realm.ClientCert, ClientKey: realm.ClientKey, TLSServerName: realm.TLSServerName,
+	})
+	if err != nil {
+		return fmt.Errorf("client_cert and client_key: %w", err)
+	}
+	return nil
 }
 
 // checkVault refuses a Vault whose answers, or whose callers' tokens, others on the

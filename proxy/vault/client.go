@@ -23,6 +23,9 @@ import (
 // hundred failures is a few kilobytes.
 const maxAnswer = 4 << 20
 
+// roleForm is Vault's own rule for the names of roles (framework.GenericNameRegex).
+var roleForm = regexp.MustCompile(`^\w([\w.-]*\w)?$`)
+
 var mountForm = regexp.MustCompile(`^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$`)
 
 // Config says where the engine is, how callers log in to it, and how long to wait.
@@ -66,8 +69,11 @@ func (cfg *Config) check() error {
 		"mount": cfg.Mount, "auth mount": cfg.AuthMount, "userpass mount": cfg.UserpassMount,
 	} {
 		if !validMount(path) {
-			return fmt.Errorf("%s %q: want letters, digits, '_', '.', '-' and '/' between parts", name, path)
+			return fmt.Errorf("%s %q: want letters, digits, '_', '.', '-' and '/' between parts, none of them '.' or '..'", name, path)
 		}
+	}
+	if !roleForm.MatchString(cfg.Role) {
+		return fmt.Errorf("role %q: want letters, digits, '_', '.' and '-', the last two not at either end", cfg.Role)
 	}
 	return nil
 }

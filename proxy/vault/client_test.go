@@ -6,6 +6,7 @@ package vault
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"testing"
@@ -119,6 +120,14 @@ func TestNewClientChecksItsConfiguration(t *testing.T) {
 		require.Error(t, err, mount)
 		_, err = New(Config{UserpassMount: mount})
 		require.Error(t, err, mount)
+	}
+	for _, role := range []string{"x y", "x/y", ".x", "x-", "..", "é", "x\n"} {
+		_, err := New(Config{Role: role})
+		require.ErrorContains(t, err, fmt.Sprintf("role %q: want letters", role))
+	}
+	for _, role := range []string{"x", "_", "dek-security_admin", "A.b--9"} {
+		_, err := New(Config{Role: role})
+		require.NoError(t, err, role)
 	}
 	c, err := New(Config{Mount: "/team/dek/"})
 	require.NoError(t, err)
