@@ -4,6 +4,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -162,4 +163,44 @@ func TestServerHasLimits(t *testing.T) {
 	require.Greater(t, s.WriteTimeout, 30*time.Second)
 	require.Positive(t, s.IdleTimeout)
 	require.Equal(t, 64<<10, s.MaxHeaderBytes)
+}
+
+// TestAnswersOfTheServerItself are those that net/http gives before a handler is asked.
+// docs/proxy.md lists them as the ones without X-Request-Id.
+func TestAnswersOfTheServerItself(t *testing.T) {
+	t.Setenv("VAULT_ADDR", "http://127.0.0.1:1")
+	ctx, stop := context.WithCancel(t.Context())
+	address, done := start(ctx, t)
+	const host = "Host: x\r\n"
+	for _, c := range []struct {
+		name, request string
+		status        int
+		own           bool
+	}{
+		{"faulty escape", "GET /%zz HTTP/1.1\r\n" + host, 400, true},
+		{"no host", "GET / HTTP/1.1\r\n", 400, true},
+		{"two hosts", "GET / HTTP/1.1\r\n" + host + host, 400, true},
+		{"malformed host", "GET / HTTP/1.1\r\nHost: a b\r\n", 400, true},
+		{"expectation", "GET / HTTP/1.1\r\n" + host + "Expect: foo\r\n", 417, true},
+		{"large headers", "GET / HTTP/1.1\r\n" + host + "X: " + strings.Repeat("x", 80<<10) + "\r\n", 431, true},
+		{"transfer encoding", "POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: gzip\r\n", 501, true},
+		{"version", "GET / HTTP/3.0\r\n" + host, 505, true},
+		{"no route", "GET / HTTP/1.1\r\n" + host, 404, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+			require.NoError(t, err)
+			defer func() { require.NoError(t, conn.Close()) }()
+			_, err = io.WriteString(conn, c.request+"\r\n")
+			require.NoError(t, err)
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			require.Equal(t, c.status, resp.StatusCode)
+			require.Equal(t, c.own, resp.Header.Get("X-Request-Id") == "")
+			require.Equal(t, c.own, resp.Header.Get("Content-Type") != "application/json")
+		})
+	}
+	stop()
+	require.NoError(t, <-done)
 }
