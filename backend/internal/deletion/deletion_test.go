@@ -32,7 +32,7 @@ func TestDeletedTenantCanBeRestored(t *testing.T) {
 
 		for says, window := range map[string]any{
 			"deletion_window must be from 0": "721h", "deletion_window": "soon",
-			"deletion_window must be a duration": "", "deletion_window must be a duration, such as": 0.9,
+			"deletion_window must be a duration": "", "deletion_window must be a duration of whole seconds, such as": 0.9,
 		} {
 			m.Refused(400, says, enginetest.Delete, enginetest.TenantPath(""), map[string]any{"deletion_window": window})
 		}
