@@ -70,6 +70,12 @@ func TestCheckListsWhatCameBack(t *testing.T) {
 			consistent := m.Must(enginetest.Update, "evidence/check", map[string]any{"checkpoint": kept, "entries": leaves})
 			require.Equal(t, true, consistent["consistent"])
 		}
+		later := strings.Replace(checkpoint, "/1\n", "/2\n", 1) // signed by a key that is gone with its log
+		lost, why := checked(m, later, leaves)
+		require.Equal(t, map[string]any{
+			"consistent": false, "size": int64(len(leaves)), "missing": int64(len(leaves)), "keys": nil, "tenants": nil,
+		}, lost)
+		require.Contains(t, why, "storage went back; it was log 2 of this mount, which has log 1 now")
 		m.Close()
 
 		m = enginetest.OpenMount(t, snapshot, 0, storagetest.None)

@@ -87,8 +87,8 @@ func TestMounts(t *testing.T) {
 		}
 	}
 	for _, variable := range []string{"JWT_ROLE", "PLUGIN_NAME"} {
-		for _, name := range []string{".", "..", "a/b", "a b"} {
-			refuses(t, variable+" may hold A-Z a-z 0-9 . _ -, and is not . or ..: "+name, variable+"="+name)
+		for _, name := range []string{".", "..", "a/b", "a b", "-dek", "dek."} {
+			refuses(t, variable+" may hold A-Z a-z 0-9 . _ -, and neither begins nor ends with . or -: "+name, variable+"="+name)
 		}
 		accepts(t, variable+"=a.B_c-9")
 	}

@@ -70,7 +70,7 @@ check_arguments() {
 	for variable in JWT_ROLE PLUGIN_NAME; do
 		eval "name=\$$variable"
 		case $name in
-		*[!A-Za-z0-9._-]* | . | ..) die "$variable may hold A-Z a-z 0-9 . _ -, and is not . or ..: $name" ;;
+		*[!A-Za-z0-9._-]* | [.-]* | *[.-]) die "$variable may hold A-Z a-z 0-9 . _ -, and neither begins nor ends with . or -: $name" ;;
 		esac
 	done
 	case $NAME_PREFIX in

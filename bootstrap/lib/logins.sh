@@ -58,8 +58,9 @@ check_auth() {
 	esac
 }
 
-# check_userpass also completes the lifetimes of sessions: Vault refuses to tune one of
-# them against the other, given or not.
+# check_userpass also completes the lifetimes of sessions. Vault refuses to tune one of them
+# against the other where the mount has one of its own; what tune answers where it has
+# none is the server's.
 check_userpass() {
 	check_auth userpass "$USERPASS_MOUNT"
 	if [ -z "$type" ]; then
@@ -67,9 +68,12 @@ check_userpass() {
 		USERPASS_MAX_TTL=${USERPASS_MAX_TTL:-8h}
 		check_sessions "$USERPASS_TTL" "$USERPASS_MAX_TTL" "30m and 8h are the defaults"
 	elif [ -n "$USERPASS_TTL$USERPASS_MAX_TTL" ]; then
-		least=$(read_field default_lease_ttl "sys/auth/$USERPASS_MOUNT/tune")
-		most=$(read_field max_lease_ttl "sys/auth/$USERPASS_MOUNT/tune")
-		check_sessions "${USERPASS_TTL:-${least}s}" "${USERPASS_MAX_TTL:-${most}s}" "auth/$USERPASS_MOUNT/ has ${least}s and ${most}s"
+		own=$(read_field config "sys/auth/$USERPASS_MOUNT" | tr '[ ]' '\n\n\n')
+		least=$(printf '%s\n' "$own" | sed -n 's/^default_lease_ttl://p')
+		most=$(printf '%s\n' "$own" | sed -n 's/^max_lease_ttl://p')
+		whence="auth/$USERPASS_MOUNT/ has ${least}s and ${most}s"
+		least=${USERPASS_TTL:-${least}s} most=${USERPASS_MAX_TTL:-${most}s}
+		[ "$least" = 0s ] || [ "$most" = 0s ] || check_sessions "$least" "$most" "$whence"
 	fi
 }
 

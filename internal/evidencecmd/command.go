@@ -146,12 +146,18 @@ func (f *trust) verdict(result *verify.Result, broken string) error {
 	switch {
 	case !result.OK():
 		return fmt.Errorf("%w: %s%s", ErrBroken, broken, findings(len(result.Broken)))
-	case !result.Trusted && f.inside:
-		return fmt.Errorf("%w (%s is of the export itself)", ErrUntrusted, f.kept)
 	case !result.Trusted:
-		return ErrUntrusted
+		return f.untrusted()
 	}
 	return nil
+}
+
+// untrusted says that nothing from outside vouches for the log.
+func (f *trust) untrusted() error {
+	if f.inside {
+		return fmt.Errorf("%w (%s is of the export itself)", ErrUntrusted, f.kept)
+	}
+	return ErrUntrusted
 }
 
 // source returns the log of a directory, or that of Vault if there is none.

@@ -45,12 +45,9 @@ var about = []string{
 	history.CodeLate, history.CodeNotDestroyed, history.CodeEarly, history.CodePagesLeft, history.CodeActive,
 }
 
-// repair compares the mount with a kept log that verified, and repairs it.
+// repair compares the mount with a kept log that verified and is trusted, and repairs it.
 func (env Env) repair(cmd *cobra.Command, source verify.Source, kept *verify.Result, yes bool) error {
 	ctx := cmd.Context()
-	if !kept.Trusted {
-		return ErrUntrusted
-	}
 	if altered(kept) {
 		return fmt.Errorf("%w: the kept log is not one to repair by", ErrBroken)
 	}

@@ -93,10 +93,16 @@ func isAbout(result *verify.Result, tenantID string) bool {
 // about reads the flags that say what the report is about.
 func (f *reportFlags) about(now time.Time) (report.Options, error) {
 	from, to, err := f.period(now)
-	if err == nil && f.tenant != "" && uuid.Validate(f.tenant) != nil {
-		err = fmt.Errorf("%w: --tenant is not a tenant's ID, a UUID", ErrUsage)
+	options := report.Options{From: from, To: to, Now: now}
+	if err != nil || f.tenant == "" {
+		return options, err
 	}
-	return report.Options{From: from, To: to, TenantID: strings.ToLower(f.tenant), Now: now}, err
+	id, err := uuid.Parse(f.tenant)
+	if err != nil {
+		return options, fmt.Errorf("%w: --tenant is not a tenant's ID, a UUID", ErrUsage)
+	}
+	options.TenantID = id.String() // there are several ways to spell it
+	return options, nil
 }
 
 // period reads the flags. A day for --to is inclusive.

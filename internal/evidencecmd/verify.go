@@ -46,6 +46,9 @@ key-encryption key came back, the mount's or a tenant's own.`,
 			if err := env.tell(cmd.OutOrStdout(), result); err != nil {
 				return err
 			}
+			if repair && !result.Trusted {
+				return flags.untrusted()
+			}
 			if repair {
 				return env.repair(cmd, source, result, yes)
 			}

@@ -272,4 +272,10 @@ func TestBootstrapChecksItsVariables(t *testing.T) {
 	refused("USERPASS_TTL must not be above USERPASS_MAX_TTL: 90s is more than 1m (auth/people/ has 90s and 86400s)", "USERPASS_MAX_TTL=1m")
 	assert.Equal(t, []any{5400.0, 86400.0}, sessions("USERPASS_TTL=1h30m"))
 	assert.Equal(t, []any{5400.0, 7200.0}, sessions("USERPASS_MAX_TTL=2h"))
+
+	// A mount that somebody else made, with lifetimes that are the server's.
+	require.Equal(t, http.StatusNoContent, callRoot(t, s, http.MethodDelete, "sys/auth/people", nil).Status)
+	require.Equal(t, http.StatusNoContent, callRoot(t, s, http.MethodPost, "sys/auth/people", map[string]any{"type": "userpass"}).Status)
+	assert.Equal(t, 28800.0, sessions("USERPASS_MAX_TTL=8h")[1])
+	refused("USERPASS_TTL must not be above USERPASS_MAX_TTL: 9h is more than 28800s (auth/people/ has 0s and 28800s)", "USERPASS_TTL=9h")
 }

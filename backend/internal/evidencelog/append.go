@@ -135,6 +135,7 @@ func (l *Log) commit(ctx context.Context, t *tree, leaves [][]byte, keys []*logk
 		return nil, err
 	}
 	g.next.note, g.next.signedAt = note, l.now()
+	l.latest = g.next
 	return g.next, l.put(ctx, n.checkpoint(size), note)
 }
 

@@ -84,7 +84,7 @@ func TestCheckOfWhatIsNoCheckpointOfTheLog(t *testing.T) {
 			"shorter than it was signed": {"\n6\n", "\n5\n", evidence.ErrForged, 0},
 			"longer than it was signed":  {"\n6\n", "\n9\n", evidence.ErrForged, 0},
 			"of another mount":           {mount, otherMount, witnesses.ErrOtherLog, 0},
-			"of a later log":             {"/1\n", "/2\n", witnesses.ErrWentBack, 6},
+			"of a later log":             {"/1\n", "/2\n", witnesses.ErrLogGone, 6},
 		} {
 			changed := strings.Replace(string(kept), c.old, c.new, 1)
 			missing, err := p.Check(t.Context(), []byte(changed))

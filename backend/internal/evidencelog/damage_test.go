@@ -147,3 +147,42 @@ func TestOutageIsNoDamage(t *testing.T) {
 		require.Len(t, check(t, p), 3)
 	})
 }
+
+// A chunk that is completed makes the edge anew. The next checkpoint is opened with it, also
+// where an entry is damaged that it would have to be made from again.
+func TestCompletedChunkBesideADamagedOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := storagetest.NewDisk()
+		p := start(t, storagetest.Open(disk, 0, storagetest.None), nil)
+		for seq := range 5 {
+			_, err := p.Append(t.Context(), pending(event(1, seq+1), true))
+			require.NoError(t, err)
+			synctest.Wait()
+		}
+		p.end()
+
+		s := storagetest.Open(disk, 0, storagetest.None)
+		gone := false
+		s.Fail(func(op, key string) storagetest.Fault {
+			switch {
+			case gone:
+				return storagetest.Gone
+			case op == "put" && strings.Contains(key, "/chunk/"):
+				gone = true
+				return storagetest.After
+			}
+			return storagetest.None
+		})
+		p = start(t, s, nil)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err := p.Append(ctx, pending(event(1, 6), true))
+		require.Error(t, err)
+		p.end()
+
+		p = startDamaged(t, disk, func(key string) bool { return strings.Contains(key, "/0000000000000003-0000000000000004-") })
+		at, err := p.Append(t.Context(), pending(event(5000, 1), true))
+		require.NoError(t, err)
+		require.Equal(t, evidencelog.Position{Log: 1, Index: 7, Seq: 1}, at[0])
+	})
+}

@@ -26,10 +26,10 @@
 //
 // An appender begins with an epoch, one more than the greatest that a List shows; the
 // Put of it comes before everything else. A batch is written in the order chunk, complete
-// tiles, checkpoint. The edge spares the next start from making it from entries and
-// tiles, so it is put once nothing waits. A Put that failed is repeated with the same bytes until it succeeds or the
-// engine ends. The engine's context is looked at before each Put and again before
-// signing. A checkpoint is shown to nobody before its Put has succeeded.
+// tiles, checkpoint. A Put that failed is repeated with the same bytes until it succeeds or
+// the engine ends. The engine's context is looked at before each Put and again before
+// signing. A checkpoint is shown to nobody before its Put has succeeded. The edge only
+// spares the next start from making it, so it is put once nothing waits, and tried once.
 //
 // The greatest checkpoint that a List shows decides, whoever wrote it: List is not
 // cached, so it also shows a checkpoint whose Put failed after it took effect. Such a

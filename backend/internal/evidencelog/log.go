@@ -4,6 +4,7 @@
 package evidencelog
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"io"
@@ -87,8 +88,9 @@ type Log struct {
 	epoch  int64         // the appender's, taken as it began
 	opened chan struct{} // closed once tree is there
 
-	adopted  bool    // of Work alone, as the next two: what is in memory is what storage has
-	edgeAt   int64   // the size whose edge was put last, 0 if none was
+	adopted  bool    // of Work alone, as the next three: what is in memory is what storage has
+	latest   *tree   // what was signed last, if anything was: it may not be stored
+	edgeAt   int64   // the size whose edge storage has, 0 if it has none
 	edges    []int64 // sizes whose edge is no longer needed
 	queue    queue
 	rotating sync.Mutex // one new signing key at a time
@@ -98,7 +100,7 @@ type Log struct {
 func New(c Config) *Log {
 	l := &Log{
 		storage: c.Storage, mount: c.MountUUID, started: c.Started, now: c.Now, random: c.Random,
-		retry: c.Retry, damagedAfter: c.DamagedAfter, report: c.Report, giveUp: c.GiveUp, opened: make(chan struct{}),
+		retry: cmp.Or(c.Retry, 100*time.Millisecond), damagedAfter: cmp.Or(c.DamagedAfter, 30*time.Second), report: c.Report, giveUp: c.GiveUp, opened: make(chan struct{}),
 		batches: rate.NewLimiter(rate.Every(batchEvery), batchBurst),
 	}
 	if l.now == nil {
@@ -106,12 +108,6 @@ func New(c Config) *Log {
 	}
 	if l.random == nil {
 		l.random = rand.Reader
-	}
-	if l.retry == 0 {
-		l.retry = 100 * time.Millisecond
-	}
-	if l.damagedAfter == 0 {
-		l.damagedAfter = 30 * time.Second
 	}
 	if l.report == nil {
 		l.report = func(error) {}

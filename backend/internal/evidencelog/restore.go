@@ -47,6 +47,9 @@ func (l *Log) openTree(ctx context.Context, set *logkeys.Set, size int64, text [
 // readEdge reads the incomplete tiles, or makes them from the entries and the complete
 // tiles below them where theirs cannot be read.
 func (l *Log) readEdge(ctx context.Context, t *tree) (map[int][]byte, error) {
+	if own := l.latest; own != nil && own.log == t.log && own.size == t.size && own.root == t.root {
+		return own.edge, nil
+	}
 	if all, err := l.storage.Get(ctx, t.log.edge(t.size)); err == nil && all != nil {
 		if edge, err := decodeEdge(t.size, all); err == nil && l.fits(ctx, t, edge) {
 			return edge, nil

@@ -249,11 +249,11 @@ func (l *Log) startedEntry(ctx context.Context, t *tree) (*startedEntry, error) 
 }
 
 // saveEdge puts the incomplete tiles, which a start would otherwise make from up to 255
-// entries and as many tiles of each level. So a batch does not wait for them, and one that
-// could not be put does no harm.
+// entries and as many tiles of each level. So the batch that made them does not wait for
+// them. It is tried once: an edge that is missing does no harm.
 func (l *Log) saveEdge(ctx context.Context) {
 	t := l.tree // only Work replaces it
-	if t.size == l.edgeAt {
+	if t.size == l.edgeAt || ctx.Err() != nil {
 		return
 	}
 	if err := l.storage.Put(ctx, t.log.edge(t.size), encodeEdge(t.size, t.edge)); err != nil {

@@ -237,7 +237,7 @@ func (e *Engine) View(ctx context.Context) (View, error) {
 	}
 	// Nothing is noted of it: it has just begun, or it has ended since its record was read.
 	now, err := e.keys.KEK(ctx)
-	if err == nil && !now.Rotation.Unfinished() {
+	if err == nil && (now.KEKID != r.KEKID || !now.Rotation.Unfinished()) {
 		return e.View(ctx)
 	}
 	v.Progress.At = r.Rotation.StartedAt

@@ -17,13 +17,15 @@ var (
 	ErrWentBack = errors.New("the log is shorter than the checkpoint that was kept: storage went back")
 	// ErrForked reports that the log is not the one of a checkpoint that was kept.
 	ErrForked = errors.New("the log is not the one of the checkpoint that was kept")
+	// ErrLogGone reports a checkpoint of a later log of this mount.
+	ErrLogGone = errors.New("the log of the checkpoint that was kept is not there any more: storage went back")
 	// ErrOtherLog reports a checkpoint that cannot be compared with this log.
 	ErrOtherLog = errors.New("checkpoint must be one of this log")
 )
 
 // Check compares the log with a checkpoint that was kept outside. It returns how many
-// entries the kept one has more, with [ErrWentBack]; or [ErrForked], [ErrOtherLog], or the
-// error of a text that is no checkpoint. It reads few tiles, however long the log is.
+// entries the kept one has more, with [ErrWentBack] or [ErrLogGone]; or [ErrForked],
+// [ErrOtherLog], or the error of a text that is no checkpoint. It reads few tiles, however long the log is.
 func (w *Store) Check(ctx context.Context, kept []byte) (more int64, err error) {
 	p, err := w.log.Present(ctx)
 	if err != nil {
@@ -73,7 +75,7 @@ func ofAnotherLog(c *evidence.Checkpoint, present string) (more int64, err error
 	case keptMount != mount:
 		return 0, fmt.Errorf("%w: it is of another mount", ErrOtherLog)
 	case kept > number:
-		return c.N, ErrWentBack
+		return c.N, fmt.Errorf("%w; it was log %d of this mount, which has log %d now", ErrLogGone, kept, number)
 	default:
 		return 0, fmt.Errorf("%w: it is of log %d of this mount, which log %d has followed", ErrOtherLog, kept, number)
 	}

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	cosignature "github.com/transparency-dev/formats/note"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/evidencelog"
@@ -62,9 +63,9 @@ func cosignatures(checkpoint []byte, lines string, vkeys []string) (sigs []note.
 	}
 	verifiers := make([]note.Verifier, 0, len(vkeys))
 	for _, vkey := range vkeys {
-		v, err := evidence.CosignatureVerifier(vkey)
+		v, err := cosignature.NewVerifierForCosignatureV1(vkey) // it was judged when it was stored
 		if err != nil {
-			return nil, false, err
+			return nil, false, fmt.Errorf("%w: %w", evidence.ErrKey, err)
 		}
 		verifiers = append(verifiers, v)
 	}

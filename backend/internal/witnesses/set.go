@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,7 +22,7 @@ import (
 // MaxWitnesses bounds the witnesses of a log, and what one Put of cosignatures holds.
 const MaxWitnesses = 16
 
-// maxShown is how many characters of a verifier key an error repeats.
+// maxShown is how many bytes a name has that an error gives.
 const maxShown = 80
 
 // Errors of SetWitnesses.
@@ -119,14 +120,15 @@ func publicKey(vkey string) []byte {
 	return key[1:]
 }
 
-// shown returns how an error repeats an element. A signing key, which somebody took for
-// the verifier key, must not be repeated.
+// shown returns the name in a verifier key, as an error gives it. Somebody may have taken a
+// signing key for it, so nothing else is repeated, nor a name where the key hash is none.
 func shown(vkey string) string {
-	if strings.Contains(vkey, "PRIVATE+KEY+") {
-		return ", a signing key,"
+	parts := strings.SplitN(vkey, "+", 3)
+	if len(parts) < 3 || len(parts[0]) > maxShown {
+		return ""
 	}
-	if runes := []rune(vkey); len(runes) > maxShown {
-		vkey = string(runes[:maxShown]) + "…"
+	if hash, err := hex.DecodeString(parts[1]); err != nil || len(hash) != 4 {
+		return ""
 	}
-	return fmt.Sprintf(", %q,", vkey)
+	return fmt.Sprintf(" (%s)", parts[0])
 }

@@ -68,6 +68,9 @@ func (p *Paths) check(ctx context.Context, _ *logical.Request, d *framework.Fiel
 	if errors.Is(err, witnesses.ErrWentBack) || errors.Is(err, witnesses.ErrForked) {
 		return p.wentBack(ctx, kept, leaves, more, err)
 	}
+	if errors.Is(err, witnesses.ErrLogGone) {
+		return nil, api.Conflict(err.Error(), notConsistent(p.Log.Size(), more))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +79,7 @@ func (p *Paths) check(ctx context.Context, _ *logical.Request, d *framework.Fiel
 
 // wentBack answers that the log is not the kept one any more, which why says.
 func (p *Paths) wentBack(ctx context.Context, kept []byte, leaves [][]byte, more int64, why error) (*logical.Response, error) {
-	answer := map[string]any{"consistent": false, "size": p.Log.Size(), "missing": more, "keys": nil, "tenants": nil}
+	answer := notConsistent(p.Log.Size(), more)
 	text := why.Error() + "; " + whatToRun
 	if leaves != nil {
 		back, err := p.Restored.CameBack(ctx, kept, leaves)
@@ -91,6 +94,10 @@ func (p *Paths) wentBack(ctx context.Context, kept []byte, leaves [][]byte, more
 		text = why.Error()
 	}
 	return nil, api.Conflict(text, answer)
+}
+
+func notConsistent(size, missing int64) map[string]any {
+	return map[string]any{"consistent": false, "size": size, "missing": missing, "keys": nil, "tenants": nil}
 }
 
 func keysAnswer(back *restored.Back) []map[string]any {
