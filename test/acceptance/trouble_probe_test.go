@@ -52,6 +52,8 @@ type proxyRequest struct {
 // one of its own for each request, and a Vault token as session.
 func newCaller(t *testing.T, s *devstack.Stack) *caller {
 	t.Helper()
+	// How many rotations the requests start depends on how fast they are.
+	succeeded(t, callRoot(t, s, http.MethodPut, "dek/config", map[string]any{"manual_rotations_per_hour": 0}))
 	tenant := newTenant(t, s)
 	jwt := mint(t, s, tenant, securityAdmin, keyAdmin)
 	token := login(t, s, tenant, keyAdmin)
