@@ -107,7 +107,7 @@ func (b *backend) writeTenant(ctx context.Context, _ *logical.Request, d *framew
 		return nil, err
 	}
 	if created {
-		return b.describeTenant(ctx, t, nil) // there is nothing to be listed yet
+		return b.describeTenant(ctx, t, nil) // a new tenant has no pages to list
 	}
 	return b.tenantResponse(ctx, t)
 }

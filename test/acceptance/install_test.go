@@ -96,7 +96,7 @@ func launchServer(t *testing.T, bin, plugins, token string) (address string, up 
 			return true
 		default:
 		}
-		// The token tells it from the server of somebody who was faster.
+		// Another process may have taken the port first; its server does not know this token.
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, address+"/v1/auth/token/lookup-self", http.NoBody)
 		require.NoError(t, err)
 		req.Header.Set("X-Vault-Token", token)

@@ -23,10 +23,7 @@ func TestRestoredSnapshotIsNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := storagetest.NewDisk()
 		p := start(t, storagetest.Open(disk, 0, storagetest.None), nil)
-		for seq := range 5 {
-			_, err := p.Append(t.Context(), pending(event(1, seq+1), true))
-			require.NoError(t, err)
-		}
+		appendEach(t, p, 5)
 		snapshot := disk.Clone()
 		before, err := p.Checkpoint(t.Context(), 0)
 		require.NoError(t, err)

@@ -154,11 +154,7 @@ func TestCompletedChunkBesideADamagedOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := storagetest.NewDisk()
 		p := start(t, storagetest.Open(disk, 0, storagetest.None), nil)
-		for seq := range 5 {
-			_, err := p.Append(t.Context(), pending(event(1, seq+1), true))
-			require.NoError(t, err)
-			synctest.Wait()
-		}
+		appendEach(t, p, 5)
 		p.end()
 
 		s := storagetest.Open(disk, 0, storagetest.None)

@@ -29,7 +29,7 @@
 // tiles, checkpoint. A Put that failed is repeated with the same bytes until it succeeds or
 // the engine ends. The engine's context is looked at before each Put and again before
 // signing. A checkpoint is shown to nobody before its Put has succeeded. The edge only
-// spares the next start from making it, so it is put once nothing waits, and tried once.
+// spares the next start work, so the appender tries to put it once, when nothing waits.
 //
 // The greatest checkpoint that a List shows decides, whoever wrote it: List is not
 // cached, so it also shows a checkpoint whose Put failed after it took effect. Such a

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -114,6 +115,16 @@ func event(tenant, seq int) evidence.Event {
 		},
 		Detail: &evidence.TenantRestored{},
 	}
+}
+
+// appendEach logs so many events of tenant 1, each in a batch of its own.
+func appendEach(t *testing.T, p *process, count int) {
+	t.Helper()
+	for seq := range count {
+		_, err := p.Append(t.Context(), pending(event(1, seq+1), true))
+		require.NoError(t, err)
+	}
+	synctest.Wait()
 }
 
 func pending(e evidence.Event, isNew bool) evidencelog.Pending {

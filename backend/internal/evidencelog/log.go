@@ -100,8 +100,8 @@ type Log struct {
 func New(c Config) *Log {
 	l := &Log{
 		storage: c.Storage, mount: c.MountUUID, started: c.Started, now: c.Now, random: c.Random,
-		retry: cmp.Or(c.Retry, 100*time.Millisecond), damagedAfter: cmp.Or(c.DamagedAfter, 30*time.Second), report: c.Report, giveUp: c.GiveUp, opened: make(chan struct{}),
-		batches: rate.NewLimiter(rate.Every(batchEvery), batchBurst),
+		retry: cmp.Or(c.Retry, 100*time.Millisecond), damagedAfter: cmp.Or(c.DamagedAfter, 30*time.Second),
+		report: c.Report, giveUp: c.GiveUp, opened: make(chan struct{}), batches: rate.NewLimiter(rate.Every(batchEvery), batchBurst),
 	}
 	if l.now == nil {
 		l.now = time.Now

@@ -250,7 +250,7 @@ func (l *Log) startedEntry(ctx context.Context, t *tree) (*startedEntry, error) 
 
 // saveEdge puts the incomplete tiles, which a start would otherwise make from up to 255
 // entries and as many tiles of each level. So the batch that made them does not wait for
-// them. It is tried once: an edge that is missing does no harm.
+// them. The appender tries it once, since a missing edge does no harm.
 func (l *Log) saveEdge(ctx context.Context) {
 	t := l.tree // only Work replaces it
 	if t.size == l.edgeAt || ctx.Err() != nil {

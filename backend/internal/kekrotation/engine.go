@@ -235,7 +235,7 @@ func (e *Engine) View(ctx context.Context) (View, error) {
 	if err := e.viewUnfinished(ctx, &v); err != nil || !v.Progress.At.IsZero() {
 		return v, err
 	}
-	// Nothing is noted of it: it has just begun, or it has ended since its record was read.
+	// No worker has noted how far it is: it has just begun, or has ended since View read its record.
 	now, err := e.keys.KEK(ctx)
 	if err == nil && (now.KEKID != r.KEKID || !now.Rotation.Unfinished()) {
 		return e.View(ctx)

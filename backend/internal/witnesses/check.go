@@ -25,7 +25,8 @@ var (
 
 // Check compares the log with a checkpoint that was kept outside. It returns how many
 // entries the kept one has more, with [ErrWentBack] or [ErrLogGone]; or [ErrForked],
-// [ErrOtherLog], or the error of a text that is no checkpoint. It reads few tiles, however long the log is.
+// [ErrOtherLog], or the error of a text that is no checkpoint. It reads few tiles,
+// however long the log is.
 func (w *Store) Check(ctx context.Context, kept []byte) (more int64, err error) {
 	p, err := w.log.Present(ctx)
 	if err != nil {

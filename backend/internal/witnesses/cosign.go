@@ -63,7 +63,7 @@ func cosignatures(checkpoint []byte, lines string, vkeys []string) (sigs []note.
 	}
 	verifiers := make([]note.Verifier, 0, len(vkeys))
 	for _, vkey := range vkeys {
-		v, err := cosignature.NewVerifierForCosignatureV1(vkey) // it was judged when it was stored
+		v, err := cosignature.NewVerifierForCosignatureV1(vkey) // SetWitnesses judged it
 		if err != nil {
 			return nil, false, fmt.Errorf("%w: %w", evidence.ErrKey, err)
 		}

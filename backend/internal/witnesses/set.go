@@ -70,7 +70,7 @@ func (w *Store) SetWitnesses(ctx context.Context, vkeys []string) error {
 // judge reports the first element that cannot be a witness.
 func (w *Store) judge(ctx context.Context, vkeys []string) error {
 	if len(vkeys) == 0 {
-		return nil // which can be said while the log is not there
+		return nil // a caller can take all witnesses away while the log is not open
 	}
 	key, err := w.log.Key(ctx)
 	if err != nil {

@@ -256,7 +256,7 @@ func TestProgressOfTheKEK(t *testing.T) {
 
 		m = enginetest.Conditions{}.Open(t, m.Disk, 0, storagetest.None)
 		defer m.Close()
-		again := m.Must(enginetest.Read, "kek", nil) // before it is taken up: then it may be over at once
+		again := m.Must(enginetest.Read, "kek", nil) // before the engine takes it up, which may end it at once
 		require.Equal(t, "in_progress", again["status"])
 		require.GreaterOrEqual(t, again["percent"], st["percent"].(float64)-30)
 		require.Positive(t, again["tenants"])
