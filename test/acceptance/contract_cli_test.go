@@ -74,8 +74,11 @@ func TestContractOpenAPI(t *testing.T) {
 	for path, operations := range described {
 		paths[sameNames.Replace(path)] = operations
 	}
-	names := map[any]string{}
+	names, noPatch := map[any]string{}, withoutPatch(a.Body)
 	for _, p := range served() {
+		if p.operation == "patch" && noPatch {
+			continue
+		}
 		op := describedOperation(paths, p)
 		if !assert.NotNil(t, op, "%s %s is not there", p.operation, p.path) {
 			continue

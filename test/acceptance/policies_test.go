@@ -60,14 +60,16 @@ func served() (all []permission) {
 // and the table does not. The other way round it fails for one that the engine
 // does not have, and is not the contract's to come.
 func TestPoliciesKnowEveryPath(t *testing.T) {
-	described := describedOperations(t, shared(t))
+	a := callRoot(t, shared(t), http.MethodGet, "sys/internal/specs/openapi", nil)
+	require.Equal(t, http.StatusOK, a.Status)
+	described, noPatch := describedOperations(a.Body), withoutPatch(a.Body)
 	require.NotEmpty(t, described)
 	known := map[string]bool{}
 	for _, p := range permissions {
 		operation := p.operation + " " + p.path
 		assert.False(t, known[operation], "%s is there twice", operation)
 		known[operation] = true
-		if !isToCome(p.path) {
+		if !isToCome(p.path) && !(p.operation == "patch" && noPatch) {
 			assert.Contains(t, described, operation)
 		}
 	}
@@ -76,13 +78,10 @@ func TestPoliciesKnowEveryPath(t *testing.T) {
 	}
 }
 
-// describedOperations is what Vault's OpenAPI document has of the engine, as
+// describedOperations is what an OpenAPI document of Vault's has of the engine, as
 // "read config".
-func describedOperations(t *testing.T, s *devstack.Stack) []string {
-	t.Helper()
-	a := callRoot(t, s, http.MethodGet, "sys/internal/specs/openapi", nil)
-	require.Equal(t, http.StatusOK, a.Status)
-	paths, _ := a.Body["paths"].(map[string]any)
+func describedOperations(served map[string]any) []string {
+	paths, _ := served["paths"].(map[string]any)
 	byMethod := map[string]string{"get": "read", "post": "update", "patch": "patch", "delete": "delete"}
 	var found []string
 	for path, described := range paths {
