@@ -216,6 +216,8 @@ func TestKVRefuses(t *testing.T) {
 		"a member a list":             {patch, kvPath("metadata", "there"), texts([]any{1}), 400, "custom_metadata must be an object of strings"},
 		"a member too large":          {enginetest.Update, kvPath("metadata", "x"), texts(1 << 53), 400, "custom_metadata must be an object of strings"},
 		"cas_required":                {enginetest.Update, kvPath("metadata", "x"), map[string]any{"cas_required": true}, 400, "cas_required"},
+		"a condition on metadata":     {patch, kvPath("metadata", "there"), map[string]any{"metadata_cas": 1, "custom_metadata": map[string]any{"a": "1"}}, 400, "metadata_cas"},
+		"a condition on each write":   {enginetest.Update, kvPath("metadata", "x"), map[string]any{"metadata_cas_required": true}, 400, "metadata_cas"},
 		"delete_version_after":        {patch, kvPath("metadata", "there"), map[string]any{"delete_version_after": "1h"}, 400, "delete_version_after"},
 		"no versions to delete":       {enginetest.Update, kvPath("delete", "there"), nil, 400, "No version number provided"},
 		"no versions to bring back":   {enginetest.Update, kvPath("undelete", "there"), map[string]any{"versions": []any{}}, 400, "No version number provided"},
@@ -243,7 +245,7 @@ func TestKVRefuses(t *testing.T) {
 	require.Equal(t, 404, kvStatus(m, patch, kvPath("metadata", "x"), texts("1")), "a patch creates nothing")
 	require.Equal(t, 404, kvStatus(m, patch, kvPath("metadata", "x"), nil))
 	require.Equal(t, 404, kvStatus(m, patch, kvPath("data", "x"), kvSecret("v")))
-	require.Equal(t, 204, kvStatus(m, enginetest.Update, kvPath("metadata", "x"), map[string]any{"cas_required": false, "delete_version_after": "0s", "max_versions": 1}))
+	require.Equal(t, 204, kvStatus(m, enginetest.Update, kvPath("metadata", "x"), map[string]any{"cas_required": false, "metadata_cas_required": false, "delete_version_after": "0s", "max_versions": 1}))
 	require.Equal(t, 404, kvStatus(m, enginetest.Read, kvPath("metadata", "x"), nil), "nothing was named that is kept")
 	resp, err := m.Call(enginetest.Update, kvPath("metadata", "there"), map[string]any{"max_versions": 5})
 	require.NoError(t, err)

@@ -25,17 +25,18 @@ import (
 
 var (
 	printedTime = regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+Z`)
-	// printedWho are the lines of who wrote and deleted, which the engine does not keep.
-	printedWho = regexp.MustCompile(`(?m)^(created_by|deleted_by|last_updated_by) .*\n`)
-	blanks     = regexp.MustCompile(`[ \t]+`)
-	rulers     = regexp.MustCompile(`[=-]{2,}`)
+	// printedAlone are the lines that KV alone has: who wrote and deleted, and OpenBao's
+	// versions of metadata. The engine keeps neither.
+	printedAlone = regexp.MustCompile(`(?m)^(created_by|deleted_by|last_updated_by|current_metadata_version|metadata_cas_required) .*\n`)
+	blanks       = regexp.MustCompile(`[ \t]+`)
+	rulers       = regexp.MustCompile(`[=-]{2,}`)
 )
 
 // printed is what the vault command printed, but for names of mounts, times, and widths of
 // columns.
 func printed(out, mount string) string {
 	out = printedTime.ReplaceAllString(strings.ReplaceAll(out, mount, "MOUNT"), "TIME")
-	return rulers.ReplaceAllString(printedWho.ReplaceAllString(blanks.ReplaceAllString(out, " "), ""), "==")
+	return rulers.ReplaceAllString(printedAlone.ReplaceAllString(blanks.ReplaceAllString(out, " "), ""), "==")
 }
 
 // ranServersProgram tells the table of compatibility of a client that is the server's own

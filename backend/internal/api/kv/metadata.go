@@ -4,6 +4,7 @@
 package kv
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -48,10 +49,12 @@ func (r *Rooms) metadataPath() *framework.Path {
 		Pattern: "metadata" + anItem,
 		Fields: fields(map[string]*framework.FieldSchema{
 			"after": api.AfterField, "limit": api.LimitField, "exclude_deleted": excludeDeletedField,
-			"custom_metadata":      {Type: framework.TypeMap, Description: "The item's metadata, which are not secret: an object of strings. For a patch, what changes in it."},
-			"max_versions":         {Type: framework.TypeInt, Description: "Ignored, with a warning: there is one version of an item."},
-			"cas_required":         {Type: framework.TypeBool, Description: "Refused, if it is true: the engine cannot require cas."},
-			"delete_version_after": {Type: framework.TypeDurationSecond, Description: "Refused, if it is not 0: the engine deletes nothing by itself."},
+			"custom_metadata":       {Type: framework.TypeMap, Description: "The item's metadata, which are not secret: an object of strings. For a patch, what changes in it."},
+			"max_versions":          {Type: framework.TypeInt, Description: "Ignored, with a warning: there is one version of an item."},
+			"cas_required":          {Type: framework.TypeBool, Description: "Refused, if it is true: the engine cannot require cas."},
+			"delete_version_after":  {Type: framework.TypeDurationSecond, Description: "Refused, if it is not 0: the engine deletes nothing by itself."},
+			"metadata_cas":          {Type: framework.TypeInt, Description: "Refused: the engine keeps no versions of metadata."},
+			"metadata_cas_required": {Type: framework.TypeBool, Description: "Refused, if it is true: the engine keeps no versions of metadata."},
 		}),
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ListOperation:   r.On(r.list, "list folder", "List a folder of a tenant's items of one kind.", api.Listed),
@@ -270,6 +273,9 @@ func ignored(d *framework.FieldData) (*logical.Response, error) {
 	if required {
 		return nil, api.Invalid("cas_required must be false: the engine cannot require cas of every write")
 	}
+	if err := noMetadataVersions(d); err != nil {
+		return nil, err
+	}
 	if after, _ := d.Get("delete_version_after").(int); after != 0 {
 		return nil, api.Invalid("delete_version_after must be 0: the engine deletes nothing by itself")
 	}
@@ -280,4 +286,15 @@ func ignored(d *framework.FieldData) (*logical.Response, error) {
 	resp := &logical.Response{}
 	resp.AddWarning("max_versions is ignored: there is one version of an item")
 	return resp, nil
+}
+
+// noMetadataVersions refuses the conditions that OpenBao's KV takes besides. Passed over as
+// unknown fields, they would let a write through that they are to stop.
+func noMetadataVersions(d *framework.FieldData) error {
+	_, given, noInt := api.IntField(d, "metadata_cas")
+	required, _, noBool := api.BoolField(d, "metadata_cas_required")
+	if err := cmp.Or(noInt, noBool); err != nil || !given && !required {
+		return err
+	}
+	return api.Invalid("metadata_cas and metadata_cas_required cannot be kept: the engine keeps no versions of metadata")
 }
