@@ -109,7 +109,7 @@ func TestConfigurationForOpenBao(t *testing.T) {
 		require.NoError(t, s.writeConfig())
 		config, err := os.ReadFile(filepath.Join(dir, "vault.hcl"))
 		require.NoError(t, err)
-		for _, setting := range []string{"max_request_json_strings = 500000", "unsafe_allow_api_audit_creation = true"} {
+		for _, setting := range []string{"max_request_json_strings = 500000", "max_request_json_memory  = 67108864", "unsafe_allow_api_audit_creation = true"} {
 			assert.Equal(t, want, strings.Contains(string(config), setting), "%s: %s", version, setting)
 		}
 	}

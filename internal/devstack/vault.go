@@ -47,8 +47,10 @@ listener "tcp" {
   tls_disable     = true
 {{- if .OpenBao}}
 
-  # Bulk writes and batches have up to 10,000 entries; OpenBao allows 1,000 strings.
+  # Bulk writes and batches have up to 10,000 entries; OpenBao allows 1,000 strings. It
+  # reckons 32 bytes and more for each beyond its length, and stops at 32.5 MiB.
   max_request_json_strings = 500000
+  max_request_json_memory  = 67108864
 {{- end}}
 }
 {{if .Raft}}
