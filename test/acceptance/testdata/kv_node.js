@@ -2,12 +2,12 @@
 // SPDX-License-Identifier: MPL-2.0
 //
 // Does with a mount of KV version 2 what programs do with node-vault, and prints what
-// comes of it: one line of JSON for each call, without times.
+// comes of it: one line of JSON for each call, without times and what KV alone has.
 'use strict';
 
 const { VAULT_ADDR, VAULT_TOKEN, KV_MOUNT, KV_NAME, KV_FOLDER } = process.env;
 const vault = require('node-vault')({ endpoint: VAULT_ADDR, token: VAULT_TOKEN });
-const fleeting = /^(request_id|mount_type|created_time|updated_time|created_by|deleted_by|last_updated_by)$/;
+const fleeting = /^(request_id|mount_type|created_time|updated_time|created_by|deleted_by|last_updated_by|current_metadata_version|metadata_cas_required)$/;
 
 async function call(what, promise) {
   let answer;
