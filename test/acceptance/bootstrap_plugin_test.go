@@ -39,6 +39,18 @@ func requireWritable(t *testing.T, s *devstack.Stack, tenant string) {
 	succeeded(t, callRoot(t, s, http.MethodGet, item, nil))
 }
 
+// reloadLifts reports whether the script has ended that the server holds the mount
+// read-only: then its reload has made the mount one that can be written, as that of OpenBao
+// does from openbao#3936 on. Vault's, and OpenBao's before, goes on to hold it.
+func reloadLifts(t *testing.T, s *devstack.Stack, tenant string, code int) bool {
+	t.Helper()
+	if code != 0 {
+		return false
+	}
+	requireWritable(t, s, tenant)
+	return true
+}
+
 // sealAndUnseal has Vault take up its mounts anew.
 func sealAndUnseal(t *testing.T, s *devstack.Stack) {
 	t.Helper()
@@ -146,6 +158,9 @@ func TestBootstrapProvesThatTheMountIsWritable(t *testing.T) {
 	require.NoError(t, s.RestartVault(t.Context()))
 
 	out, code := runScript(t, s)
+	if reloadLifts(t, s, tenant, code) {
+		return
+	}
 	assert.Equal(t, 3, code, out)
 	assert.Contains(t, out, "can be read but NOT written")
 	assert.Contains(t, out, "step-down")

@@ -62,9 +62,11 @@ func TestRestoredSnapshotOfBeforeAnUpgrade(t *testing.T) {
 		restore(t)
 		require.NotEqual(t, http.StatusOK, callRoot(t, s, http.MethodGet, kept, nil).Status, "the plugin cannot be started")
 		out, code := runScript(t, s)
-		require.Equal(t, 3, code, out)
-		assert.NotContains(t, out, "is ready")
-		requireHeldReadOnly(t, s, tenant)
+		if !reloadLifts(t, s, tenant, code) {
+			require.Equal(t, 3, code, out)
+			assert.NotContains(t, out, "is ready")
+			requireHeldReadOnly(t, s, tenant)
+		}
 		isThere(t)
 
 		sealAndUnseal(t, s)
