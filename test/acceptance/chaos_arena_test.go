@@ -100,8 +100,16 @@ func (r reply) String() string {
 }
 
 // ask sends a request with the root token, to another node if one cannot be
-// reached at all. Anything else that goes wrong is for the caller to see.
+// reached at all. Anything else that goes wrong is for the caller to see. Entries of storage
+// it asks the active node for: a standby of OpenBao answers with those that have reached it.
 func (a *arena) ask(method, path string, body any) reply {
+	if strings.HasPrefix(path, "sys/raw/") {
+		active, err := a.leader(context.Background())
+		if err != nil {
+			return reply{err: err}
+		}
+		return a.askNode(context.Background(), active, method, path, body)
+	}
 	var r reply
 	for range a.nodes {
 		live := a.live()

@@ -36,7 +36,7 @@ func TestVaultInTrouble(t *testing.T) {
 	s := start(t, devstack.Options{Storage: devstack.Raft})
 	c := newCaller(t, s)
 	health(t, s, http.StatusOK, vaultServes)
-	c.all(t, false)
+	c.all(t, false, 0)
 	before := proxyGauges(t, s)
 
 	for _, trouble := range []struct {
@@ -45,45 +45,47 @@ func TestVaultInTrouble(t *testing.T) {
 		end     func(t *testing.T)
 		during  map[string]any
 		refused bool
+		// also is a status that a request may have besides 503, if it is one that it wants.
+		also int
 	}{
 		{
 			"sealed",
 			func(t *testing.T) { require.NoError(t, s.Seal(t.Context())) },
 			func(t *testing.T) { require.NoError(t, s.Unseal(t.Context())) },
-			vaultSealed, true,
+			vaultSealed, true, 0,
 		},
 		{
 			"killed",
 			func(*testing.T) { s.KillVault() },
 			func(t *testing.T) { require.NoError(t, s.RestartVault(t.Context())) },
-			vaultMissing, true,
+			vaultMissing, true, 0,
 		},
 		{
 			"stopped",
 			func(t *testing.T) { signalVault(t, s, syscall.SIGSTOP) },
 			func(t *testing.T) { signalVault(t, s, syscall.SIGCONT) },
-			vaultMissing, true,
+			vaultMissing, true, 0,
 		},
 		{
 			"without a leader",
 			func(t *testing.T) { stepDown(t, s) },
 			func(*testing.T) {},
 			map[string]any{"reachable": true, "sealed": false, "standby": true},
-			true,
+			true, http.StatusBadRequest, // OpenBao's standby says by itself that it knows the token of a malformed request
 		},
-		{"restarted", func(*testing.T) {}, func(t *testing.T) { require.NoError(t, s.RestartVault(t.Context())) }, nil, false},
+		{"restarted", func(*testing.T) {}, func(t *testing.T) { require.NoError(t, s.RestartVault(t.Context())) }, nil, false, 0},
 	} {
 		t.Run(trouble.name, func(t *testing.T) {
 			stop := c.keepCalling(t)
 			trouble.begin(t)
 			if trouble.refused {
 				health(t, s, http.StatusServiceUnavailable, trouble.during)
-				c.all(t, true)
+				c.all(t, true, trouble.also)
 			}
 			trouble.end(t)
 			health(t, s, http.StatusOK, vaultServes)
 			stop()
-			c.all(t, false)
+			c.all(t, false, 0)
 		})
 	}
 	require.EventuallyWithT(t, func(ct *assert.CollectT) {
