@@ -150,7 +150,21 @@ func (l *leaks) searchFiles(dir string, snapshot []byte) {
 	for name, content := range files {
 		all.search(name, content, hits)
 	}
-	assert.Equal(l.t, filesClear, hits.list())
+	l.nothingBeside(filesClear, hits)
+}
+
+// nothingBeside requires that what was found is what docs/audit.md has, all of it. It was
+// measured on Vault: on OpenBao there must be no more. OpenBao's audit log has no
+// request_uri, and its own log has other lines.
+func (l *leaks) nothingBeside(documented []string, hits found) {
+	l.t.Helper()
+	said, err := l.s.ServerVersion()
+	require.NoError(l.t, err)
+	if strings.HasPrefix(said, "OpenBao") {
+		assert.Subset(l.t, documented, hits.list())
+		return
+	}
+	assert.Equal(l.t, documented, hits.list())
 }
 
 // raftFiles adds all that raft keeps on disk, by name: those of one name together.
@@ -177,7 +191,7 @@ func (l *leaks) searchAudit(path string) {
 	for line := range bytes.Lines(content) {
 		require.NoError(l.t, all.searchJSON(line, hits))
 	}
-	assert.Equal(l.t, auditClear, hits.list())
+	l.nothingBeside(auditClear, hits)
 	l.documented()
 }
 
