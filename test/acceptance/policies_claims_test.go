@@ -8,6 +8,7 @@ package acceptance
 import (
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -27,9 +28,9 @@ const engineRefuses = "this login's tenant_id is not a UUID in lower case"
 type tenantClaim struct {
 	name  string
 	claim any
-	// engine says that every Vault takes the claim into the paths of its policies,
-	// so that only the engine's own look at the claim refuses it. Of the others
-	// it depends on Vault's version whether its policies or the engine refuse.
+	// engine says that every server that takes slashes takes the claim into the paths of
+	// its policies, so that only the engine's own look at the claim refuses it. Of the
+	// others it depends on the server's version whether its policies or the engine refuse.
 	engine bool
 }
 
@@ -79,6 +80,7 @@ func TestTenantClaims(t *testing.T) {
 		roles = append(roles, []string{role})
 	}
 	before := guardedState(t, s, victim, neighbour)
+	slashes := takesSlashes(t, s, victim)
 	for _, c := range tenantClaims(victim) {
 		byEngine := 0
 		for _, who := range roles {
@@ -93,7 +95,7 @@ func TestTenantClaims(t *testing.T) {
 			a := requireHidden(t, s, path, token, fmt.Sprintf("claim %q", c.name))
 			byEngine += strings.Count(a.errors(), engineRefuses)
 		}
-		if c.engine {
+		if c.engine && slashes {
 			require.NotZero(t, byEngine, "claim %q: the engine refuses, not only policies", c.name)
 		}
 	}
@@ -207,8 +209,47 @@ func requireHidden(t *testing.T, s *devstack.Stack, p guardedPath, token, who st
 	t.Helper()
 	a := call(t, s, p.method, p.path, token, p.body)
 	require.NotContains(t, string(a.Raw), p.reveals, "%s: %s %s", who, p.method, p.path)
-	require.Equal(t, http.StatusForbidden, a.Status, "%s: %s %s: %s", who, p.method, p.path, a.errors())
+	require.True(t, isHidden(a), "%s: %s %s: %d %s", who, p.method, p.path, a.Status, a.errors())
 	return a
+}
+
+// internalError is all that a server says which fails before the engine is asked.
+var internalError = regexp.MustCompile(`^(1 error occurred:\s+\* )?internal error\s*$`)
+
+// isHidden reports whether an answer refuses a caller. A server that finds in an identity
+// what it does not take into its policies may refuse all of the caller's requests, before
+// it looks for the path: OpenBao then makes no policies of it, which it calls its own fault.
+func isHidden(a answer) bool {
+	return a.Status == http.StatusForbidden ||
+		a.Status == http.StatusInternalServerError && internalError.MatchString(a.errors())
+}
+
+// takesSlashes reports whether the server takes a claim with a slash into the paths of its
+// policies, as Vault does. OpenBao from 2.6 on leaves such paths out.
+func takesSlashes(t *testing.T, s *devstack.Stack, victim string) bool {
+	t.Helper()
+	path := tenantPath(victim, "credentials/credentials/x") // which the policy's path is for this claim
+	token := loginWithClaim(t, s, victim+"/credentials", []string{application})
+	a := call(t, s, http.MethodPost, "sys/capabilities-self", token, map[string]any{"paths": []string{path}})
+	if isHidden(a) {
+		return false
+	}
+	granted, _ := succeeded(t, a)[path].([]any)
+	require.NotEmpty(t, granted)
+	return !slices.Contains(granted, any("deny"))
+}
+
+// TestHiddenAnswers has what servers answer to a caller who is not to see anything.
+func TestHiddenAnswers(t *testing.T) {
+	for status, want := range map[int]bool{200: false, 400: false, 403: true, 404: false, 503: false} {
+		assert.Equal(t, want, isHidden(answer{Status: status}), status)
+	}
+	for text, want := range map[string]bool{
+		"internal error": true, "1 error occurred:\n\t* internal error\n\n": true,
+		"1 error occurred:\n\t* internal error of the engine\n\n": false, "": false,
+	} {
+		assert.Equal(t, want, isHidden(answer{Status: 500, Body: map[string]any{"errors": []any{text}}}), text)
+	}
 }
 
 // TestEngineRefusesAnIdentityOfAnother logs in straight at Vault as two people whose
