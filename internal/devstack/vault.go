@@ -119,7 +119,7 @@ func (s *Stack) startVault(ctx context.Context) error {
 }
 
 func (s *Stack) writeConfig() error {
-	openBao, err := s.isOpenBao()
+	openBao, err := s.IsOpenBao()
 	if err != nil {
 		return err
 	}
@@ -143,8 +143,8 @@ func (s *Stack) writeConfig() error {
 	return WriteFile(s.path("vault.hcl"), config.Bytes())
 }
 
-// isOpenBao asks the server's program what it is.
-func (s *Stack) isOpenBao() (bool, error) {
+// IsOpenBao asks the server's program what it is.
+func (s *Stack) IsOpenBao() (bool, error) {
 	said, err := s.ServerVersion()
 	return strings.HasPrefix(said, "OpenBao"), err
 }

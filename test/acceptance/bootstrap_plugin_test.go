@@ -44,7 +44,7 @@ func requireWritable(t *testing.T, s *devstack.Stack, tenant string) {
 // does from openbao#3936 on. Vault's, and OpenBao's before, goes on to hold it.
 func reloadLifts(t *testing.T, s *devstack.Stack, tenant string, code int) bool {
 	t.Helper()
-	if code != 0 {
+	if code != 0 || !isOpenBao(t, s) {
 		return false
 	}
 	requireWritable(t, s, tenant)

@@ -231,9 +231,7 @@ func (m *monitored) heldReadOnly() incident {
 // every Vault does. OpenBao does before openbao#3936: it is tried out.
 func (m *monitored) canBeHeld(t *testing.T, held incident) bool {
 	t.Helper()
-	said, err := m.s.ServerVersion()
-	require.NoError(t, err)
-	if !strings.HasPrefix(said, "OpenBao") {
+	if !isOpenBao(t, m.s) {
 		return true
 	}
 	held.begin(t)

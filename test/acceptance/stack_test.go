@@ -68,6 +68,14 @@ func TestStackInAHostileShell(t *testing.T) {
 	assert.NoDirExists(t, s.SocketDir())
 }
 
+// isOpenBao reports whether a stack's server is OpenBao.
+func isOpenBao(t *testing.T, s *devstack.Stack) bool {
+	t.Helper()
+	is, err := s.IsOpenBao()
+	require.NoError(t, err)
+	return is
+}
+
 // TestFailedStartLeavesNothing starts a stack whose proxy does not come up.
 func TestFailedStartLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
