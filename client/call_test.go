@@ -42,6 +42,10 @@ func TestCalls(t *testing.T) {
 		{"list items", "GET", "/v1/dek/tenants/" + tenantID + "/secrets", "list=true", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error {
 			return second(t.Items(ctx, Secrets, Page{}))
 		}},
+		{"list readable items", "GET", "/v1/dek/tenants/" + tenantID + "/secrets", "limit=2&list=true&partial=true", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error {
+			_, _, err := t.ReadableItems(ctx, Secrets, Page{Limit: 2})
+			return err
+		}},
 		{"read item", "GET", item, "", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error {
 			return second(t.ReadItem(ctx, Credentials, "db/main"))
 		}},
