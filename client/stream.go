@@ -108,7 +108,7 @@ type streamWriter struct {
 // Write seals p. After an error nothing more is written.
 func (w *streamWriter) Write(p []byte) (n int, err error) {
 	if w.err == nil && w.closed {
-		w.err = io.ErrClosedPipe
+		return 0, io.ErrClosedPipe // and what was closed stays whole
 	}
 	if w.err == nil {
 		w.err = w.renew()

@@ -145,6 +145,8 @@ func TestStreamWrittenOverARotation(t *testing.T) {
 				advance(tc.takes)
 				err = w.Close()
 				assert.Equal(t, tc.rotated, errors.Is(err, ErrRotated), "%v", err)
+				_, err = io.WriteString(w, "more")
+				assert.ErrorIs(t, err, io.ErrClosedPipe)
 				assert.NoError(t, w.Close())
 				got, err := readStream(t, tenant, out.Bytes(), nil)
 				require.NoError(t, err)
