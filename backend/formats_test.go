@@ -42,6 +42,7 @@ func (w *written) everything(t *testing.T) {
 	m := enginetest.NewMount(t)
 	w.watch(m)
 	m.Must(enginetest.Update, "config", map[string]any{"org_id": "acme", "rotation_parallelism": 1})
+	m.Must(enginetest.Update, "config", map[string]any{"data_key_lease": "30m"})
 	m.Must(enginetest.Update, "key/rotationSettings", map[string]any{"rotation_interval": "90_DAYS"})
 	m.Must(enginetest.Read, "wrapping_key", nil)
 	wit := enginetest.NewOracle(m)

@@ -24,6 +24,9 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 		return resp, err
 	}
 	if field := api.Mistyped(resp); field != "" {
+		if err := b.absentOf(ctx, req); err != nil {
+			return api.Answer(err)
+		}
 		return nil, api.MistypedError(b.Route(req.Path), field)
 	}
 	if req.Operation == logical.HelpOperation {

@@ -30,7 +30,8 @@ func (b *backend) listReadable(ctx context.Context, t *tenant.Record, kind item.
 	}
 	resp := logical.ListResponse(names)
 	if len(names) == 0 {
-		resp.Data["keys"] = []string{}
+		// Not an empty list: of that Vault would make a 404 without unreadable.
+		resp.Data["keys"] = nil
 	}
 	gaps := make([]map[string]any, 0, len(unreadable))
 	for _, u := range unreadable {

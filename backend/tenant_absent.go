@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/tenant"
 )
 
@@ -31,4 +32,20 @@ func (b *backend) tenantAbsent(ctx context.Context, req *logical.Request, tenant
 		return err
 	}
 	return nil
+}
+
+// absentOf is tenantAbsent for a request that the framework has refused, since a field has a
+// value of the wrong type: no handler has seen it. It refuses a caller as a handler would.
+func (b *backend) absentOf(ctx context.Context, req *logical.Request) error {
+	parts := strings.SplitN(req.Path, "/", 3)
+	if len(parts) < 3 || !api.UUIDPattern.MatchString(parts[1]) {
+		return nil
+	}
+	if err := b.checkCaller(req); err != nil {
+		return err
+	}
+	if err := b.settings.CheckFormat(ctx); err != nil {
+		return err
+	}
+	return b.tenantAbsent(ctx, req, parts[1])
 }

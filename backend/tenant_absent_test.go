@@ -24,6 +24,12 @@ func TestAbsentTenantComesBeforeFieldsThatAreWrong(t *testing.T) {
 		m.Refused(404, said, logical.PatchOperation, below+"/secrets/a", nil)
 		m.Refused(404, said, enginetest.Update, "metadata/"+tenant+"/secrets/a", map[string]any{"custom_metadata": map[string]any{"a": 1}})
 		m.Refused(404, said, enginetest.Update, "metadata/"+tenant+"/secrets/a", nil)
+		for path, field := range map[string]string{"/datakey/wrapped": "bits", "/dek/config": "min_decryption_version", "/secrets/a": "cas"} {
+			m.Refused(404, said, enginetest.Update, below+path, map[string]any{field: "x"}) // refused by the framework
+		}
+		m.Refused(404, said, enginetest.List, below+"/secrets/", map[string]any{"limit": "x"})
+		m.Refused(400, "limit", enginetest.List, below+"/evidence/", map[string]any{"limit": "x"})
+		m.Refused(400, "deletion_window", enginetest.Delete, below, map[string]any{"deletion_window": "x"})
 		m.Refused(400, "rotation_interval", enginetest.Update, below, map[string]any{"rotation_interval": "soon"})
 		m.Refused(400, "limit", enginetest.List, below+"/evidence/", map[string]any{"limit": -1})
 	}

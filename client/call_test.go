@@ -42,6 +42,10 @@ func TestCalls(t *testing.T) {
 		{"list items", "GET", "/v1/dek/tenants/" + tenantID + "/secrets", "list=true", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error {
 			return second(t.Items(ctx, Secrets, Page{}))
 		}},
+		{"list readable items", "GET", "/v1/dek/tenants/" + tenantID + "/secrets", "limit=2&list=true&partial=true", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error {
+			_, _, err := t.ReadableItems(ctx, Secrets, Page{Limit: 2})
+			return err
+		}},
 		{"read item", "GET", item, "", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error {
 			return second(t.ReadItem(ctx, Credentials, "db/main"))
 		}},
@@ -138,6 +142,38 @@ func TestCalls(t *testing.T) {
 		{"read tenant's KEK", "GET", "/v1/dek/tenants/" + tenantID + "/kek", "", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error { return second(t.KEK(ctx)) }},
 		{"delete provider", "DELETE", "/v1/dek/providers/owner", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error { return c.DeleteProvider(ctx, "owner") }},
 		{"check provider", "PUT", "/v1/dek/providers/owner/check", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error { return second(c.CheckProvider(ctx, "owner")) }},
+		{"evidence key", "GET", "/v1/dek/evidence/key", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error { return second(c.EvidenceKey(ctx)) }},
+		{"rotate evidence key", "PUT", "/v1/dek/evidence/key/rotate", "", `{"reason":"leak"}`, false, func(ctx context.Context, c *Client, _ *Tenant) error {
+			return second(c.RotateEvidenceKey(ctx, "leak"))
+		}},
+		{"evidence checkpoint", "GET", "/v1/dek/evidence/checkpoint", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error {
+			return second(c.EvidenceCheckpoint(ctx))
+		}},
+		{"evidence entries", "GET", "/v1/dek/evidence/entries", "after=7&limit=2&list=true", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error {
+			return second(c.EvidenceEntries(ctx, Page{After: "7", Limit: 2}))
+		}},
+		{"evidence entry", "GET", "/v1/dek/evidence/entries/0", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error {
+			return second(c.EvidenceEntry(ctx, 0, 0))
+		}},
+		{"tenant's evidence", "GET", "/v1/dek/tenants/" + tenantID + "/evidence", "list=true", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return second(t.Evidence(ctx, Page{}))
+		}},
+		{"tenant's evidence entry", "GET", "/v1/dek/tenants/" + tenantID + "/evidence/12", "size=40", ``, true, func(ctx context.Context, _ *Client, t *Tenant) error {
+			return second(t.EvidenceEntry(ctx, 12, 40))
+		}},
+		{"evidence file", "GET", "/v1/dek/evidence/tlog/tile/entries/x001/234.p/17", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error {
+			return second(c.EvidenceFile(ctx, "tile/entries/x001/234.p/17"))
+		}},
+		{"witnesses", "GET", "/v1/dek/evidence/witnesses", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error { return second(c.Witnesses(ctx)) }},
+		{"no witnesses", "PUT", "/v1/dek/evidence/witnesses", "", `{"witnesses":[]}`, true, func(ctx context.Context, c *Client, _ *Tenant) error { return c.SetWitnesses(ctx, nil) }},
+		{"cosign", "PUT", "/v1/dek/evidence/cosign", "", `{"cosignature":"— w x"}`, true, func(ctx context.Context, c *Client, _ *Tenant) error { return c.Cosign(ctx, "— w x") }},
+		{"read person", "GET", "/v1/dek/evidence/people/alice@example.com", "", ``, true, func(ctx context.Context, c *Client, _ *Tenant) error {
+			return second(c.Person(ctx, "alice@example.com"))
+		}},
+		{"erase person", "DELETE", "/v1/dek/evidence/people/person-1", "", ``, false, func(ctx context.Context, c *Client, _ *Tenant) error { return c.ErasePerson(ctx, "person-1") }},
+		{"check evidence", "PUT", "/v1/dek/evidence/check", "", `{"checkpoint":"c","entries":["YQ=="]}`, true, func(ctx context.Context, c *Client, _ *Tenant) error {
+			return second(c.CheckEvidence(ctx, "c", [][]byte{[]byte("a")}))
+		}},
 		{"rotate wrapping key", "PUT", "/v1/dek/wrapping_key/rotate", "", ``, false, func(ctx context.Context, c *Client, _ *Tenant) error {
 			_, _, err := c.RotateWrappingKey(ctx)
 			return err
@@ -168,6 +204,32 @@ func TestCalls(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Nothing that a caller passes leads to another path of the log.
+func TestEvidencePathsAreChecked(t *testing.T) {
+	c, s := scripted(t, reply{status: 200, body: `{"data":{}}`})
+	for _, person := range []string{"", ".", "..", "../key", "a/b"} {
+		require.ErrorIs(t, second(c.Person(t.Context(), person)), ErrPerson)
+		require.ErrorIs(t, c.ErasePerson(t.Context(), person), ErrPerson)
+	}
+	for _, name := range []string{"", "tile", "tile/0", "../key", "tile/0/../../key", "tile/0/1", "checkpoint/", "tile/0/000.p/"} {
+		require.ErrorIs(t, second(c.EvidenceFile(t.Context(), name)), ErrEvidenceFile, name)
+	}
+	require.Empty(t, s.seen)
+}
+
+// A log that went back is a conflict, whose data say what came back.
+func TestCheckEvidenceTellsWhatCameBack(t *testing.T) {
+	c, _ := scripted(t, reply{status: 409, body: `{"errors":["storage went back"],"data":{"consistent":false,"size":3,"missing":2,
+		"keys":[{"tenant_id":null,"version":null,"key_id":"kek-1","which":"kek"}],"tenants":["` + tenantID + `"]}}`})
+	_, err := c.CheckEvidence(t.Context(), "c", nil)
+	require.ErrorIs(t, err, ErrConflict)
+	var answered *Error
+	require.ErrorAs(t, err, &answered)
+	var back EvidenceCheck
+	require.NoError(t, answered.Data(&back))
+	assert.Equal(t, EvidenceCheck{Size: 3, Missing: 2, Keys: []BackKey{{KeyID: "kek-1", Which: "kek"}}, Tenants: []string{tenantID}}, back)
 }
 
 func TestErrorTellsWhatVaultSays(t *testing.T) {

@@ -83,6 +83,11 @@ func New(vault *api.Client, opts ...Option) (*Client, error) {
 	return c, nil
 }
 
+// KV has the calls of KV version 2 for the items of the mount, on its face of KV: a
+// secret's path is <tenant_id>/<kind>/<name>. They are the caller's client's own, and
+// repeated as that is set to.
+func (c *Client) KV() *api.KVv2 { return c.vault.KVv2(c.mount) }
+
 // follow gives the sender the token and the namespace that the caller's client
 // has now, and makes a request as that client would.
 func (c *Client) follow(method, path string) *api.Request {

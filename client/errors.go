@@ -34,6 +34,10 @@ var (
 	ErrName = errors.New("an item has a kind of credentials, apiKeys or secrets, and a name of 1 to 256 characters of A-Z a-z 0-9 . _ @ : - with / between parts, none of them empty or made of one or two dots")
 	// ErrRotationID is a rotation ID that is not rot- and a UUID.
 	ErrRotationID = errors.New("rotation_id must be rot- and a UUID")
+	// ErrPerson is a person of the evidence log that no path could name.
+	ErrPerson = errors.New("a person must be the actor of an entry, or an ID without a slash")
+	// ErrEvidenceFile is what is no file of tlog-tiles.
+	ErrEvidenceFile = errors.New("a file of the evidence log is checkpoint, or a tile such as tile/0/000 or tile/entries/000.p/17")
 	// ErrMalformed is a text that is no ciphertext of the engine, nor an
 	// envelope, nor the first line of a file.
 	ErrMalformed = errors.New("ciphertext is malformed")

@@ -43,6 +43,24 @@ func TestTombstones(t *testing.T) {
 	assert.Equal(t, "/v1/dek/tombstones/"+tenantID, s.seen[0].path)
 }
 
+// A list tells where items are missing, also if none could be read.
+func TestReadableItemsTellsOfGaps(t *testing.T) {
+	const gaps = `"unreadable":[{"place":"p","reason":"it does not open"}]}}`
+	c, _ := scripted(t,
+		reply{status: 200, body: `{"data":{"keys":["a"],` + gaps}, reply{status: 200, body: `{"data":{"keys":null,` + gaps},
+		reply{status: 404, body: `{"errors":[]}`})
+	for _, want := range [][]string{{"a"}, nil} {
+		names, unreadable, err := tenantOf(t, c).ReadableItems(t.Context(), Secrets, Page{})
+		require.NoError(t, err)
+		assert.Equal(t, want, names)
+		assert.Equal(t, []Unreadable{{"p", "it does not open"}}, unreadable)
+	}
+	names, unreadable, err := tenantOf(t, c).ReadableItems(t.Context(), Secrets, Page{})
+	require.NoError(t, err)
+	assert.Empty(t, names)
+	assert.Empty(t, unreadable)
+}
+
 // Items for which an answer had no room are asked for again, and only those.
 func TestReadItemsAsksAgainForWhatHadNoRoom(t *testing.T) {
 	c, s := scripted(t,

@@ -85,6 +85,31 @@ func (t *Tenant) Items(ctx context.Context, kind Kind, p Page) ([]string, error)
 	return t.c.list(ctx, "list items", t.path("/"+string(kind)), p)
 }
 
+// Unreadable is a page of items that could not be read.
+type Unreadable struct {
+	Place  string `json:"place"`
+	Reason string `json:"reason"`
+}
+
+// ReadableItems is [Tenant.Items], and goes past pages that cannot be read: it returns the
+// names that can, and where some are missing.
+func (t *Tenant) ReadableItems(ctx context.Context, kind Kind, p Page) (names []string, gaps []Unreadable, err error) {
+	if err := kind.check(); err != nil {
+		return nil, nil, err
+	}
+	query := p.query()
+	query.Set("partial", "true")
+	var answer struct {
+		Keys       []string     `json:"keys"`
+		Unreadable []Unreadable `json:"unreadable"`
+	}
+	err = t.c.do(ctx, call{op: "list readable items", method: http.MethodGet, path: t.path("/" + string(kind)), query: query}, &answer)
+	if isEmptyList(err) {
+		return nil, nil, nil
+	}
+	return answer.Keys, answer.Unreadable, err
+}
+
 // ReadItem reads an item.
 func (t *Tenant) ReadItem(ctx context.Context, kind Kind, name string) (*Item, error) {
 	path, err := t.itemPath(kind, name)

@@ -22,26 +22,37 @@ func (c *Client) list(ctx context.Context, op, path string, p Page) ([]string, e
 // listInfo reads the keys of a list, and what it says of each. more are names and values
 // of further parameters.
 func listInfo[T any](ctx context.Context, c *Client, op, path string, p Page, more ...string) ([]string, map[string]T, error) {
-	query := url.Values{"list": {"true"}}
+	query := p.query()
 	for i := 0; i+1 < len(more); i += 2 {
 		query.Set(more[i], more[i+1])
-	}
-	if p.After != "" {
-		query.Set("after", p.After)
-	}
-	if p.Limit > 0 {
-		query.Set("limit", strconv.Itoa(p.Limit))
 	}
 	var answer struct {
 		Keys []string     `json:"keys"`
 		Info map[string]T `json:"key_info"`
 	}
 	err := c.do(ctx, call{op: op, method: http.MethodGet, path: path, query: query}, &answer)
-	var answered *Error
-	if errors.As(err, &answered) && answered.Status == http.StatusNotFound && answered.silent {
+	if isEmptyList(err) {
 		return nil, nil, nil
 	}
 	return answer.Keys, answer.Info, err
+}
+
+// query asks for a part of a list.
+func (p Page) query() url.Values {
+	query := url.Values{"list": {"true"}}
+	if p.After != "" {
+		query.Set("after", p.After)
+	}
+	if p.Limit > 0 {
+		query.Set("limit", strconv.Itoa(p.Limit))
+	}
+	return query
+}
+
+// isEmptyList reports whether an error is Vault's answer to a list that is empty.
+func isEmptyList(err error) bool {
+	var answered *Error
+	return errors.As(err, &answered) && answered.Status == http.StatusNotFound && answered.silent
 }
 
 // All walks a list in parts of the given size, as in

@@ -32,13 +32,17 @@ var ErrRotated = errors.New("the tenant's key was rotated while the stream was w
 type fileKey struct {
 	tenant *Tenant
 	now    clock
-	text   string // dek:v<version>:<key>
+	text   string        // dek:v<version>:<key>
+	lease  time.Duration // bounds each opening of it
 	end    instant
 }
 
 // EncryptStream returns a writer that encrypts to w what is written to it. w gets
 // the first line at once. The stream is whole only when Close has returned without
 // an error; Close does not close w. To read it, the same associatedData is needed.
+//
+// Once the lease of the data key has ended, Vault is asked for it again, and then each
+// time that the bound of an opened key has passed. If Vault refuses, nothing more is sealed.
 func (t *Tenant) EncryptStream(ctx context.Context, w io.Writer, associatedData []byte) (io.WriteCloser, error) {
 	return t.encryptStream(ctx, w, associatedData, systemClock)
 }
@@ -65,9 +69,9 @@ func (t *Tenant) encryptStream(ctx context.Context, w io.Writer, associatedData 
 	if err != nil {
 		return nil, err
 	}
-	f := fileKey{tenant: t, now: now, text: key.Ciphertext}
-	f.end = start.add(leaseSeconds(key.LeaseSeconds))
-	return &streamWriter{WriteCloser: sealing, ctx: ctx, key: f, version: key.KeyVersion}, nil
+	lease := leaseSeconds(key.LeaseSeconds)
+	f := fileKey{tenant: t, now: now, text: key.Ciphertext, lease: lease, end: start.add(lease)}
+	return &streamWriter{sealing: sealing, ctx: ctx, key: f, leaseEnd: f.end, version: key.KeyVersion}, nil
 }
 
 // leaseSeconds is the lease of a file's key. It is not bounded by
@@ -92,25 +96,52 @@ func streamOf(key, callers []byte) (ad []byte, aead *subtle.AESGCMHKDF, err erro
 }
 
 type streamWriter struct {
-	io.WriteCloser
-	ctx     context.Context //nolint:containedctx // of the call that made the stream, which it is part of
-	key     fileKey
-	version int
-	closed  bool
+	sealing  io.WriteCloser
+	ctx      context.Context //nolint:containedctx // of the call that made the stream, which it is part of
+	key      fileKey
+	leaseEnd instant // of the lease that came with the key
+	version  int
+	closed   bool
+	err      error // why the stream is not whole, and never will be
+}
+
+// Write seals p. After an error nothing more is written.
+func (w *streamWriter) Write(p []byte) (n int, err error) {
+	if w.err == nil && w.closed {
+		return 0, io.ErrClosedPipe // and what was closed stays whole
+	}
+	if w.err == nil {
+		w.err = w.renew()
+	}
+	if w.err == nil {
+		n, w.err = w.sealing.Write(p)
+	}
+	return n, w.err
+}
+
+// renew asks Vault for the key again once it has ended. A key whose lease was 0 is for one
+// text, which is this file.
+func (w *streamWriter) renew() error {
+	if w.key.lease == 0 || !w.key.end.reached(w.key.now()) {
+		return nil
+	}
+	key, err := w.key.open(w.ctx)
+	clear(key) // that it opens is what matters
+	return err
 }
 
 // Close writes the last part. It fails with [ErrRotated] if the stream is whole,
 // and its version is not the current one any more.
 func (w *streamWriter) Close() error {
-	if w.closed {
-		return nil
+	if w.closed || w.err != nil {
+		return w.err
 	}
 	w.closed = true
-	if err := w.WriteCloser.Close(); err != nil {
-		return err
+	if w.err = w.renew(); w.err == nil {
+		w.err = w.sealing.Close()
 	}
-	if !w.key.end.reached(w.key.now()) {
-		return nil
+	if w.err != nil || !w.leaseEnd.reached(w.key.now()) {
+		return w.err
 	}
 	current, err := w.key.tenant.CurrentVersion(w.ctx)
 	if err != nil {

@@ -29,7 +29,7 @@ func (t *Tenant) decryptStream(ctx context.Context, r io.Reader, associatedData 
 	if err != nil {
 		return nil, err
 	}
-	f := fileKey{tenant: t, now: now, text: text}
+	f := fileKey{tenant: t, now: now, text: text, lease: DefaultMaxAge}
 	key, err := f.open(ctx)
 	if err != nil {
 		return nil, err
@@ -58,7 +58,7 @@ func (f *fileKey) open(ctx context.Context) ([]byte, error) {
 	if err := r.err("decrypt"); err != nil {
 		return nil, err
 	}
-	lease := DefaultMaxAge
+	lease := min(f.lease, DefaultMaxAge)
 	for _, told := range []*int{r.Lease, answer.Lease} {
 		if told != nil {
 			lease = min(lease, leaseOf(*told))

@@ -15,6 +15,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/vault-plugin-dek/vault-plugin-dek/client/clienttest"
 )
 
 func readStream(t *testing.T, tenant *Tenant, file, ad []byte) ([]byte, error) {
@@ -143,11 +145,70 @@ func TestStreamWrittenOverARotation(t *testing.T) {
 				advance(tc.takes)
 				err = w.Close()
 				assert.Equal(t, tc.rotated, errors.Is(err, ErrRotated), "%v", err)
+				_, err = io.WriteString(w, "more")
+				assert.ErrorIs(t, err, io.ErrClosedPipe)
 				assert.NoError(t, w.Close())
 				got, err := readStream(t, tenant, out.Bytes(), nil)
 				require.NoError(t, err)
 				assert.Equal(t, "text", string(got))
 			})
+		})
+	}
+}
+
+// Once its lease has ended, the key of a file that is being written is asked for again.
+// Whoever has taken it away ends the writing with that.
+func TestStreamWritingEndsWithTheKey(t *testing.T) {
+	for name, take := range map[string]func(*clienttest.Engine){
+		"version destroyed": func(e *clienttest.Engine) { e.Rotate(tenantID); e.DestroyVersion(tenantID, 1) },
+		"provider denied":   func(e *clienttest.Engine) { e.Deny(tenantID) },
+		"tenant deleted":    func(e *clienttest.Engine) { e.DeleteTenant(tenantID) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e, tenant := inMemory(t)
+				var out bytes.Buffer
+				w, err := tenant.EncryptStream(t.Context(), &out, nil)
+				require.NoError(t, err)
+				part := make([]byte, 1<<20)
+				for range 2 {
+					_, err = w.Write(part)
+					require.NoError(t, err)
+					advance(time.Hour)
+				}
+				assert.Equal(t, 1, e.Requests("decrypt"), "once the lease had ended")
+				take(e)
+				before := out.Len()
+				_, err = w.Write(part)
+				require.Error(t, err)
+				_, again := w.Write(part)
+				assert.Equal(t, err, again)
+				assert.Equal(t, err, w.Close(), "the stream is not whole")
+				assert.Equal(t, err, w.Close())
+				assert.Equal(t, before, out.Len(), "nothing more is sealed")
+			})
+		})
+	}
+}
+
+// With short leases a long file asks for its key as often; with none it is one text.
+func TestStreamWritingKeepsShortLeases(t *testing.T) {
+	for lease, asked := range map[int]int{0: 0, 10: 3} {
+		synctest.Test(t, func(t *testing.T) {
+			e, tenant := inMemory(t)
+			e.SetLease(lease)
+			var out bytes.Buffer
+			w, err := tenant.EncryptStream(t.Context(), &out, nil)
+			require.NoError(t, err)
+			for range 3 {
+				advance(10 * time.Second)
+				for range 5 {
+					_, err = io.WriteString(w, "text")
+					require.NoError(t, err)
+				}
+			}
+			require.NoError(t, w.Close())
+			assert.Equal(t, asked, e.Requests("decrypt"), "%d s", lease)
 		})
 	}
 }
@@ -188,6 +249,7 @@ func TestStreamWriteFailures(t *testing.T) {
 			if err == nil {
 				err = w.Close()
 			}
+			assert.Equal(t, err, w.Close(), "a stream that is not whole stays so")
 		}
 		assert.Error(t, err, "%d", left)
 	}

@@ -246,7 +246,7 @@ var (
 		Description: "List what can be read, and say in unreadable what cannot. Default: false.",
 	}
 	ItemsListed = OK("The keys.", map[string]*framework.FieldSchema{
-		"keys": {Type: framework.TypeStringSlice, Description: "The keys.", Required: true},
+		"keys": {Type: framework.TypeStringSlice, Description: "The keys. Null, with partial, if none could be read."},
 		"unreadable": {
 			Type:        framework.TypeSlice,
 			Description: "With partial: the pages that could not be read, each with its place and the reason.",

@@ -22,7 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -43,10 +43,6 @@ const (
 	MaxWindow     = settings.MaxDeletionWindow
 )
 
-// shredWithin bounds how long a delete without a window waits for the end. Shredding a
-// tenant of a million items takes longer, and goes on in the background.
-const shredWithin = 10 * time.Second
-
 // Engine deletes tenants.
 type Engine struct {
 	settings *settings.Store
@@ -58,6 +54,9 @@ type Engine struct {
 
 	jobs *jobs.Runner
 	log  hclog.Logger
+
+	mu        sync.Mutex
+	shredding map[string]*shredding // what requests wait for, by incarnation; covered by mu
 }
 
 // Config has the packages, the clock and the logger that an Engine uses.
@@ -77,7 +76,7 @@ type Config struct {
 func NewEngine(c Config) *Engine {
 	return &Engine{
 		settings: c.Settings, keys: c.Keys, tenants: c.Tenants, items: c.Items, ledger: c.Ledger,
-		now: c.Now, jobs: c.Jobs, log: c.Log,
+		now: c.Now, jobs: c.Jobs, log: c.Log, shredding: map[string]*shredding{},
 	}
 }
 
@@ -190,56 +189,6 @@ func (e *Engine) schedule(ctx context.Context, next *tenant.Record, w Wish, afte
 		return err
 	}
 	return next.Carry(h, &evidence.TenantDeletionScheduled{DeleteAfter: next.DeleteAfter})
-}
-
-// shredNow shreds a tenant in the background and waits up to shredWithin for the end.
-// Without an error the keys are gone. If it fails, the schedule repeats it, but after
-// [ErrRestored]: then a restore was first.
-func (e *Engine) shredNow(ctx context.Context, t *tenant.Record) error {
-	done := make(chan struct{})
-	var keysGone atomic.Bool
-	var failed error
-	begun := e.jobs.RunFunc("shred/"+t.ID, func(ctx context.Context) {
-		if failed = e.shred(ctx, t.ID, func() { keysGone.Store(true) }); failed != nil {
-			e.log.Warn("shredding failed, the schedule retries it", "tenant_id", t.ID, "error", failed)
-		}
-	}, func() { close(done) })
-	if !begun {
-		return ErrKeysLeft // another request is at it
-	}
-	timer := time.NewTimer(shredWithin)
-	defer timer.Stop()
-	select {
-	case <-done:
-		switch {
-		case keysGone.Load():
-			return nil
-		case failed != nil:
-			return failed
-		}
-		return e.outcome(ctx, t)
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	if !keysGone.Load() {
-		return ErrKeysLeft
-	}
-	return nil
-}
-
-// outcome says what has become of a tenant that is not to be shredded any more.
-func (e *Engine) outcome(ctx context.Context, t *tenant.Record) error {
-	now, err := e.tenants.Read(ctx, t.ID)
-	if errors.Is(err, tenant.ErrNotFound) || err == nil && now.Incarnation != t.Incarnation {
-		return nil // another try has shredded it
-	}
-	if err != nil {
-		return err
-	}
-	if now.State != tenant.Active {
-		return ErrKeysLeft
-	}
-	return ErrRestored
 }
 
 // Restore brings a tenant back as it was. An active one stays as it is. It fails

@@ -6,6 +6,7 @@ package deletion_test
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -83,6 +84,39 @@ func TestRepeatedDeleteGoesOn(t *testing.T) {
 		w.Storage.Fail(nil)
 		w.Tick()
 		require.Empty(t, w.Disk.Keys("pages/"))
+	})
+}
+
+// DELETEs at once that come together wait for one end: none is told to ask again, and none
+// is answered while keys are there.
+func TestConcurrentDeletesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := enginetest.Filled(t, 8)
+		defer w.Close()
+		w.Storage.Hook(func(op, key string) {
+			if op == "delete" && strings.HasPrefix(key, "keys/") {
+				<-time.After(time.Second)
+			}
+		})
+		answers, keys := make([]int, 8), make([]int, 8)
+		var all sync.WaitGroup
+		for i := range answers {
+			all.Go(func() {
+				<-time.After(time.Duration(i) * 100 * time.Millisecond)
+				answers[i] = deleteAs(w.Mount, w.RequestID(), 0)
+				keys[i] = len(w.Disk.Keys("keys/"))
+			})
+		}
+		all.Wait()
+		for i := range answers {
+			require.Contains(t, []int{200, 404}, answers[i], "request %d", i)
+			require.Zero(t, keys[i], "request %d", i)
+		}
+		require.Equal(t, 200, answers[0])
+		w.Storage.Hook(nil)
+		w.Must(enginetest.Update, enginetest.TenantPath(""), nil)
+		require.Equal(t, 200, deleteAs(w.Mount, w.RequestID(), 0), "that of the same ID")
+		w.Refused(404, "tenant not found", enginetest.Read, enginetest.TenantPath(""), nil)
 	})
 }
 

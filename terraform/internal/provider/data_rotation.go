@@ -40,10 +40,18 @@ type rotationModel struct {
 	ItemsToRotate       map[string]int64  `tfsdk:"items_to_rotate"`
 	ItemsRotated        map[string]int64  `tfsdk:"items_rotated"`
 	ItemsFailed         int64             `tfsdk:"items_failed"`
+	Failures            []failureModel    `tfsdk:"failures"`
 	Percent             float64           `tfsdk:"percent"`
+	ItemsPerSecond      float64           `tfsdk:"items_per_second"`
 	InitiatedBy         map[string]string `tfsdk:"initiated_by"`
 	Trigger             string            `tfsdk:"trigger"`
 	WaitingFor          string            `tfsdk:"waiting_for"`
+}
+
+// failureModel is a page that did not open.
+type failureModel struct {
+	Page   string `tfsdk:"page"`
+	Reason string `tfsdk:"reason"`
 }
 
 func (*rotation) Metadata(_ context.Context, _ datasource.MetadataRequest, resp *datasource.MetadataResponse) {
@@ -51,9 +59,6 @@ func (*rotation) Metadata(_ context.Context, _ datasource.MetadataRequest, resp 
 }
 
 func (*rotation) Schema(_ context.Context, _ datasource.SchemaRequest, resp *datasource.SchemaResponse) {
-	counts := func(description string) schema.MapAttribute {
-		return schema.MapAttribute{Computed: true, ElementType: types.Int64Type, Description: description}
-	}
 	resp.Schema = schema.Schema{
 		Description: "A rotation of a tenant's key: the one named, or the latest.",
 		Attributes: map[string]schema.Attribute{
@@ -75,10 +80,17 @@ func (*rotation) Schema(_ context.Context, _ datasource.SchemaRequest, resp *dat
 			"items_to_rotate":      counts("Items to re-encrypt, by credentials, api_keys, secrets."),
 			"items_rotated":        counts("Items re-encrypted, by the same."),
 			"items_failed":         number("Items that could not be."),
-			"percent":              schema.Float64Attribute{Computed: true, Description: "How far it is."},
-			"initiated_by":         textMap("Who asked for it: id, name and email."),
-			"trigger":              text("manual, requested or scheduled."),
-			"waiting_for":          text("The key provider that it waits for; empty: none."),
+			"failures": schema.ListNestedAttribute{
+				Computed: true, Description: "The first 100 pages that did not open.",
+				NestedObject: schema.NestedAttributeObject{Attributes: map[string]schema.Attribute{
+					"page": text("Which page."), "reason": text("Why it did not open."),
+				}},
+			},
+			"percent":          schema.Float64Attribute{Computed: true, Description: "How far it is."},
+			"items_per_second": schema.Float64Attribute{Computed: true, Description: "How fast it goes, or went."},
+			"initiated_by":     textMap("Who asked for it: id, name and email."),
+			"trigger":          text("manual, requested or scheduled."),
+			"waiting_for":      text("The key provider that it waits for; empty: none."),
 		},
 	}
 }
@@ -129,13 +141,22 @@ func (m *rotationModel) take(r *client.Rotation) {
 		TenantID: r.TenantID, RotationID: types.StringValue(r.ID), PreviousKeyID: r.PreviousKeyID, NewKeyID: r.NewKeyID,
 		PreviousVersion: int64(r.PreviousVersion), NewVersion: int64(r.NewVersion), Reason: r.Reason, Status: string(r.Status),
 		StartedAt: r.StartedAt.UTC().Format(time.RFC3339Nano), UpdatedAt: timeOf(r.UpdatedAt), CompletedAt: timeOf(r.CompletedAt),
-		EstimatedCompletion: timeOf(r.EstimatedCompletion), ItemsToRotate: counts(r.ItemsToRotate), ItemsRotated: counts(r.ItemsRotated),
-		ItemsFailed: int64(r.ItemsFailed), Percent: r.Percent, Trigger: r.Trigger, WaitingFor: r.WaitingFor,
+		EstimatedCompletion: timeOf(r.EstimatedCompletion), ItemsToRotate: countsOf(r.ItemsToRotate), ItemsRotated: countsOf(r.ItemsRotated),
+		ItemsFailed: int64(r.ItemsFailed), Percent: r.Percent, ItemsPerSecond: r.ItemsPerSecond, Trigger: r.Trigger, WaitingFor: r.WaitingFor,
+		Failures:    failuresOf(r.Failures),
 		InitiatedBy: map[string]string{"id": r.InitiatedBy.ID, "name": r.InitiatedBy.Name, "email": r.InitiatedBy.Email},
 	}
 }
 
-func counts(of map[string]int) map[string]int64 {
+func failuresOf(pages []client.PageFailure) []failureModel {
+	failures := make([]failureModel, len(pages))
+	for i, p := range pages {
+		failures[i] = failureModel{p.Page, p.Reason}
+	}
+	return failures
+}
+
+func countsOf(of map[string]int) map[string]int64 {
 	out := make(map[string]int64, len(of))
 	for kind, n := range of {
 		out[kind] = int64(n)

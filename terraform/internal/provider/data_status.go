@@ -48,6 +48,8 @@ type statusModel struct {
 	KEKOverdue       bool              `tfsdk:"kek_overdue"`
 	Providers        map[string]string `tfsdk:"providers"`
 	EvidenceSize     int64             `tfsdk:"evidence_size"`
+	EvidencePending  int64             `tfsdk:"evidence_pending"`
+	DamagedEntries   map[string]int64  `tfsdk:"damaged_entries"`
 	SchedulerLastRun types.String      `tfsdk:"scheduler_last_run"`
 	AsOf             string            `tfsdk:"as_of"`
 }
@@ -80,6 +82,8 @@ func (*status) Schema(_ context.Context, _ datasource.SchemaRequest, resp *datas
 			"kek_overdue":        yesNo("Whether its rotation is overdue."),
 			"providers":          textMap("The state of each key provider: ok, unavailable or denied."),
 			"evidence_size":      number("Entries of the evidence log."),
+			"evidence_pending":   number("Events that wait to become one."),
+			"damaged_entries":    counts("Entries of storage that cannot be read, by kind; empty: there are none."),
 			"scheduler_last_run": text("When the schedule last ran; null: not yet."),
 			"as_of":              text("When this was so."),
 		},
@@ -100,6 +104,10 @@ func text(description string) schema.StringAttribute {
 
 func texts(description string) schema.ListAttribute {
 	return schema.ListAttribute{Computed: true, ElementType: types.StringType, Description: description}
+}
+
+func counts(description string) schema.MapAttribute {
+	return schema.MapAttribute{Computed: true, ElementType: types.Int64Type, Description: description}
 }
 
 func textMap(description string) schema.MapAttribute {
@@ -131,7 +139,8 @@ func statusOf(s *client.Status) statusModel {
 		Paused: int64(s.Paused), PausedTenants: s.PausedTenants, PausedOverdue: int64(s.PausedOverdue),
 		Blocked: int64(s.Blocked), BlockedTenants: s.BlockedTenants, DueWithin7Days: int64(s.DueWithin7Days),
 		OldestKeyAge: seconds(s.OldestKeyAge), OldestKeyTenant: s.OldestKeyTenant, KEKOverdue: s.KEKOverdue,
-		Providers: s.Providers, EvidenceSize: int64(s.EvidenceSize), SchedulerLastRun: timeOf(s.SchedulerLastRun),
+		Providers: s.Providers, EvidenceSize: int64(s.EvidenceSize),
+		EvidencePending: int64(s.EvidencePending), DamagedEntries: countsOf(s.DamagedEntries), SchedulerLastRun: timeOf(s.SchedulerLastRun),
 		AsOf: timeOf(&s.AsOf).ValueString(),
 	}
 	if s.KEKAge != nil {

@@ -6,8 +6,10 @@ package provider
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,4 +64,28 @@ func TestCredentialsAreThoseOfTheEngine(t *testing.T) {
 		}
 	}
 	require.GreaterOrEqual(t, found, 5, "transit's and those of AWS")
+}
+
+// fieldsOf are the names that the fields of a struct have under a tag.
+func fieldsOf(of any, tag string) (names []string) {
+	t := reflect.TypeOf(of)
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get(tag), ",")
+		names = append(names, name)
+	}
+	return names
+}
+
+// What the engine answers the data sources tell, field by field.
+func TestDataSourcesTellEveryField(t *testing.T) {
+	require.ElementsMatch(t, fieldsOf(client.Status{}, "json"), fieldsOf(statusModel{}, "tfsdk"))
+	require.ElementsMatch(t, fieldsOf(client.Rotation{}, "json"), fieldsOf(rotationModel{}, "tfsdk"))
+
+	status := statusOf(&client.Status{EvidencePending: 4, DamagedEntries: map[string]int{"pages": 2}})
+	require.EqualValues(t, 4, status.EvidencePending)
+	require.Equal(t, map[string]int64{"pages": 2}, status.DamagedEntries)
+	var r rotationModel
+	r.take(&client.Rotation{Failures: []client.PageFailure{{Page: "p01", Reason: "it does not open"}}, ItemsPerSecond: 1.5})
+	require.Equal(t, []failureModel{{"p01", "it does not open"}}, r.Failures)
+	require.Equal(t, 1.5, r.ItemsPerSecond) //nolint:testifylint // it is passed on as it is
 }
