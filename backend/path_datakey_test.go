@@ -5,11 +5,14 @@ package backend_test
 
 import (
 	"encoding/base64"
+	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 )
 
 func TestDatakeyOpensThroughDecrypt(t *testing.T) {
@@ -53,6 +56,26 @@ func TestDatakeyTellsItsLease(t *testing.T) {
 		m.Refused(400, "data_key_lease", enginetest.Update, "config", map[string]any{"data_key_lease": value})
 	}
 	require.Equal(t, int64(86400), m.Must(enginetest.Read, "config", nil)["data_key_lease"])
+}
+
+// TestDecryptTellsTheLeaseOfDataKeys opens keys for envelopes and files, and what may be a
+// key of somebody's or any other text.
+func TestDecryptTellsTheLeaseOfDataKeys(t *testing.T) {
+	m := enginetest.WithTenant(t)
+	m.Must(enginetest.Update, "config", map[string]any{"data_key_lease": "90s"})
+	var entries []any
+	for _, ad := range []string{keyring.EnvelopeKeyAD, keyring.FileKeyAD, "another", ""} {
+		key := m.Must(enginetest.Update, enginetest.TenantPath("/datakey/wrapped"), map[string]any{"associated_data": enginetest.Encoded(ad)})
+		entries = append(entries, map[string]any{"ciphertext": key["ciphertext"], "associated_data": enginetest.Encoded(ad)})
+	}
+	for i, lease := range []any{int64(90), int64(90), nil, nil} {
+		require.Equal(t, lease, m.Must(enginetest.Update, enginetest.TenantPath("/decrypt"), entries[i].(map[string]any))["lease"])
+	}
+	m.Must(enginetest.Update, "config", map[string]any{"data_key_lease": 0})
+	answered, err := json.Marshal(m.Must(enginetest.Update, enginetest.TenantPath("/decrypt"), map[string]any{"batch_input": entries}))
+	require.NoError(t, err)
+	require.Equal(t, 2, strings.Count(string(answered), `"lease":0`))
+	require.Equal(t, 2, strings.Count(string(answered), `lease`))
 }
 
 func TestDatakeyIsRefused(t *testing.T) {

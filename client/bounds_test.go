@@ -79,6 +79,7 @@ func TestOpenedKeysEndByTheLatestLease(t *testing.T) {
 		text := encrypted(t, closing(t, tenant.AEAD()), "x", "")
 		a := closing(t, tenant.AEAD())
 		encrypted(t, a, "y", "") // tells it the lease
+		e.BeOlder()              // and decrypt tells it none
 		_, err := a.Decrypt([]byte(text), nil)
 		require.NoError(t, err)
 		e.Rotate(tenantID)
@@ -86,6 +87,25 @@ func TestOpenedKeysEndByTheLatestLease(t *testing.T) {
 		advance(30 * time.Second)
 		_, err = a.Decrypt([]byte(text), nil)
 		assert.True(t, DoesNotOpen(err))
+	})
+}
+
+// An AEAD that only opens has the lease from decrypt.
+func TestOpenedKeysEndByTheirLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, tenant := inMemory(t)
+		text := encrypted(t, closing(t, tenant.AEAD()), "x", "")
+		e.SetLease(30)
+		a := closing(t, tenant.AEAD())
+		_, err := a.Decrypt([]byte(text), nil)
+		require.NoError(t, err)
+		e.DeleteTenant(tenantID)
+		advance(29 * time.Second)
+		_, err = a.Decrypt([]byte(text), nil)
+		require.NoError(t, err)
+		advance(time.Second)
+		_, err = a.Decrypt([]byte(text), nil)
+		assert.ErrorIs(t, err, ErrNotFound)
 	})
 }
 

@@ -60,7 +60,7 @@ func (f *fileKey) open(ctx context.Context) ([]byte, error) {
 	}
 	lease := min(f.lease, DefaultMaxAge)
 	for _, told := range []*int{r.Lease, answer.Lease} {
-		if told != nil {
+		if told != nil && *told > 0 { // a lease of 0 is for one file, however long it is
 			lease = min(lease, leaseOf(*told))
 		}
 	}

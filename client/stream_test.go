@@ -213,6 +213,27 @@ func TestStreamWritingKeepsShortLeases(t *testing.T) {
 	}
 }
 
+// So does one that is read; a lease of 0 is for the whole file.
+func TestStreamReadingKeepsShortLeases(t *testing.T) {
+	for lease, asked := range map[int]int{0: 1, 10: 4, 3600: 1} {
+		synctest.Test(t, func(t *testing.T) {
+			e, tenant := inMemory(t)
+			file := sealedFile(t, tenant, bytes.Repeat([]byte("text"), 1<<20), nil)
+			e.SetLease(lease)
+			r, err := tenant.DecryptStream(t.Context(), bytes.NewReader(file), nil)
+			require.NoError(t, err)
+			for range 3 {
+				advance(10 * time.Second)
+				for range 5 {
+					_, err = r.Read(make([]byte, 4))
+					require.NoError(t, err)
+				}
+			}
+			assert.Equal(t, asked, e.Requests("decrypt"), "%d s", lease)
+		})
+	}
+}
+
 func TestRewrapFirstLine(t *testing.T) {
 	e, tenant := inMemory(t)
 	file := sealedFile(t, tenant, []byte("text"), []byte("ad"))

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -53,7 +54,7 @@ func (e *Engine) serveDataKey(w http.ResponseWriter, t *tenant, inClear bool, bo
 
 // serveBatch does encrypt, decrypt or rewrap for batch_input, which is all that
 // the client sends.
-func (t *tenant) serveBatch(w http.ResponseWriter, op string, body map[string]any) {
+func (e *Engine) serveBatch(w http.ResponseWriter, t *tenant, op string, body map[string]any) {
 	entries, _ := body["batch_input"].([]any)
 	results := make([]map[string]any, len(entries))
 	failed := 0
@@ -63,6 +64,8 @@ func (t *tenant) serveBatch(w http.ResponseWriter, op string, body map[string]an
 		if err != nil {
 			result = map[string]any{"error": err.Error()}
 			failed++
+		} else if op == "decrypt" && e.lease != nil && isDataKey(entry) {
+			result["lease"] = *e.lease
 		}
 		results[i] = result
 	}
@@ -72,6 +75,12 @@ func (t *tenant) serveBatch(w http.ResponseWriter, op string, body map[string]an
 		return
 	}
 	answer(w, data)
+}
+
+// isDataKey reports whether the plaintext of an entry is a key for envelopes or a file.
+func isDataKey(entry map[string]any) bool {
+	ad, err := field(entry, "associated_data")
+	return err == nil && slices.Contains([]string{"vault-plugin-dek/data-key/v1", "vault-plugin-dek/file-key/v1"}, string(ad))
 }
 
 func (t *tenant) entry(op string, entry map[string]any) (map[string]any, error) {

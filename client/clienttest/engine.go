@@ -208,7 +208,7 @@ func (e *Engine) serve(w http.ResponseWriter, method, rest string, body map[stri
 func (e *Engine) serveTenant(w http.ResponseWriter, t *tenant, id, path string, body map[string]any) {
 	switch path {
 	case "encrypt", "decrypt", "rewrap":
-		t.serveBatch(w, path, body)
+		e.serveBatch(w, t, path, body)
 	case "datakey/plaintext", "datakey/wrapped":
 		e.serveDataKey(w, t, path == "datakey/plaintext", body)
 	case "dek/rotate":

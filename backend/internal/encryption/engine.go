@@ -78,5 +78,9 @@ type Sealed struct {
 // Opened is the outcome of opening one text.
 type Opened struct {
 	Plaintext []byte
-	Err       error // of this text alone: see errors.go
+	// Lease is how long the caller may go on using a data key that was opened: one for
+	// envelopes or files, which its associated data tell from other plaintexts. It is nil
+	// of anything else.
+	Lease *time.Duration
+	Err   error // of this text alone: see errors.go
 }

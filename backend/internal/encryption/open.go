@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keyring"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/keystore"
@@ -33,7 +34,12 @@ func (e *Engine) Open(ctx context.Context, tenantID string, texts []Ciphertext) 
 		if err != nil && !Refused(err) {
 			return nil, err
 		}
-		results[i] = Opened{plaintext, err}
+		results[i] = Opened{Plaintext: plaintext, Err: err}
+		if err == nil && text.Form == keyring.FormCiphertext && keyring.IsReserved(c.AssociatedData) {
+			if results[i].Lease, err = o.dataKeyLease(ctx); err != nil {
+				return nil, err
+			}
+		}
 	}
 	if err := o.noteTries(ctx); err != nil {
 		return nil, err
@@ -51,6 +57,7 @@ type opener struct {
 	// dataKeys caches the data keys of envelopes, by their text: envelopes that a
 	// client has sealed one after the other share one.
 	dataKeys map[string]keyring.AEAD
+	lease    *time.Duration // of data keys; nil until it is asked for
 	// tried are versions that every holder has reported gone.
 	tried map[int]bool
 }
@@ -61,6 +68,19 @@ func (e *Engine) newOpener(ctx context.Context, tenantID string) (*opener, error
 		return nil, err
 	}
 	return &opener{engine: e, keys: e.keys, tenant: t, used: &used{engine: e, tenant: t}, dataKeys: map[string]keyring.AEAD{}}, nil
+}
+
+// dataKeyLease is the lease of the data keys that a request opens.
+func (o *opener) dataKeyLease(ctx context.Context) (*time.Duration, error) {
+	if o.lease == nil {
+		config, err := o.engine.settings.Config(ctx)
+		if err != nil {
+			return nil, err
+		}
+		lease := o.keys.LeaseLeft(config.DataKeyLease, o.tenant.KEKRanges()...)
+		o.lease = &lease
+	}
+	return o.lease, nil
 }
 
 // open opens one text. Of the first line of a file it returns the data key.

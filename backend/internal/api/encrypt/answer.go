@@ -67,6 +67,10 @@ func (b *batch) setOpened(opened []encryption.Opened) {
 	for i, e := range b.pending() {
 		plaintext := base64.StdEncoding.EncodeToString(opened[i].Plaintext)
 		e.err, e.result.Plaintext = opened[i].Err, &plaintext
+		if lease := opened[i].Lease; lease != nil {
+			seconds := int64(lease.Seconds())
+			e.result.Lease = &seconds
+		}
 	}
 }
 
@@ -114,6 +118,9 @@ func (b *batch) answerSingle() (*logical.Response, error) {
 	data := map[string]any{}
 	if e.result.Plaintext != nil {
 		data["plaintext"] = *e.result.Plaintext
+		if e.result.Lease != nil {
+			data["lease"] = *e.result.Lease
+		}
 	} else {
 		data["ciphertext"], data["key_version"] = e.result.Ciphertext, e.result.KeyVersion
 	}

@@ -42,6 +42,7 @@ type entryResult struct {
 	KeyVersion int     `json:"key_version,omitempty"`
 	Changed    *bool   `json:"changed,omitempty"`   // of rewrap
 	Plaintext  *string `json:"plaintext,omitempty"` // may be empty
+	Lease      *int64  `json:"lease,omitempty"`     // in seconds, of a data key that decrypt has opened
 	Error      string  `json:"error,omitempty"`
 	Reference  string  `json:"reference"`
 }

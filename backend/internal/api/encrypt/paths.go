@@ -53,7 +53,8 @@ var rewrappedAnswer = api.OK("The ciphertext, or for a batch one result for each
 // decryptedAnswer describes what decrypt answers.
 var decryptedAnswer = api.OK("The plaintext, or for a batch one result for each entry.", map[string]*framework.FieldSchema{
 	"plaintext":     {Type: framework.TypeString, Description: "Base64 of the plaintext."},
-	"batch_results": {Type: framework.TypeSlice, Description: "In order, each with plaintext or error; and reference."},
+	"lease":         {Type: framework.TypeInt, Description: "Of a data key for envelopes or files: seconds that it may go on being used."},
+	"batch_results": {Type: framework.TypeSlice, Description: "In order, each with plaintext, and lease, or error; and reference."},
 })
 
 func (p *paths) encryptPaths() []*framework.Path {
@@ -89,7 +90,8 @@ func (p *paths) encryptPaths() []*framework.Path {
 			},
 			HelpSynopsis: "Open a ciphertext of a tenant.",
 			HelpDescription: "Of any version that is not destroyed, nor below the tenant's min_decryption_version. It takes " +
-				"envelopes too, which clients seal themselves under data keys.",
+				"envelopes too, which clients seal themselves under data keys. Of the data keys of envelopes and files, which " +
+				"their associated_data tell, it answers the lease as well, as datakey does.",
 		},
 		{
 			Pattern: api.TenantPattern + "/rewrap$",
