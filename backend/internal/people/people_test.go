@@ -118,6 +118,26 @@ func TestActorsAreNamedByWhatIsKnown(t *testing.T) {
 	require.Equal(t, actor.Actor{}, store.Named(t.Context(), actor.Actor{}))
 }
 
+// A name that an earlier version has stored shows while the person is being stored, whose
+// way comes first, and after a try that stored the way alone.
+func TestNameShowsWhileItMoves(t *testing.T) {
+	disk := storagetest.NewDisk()
+	who := actor.Actor{ID: "sub", Name: "Jo Doe", Email: "jo@example.com"}
+	for _, fault := range []storagetest.Fault{storagetest.Before, storagetest.None} {
+		s := storagetest.Open(disk, 0, storagetest.None)
+		s.Fail(func(op, key string) storagetest.Fault {
+			if op == "put" && strings.HasPrefix(key, "evidence/people/") {
+				return fault
+			}
+			return storagetest.None
+		})
+		store := people.NewStore(storage.NewMount(s))
+		require.Equal(t, fault == storagetest.None, store.Keep(t.Context(), who) == nil)
+		require.Equal(t, who, store.Named(t.Context(), who))
+	}
+	require.True(t, onDisk(disk, "Jo Doe"))
+}
+
 // A person is erased whole when the request is repeated, whatever it met: named by the
 // random ID or by the ID in Vault, in the same process or in the next. What stores a
 // person leaves none that is not erased so.

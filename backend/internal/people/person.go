@@ -36,7 +36,12 @@ func (p *Store) Named(ctx context.Context, who actor.Actor) actor.Actor {
 		}
 		return *person, nil
 	})
-	if err != nil || person.ID != who.ID {
+	switch {
+	case err != nil:
+		return who.Bare()
+	case person.ID == "":
+		return who // [Store.Keep] stores the way to a person first
+	case person.ID != who.ID:
 		return who.Bare()
 	}
 	return person
