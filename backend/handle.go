@@ -10,13 +10,15 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api"
+	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/api/providers"
 )
 
 // HandleRequest is the framework's, except that it answers a value of the wrong type
 // without repeating it, and an operation that a path does not have with those that it
-// has; and that its OpenAPI document survives the way to Vault.
+// has; that its OpenAPI document survives the way to Vault; and that it takes the
+// parameters of a key provider as text, too.
 func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
-	resp, err := b.Backend.HandleRequest(ctx, req)
+	resp, err := b.Backend.HandleRequest(ctx, providers.Decoded(req))
 	if errors.Is(err, logical.ErrUnsupportedOperation) {
 		return nil, api.UnsupportedError(b.Route(req.Path), req.Operation)
 	}

@@ -55,7 +55,7 @@ func (p *Paths) All() []*framework.Path {
 	fields := map[string]*framework.FieldSchema{
 		"name":       nameField,
 		"type":       {Type: framework.TypeString, Description: "awskms, azurekeyvault, gcpckms, kmsv2 or transit. Needed on creation."},
-		"parameters": {Type: framework.TypeMap, Description: "As in Vault's seal stanza of that type, but certificates in PEM and the key of a service account in JSON: files are not read. They replace those that there are. " + provider.Configured + " keeps a credential."},
+		"parameters": {Type: framework.TypeMap, Description: "An object of strings, or its JSON as text, as the vault command sends parameters=@owner.json. The names are those of Vault's seal stanza of that type, but certificates are in PEM and the key of a service account in JSON: the engine reads no files. They replace those that there are. " + provider.Configured + " keeps a credential."},
 		"socket":     {Type: framework.TypeString, Description: "Of type kmsv2: the Unix socket of a Kubernetes KMS v2 plugin, below the directory that the plugin's argument -provider-sockets names."},
 		"lease":      {Type: framework.TypeString, Description: "How long an opened KEK, and every key opened beneath it, is used without asking again: 10s to 24h. Default: 5m."},
 		"grace":      {Type: framework.TypeString, Description: "How much longer while the provider is unavailable: 0 to 24h. Default: 0."},

@@ -50,6 +50,25 @@ func TestProviderIsWrittenReadListedAndDeleted(t *testing.T) {
 	})
 }
 
+// The vault command sends parameters=@owner.json as the text of the file.
+func TestParametersComeAsText(t *testing.T) {
+	enginetest.InFakeTime(t, func(m *enginetest.Mount) {
+		m.Must(enginetest.Update, path, enginetest.ProviderBody(map[string]any{
+			"parameters": `{"address": "https://owner.example", "token": "` + providertest.Token + `", "key_name": "dek"}` + "\n",
+		}))
+		require.Equal(t, map[string]any{
+			"address": "https://owner.example", "token": provider.Configured, "key_name": "dek",
+		}, m.Must(enginetest.Read, path, nil)["parameters"])
+		for rule, text := range map[string]string{
+			"parameters must be an object;":           `{"address": "https://a"`,
+			"parameters must be an object; the vault": `null`,
+			"parameters must be an object of strings": `{"address": 1}`,
+		} {
+			m.Refused(400, rule, enginetest.Update, path, map[string]any{"parameters": text})
+		}
+	})
+}
+
 // A provider that does not work is not written, and what there is stays.
 func TestProviderIsTriedBeforeItIsWritten(t *testing.T) {
 	enginetest.InFakeTime(t, func(m *enginetest.Mount) {

@@ -5,8 +5,10 @@ package providers
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -154,6 +156,24 @@ func durationField(d *framework.FieldData, field string, to *time.Duration) erro
 	}
 	*to = value
 	return nil
+}
+
+// Decoded returns a request in which parameters that came as text are the object whose JSON
+// the text is: the vault command sends parameters=@owner.json so. Text that is no object
+// stays, and the framework refuses it. Every other request comes back as it is.
+func Decoded(req *logical.Request) *logical.Request {
+	text, ok := req.Data["parameters"].(string)
+	if !ok || !strings.HasPrefix(req.Path, "providers/") {
+		return req
+	}
+	var parameters map[string]any
+	if err := json.Unmarshal([]byte(text), &parameters); err != nil || parameters == nil {
+		return req
+	}
+	decoded := *req
+	decoded.Data = maps.Clone(req.Data)
+	decoded.Data["parameters"] = parameters
+	return &decoded
 }
 
 // parametersField returns the parameters, if the request names them. Vault's stanza has
