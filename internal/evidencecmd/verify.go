@@ -23,8 +23,8 @@ func (env Env) verifyCommand() *cobra.Command {
 
 With DIR it reads what dek evidence export wrote, and needs no Vault. One of --vkey and
 --checkpoint must come from outside, from where whoever could change the log could not
-change it: a file in DIR does not. It ends with 1 if something does not hold, with 3 if all holds and nothing
-came from outside.
+change it: a file in DIR does not. It ends with 1 if something does not hold, with 3 if
+all holds and nothing came from outside.
 
 With --repair DIR is an export from before a snapshot of Vault's storage was restored. The
 keys that the export says were destroyed, and that came back, are taken away again: it

@@ -80,5 +80,6 @@ func scraper(t *testing.T, s *devstack.Stack) (token string) {
 	token, _ = auth["client_token"].(string)
 	require.NotEmpty(t, token, a.errors())
 	require.Equal(t, http.StatusForbidden, call(t, s, http.MethodGet, "dek/status", token, nil).Status)
+	require.Equal(t, http.StatusOK, call(t, s, http.MethodPut, "auth/token/renew-self", token, nil).Status, "or it ends after a day")
 	return token
 }
