@@ -22,7 +22,7 @@ import (
 const maxEntries = 10_000
 
 // whatToRun says how to learn what came back, and what to do about it.
-const whatToRun = "which keys and tenants came back only the entries say that the log lacks: hand them in as entries, " +
+const whatToRun = "only the entries that the log lacks say which keys and tenants came back: hand them in as entries, " +
 	"or run dek evidence verify DIR --repair with an export from before, which takes them away again"
 
 func (p *Paths) checkPath() *framework.Path {
