@@ -143,9 +143,19 @@ upgrade_mount() {
 		say "moved $DEK_MOUNT/ to version $version"
 	fi
 	running=$(read_field running_sha256 "sys/mounts/$DEK_MOUNT")
-	if [ "$mounted" != "$version" ] || [ "$running" != "$sha" ] || [ -n "$other_args" ]; then
+	if [ "$mounted" != "$version" ] || [ "$running" != "$sha" ] || [ -n "$other_args" ] || ! served; then
 		# Not `vault plugin reload -mounts`: 1.21's sends it where no server listens.
 		vault_do write sys/plugins/reload/backend mounts="$DEK_MOUNT/"
 		say "reloaded $DEK_MOUNT/"
 	fi
+}
+
+# served tells whether the plugin serves the mount. Vault shows the hash of a mount also
+# where it took that up while the plugin could not be started: then nothing is there, not
+# even config.
+served() {
+	out=$("$VAULT_BIN" read "$DEK_MOUNT/config" 2>&1) && return
+	case $out in
+	*"No value found"*) return 1 ;;
+	esac
 }

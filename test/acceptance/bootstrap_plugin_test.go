@@ -176,6 +176,33 @@ func TestBootstrapProvesThatTheMountIsWritable(t *testing.T) {
 	requireWritable(t, s, tenant)
 }
 
+// TestBootstrapStartsAPluginThatWasAway takes the registered file away while Vault takes the
+// mount up, and puts the same one back: Vault shows its hash at the mount all the while, and
+// serves nothing.
+func TestBootstrapStartsAPluginThatWasAway(t *testing.T) {
+	s := start(t, devstack.Options{NoProxy: true, NamePrefix: "dek-"})
+	tenant := newTenant(t, s)
+	require.NoError(t, s.Seal(t.Context()))
+	require.NoError(t, os.Rename(s.PluginFile(), s.PluginFile()+".away"))
+	require.NoError(t, s.Unseal(t.Context()))
+	require.NoError(t, os.Rename(s.PluginFile()+".away", s.PluginFile()))
+	require.Equal(t, http.StatusNotFound, callRoot(t, s, http.MethodGet, "dek/config", nil).Status)
+
+	out, code := runScript(t, s)
+	if reloadLifts(t, s, tenant, code) {
+		return
+	}
+	assert.Equal(t, 3, code, out)
+	assert.Contains(t, out, "reloaded dek/")
+	requireHeldReadOnly(t, s, tenant)
+
+	sealAndUnseal(t, s)
+	out, code = runScript(t, s)
+	require.Equal(t, 0, code, out)
+	assert.Empty(t, said(out))
+	requireWritable(t, s, tenant)
+}
+
 // TestStackHealsItself starts a stack again after its plugin was built anew, and
 // after the file that Vault has registered is gone.
 func TestStackHealsItself(t *testing.T) {
