@@ -46,6 +46,17 @@ func Sums(files []File) []byte {
 	return out.Bytes()
 }
 
+// CheckKey asks ssh-keygen whether a file is a key, of which it needs no passphrase. So a
+// name that is mistyped shows before the builds, and not once archives say that they are
+// signed.
+func CheckKey(ctx context.Context, key string) error {
+	out, err := exec.CommandContext(ctx, "ssh-keygen", "-l", "-f", key).CombinedOutput() //nolint:gosec // the key is the caller's
+	if err != nil {
+		return fmt.Errorf("SIGNING_KEY: %w: %s", err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
 // Sign has ssh-keygen sign a file, with a private key in a file, or with the key of an
 // agent whose public half is in the file. The signature lies beside the file afterwards,
 // with .sig behind its name.
