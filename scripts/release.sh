@@ -5,7 +5,8 @@
 # Builds a release into dist/: for every platform the plugin, the proxy and the command,
 # an archive of them, their SBOMs and provenance; Debian packages of the proxy, an OCI
 # layout of the plugin, and the SHA-256 of all in dist/SHA256SUMS. docs/releasing.md says
-# more. The same commit and Go version give the same bytes on every machine.
+# more. The same commit gives the same bytes on every machine, since go.mod says which Go
+# builds it: another one that is installed fetches that.
 #
 #   SIGNING_KEY        an SSH key (the private one, or the public one of an agent's) that
 #                      signs SHA256SUMS; without it the archives say that they are unsigned.
@@ -31,7 +32,9 @@ SBOM_TOOL=$PWD/bin/cyclonedx-gomod
 export GO COMMIT TAGS SOURCE_DATE_EPOCH SBOM_TOOL
 # The builds do not read Go's settings, which would get into them; where modules come from
 # and lie is handed on.
-for name in GOPROXY GOSUMDB GONOPROXY GONOSUMDB GOPRIVATE GOINSECURE GOMODCACHE GOCACHE GOTOOLCHAIN; do
+for name in GOPROXY GOSUMDB GONOPROXY GONOSUMDB GOPRIVATE GOINSECURE GOMODCACHE GOCACHE; do
 	export "$name=$($GO env $name)"
 done
+GOTOOLCHAIN=$(sed -n 's/^toolchain //p' go.mod)
+export GOTOOLCHAIN
 exec $GO run -buildvcs=false ./internal/release/cmd/release

@@ -163,8 +163,8 @@ func TestTaggedCommitsAloneAreSigned(t *testing.T) {
 	require.ErrorContains(t, source.Signable(), "v1.2.3: the version's tag does not name")
 }
 
-// scripts/release.sh tells the builder which commit it is and which tags name it; a file
-// that belongs to no commit makes it dirty, also one that git ignores.
+// scripts/release.sh tells the builder which commit it is, which tags name it and which Go
+// go.mod names; a file that belongs to no commit makes it dirty, also one that git ignores.
 func TestScriptTellsWhatTheSourceIs(t *testing.T) {
 	git := program(t, "git")
 	dir := t.TempDir()
@@ -178,8 +178,9 @@ func TestScriptTellsWhatTheSourceIs(t *testing.T) {
 		require.NoError(t, err)
 		write("scripts/"+name, string(text), 0o700)
 	}
+	write("go.mod", "module m\n\ngo 1.26.0\n\ntoolchain go1.26.7\n", 0o600)
 	write("scripts/sbom/go.mod", "module sbom\n", 0o600)
-	write("scripts/go", "#!/bin/sh\n[ \"$1\" != run ] || echo \"commit $COMMIT tags $TAGS\"\n", 0o700)
+	write("scripts/go", "#!/bin/sh\n[ \"$1\" != run ] || echo \"commit $COMMIT tags $TAGS by $GOTOOLCHAIN\"\n", 0o700)
 	write(".gitignore", "/bin/\n/dist/\n/.dev/\n*.prof\n", 0o600)
 	in := func(name string, args ...string) string {
 		cmd := exec.CommandContext(t.Context(), name, args...)
@@ -197,19 +198,19 @@ func TestScriptTellsWhatTheSourceIs(t *testing.T) {
 	in(git, "commit", "-q", "-m", "first")
 	commit := in(git, "rev-parse", "HEAD")
 	told := func() string { return in("sh", "scripts/release.sh") }
-	require.Equal(t, "commit "+commit+" tags", told())
+	require.Equal(t, "commit "+commit+" tags  by go1.26.7", told())
 	in(git, "tag", "v1.2.3")
 	for _, ours := range []string{"bin/tool", "dist/dek", ".dev/env"} {
 		write(ours, "", 0o600)
 	}
-	require.Equal(t, "commit "+commit+" tags v1.2.3", told())
+	require.Equal(t, "commit "+commit+" tags v1.2.3 by go1.26.7", told())
 	for _, stray := range []string{"cmd/dek/more.go", "docs/page/cpu.prof", "vendor/modules.txt"} {
 		write(stray, "", 0o600)
-		require.Equal(t, "commit "+commit+"-dirty tags v1.2.3", told(), stray)
+		require.Equal(t, "commit "+commit+"-dirty tags v1.2.3 by go1.26.7", told(), stray)
 		require.NoError(t, os.Remove(filepath.Join(dir, stray)))
 	}
 	write("scripts/sbom/go.mod", "module changed\n", 0o600)
-	require.Equal(t, "commit "+commit+"-dirty tags v1.2.3", told())
+	require.Equal(t, "commit "+commit+"-dirty tags v1.2.3 by go1.26.7", told())
 }
 
 func TestSBOMForgetsTheToolsHashes(t *testing.T) {
