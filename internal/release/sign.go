@@ -29,7 +29,8 @@ func SignatureNote(signed bool) []byte {
 	}
 	return []byte(strings.NewReplacer("@SUMS@", SumsFile, "@NAMESPACE@", SignatureNamespace, "@SIGNER@", Signer).Replace(
 		`The SHA-256 of this archive is in @SUMS@, whose signature is @SUMS@.sig. With the public
-key of the release, which must not come from where the archive comes from:
+key of the release, which must not come from where the archive comes from, and in the
+directory that the archive was downloaded to:
 
   echo "@SIGNER@ $(cat release-key.pub)" >signers
   ssh-keygen -Y verify -f signers -I @SIGNER@ -n @NAMESPACE@ -s @SUMS@.sig <@SUMS@
