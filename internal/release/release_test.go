@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -39,6 +40,23 @@ func TestVersionIsTheSources(t *testing.T) {
 	require.Equal(t, version.Version(), read)
 	_, err = release.Version(t.TempDir())
 	require.Error(t, err)
+}
+
+// Whoever installs a release finds its version in what is copied from the pages.
+func TestPagesNameTheVersion(t *testing.T) {
+	pages, err := filepath.Glob(filepath.Join("..", "..", "docs", "install", "*.md"))
+	require.NoError(t, err)
+	require.Len(t, pages, 4)
+	named := regexp.MustCompile(`(?:\bv|_v|dek-proxy_)(\d+\.\d+\.\d+[-~.0-9a-z]*)`)
+	for _, page := range append(pages, filepath.Join("..", "..", "terraform", "examples", "vault", "variables.tf")) {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		found := named.FindAllStringSubmatch(string(text), -1)
+		require.NotEmpty(t, found, page)
+		for _, m := range found {
+			require.Equal(t, release.DebianVersion(version.Version()), strings.TrimRight(release.DebianVersion(m[1]), "."), page)
+		}
+	}
 }
 
 // The image's digest is that of the index of its platforms; everything that is referred to
