@@ -16,6 +16,7 @@ commit=$(git rev-parse HEAD) # once: a developer may commit while it builds
 
 work=$(mktemp -d)
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM # which some shells end at without the above: it is some gigabytes
 
 build() {
 	mkdir -p "$work/$1"

@@ -127,7 +127,8 @@ func TestArchiveOfAPlatform(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, packed, again)
 	listed, files := unpacked(t, gunzip(t, packed))
-	const dir = "vault-plugin-dek_v1.2.3_linux_arm64/"
+	require.NotEqual(t, c.Platform.Named("vault-plugin-dek", c.Source.Version), c.Directory(), "a program that may lie beside it")
+	const dir = "vault-plugin-dek-v1.2.3-linux_arm64/"
 	for _, want := range []string{
 		"-rwxr-xr-x vault-plugin-dek_v1.2.3", "-rwxr-xr-x dek-proxy", "-rwxr-xr-x dek", "-rw-r--r-- LICENSE",
 		"-rw-r--r-- THIRD_PARTY_NOTICES.txt", "-rw-r--r-- provenance.json", "-rw-r--r-- sbom/dek-proxy.cdx.json",

@@ -78,6 +78,27 @@ func TestDebianToolReadsThePackage(t *testing.T) {
 	require.Equal(t, "1.2.3\n", string(out))
 }
 
+// An upgrade restarts a service that runs, and is done also where that does not start
+// again; a first installation starts nothing.
+func TestDebianUpgradeIsDoneThoughTheServiceFails(t *testing.T) {
+	deb, err := contents(release.Platform{OS: "linux", Arch: "amd64"}).Debian()
+	require.NoError(t, err)
+	_, data := members(t, deb)
+	_, control := unpacked(t, gunzip(t, data["control.tar.gz"]))
+	dir := t.TempDir()
+	fake := "#!/bin/sh\necho $1\n[ $1 != try-restart ]\n"
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "systemctl"), []byte(fake), 0o700))
+	for old, want := range map[string]string{"": "daemon-reload\n", "1.0.0": "daemon-reload\ntry-restart\ndek-proxy: the service did not start again"} {
+		script := strings.ReplaceAll(control["postinst"], "/run/systemd/system", dir)
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", script, "postinst", "configure", old)
+		cmd.Env = []string{"PATH=" + dir + ":" + os.Getenv("PATH")}
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		require.True(t, strings.HasPrefix(string(out), want), "%s", out)
+		require.Equal(t, old != "", strings.Contains(string(out), "try-restart"))
+	}
+}
+
 func TestDebianVersionsAreInOrder(t *testing.T) {
 	require.Equal(t, "1.2.3", release.DebianVersion("v1.2.3"))
 	require.Equal(t, "1.2.3~rc.1", release.DebianVersion("v1.2.3-rc.1"))

@@ -4,6 +4,7 @@
 package release
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -31,8 +32,14 @@ type Contents struct {
 	Modified   time.Time
 }
 
-// Name is the archive's, without .tar.gz, and that of the directory in it.
+// Name is the archive's, without .tar.gz.
 func (c Contents) Name() string { return c.Platform.Named("vault-plugin-dek", c.Source.Version) }
+
+// Directory is the one in the archive. A program of the release has the archive's name: it
+// and what was unpacked may lie beside each other, and the sums list the program.
+func (c Contents) Directory() string {
+	return fmt.Sprintf("vault-plugin-dek-%s-%s_%s", c.Source.Version, c.Platform.OS, c.Platform.Arch)
+}
 
 // PluginName is the plugin's file in an archive, which is also its name in a plugin
 // directory: a new version comes to lie beside the old one there.
@@ -64,7 +71,7 @@ func (c Contents) Archive() ([]byte, error) {
 		File{Name: "THIRD_PARTY_NOTICES.txt", Data: c.Notices},
 		File{Name: "provenance.json", Data: c.Provenance},
 		File{Name: "SIGNATURE", Data: SignatureNote(c.Signed)})
-	return TarGz(c.Name(), files, c.Modified)
+	return TarGz(c.Directory(), files, c.Modified)
 }
 
 // Debian returns the Debian package of the proxy.

@@ -6,12 +6,31 @@ package release
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 )
 
 // Source is what binaries are built from.
 type Source struct {
 	Version, Commit, GoVersion string
+	Tagged                     bool // the version's tag names the commit
+}
+
+var (
+	errDirty = errors.New("the source is not that of a commit: only commits are signed")
+	errNoTag = errors.New("the version's tag does not name the commit that would be signed")
+)
+
+// Signable says why a release of the source may not be signed.
+func (s Source) Signable() error {
+	switch {
+	case s.Dirty():
+		return errDirty
+	case !s.Tagged:
+		return fmt.Errorf("%s: %w", s.Version, errNoTag)
+	default:
+		return nil
+	}
 }
 
 // Dirty reports whether the source has changes that are not in the commit, or no commit.
@@ -25,9 +44,12 @@ func Provenance(p Platform, s Source, binaries []File) ([]byte, error) {
 		subjects = append(subjects, map[string]any{"name": b.Name, "digest": map[string]string{"sha256": digest(b.Data)}})
 	}
 	repository := "https://" + Module
-	source := map[string]any{"uri": "git+" + repository + "@refs/tags/" + s.Version}
+	source := map[string]any{"uri": "git+" + repository}
 	if !s.Dirty() {
 		source["digest"] = map[string]string{"gitCommit": s.Commit}
+		if s.Tagged {
+			source["uri"] = "git+" + repository + "@refs/tags/" + s.Version
+		}
 	}
 	return json.MarshalIndent(map[string]any{
 		"_type":         "https://in-toto.io/Statement/v1",

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -39,6 +40,23 @@ func TestVersionIsTheSources(t *testing.T) {
 	require.Equal(t, version.Version(), read)
 	_, err = release.Version(t.TempDir())
 	require.Error(t, err)
+}
+
+// Whoever installs a release finds its version in what is copied from the pages.
+func TestPagesNameTheVersion(t *testing.T) {
+	pages, err := filepath.Glob(filepath.Join("..", "..", "docs", "install", "*.md"))
+	require.NoError(t, err)
+	require.Len(t, pages, 4)
+	named := regexp.MustCompile(`(?:\bv|_v|dek-proxy_)(\d+\.\d+\.\d+[-~.0-9a-z]*)`)
+	for _, page := range append(pages, filepath.Join("..", "..", "terraform", "examples", "vault", "variables.tf")) {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		found := named.FindAllStringSubmatch(string(text), -1)
+		require.NotEmpty(t, found, page)
+		for _, m := range found {
+			require.Equal(t, release.DebianVersion(version.Version()), strings.TrimRight(release.DebianVersion(m[1]), "."), page)
+		}
+	}
 }
 
 // The image's digest is that of the index of its platforms; everything that is referred to
@@ -141,10 +159,76 @@ func TestProvenanceNamesCommitAndFlags(t *testing.T) {
 	for _, want := range []string{"0123abcd", "go1.26.1", "-trimpath", "GOARCH=arm64", fmt.Sprintf("%x", sha256.Sum256([]byte("x"))), "gitCommit"} {
 		require.Contains(t, string(text), want)
 	}
+	require.NotContains(t, string(text), "refs/tags", "the commit has no tag")
+	source.Tagged = true
+	text, err = release.Provenance(release.Platforms[1], source, nil)
+	require.NoError(t, err)
+	require.Contains(t, string(text), "@refs/tags/v1.2.3")
 	source.Commit += "-dirty"
 	text, err = release.Provenance(release.Platforms[1], source, nil)
 	require.NoError(t, err)
 	require.NotContains(t, string(text), "gitCommit")
+	require.NotContains(t, string(text), "refs/tags")
+}
+
+func TestTaggedCommitsAloneAreSigned(t *testing.T) {
+	source := release.Source{Version: "v1.2.3", Commit: "0123abcd", Tagged: true}
+	require.NoError(t, source.Signable())
+	for _, commit := range []string{"unknown", "0123abcd-dirty"} {
+		require.ErrorContains(t, release.Source{Version: "v1.2.3", Commit: commit, Tagged: true}.Signable(), "not that of a commit")
+	}
+	source.Tagged = false
+	require.ErrorContains(t, source.Signable(), "v1.2.3: the version's tag does not name")
+}
+
+// scripts/release.sh tells the builder which commit it is, which tags name it and which Go
+// go.mod names; a file that belongs to no commit makes it dirty, also one that git ignores.
+func TestScriptTellsWhatTheSourceIs(t *testing.T) {
+	git := program(t, "git")
+	dir := t.TempDir()
+	write := func(name, text string, mode os.FileMode) {
+		file := filepath.Join(dir, filepath.FromSlash(name))
+		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o700))
+		require.NoError(t, os.WriteFile(file, []byte(text), mode))
+	}
+	for _, name := range []string{"release.sh", "commit.sh", "tool.sh"} {
+		text, err := os.ReadFile(filepath.Join("..", "..", "scripts", name))
+		require.NoError(t, err)
+		write("scripts/"+name, string(text), 0o700)
+	}
+	write("go.mod", "module m\n\ngo 1.26.0\n\ntoolchain go1.26.7\n", 0o600)
+	write("scripts/sbom/go.mod", "module sbom\n", 0o600)
+	write("scripts/go", "#!/bin/sh\n[ \"$1\" != run ] || echo \"commit $COMMIT tags $TAGS by $GOTOOLCHAIN\"\n", 0o700)
+	write(".gitignore", "/bin/\n/dist/\n/.dev/\n*.prof\n", 0o600)
+	in := func(name string, args ...string) string {
+		cmd := exec.CommandContext(t.Context(), name, args...)
+		cmd.Dir = dir
+		cmd.Env = []string{
+			"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "GO=" + filepath.Join(dir, "scripts", "go"), "GIT_CONFIG_NOSYSTEM=1",
+			"GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@b.c", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@b.c",
+		}
+		out, err := cmd.Output()
+		require.NoError(t, err)
+		return strings.TrimSpace(string(out))
+	}
+	in(git, "init", "-q")
+	in(git, "add", ".")
+	in(git, "commit", "-q", "-m", "first")
+	commit := in(git, "rev-parse", "HEAD")
+	told := func() string { return in("sh", "scripts/release.sh") }
+	require.Equal(t, "commit "+commit+" tags  by go1.26.7", told())
+	in(git, "tag", "v1.2.3")
+	for _, ours := range []string{"bin/tool", "dist/dek", ".dev/env"} {
+		write(ours, "", 0o600)
+	}
+	require.Equal(t, "commit "+commit+" tags v1.2.3 by go1.26.7", told())
+	for _, stray := range []string{"cmd/dek/more.go", "docs/page/cpu.prof", "vendor/modules.txt"} {
+		write(stray, "", 0o600)
+		require.Equal(t, "commit "+commit+"-dirty tags v1.2.3 by go1.26.7", told(), stray)
+		require.NoError(t, os.Remove(filepath.Join(dir, stray)))
+	}
+	write("scripts/sbom/go.mod", "module changed\n", 0o600)
+	require.Equal(t, "commit "+commit+"-dirty tags v1.2.3 by go1.26.7", told())
 }
 
 func TestSBOMForgetsTheToolsHashes(t *testing.T) {
@@ -183,4 +267,7 @@ func TestSignatureVerifiesByTheNote(t *testing.T) {
 	require.Error(t, in(commands))
 	require.NoError(t, release.Sign(t.Context(), filepath.Join(dir, "release-key"), sums), "a signature that is there is replaced")
 	require.Error(t, release.Sign(t.Context(), filepath.Join(dir, "no-key"), sums))
+	for name, key := range map[string]bool{"release-key": true, "release-key.pub": true, "no-key": false, "archive": false} {
+		require.Equal(t, key, release.CheckKey(t.Context(), filepath.Join(dir, name)) == nil, name)
+	}
 }

@@ -29,7 +29,8 @@ func SignatureNote(signed bool) []byte {
 	}
 	return []byte(strings.NewReplacer("@SUMS@", SumsFile, "@NAMESPACE@", SignatureNamespace, "@SIGNER@", Signer).Replace(
 		`The SHA-256 of this archive is in @SUMS@, whose signature is @SUMS@.sig. With the public
-key of the release, which must not come from where the archive comes from:
+key of the release, which must not come from where the archive comes from, and in the
+directory that the archive was downloaded to:
 
   echo "@SIGNER@ $(cat release-key.pub)" >signers
   ssh-keygen -Y verify -f signers -I @SIGNER@ -n @NAMESPACE@ -s @SUMS@.sig <@SUMS@
@@ -44,6 +45,17 @@ func Sums(files []File) []byte {
 		fmt.Fprintf(&out, "%s  %s\n", digest(f.Data), f.Name)
 	}
 	return out.Bytes()
+}
+
+// CheckKey asks ssh-keygen whether a file is a key, of which it needs no passphrase. So a
+// name that is mistyped shows before the builds, and not once archives say that they are
+// signed.
+func CheckKey(ctx context.Context, key string) error {
+	out, err := exec.CommandContext(ctx, "ssh-keygen", "-l", "-f", key).CombinedOutput() //nolint:gosec // the key is the caller's
+	if err != nil {
+		return fmt.Errorf("SIGNING_KEY: %w: %s", err, bytes.TrimSpace(out))
+	}
+	return nil
 }
 
 // Sign has ssh-keygen sign a file, with a private key in a file, or with the key of an

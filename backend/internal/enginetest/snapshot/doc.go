@@ -5,6 +5,6 @@
 // deleted. A file of testdata is the storage of a mount as a release left it, with what
 // must be read from it. The keys in it are real and protect nothing.
 //
-// SNAPSHOT=v0.1.0 makes TestMakeSnapshot write the file of that release, once; afterwards
-// it is never changed.
+// SNAPSHOT=v0.1.0 makes TestMakeSnapshot write the file of that release, where there is
+// none; once that is released, the file is never changed.
 package snapshot

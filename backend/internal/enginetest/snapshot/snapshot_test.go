@@ -17,6 +17,7 @@ import (
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
+	"github.com/vault-plugin-dek/vault-plugin-dek/internal/version"
 )
 
 // release is the storage of a mount, and what must be read from it.
@@ -158,6 +159,11 @@ func goesOn(t *testing.T, r release) {
 	require.Empty(t, m.Disk.Keys("tenantkeks/"))
 	require.Empty(t, m.Disk.Keys("wal/"))
 	require.Len(t, m.Must(enginetest.List, "tombstones", nil)["keys"], len(tenants)+1)
+}
+
+// TestThisVersionHasASnapshot misses the one of a version that is about to be released.
+func TestThisVersionHasASnapshot(t *testing.T) {
+	require.FileExists(t, filepath.Join("testdata", version.Version()+".json.gz"), "docs/releasing.md says how it is made")
 }
 
 // TestNewerReleasesAreLeftAlone opens what each release has stored as if a later version

@@ -50,6 +50,11 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if b.signingKey != "" {
+		if err := errors.Join(b.source.Signable(), release.CheckKey(ctx, b.signingKey)); err != nil {
+			return err
+		}
+	}
 	if err := os.RemoveAll(b.dist); err != nil {
 		return err
 	}
@@ -84,14 +89,12 @@ func newBuild() (*build, error) {
 	if b.source.Version, err = release.Version(root); err != nil {
 		return nil, err
 	}
+	b.source.Tagged = slices.Contains(strings.Fields(os.Getenv("TAGS")), b.source.Version)
 	epoch, err := strconv.ParseInt(os.Getenv("SOURCE_DATE_EPOCH"), 10, 64)
 	if err != nil || epoch < 0 {
 		return nil, errors.New("SOURCE_DATE_EPOCH must be the seconds since 1970 that files are dated with; outside of a repository set it")
 	}
 	b.modified = time.Unix(epoch, 0).UTC()
-	if b.signingKey != "" && b.source.Dirty() {
-		return nil, errors.New("SIGNING_KEY is set, and the source is not that of a commit: only commits are signed")
-	}
 	b.documents, err = release.Read(root, release.Documents...)
 	return b, err
 }
@@ -198,5 +201,8 @@ func (b *build) sums(ctx context.Context) error {
 		fmt.Println("release: unsigned, since SIGNING_KEY names no key")
 		return nil
 	}
-	return release.Sign(ctx, b.signingKey, file)
+	if err := release.Sign(ctx, b.signingKey, file); err != nil {
+		return fmt.Errorf("dist/ is no release, since its archives say that they are signed: %w", err)
+	}
+	return nil
 }
