@@ -10,7 +10,8 @@
 #
 #   SIGNING_KEY        an SSH key (the private one, or the public one of an agent's) that
 #                      signs SHA256SUMS; without it the archives say that they are unsigned.
-#                      Only the commit that the version's tag names is signed
+#                      Only a commit is signed; provenance names the version's tag if that
+#                      names the commit
 #   RELEASE_PLATFORMS  such as "linux/amd64 linux/arm64"; all four if it is empty
 #   SOURCE_DATE_EPOCH  the time that files are dated with; the commit's if it is empty
 set -eu
@@ -20,8 +21,9 @@ GO=${GO:-go}
 
 scripts/tool.sh cyclonedx-gomod github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod sbom
 COMMIT=$(scripts/commit.sh)
-# A file that no commit has would be compiled or packed, too, also one that git ignores.
-stray=$(git ls-files --others -- . ':!bin' ':!dist' ':!.dev' 2>/dev/null | head -n 1)
+# A file that no commit has would be compiled or packed, too, also one that git ignores. Of
+# the root's own files these are Go's alone.
+stray=$(git ls-files --others -- . ':!bin' ':!dist' ':!.dev' 2>/dev/null | grep -E '/|\.go$|^go\.' | head -n 1)
 if [ -n "$stray" ]; then
 	echo "release: $stray belongs to no commit" >&2
 	COMMIT=${COMMIT%-dirty}-dirty

@@ -6,7 +6,6 @@ package release
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 )
 
@@ -16,21 +15,12 @@ type Source struct {
 	Tagged                     bool // the version's tag names the commit
 }
 
-var (
-	errDirty = errors.New("the source is not that of a commit: only commits are signed")
-	errNoTag = errors.New("the version's tag does not name the commit that would be signed")
-)
-
 // Signable says why a release of the source may not be signed.
 func (s Source) Signable() error {
-	switch {
-	case s.Dirty():
-		return errDirty
-	case !s.Tagged:
-		return fmt.Errorf("%s: %w", s.Version, errNoTag)
-	default:
-		return nil
+	if s.Dirty() {
+		return errors.New("the source is not that of a commit: only commits are signed")
 	}
+	return nil
 }
 
 // Dirty reports whether the source has changes that are not in the commit, or no commit.

@@ -55,6 +55,9 @@ func run(ctx context.Context) error {
 			return err
 		}
 	}
+	if !b.source.Tagged {
+		fmt.Printf("release: the tag %s does not name this commit\n", b.source.Version)
+	}
 	if err := os.RemoveAll(b.dist); err != nil {
 		return err
 	}
