@@ -4,6 +4,7 @@
 package snapshot
 
 import (
+	"crypto/rand"
 	"fmt"
 	"maps"
 	"os"
@@ -18,6 +19,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
+	cosignature "github.com/transparency-dev/formats/note"
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
 )
@@ -48,6 +51,7 @@ func made(t *testing.T) *release {
 	m := enginetest.NewMount(t)
 	r := &release{Items: map[string]any{}, Deleted: map[string]any{}, Ciphertexts: map[string]map[string]string{}}
 	m.Must(enginetest.Update, "config", map[string]any{"org_id": "acme", "manual_rotations_per_hour": 0, "rotation_parallelism": 1})
+	m.Must(enginetest.Update, "config", map[string]any{"data_key_lease": "30m"}) // the longer one is kept
 	m.Must(enginetest.Update, "key/rotationSettings", map[string]any{"rotation_interval": "90_DAYS"})
 	m.Must(enginetest.Update, "tenants/"+enginetest.TenantID, map[string]any{"display_name": "Acme"})
 	m.Must(enginetest.Update, "tenants/"+tenants[1], map[string]any{"key_type": "aes256-gcm"})
@@ -102,6 +106,7 @@ func made(t *testing.T) *release {
 	m.Must(enginetest.Delete, "tenants/"+deleting, map[string]any{"deletion_window": "720h"})
 	settle()
 	require.NotEmpty(t, m.DeltaKeys())
+	cosigned(m)
 	r.takenWithin(m)
 	m.Close()
 	return r
@@ -147,6 +152,23 @@ func pausedTogether(m *enginetest.Mount, tenants ...string) (rotations []string)
 	return rotations
 }
 
+// cosigned has a witness sign the checkpoint of the evidence log.
+func cosigned(m *enginetest.Mount) {
+	secret, public, err := note.GenerateKey(rand.Reader, "witness.example")
+	require.NoError(m.T, err)
+	vkey, err := cosignature.VKeyToCosignatureV1(public)
+	require.NoError(m.T, err)
+	signer, err := cosignature.NewSignerForCosignatureV1(secret)
+	require.NoError(m.T, err)
+	m.Must(enginetest.Update, "evidence/witnesses", map[string]any{"witnesses": []string{vkey}})
+	checkpoint := m.Must(enginetest.Read, "evidence/checkpoint", nil)["checkpoint"].(string)
+	text, _, _ := strings.Cut(checkpoint, "\n\n")
+	signed, err := note.Sign(&note.Note{Text: text + "\n"}, signer)
+	require.NoError(m.T, err)
+	_, line, _ := strings.Cut(string(signed), "\n\n")
+	m.Must(enginetest.Update, "evidence/cosign", map[string]any{"cosignature": line})
+}
+
 // slowly has the first Put below a prefix take so long that how far the work is is noted.
 func slowly(m *enginetest.Mount, prefix string) {
 	var once sync.Once
@@ -176,8 +198,8 @@ func (r *release) takenWithin(m *enginetest.Mount) {
 	m.Storage.Done(nil)
 	require.NotEmpty(m.T, r.Entries)
 	for _, prefix := range []string{
-		"config", "evidence/epochs/", "evidence/keys/", "evidence/log/", "evidence/people/", "evidence/person_ids/", "evidence/reasons/",
-		"evidence/started", "history/", "import/current", "import/keys/", "kek/current", "kek/keys/", "kek/progress", "keys/", "pages/", "progress/",
+		"config", "evidence/cosignatures/", "evidence/epochs/", "evidence/keys/", "evidence/log/", "evidence/people/", "evidence/person_ids/", "evidence/reasons/",
+		"evidence/started", "evidence/witnesses", "history/", "import/current", "import/keys/", "kek/current", "kek/keys/", "kek/progress", "keys/", "pages/", "progress/",
 		"providers/", "seals/", "settings", "tenantkeks/", "tenants/", "tombstones/", "uses/", "wal/",
 	} {
 		require.True(m.T, slices.ContainsFunc(slices.Collect(maps.Keys(r.Entries)), func(key string) bool {

@@ -92,6 +92,8 @@ func item(t *testing.T, m *enginetest.Mount, path string) any {
 // readsBack reads every item and opens every ciphertext.
 func (r *release) readsBack(t *testing.T, m *enginetest.Mount) {
 	t.Helper()
+	require.Len(t, m.Must(enginetest.Read, "evidence/witnesses", nil)["witnesses"], 1)
+	require.NotEmpty(t, m.Must(enginetest.Read, "evidence/checkpoint", nil)["cosigned"], "a witness signed one")
 	for path, want := range r.Items {
 		require.Equal(t, want, item(t, m, path), path)
 	}
