@@ -119,6 +119,15 @@ func TestStreamReadingEndsWithTheKey(t *testing.T) {
 	})
 }
 
+// beginFile begins to encrypt a file without associated data.
+func beginFile(t *testing.T, tenant *Tenant) (out *bytes.Buffer, w io.WriteCloser) {
+	t.Helper()
+	out = new(bytes.Buffer)
+	w, err := tenant.EncryptStream(t.Context(), out, nil)
+	require.NoError(t, err)
+	return out, w
+}
+
 // A file that was written for longer than its lease, over a rotation, is whole
 // and says that its first line is to be rewrapped.
 func TestStreamWrittenOverARotation(t *testing.T) {
@@ -134,10 +143,8 @@ func TestStreamWrittenOverARotation(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				e, tenant := inMemory(t)
-				var out bytes.Buffer
-				w, err := tenant.EncryptStream(t.Context(), &out, nil)
-				require.NoError(t, err)
-				_, err = io.WriteString(w, "text")
+				out, w := beginFile(t, tenant)
+				_, err := io.WriteString(w, "text")
 				require.NoError(t, err)
 				if tc.rotate {
 					e.Rotate(tenantID)
@@ -167,19 +174,17 @@ func TestStreamWritingEndsWithTheKey(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				e, tenant := inMemory(t)
-				var out bytes.Buffer
-				w, err := tenant.EncryptStream(t.Context(), &out, nil)
-				require.NoError(t, err)
+				out, w := beginFile(t, tenant)
 				part := make([]byte, 1<<20)
 				for range 2 {
-					_, err = w.Write(part)
+					_, err := w.Write(part)
 					require.NoError(t, err)
 					advance(time.Hour)
 				}
 				assert.Equal(t, 1, e.Requests("decrypt"), "once the lease had ended")
 				take(e)
 				before := out.Len()
-				_, err = w.Write(part)
+				_, err := w.Write(part)
 				require.Error(t, err)
 				_, again := w.Write(part)
 				assert.Equal(t, err, again)
@@ -197,13 +202,11 @@ func TestStreamWritingKeepsShortLeases(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			e, tenant := inMemory(t)
 			e.SetLease(lease)
-			var out bytes.Buffer
-			w, err := tenant.EncryptStream(t.Context(), &out, nil)
-			require.NoError(t, err)
+			_, w := beginFile(t, tenant)
 			for range 3 {
 				advance(10 * time.Second)
 				for range 5 {
-					_, err = io.WriteString(w, "text")
+					_, err := io.WriteString(w, "text")
 					require.NoError(t, err)
 				}
 			}

@@ -174,7 +174,7 @@ func TestProvenanceNamesCommitAndFlags(t *testing.T) {
 func TestCommitsAloneAreSigned(t *testing.T) {
 	require.NoError(t, release.Source{Version: "v1.2.3", Commit: "0123abcd"}.Signable())
 	for _, commit := range []string{"unknown", "0123abcd-dirty"} {
-		require.ErrorContains(t, release.Source{Version: "v1.2.3", Commit: commit, Tagged: true}.Signable(), "not that of a commit")
+		require.ErrorContains(t, release.Source{Version: "v1.2.3", Commit: commit}.Signable(), "not that of a commit")
 	}
 }
 
