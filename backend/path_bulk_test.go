@@ -91,18 +91,19 @@ func TestWritingAgainSplitsNoMore(t *testing.T) {
 
 // The requests that Vault sends again after a crash change nothing more.
 func TestRepeatedBulkWriteChangesNothingMore(t *testing.T) {
-	m := enginetest.WithTenant(t)
-	entry := func(v string, cas any) map[string]any {
-		return map[string]any{"kind": "secrets", "name": "x", "data": map[string]any{"value": v}, "cas": cas}
-	}
-	body := map[string]any{"items": []any{entry("1", 0), entry("2", 1)}}
-	_, err := m.CallAs("request-1", enginetest.Update, enginetest.TenantPath("/items"), body)
-	require.NoError(t, err)
-	before := m.Disk.Clone()
-	resp, err := m.CallAs("request-1", enginetest.Update, enginetest.TenantPath("/items"), body)
-	require.NoError(t, err)
-	for _, r := range resp.Data["results"].([]map[string]any) {
-		require.Nil(t, r["error"])
-	}
-	require.Equal(t, before, m.Disk.Clone())
+	enginetest.InFakeTime(t, func(m *enginetest.Mount) {
+		entry := func(v string, cas any) map[string]any {
+			return map[string]any{"kind": "secrets", "name": "x", "data": map[string]any{"value": v}, "cas": cas}
+		}
+		body := map[string]any{"items": []any{entry("1", 0), entry("2", 1)}}
+		_, err := m.CallAs("request-1", enginetest.Update, enginetest.TenantPath("/items"), body)
+		require.NoError(t, err)
+		m.Unchanged(func() {
+			resp, err := m.CallAs("request-1", enginetest.Update, enginetest.TenantPath("/items"), body)
+			require.NoError(t, err)
+			for _, r := range resp.Data["results"].([]map[string]any) {
+				require.Nil(t, r["error"])
+			}
+		})
+	})
 }

@@ -6,6 +6,7 @@ package enginetest
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
@@ -40,6 +41,24 @@ func WithoutLog(disk *storagetest.Disk) map[string]string {
 		}
 	}
 	return entries
+}
+
+// Unchanged fails the test if requests changes anything on disk, the evidence log included.
+// What the engine writes in the background is waited for before and after: the caller is in
+// a bubble of synctest.
+func (m *Mount) Unchanged(requests func()) {
+	m.T.Helper()
+	stored := func() map[string]string {
+		synctest.Wait()
+		entries := map[string]string{}
+		for _, key := range m.Disk.Keys("") {
+			entries[key] = string(m.Disk.Value(key))
+		}
+		return entries
+	}
+	before := stored()
+	requests()
+	require.Equal(m.T, before, stored())
 }
 
 // WithTenant is a mount with a tenant.
