@@ -117,9 +117,10 @@ func TestTenantsInDetailPastDamage(t *testing.T) {
 		require.Equal(t, "name", infoOf(t, answer, enginetest.TenantN(n))["display_name"])
 		require.NotContains(t, infoOf(t, answer, enginetest.TenantN(n)), "error")
 	}
-	third := enginetest.OpenMount(t, m.Disk, 0, storagetest.None)
+	third := enginetest.Conditions{}.Open(t, m.Disk, 0, storagetest.None)
 	defer third.Close()
 	third.Storage.Fail(enginetest.FailOn("get", "tenants/", storagetest.Before))
+	third.Start()
 	resp, err := third.Call(enginetest.List, "tenants", inDetail)
 	require.Equal(t, 500, enginetest.Code(resp, err))
 }
