@@ -344,6 +344,7 @@ func TestKVDiffersWhereDocumented(t *testing.T) {
 		{kvRequest{mPost, "data/@/cas", kvCAS(true), false}, 200, 400, "error parsing check-and-set parameter"},
 		{kvRequest{mGet, "data/@/cas?version=0x0", nil, false}, 200, 400, "version must be a whole number"},
 		{kvRequest{mList, "metadata/@?limit=0", nil, false}, 200, 400, "limit must be at least 1"},
+		{kvRequest{mPatch, "destroy/@/n", map[string]any{"versions": []int{1}}, false}, 405, 405, "this path has no operation patch, only write"},
 		{kvRequest{mPost, "data/other/n", kvData(map[string]any{}), false}, 200, 404, "unsupported path"},
 	} {
 		theirs, ours := both(c.r)
