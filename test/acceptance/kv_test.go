@@ -341,6 +341,7 @@ func TestKVDiffersWhereDocumented(t *testing.T) {
 		{kvRequest{mPost, "metadata/@/n", kvTexts(map[string]any{"a": "\a"}), false}, 400, 204, ""},
 		{kvRequest{mPost, "data/@/list", kvData([]any{}), false}, 200, 400, "no data provided"},
 		{kvRequest{mPost, "data/@/cas", kvCAS(0), false}, 200, 200, ""},
+		{kvRequest{mPatch, "metadata/@/cas", kvTexts(map[string]any{"n": 1}), false}, 500, 204, ""},
 		{kvRequest{mPost, "data/@/cas", kvCAS(true), false}, 200, 400, "error parsing check-and-set parameter"},
 		{kvRequest{mGet, "data/@/cas?version=0x0", nil, false}, 200, 400, "version must be a whole number"},
 		{kvRequest{mList, "metadata/@?limit=0", nil, false}, 200, 400, "limit must be at least 1"},
@@ -355,6 +356,12 @@ func TestKVDiffersWhereDocumented(t *testing.T) {
 	m.same(t, spelled)
 	theirs, ours := both(kvRequest{method: mGet, path: "metadata/@/number"})
 	assert.Equal(t, []any{map[string]any{"a": "1.0"}, map[string]any{"a": "1"}}, []any{theirs.data()["custom_metadata"], ours.data()["custom_metadata"]})
+	m.same(t, kvRequest{method: mPost, path: "data/@/array", body: kvData(map[string]any{})})
+	m.same(t, kvRequest{method: mPatch, path: "data/@/array", body: kvData(map[string]any{"l": []any{1, nil, map[string]any{"k": nil}}})})
+	theirs, ours = both(kvRequest{method: mGet, path: "data/@/array"})
+	assert.Equal(t, []any{1.0, nil, map[string]any{}}, theirs.data()["data"].(map[string]any)["l"])
+	assert.Equal(t, []any{1.0, nil, map[string]any{"k": nil}}, ours.data()["data"].(map[string]any)["l"])
+	theirs, ours = both(kvRequest{method: mGet, path: "metadata/@/number"})
 	assert.Equal(t, []any{"kv", "vault-plugin-dek"}, []any{theirs.Body["mount_type"], ours.Body["mount_type"]})
 	theirs, ours = both(kvRequest{method: mPost, path: "metadata/@/w", body: map[string]any{"max_versions": 5, "custom_metadata": map[string]any{}}})
 	assert.Equal(t, []int{http.StatusNoContent, http.StatusOK}, []int{theirs.Status, ours.Status})
