@@ -42,6 +42,7 @@ USERPASS_MOUNT=${USERPASS_MOUNT:-}
 USERPASS_TTL=${USERPASS_TTL:-}
 USERPASS_MAX_TTL=${USERPASS_MAX_TTL:-}
 KV_FACE=${KV_FACE:-}
+PLUGIN_NAMESPACE=${PLUGIN_NAMESPACE:-}
 FORCE=${FORCE:-}
 
 # The roles that hold for one tenant, the one of the claim tenant_id.

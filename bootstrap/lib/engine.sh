@@ -17,7 +17,7 @@ plugin_sha256() {
 # with our hash, V empty if it has none, and nothing if it is not registered. A
 # plugin tells Vault its version when it is registered, so there may be several.
 catalog_version() {
-	catalog=$(read_field detailed sys/plugins/catalog)
+	catalog=$(in_catalog read_field detailed sys/plugins/catalog)
 	printf '%s\n' "$catalog" | tr '[' '\n' |
 		grep " name:$1 .*sha256:$sha .*type:secret" |
 		sed -n 's/.* \(version:[^] ]*\).*/\1/p' | tail -n 1
@@ -52,7 +52,7 @@ setup_engine() {
 	if [ "$registered" != "$command" ] || [ -n "$other_args" ]; then
 		[ -z "$type" ] || probe_plugin
 		[ -z "$type" ] || [ -n "$args" ] || args=$(mounted_args)
-		vault_do plugin register -sha256="$sha" -command="$command" ${args:+"-args=$args"} secret "$PLUGIN_NAME"
+		in_catalog vault_do plugin register -sha256="$sha" -command="$command" ${args:+"-args=$args"} secret "$PLUGIN_NAME"
 		entry=$(catalog_version "$PLUGIN_NAME")
 		[ -n "$entry" ] || die "registered $PLUGIN_NAME, but Vault's catalog does not show it"
 		say "registered $PLUGIN_NAME ${entry#version:}, command $command, SHA-256 $sha"
@@ -100,7 +100,7 @@ show_kv_face() {
 # catalog_field FIELD VERSION prints a field of the plugin's entry in the catalog, of that
 # version or of none.
 catalog_field() {
-	read_field "$1" "sys/plugins/catalog/secret/$PLUGIN_NAME" ${2:+"version=$2"}
+	in_catalog read_field "$1" "sys/plugins/catalog/secret/$PLUGIN_NAME" ${2:+"version=$2"}
 }
 
 # registered_args VERSION prints what the plugin is started with.
@@ -122,13 +122,13 @@ mounted_args() {
 # the latest when Vault takes it up again.
 probe_plugin() {
 	probe=$PLUGIN_NAME-probe
-	vault_do plugin register -sha256="$sha" -command="$command" secret "$probe"
+	in_catalog vault_do plugin register -sha256="$sha" -command="$command" secret "$probe"
 	probed=$(catalog_version "$probe")
 	began plugin deregister "-version=${probed#version:}" secret "$probe"
 	failed=
 	out=$("$VAULT_BIN" secrets enable -path="$probe-$$" -plugin-version="${probed#version:}" "$probe" 2>&1) || failed=yes
 	[ -n "$failed" ] || vault_do secrets disable "$probe-$$"
-	vault_do plugin deregister -version="${probed#version:}" secret "$probe"
+	in_catalog vault_do plugin deregister -version="${probed#version:}" secret "$probe"
 	rm -f "$tmp"/began.plugin*
 	[ -z "$failed" ] || die "Vault cannot start $command, so nothing was changed: $out"
 }

@@ -34,6 +34,18 @@ vault_do() {
 
 # What Vault answers is printed with printf: echo may take its backslashes for escapes.
 
+# in_catalog COMMAND... runs a command of this script in the namespace that has the catalog
+# of plugins: the root namespace, if PLUGIN_NAMESPACE names no other. The mount, the logins
+# and the policies are in VAULT_NAMESPACE.
+in_catalog() (
+	unset VAULT_NAMESPACE BAO_NAMESPACE
+	if [ -n "$PLUGIN_NAMESPACE" ]; then
+		VAULT_NAMESPACE=$PLUGIN_NAMESPACE
+		export VAULT_NAMESPACE
+	fi
+	"$@"
+)
+
 # show ARGS... prints what a vault command does, or nothing where what it asks for
 # does not exist. Every other failure (sealed, out of reach, forbidden) is one,
 # and never mistaken for "not there".
@@ -81,8 +93,12 @@ finish() {
 		for begun in "$tmp"/began.*; do
 			[ -f "$begun" ] || continue
 			words=$(cat "$begun")
+			run=
+			case $words in
+			"plugin "*) run=in_catalog ;;
+			esac
 			# shellcheck disable=SC2086 # words of a command; paths have no blanks
-			if "$VAULT_BIN" $words >/dev/null 2>&1; then
+			if $run "$VAULT_BIN" $words >/dev/null 2>&1; then
 				echo "bootstrap: took back what had been begun: vault $words" >&2
 			else
 				echo "bootstrap: could not take back what had been begun: vault $words" >&2

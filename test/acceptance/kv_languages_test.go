@@ -55,7 +55,7 @@ func TestKVNodeClient(t *testing.T) {
 	var module struct{ Version string }
 	require.NoError(t, json.Unmarshal(about, &module))
 	compatibility.Ran(t, "node-vault", module.Version, false)
-	sameProgram(t, 13, []string{"NODE_PATH=" + modules}, "node", "kv_node.js")
+	sameProgram(t, 15, []string{"NODE_PATH=" + modules}, "node", "kv_node.js")
 }
 
 // sameProgram runs a program of testdata at both mounts and compares the lines that it

@@ -294,6 +294,7 @@ func TestKVAnswersAsKVDoes(t *testing.T) {
 			{method: mPost, path: "delete/@/v", body: map[string]any{"versions": []int{1}}},
 			{method: mPost, path: "undelete/@/v", body: map[string]any{"versions": "1,2"}},
 			{method: mPost, path: "destroy/@/v", body: map[string]any{"versions": []int{1, 3}}},
+			{method: mPost, path: "destroy/@/v", body: map[string]any{"versions": []any{"1", 3}}},
 			{method: mGet, path: "data/@/v"},
 		},
 	} {
@@ -337,12 +338,32 @@ func TestKVDiffersWhereDocumented(t *testing.T) {
 		{kvRequest{mPost, "metadata/@/n", map[string]any{"cas_required": true}, false}, 204, 400, "cas_required"},
 		{kvRequest{mPost, "metadata/@/n", map[string]any{"delete_version_after": "1h"}, false}, 204, 400, "delete_version_after"},
 		{kvRequest{mPost, "metadata/@/n", kvTexts(map[string]any{"a": ""}), false}, 400, 204, ""},
+		{kvRequest{mPost, "metadata/@/n", kvTexts(map[string]any{"a": "\a"}), false}, 400, 204, ""},
+		{kvRequest{mPost, "data/@/list", kvData([]any{}), false}, 200, 400, "no data provided"},
+		{kvRequest{mPost, "data/@/cas", kvCAS(0), false}, 200, 200, ""},
+		{kvRequest{mPatch, "metadata/@/cas", kvTexts(map[string]any{"n": 1}), false}, 500, 204, ""},
+		{kvRequest{mPost, "data/@/cas", kvCAS(true), false}, 200, 400, "error parsing check-and-set parameter"},
+		{kvRequest{mGet, "data/@/cas?version=0x0", nil, false}, 200, 400, "version must be a whole number"},
+		{kvRequest{mList, "metadata/@?limit=0", nil, false}, 200, 400, "limit must be at least 1"},
+		{kvRequest{mPatch, "destroy/@/n", map[string]any{"versions": []int{1}}, false}, 405, 405, "this path has no operation patch, only write"},
+		{kvRequest{mPost, "data/other/n", kvData(map[string]any{}), false}, 200, 404, "unsupported path"},
 	} {
 		theirs, ours := both(c.r)
 		assert.Equal(t, []int{c.theirs, c.ours}, []int{theirs.Status, ours.Status}, c.r.path)
 		assert.Contains(t, ours.errors(), c.says)
 	}
-	theirs, ours := both(kvRequest{method: mPost, path: "metadata/@/w", body: map[string]any{"max_versions": 5, "custom_metadata": map[string]any{}}})
+	spelled := kvRequest{method: mPost, path: "metadata/@/number", body: kvTexts(map[string]any{"a": json.Number("1.0")})}
+	m.same(t, spelled)
+	theirs, ours := both(kvRequest{method: mGet, path: "metadata/@/number"})
+	assert.Equal(t, []any{map[string]any{"a": "1.0"}, map[string]any{"a": "1"}}, []any{theirs.data()["custom_metadata"], ours.data()["custom_metadata"]})
+	m.same(t, kvRequest{method: mPost, path: "data/@/array", body: kvData(map[string]any{})})
+	m.same(t, kvRequest{method: mPatch, path: "data/@/array", body: kvData(map[string]any{"l": []any{1, nil, map[string]any{"k": nil}}})})
+	theirs, ours = both(kvRequest{method: mGet, path: "data/@/array"})
+	assert.Equal(t, []any{1.0, nil, map[string]any{}}, theirs.data()["data"].(map[string]any)["l"])
+	assert.Equal(t, []any{1.0, nil, map[string]any{"k": nil}}, ours.data()["data"].(map[string]any)["l"])
+	theirs, ours = both(kvRequest{method: mGet, path: "metadata/@/number"})
+	assert.Equal(t, []any{"kv", "vault-plugin-dek"}, []any{theirs.Body["mount_type"], ours.Body["mount_type"]})
+	theirs, ours = both(kvRequest{method: mPost, path: "metadata/@/w", body: map[string]any{"max_versions": 5, "custom_metadata": map[string]any{}}})
 	assert.Equal(t, []int{http.StatusNoContent, http.StatusOK}, []int{theirs.Status, ours.Status})
 	assert.Contains(t, ours.Body["warnings"], "max_versions is ignored: there is one version of an item")
 }

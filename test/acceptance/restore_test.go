@@ -121,9 +121,9 @@ func kekCompleted(t *testing.T, s *devstack.Stack) {
 
 // TestRestoredSnapshot restores a snapshot that was taken in the middle of a rotation, of
 // the KEK's rotation, of a deletion and of a shredding on a new cluster, by the steps of
-// docs/operations.md. DEK_RESTORE_NODES is the cluster's size.
+// docs/operations.md. DEK_RESTORE_NODES is the cluster's size, three nodes without it.
 func TestRestoredSnapshot(t *testing.T) {
-	size, err := strconv.Atoi(cmp.Or(os.Getenv("DEK_RESTORE_NODES"), "1"))
+	size, err := strconv.Atoi(cmp.Or(os.Getenv("DEK_RESTORE_NODES"), "3"))
 	require.NoError(t, err)
 	s, err := nodes(t, size).Leader(t.Context())
 	require.NoError(t, err)

@@ -31,6 +31,8 @@ async function call(what, promise) {
   await call('read subkeys', vault.read(at('subkeys')));
   await call('list', vault.list(at('metadata', KV_FOLDER)));
   await call('delete an older one', vault.write(at('delete'), { versions: [1] }));
+  await call('undelete an older one', vault.write(at('undelete'), { versions: [1] }));
+  await call('destroy an older one', vault.write(at('destroy'), { versions: [1] }));
   await call('delete', vault.delete(at('data')));
   await call('delete all', vault.delete(at('metadata')));
   await call('list nothing', vault.list(at('metadata', KV_FOLDER)));

@@ -5,6 +5,7 @@ package kv
 
 import (
 	"context"
+	"math"
 	"slices"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -53,10 +54,21 @@ func (r *Rooms) versionPaths() []*framework.Path {
 	return paths
 }
 
-// versions returns the numbers that a request names, none if it names none.
-func versions(d *framework.FieldData) []int {
+// versions returns the numbers that a request names, none if it names none. It refuses
+// fractions, of which the framework takes the whole part: 1.5 must not delete version 1.
+func versions(d *framework.FieldData) ([]int, error) {
+	given := d.Raw["versions"]
+	list, isList := given.([]any)
+	if !isList {
+		list = []any{given}
+	}
+	for _, v := range list {
+		if n, isNumber := v.(float64); isNumber && n != math.Trunc(n) {
+			return nil, api.Invalid("versions must be a list of whole numbers")
+		}
+	}
 	numbers, _ := d.Get("versions").([]int)
-	return numbers
+	return numbers, nil
 }
 
 // deleteVersions deletes the item if its version is among those named. KV has two
@@ -67,7 +79,10 @@ func (r *Rooms) deleteVersions(noNumbers string) api.Handler {
 		if err != nil {
 			return nil, err
 		}
-		numbers := versions(d)
+		numbers, err := versions(d)
+		if err != nil {
+			return nil, err
+		}
 		if len(numbers) == 0 {
 			return logical.ErrorResponse(noNumbers), nil
 		}
@@ -82,7 +97,11 @@ func (r *Rooms) undeleteVersions(ctx context.Context, _ *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
-	if len(versions(d)) == 0 {
+	numbers, err := versions(d)
+	if err != nil {
+		return nil, err
+	}
+	if len(numbers) == 0 {
 		return logical.ErrorResponse("No version number provided"), nil
 	}
 	_, err = r.Tenants.Active(ctx, p.tenant)
