@@ -2,9 +2,9 @@
 # Copyright (c) The vault-plugin-dek authors
 # SPDX-License-Identifier: MPL-2.0
 #
-# Runs the tests of test/externalsecrets and the linter on them. They are not part of
-# make test and make lint: the operator's provider brings along Kubernetes' client and a
-# cloud's, which take minutes to compile where no cache has them.
+# Runs the tests of test/externalsecrets and the linter on them. make test runs them beside
+# the acceptance tests; make lint leaves them out, since the operator's provider brings along
+# Kubernetes' client and a cloud's, which take minutes to load where no cache has them.
 set -eu
 
 cd "$(dirname -- "$0")/.."
