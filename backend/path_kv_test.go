@@ -225,6 +225,7 @@ func TestKVRefuses(t *testing.T) {
 		"versions of words":           {enginetest.Update, kvPath("delete", "there"), map[string]any{"versions": "hush"}, 400, "versions must be a list of whole numbers"},
 		"a fraction to delete":        {enginetest.Update, kvPath("delete", "there"), map[string]any{"versions": []any{1.5}}, 400, "versions must be a list of whole numbers"},
 		"a fraction to destroy":       {enginetest.Update, kvPath("destroy", "there"), map[string]any{"versions": 1.5}, 400, "versions must be a list of whole numbers"},
+		"yes for a version":           {enginetest.Update, kvPath("destroy", "there"), map[string]any{"versions": []any{true}}, 400, "versions must be a list of whole numbers"},
 		"a fraction to bring back":    {enginetest.Update, kvPath("undelete", "there"), map[string]any{"versions": []any{1, 1.5}}, 400, "versions must be a list of whole numbers"},
 		"depth a word":                {enginetest.Read, kvPath("subkeys", "there"), map[string]any{"depth": "x"}, 400, "depth"},
 		"a name with dots":            {enginetest.Update, kvPath("data", "../x"), kvSecret("v"), 400, "name"},

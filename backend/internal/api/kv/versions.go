@@ -5,7 +5,6 @@ package kv
 
 import (
 	"context"
-	"math"
 	"slices"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -55,7 +54,7 @@ func (r *Rooms) versionPaths() []*framework.Path {
 }
 
 // versions returns the numbers that a request names, none if it names none. It refuses
-// fractions, of which the framework takes the whole part: 1.5 must not delete version 1.
+// what the framework takes for version 1 though it is none: 1.5, and true.
 func versions(d *framework.FieldData) ([]int, error) {
 	given := d.Raw["versions"]
 	list, isList := given.([]any)
@@ -63,8 +62,11 @@ func versions(d *framework.FieldData) ([]int, error) {
 		list = []any{given}
 	}
 	for _, v := range list {
-		if n, isNumber := v.(float64); isNumber && n != math.Trunc(n) {
-			return nil, api.Invalid("versions must be a list of whole numbers")
+		switch v.(type) {
+		case float64, bool:
+			if _, whole := api.WholeNumber(v); !whole {
+				return nil, api.Invalid("versions must be a list of whole numbers")
+			}
 		}
 	}
 	numbers, _ := d.Get("versions").([]int)
