@@ -118,9 +118,10 @@ func TestFleetSaysThatItIsIncomplete(t *testing.T) {
 		m := enginetest.NewMount(t)
 		m.Must(enginetest.Update, enginetest.TenantPath(""), nil)
 		m.Close()
-		again := enginetest.OpenMount(t, m.Disk, 0, storagetest.None)
+		again := enginetest.Conditions{}.Open(t, m.Disk, 0, storagetest.None)
 		defer again.Close()
-		again.Storage.Fail(enginetest.FailOn("list", "tenants/", storagetest.Before))
+		again.Storage.Fail(enginetest.FailOn("list", "tenants/", storagetest.Before)) // before it begins to read
+		again.Start()
 		synctest.Wait()
 		resp, err := again.Call(enginetest.Read, "fleet", nil)
 		require.Equal(t, 200, enginetest.Code(resp, err))
