@@ -144,12 +144,13 @@ func TestLastExternalUseIsOneWriteADay(t *testing.T) {
 			enginetest.Advance(enginetest.Day)
 		}
 		m.Close()
-		again := enginetest.OpenMount(t, m.Disk, 0, storagetest.None)
+		again := enginetest.Conditions{}.Open(t, m.Disk, 0, storagetest.None)
 		defer again.Close()
 		again.Storage.Fail(func(op, key string) storagetest.Fault {
 			require.False(t, op == "put" && strings.HasPrefix(key, "uses/"), "it is stored already")
 			return storagetest.None
 		})
+		again.Start()
 		synctest.Wait()
 	})
 }
