@@ -124,6 +124,7 @@ func TestTombstonesAreListedInParts(t *testing.T) {
 	}
 	m.Refused(404, "shredded", enginetest.Read, "tombstones/"+enginetest.TenantID, nil)
 
+	m.Quiesce()
 	before := m.Storage.Ops()
 	m.Must(enginetest.List, "tombstones", map[string]any{"limit": 3})
 	require.Equal(t, before, m.Storage.Ops(), "a list that is known is read from memory")

@@ -12,7 +12,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/enginetest"
-	"github.com/vault-plugin-dek/vault-plugin-dek/backend/internal/storagetest"
 )
 
 // A writer that waits for a page's lock looks again once it has it. The page may
@@ -37,7 +36,7 @@ func TestWriteAfterASplitThatFailed(t *testing.T) {
 			<-readOn
 		}
 	})
-	w.Storage.FailNext(1, storagetest.AfterStale)
+	w.FailStale(1, "delete", func(key string) bool { return key == page })
 	deletes()
 	require.Error(t, (<-split).Err)
 	select {

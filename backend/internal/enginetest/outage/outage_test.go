@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -132,35 +133,37 @@ func TestStorageThatComesAndGoes(t *testing.T) {
 func TestStorageThatHangs(t *testing.T) {
 	for _, at := range []string{"get pages/", "list pages/", "put pages/", "put tenants/", "delete keys/", "get ", "list ", "put "} {
 		t.Run(at, func(t *testing.T) {
-			t.Parallel() // each takes as long as stopping may
-			w := unfinished(t)
-			w = w.On(enginetest.Conditions{}.Open(t, w.Disk, 0, storagetest.None))
-			hangs, forever := make(chan struct{}, 1000), make(chan struct{})
-			w.Storage.Hook(func(op, key string) {
-				if strings.HasPrefix(op+" "+key, at) {
-					hangs <- struct{}{}
-					<-forever
+			synctest.Test(t, func(t *testing.T) {
+				w := unfinished(t)
+				w = w.On(enginetest.Conditions{}.Open(t, w.Disk, 0, storagetest.None))
+				var hangs atomic.Bool
+				forever := make(chan struct{})
+				w.Storage.Hook(func(op, key string) {
+					if strings.HasPrefix(op+" "+key, at) {
+						hangs.Store(true)
+						<-forever
+					}
+				})
+				within := func(limit time.Duration, f func()) {
+					began := time.Now()
+					f()
+					require.LessOrEqual(t, time.Since(began), limit)
 				}
-			})
-			within := func(limit time.Duration, f func()) {
-				began := time.Now()
-				f()
-				require.Less(t, time.Since(began), limit)
-			}
-			const atOnce = 2 * time.Second // on a busy machine
-			within(atOnce, func() { w.Start() })
-			<-hangs
-			within(atOnce, func() { w.Must(logical.RollbackOperation, "", nil) }) // Vault holds its state lock meanwhile
-			within(jobs.StopWithin+atOnce, func() { w.Engine.Cleanup(context.Background()) })
+				within(0, func() { w.Start() })
+				enginetest.Advance(time.Second)
+				require.True(t, hangs.Load())
+				within(0, func() { w.Must(logical.RollbackOperation, "", nil) }) // Vault holds its state lock meanwhile
+				within(jobs.StopWithin, func() { w.Engine.Cleanup(context.Background()) })
 
-			w.Storage.Kill()
-			close(forever)
-			w = w.On(enginetest.OpenMount(t, w.Disk, 0, storagetest.None))
-			defer w.Close()
-			w.UntilOver()
-			require.Equal(t, "completed", w.Status(w.Rotations[0])["status"])
-			w.ReadsBack()
-			w.AtRest()
+				w.Storage.Kill()
+				close(forever)
+				w = w.On(enginetest.OpenMount(t, w.Disk, 0, storagetest.None))
+				defer w.Close()
+				enginetest.Advance(time.Minute)
+				require.Equal(t, "completed", w.Status(w.Rotations[0])["status"])
+				w.ReadsBack()
+				w.AtRest()
+			})
 		})
 	}
 }
