@@ -5,6 +5,7 @@ package release
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto/md5" //nolint:gosec // what dpkg verifies installed files by
 	"embed"
 	"fmt"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"time"
 )
+
+const debianMaintainer = "The vault-plugin-dek authors <noreply@vault-plugin-dek.invalid>"
 
 //go:embed debian
 var debian embed.FS
@@ -39,6 +42,11 @@ func Debian(p Platform, version string, proxy []byte, documents []File, modified
 	for _, f := range documents {
 		files = append(files, File{Name: path.Join("usr/share/doc/dek-proxy", f.Name), Data: f.Data})
 	}
+	changelog, err := debianChangelog(version, modified)
+	if err != nil {
+		return nil, err
+	}
+	files = append(files, File{Name: "usr/share/doc/dek-proxy/changelog.gz", Data: changelog})
 	control, err := debianControl(p, version, files)
 	if err != nil {
 		return nil, err
@@ -52,6 +60,25 @@ func Debian(p Platform, version string, proxy []byte, documents []File, modified
 		return nil, err
 	}
 	return ar(modified, member{"debian-binary", []byte("2.0\n")}, member{"control.tar.gz", controlTar}, member{"data.tar.gz", dataTar}), nil
+}
+
+// debianChangelog returns the package's changelog in Debian's format, compressed as Debian's
+// policy has it (sections 4.4 and 12.7). It has the one version, and names what has the rest.
+func debianChangelog(version string, modified time.Time) ([]byte, error) {
+	var compressed bytes.Buffer
+	w, err := gzip.NewWriterLevel(&compressed, gzip.BestCompression)
+	if err != nil {
+		return nil, err
+	}
+	_, err = fmt.Fprintf(w, "dek-proxy (%s) unstable; urgency=medium\n\n  * Release %s: CHANGELOG.md of the repository says what is new.\n\n -- %s  %s\n",
+		DebianVersion(version), version, debianMaintainer, modified.UTC().Format(time.RFC1123Z))
+	if err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return compressed.Bytes(), nil
 }
 
 // DebianVersion is a version as Debian orders it: v1.2.3-rc.1 comes before v1.2.3.
@@ -74,7 +101,7 @@ func debianControl(p Platform, version string, files []File) ([]File, error) {
 		sums = append(sums, fmt.Sprintf("%x  %s\n", md5.Sum(f.Data), f.Name)) //nolint:gosec // as above
 	}
 	slices.SortFunc(sums, func(a, b string) int { return strings.Compare(a[34:], b[34:]) })
-	filled := strings.NewReplacer("@VERSION@", DebianVersion(version), "@ARCH@", p.Arch, "@SIZE@", fmt.Sprint((size+1023)/1024)).Replace(string(template))
+	filled := strings.NewReplacer("@VERSION@", DebianVersion(version), "@ARCH@", p.Arch, "@MAINTAINER@", debianMaintainer, "@SIZE@", fmt.Sprint((size+1023)/1024)).Replace(string(template))
 	control := []File{
 		{Name: "control", Data: []byte(filled)},
 		{Name: "md5sums", Data: []byte(strings.Join(sums, ""))},

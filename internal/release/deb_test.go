@@ -57,6 +57,8 @@ func TestDebianPackage(t *testing.T) {
 		require.Contains(t, listed, want)
 	}
 	require.Equal(t, "program dek-proxy", files["usr/bin/dek-proxy"])
+	changelog := string(gunzip(t, []byte(files["usr/share/doc/dek-proxy/changelog.gz"])))
+	require.Regexp(t, `^dek-proxy \(1\.2\.3\) unstable; urgency=medium\n\n  \* .*\n\n -- .* <.*>  [A-Z][a-z]{2}, [0-9]{2} `, changelog)
 	require.NotContains(t, files, "usr/share/doc/dek-proxy/api.md")
 	require.Len(t, strings.Split(strings.TrimSpace(control["md5sums"]), "\n"), len(files)-strings.Count(strings.Join(listed, "\n")+"\n", "/\n"))
 }
@@ -96,6 +98,35 @@ func TestDebianUpgradeIsDoneThoughTheServiceFails(t *testing.T) {
 		require.NoError(t, err, "%s", out)
 		require.True(t, strings.HasPrefix(string(out), want), "%s", out)
 		require.Equal(t, old != "", strings.Contains(string(out), "try-restart"))
+	}
+}
+
+// A removal stops the service and disables it, where systemd does not run, too, and goes
+// through though neither works.
+func TestDebianRemoval(t *testing.T) {
+	deb, err := contents(release.Platform{OS: "linux", Arch: "amd64"}).Debian()
+	require.NoError(t, err)
+	_, data := members(t, deb)
+	_, control := unpacked(t, gunzip(t, data["control.tar.gz"]))
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "systemctl"), []byte("#!/bin/sh\necho $*\nexit 1\n"), 0o700))
+	const stopped = "stop dek-proxy.service\ndek-proxy: the service did not stop\n"
+	const disabled = "--no-reload disable dek-proxy.service\ndek-proxy: the service may still be enabled\n"
+	for what, want := range map[string]map[bool]string{
+		"remove":  {true: stopped + disabled, false: disabled},
+		"upgrade": {true: "", false: ""},
+	} {
+		for runs, says := range want {
+			running := filepath.Join(dir, "none")
+			if runs {
+				running = dir
+			}
+			cmd := exec.CommandContext(t.Context(), "sh", "-c", strings.ReplaceAll(control["prerm"], "/run/systemd/system", running), "prerm", what)
+			cmd.Env = []string{"PATH=" + dir + ":" + os.Getenv("PATH")}
+			out, err := cmd.CombinedOutput()
+			require.NoError(t, err, "%s", out)
+			require.Equal(t, says, string(out), "%s %t", what, runs)
+		}
 	}
 }
 
