@@ -80,13 +80,20 @@ func TestDebianToolReadsThePackage(t *testing.T) {
 	require.Equal(t, "1.2.3\n", string(out))
 }
 
-// An upgrade restarts a service that runs, and is done also where that does not start
-// again; a first installation starts nothing.
-func TestDebianUpgradeIsDoneThoughTheServiceFails(t *testing.T) {
+// debianControl returns the control files of a package, its scripts among them.
+func debianControl(t *testing.T) map[string]string {
+	t.Helper()
 	deb, err := contents(release.Platform{OS: "linux", Arch: "amd64"}).Debian()
 	require.NoError(t, err)
 	_, data := members(t, deb)
 	_, control := unpacked(t, gunzip(t, data["control.tar.gz"]))
+	return control
+}
+
+// An upgrade restarts a service that runs, and is done also where that does not start
+// again; a first installation starts nothing.
+func TestDebianUpgradeIsDoneThoughTheServiceFails(t *testing.T) {
+	control := debianControl(t)
 	dir := t.TempDir()
 	fake := "#!/bin/sh\necho $1\n[ $1 != try-restart ]\n"
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "systemctl"), []byte(fake), 0o700))
@@ -104,10 +111,7 @@ func TestDebianUpgradeIsDoneThoughTheServiceFails(t *testing.T) {
 // A removal stops the service and disables it, where systemd does not run, too, and goes
 // through though neither works.
 func TestDebianRemoval(t *testing.T) {
-	deb, err := contents(release.Platform{OS: "linux", Arch: "amd64"}).Debian()
-	require.NoError(t, err)
-	_, data := members(t, deb)
-	_, control := unpacked(t, gunzip(t, data["control.tar.gz"]))
+	control := debianControl(t)
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "systemctl"), []byte("#!/bin/sh\necho $*\nexit 1\n"), 0o700))
 	const stopped = "stop dek-proxy.service\ndek-proxy: the service did not stop\n"
