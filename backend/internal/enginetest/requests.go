@@ -4,6 +4,7 @@
 package enginetest
 
 import (
+	"maps"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -32,14 +33,19 @@ func (m *Mount) Refused(status int, message string, op logical.Operation, path s
 	require.Equal(m.T, before, WithoutLog(m.Disk), "a refused request changed something")
 }
 
-// WithoutLog returns what is on a disk but for the evidence log, which goes on by itself.
-func WithoutLog(disk *storagetest.Disk) map[string]string {
+// stored returns what is on a disk, by key.
+func stored(disk *storagetest.Disk) map[string]string {
 	entries := map[string]string{}
 	for _, key := range disk.Keys("") {
-		if !strings.HasPrefix(key, "evidence/") {
-			entries[key] = string(disk.Value(key))
-		}
+		entries[key] = string(disk.Value(key))
 	}
+	return entries
+}
+
+// WithoutLog returns what is on a disk but for the evidence log, which goes on by itself.
+func WithoutLog(disk *storagetest.Disk) map[string]string {
+	entries := stored(disk)
+	maps.DeleteFunc(entries, func(key, _ string) bool { return strings.HasPrefix(key, "evidence/") })
 	return entries
 }
 
@@ -48,17 +54,11 @@ func WithoutLog(disk *storagetest.Disk) map[string]string {
 // a bubble of synctest.
 func (m *Mount) Unchanged(requests func()) {
 	m.T.Helper()
-	stored := func() map[string]string {
-		synctest.Wait()
-		entries := map[string]string{}
-		for _, key := range m.Disk.Keys("") {
-			entries[key] = string(m.Disk.Value(key))
-		}
-		return entries
-	}
-	before := stored()
+	synctest.Wait()
+	before := stored(m.Disk)
 	requests()
-	require.Equal(m.T, before, stored())
+	synctest.Wait()
+	require.Equal(m.T, before, stored(m.Disk))
 }
 
 // WithTenant is a mount with a tenant.
