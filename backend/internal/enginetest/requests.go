@@ -4,6 +4,8 @@
 package enginetest
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"maps"
 	"strings"
 	"testing"
@@ -33,16 +35,18 @@ func (m *Mount) Refused(status int, message string, op logical.Operation, path s
 	require.Equal(m.T, before, WithoutLog(m.Disk), "a refused request changed something")
 }
 
-// stored returns what is on a disk, by key.
+// stored returns the hashes of what is on a disk, by key: a test that fails prints them, and
+// keys and secrets do not belong into its output.
 func stored(disk *storagetest.Disk) map[string]string {
 	entries := map[string]string{}
 	for _, key := range disk.Keys("") {
-		entries[key] = string(disk.Value(key))
+		entries[key] = fmt.Sprintf("%x", sha256.Sum256(disk.Value(key)))
 	}
 	return entries
 }
 
-// WithoutLog returns what is on a disk but for the evidence log, which goes on by itself.
+// WithoutLog returns the hashes of what is on a disk, by key, but for the evidence log, which
+// goes on by itself.
 func WithoutLog(disk *storagetest.Disk) map[string]string {
 	entries := stored(disk)
 	maps.DeleteFunc(entries, func(key, _ string) bool { return strings.HasPrefix(key, "evidence/") })
